@@ -1,0 +1,52 @@
+// A caching allocator that knows what its memory is for. Blocks are aligned to 4096 bytes from one page up and to
+// 64 bytes below, freed blocks are kept and handed out again for the same size class.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+namespace muonp::core {
+
+enum class Category : std::uint8_t { weights, gradients, optimizer, activations, exchange, other };
+inline constexpr std::size_t kCategories = 6;
+std::string_view name_of(Category category);
+
+struct MemoryUse {                                        // bytes as requested, not as rounded up
+  std::array<std::int64_t, kCategories> live{};           // now, by category
+  std::array<std::int64_t, kCategories> peak{};           // highest of each category on its own
+  std::int64_t live_total = 0;
+  std::int64_t peak_total = 0;                            // highest of the sum
+  std::int64_t of(Category c) const { return live[static_cast<std::size_t>(c)]; }
+  std::int64_t peak_of(Category c) const { return peak[static_cast<std::size_t>(c)]; }
+};
+
+// Thread-safe. One per device object, so that ranks that are threads of one process count separately.
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+  // Uninitialised memory; Error with the use by category when the device has no more. bytes ≥ 0.
+  virtual void* allocate(std::int64_t bytes, Category category) = 0;
+  virtual void release(void* pointer, std::int64_t bytes, Category category) noexcept = 0;
+  // Gives cached blocks back to the system.
+  virtual void trim() = 0;
+
+  MemoryUse use() const;
+  void reset_peak();
+
+ protected:
+  void count(std::int64_t bytes, Category category);  // negative when released
+
+ private:
+  mutable std::mutex use_mutex_;
+  MemoryUse use_;
+};
+
+std::shared_ptr<Allocator> make_cpu_allocator();
+
+}  // namespace muonp::core

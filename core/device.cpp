@@ -1,0 +1,70 @@
+#include "core/device.h"
+
+#include <omp.h>
+#include <sched.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "core/error.h"
+
+namespace muonp::core {
+
+int available_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : omp_get_num_procs();
+}
+
+namespace {
+
+class CpuQueue final : public Queue {
+ public:
+  explicit CpuQueue(int threads) : threads_(threads) {}
+  DeviceKind kind() const override { return DeviceKind::cpu; }
+  int threads() const override { return threads_; }
+  void synchronize() override {}
+  void copy(void* to, const void* from, std::int64_t bytes) override {
+    if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+  }
+  void fill_zero(void* to, std::int64_t bytes) override {
+    if (bytes > 0) std::memset(to, 0, static_cast<std::size_t>(bytes));
+  }
+
+ private:
+  int threads_;
+};
+
+std::string processor_name() {
+  std::ifstream info("/proc/cpuinfo");
+  for (std::string line; std::getline(info, line);)
+    if (line.starts_with("model name")) return line.substr(line.find(':') + 2);
+  return "CPU";
+}
+
+class CpuDevice final : public Device {
+ public:
+  explicit CpuDevice(int threads) : queue_(threads), allocator_(make_cpu_allocator()) {
+    omp_set_dynamic(0);
+    omp_set_num_threads(threads);
+  }
+  DeviceKind kind() const override { return DeviceKind::cpu; }
+  std::string name() const override {
+    return fmt::format("{}, {} thread{}", processor_name(), queue_.threads(), queue_.threads() == 1 ? "" : "s");
+  }
+  Queue& queue() override { return queue_; }
+  const std::shared_ptr<Allocator>& allocator() override { return allocator_; }
+
+ private:
+  CpuQueue queue_;
+  std::shared_ptr<Allocator> allocator_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device(int threads) {
+  MUONP_ASSERT(threads >= 0, "{} threads", threads);
+  return std::make_unique<CpuDevice>(threads == 0 ? available_cores() : threads);
+}
+
+}  // namespace muonp::core

@@ -1,0 +1,41 @@
+// What a trainer needs of a language model.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/autograd.h"
+
+namespace muonp::models {
+
+struct TokenBatch {
+  core::Tensor inputs;   // int32 [batch, time]
+  core::Tensor targets;  // int32 [batch, time]; −1 is not counted
+};
+
+struct DropoutKey {          // dropout masks depend on these and on the global row, not on the number of ranks
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;
+  std::int64_t first_row = 0;  // index in the global batch of this micro-batch's first sequence
+};
+
+class LanguageModel {
+ public:
+  virtual ~LanguageModel() = default;
+  virtual const core::ParameterList& parameters() = 0;  // in order of first use
+  virtual std::string description() const = 0;          // "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters"
+  virtual std::int64_t vocabulary() const = 0;
+  virtual std::int64_t context() const = 0;             // longest sequence
+
+  // Mean cross-entropy over the counted targets, as a float32 scalar. Dropout only if the tape records.
+  virtual core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) = 0;
+  // Logits of the last position of each sequence: float32 [batch, vocabulary].
+  virtual core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) = 0;
+
+  // Cost model: floating-point operations of matrix products, forward and backward together (no recomputation
+  // counted), and peak bytes of activations of one micro-batch.
+  virtual double step_flops(std::int64_t batch, std::int64_t time) const = 0;
+  virtual std::int64_t activation_bytes(std::int64_t batch, std::int64_t time) const = 0;
+};
+
+}  // namespace muonp::models

@@ -1,0 +1,51 @@
+// Z = U Sᵖ Vᵀ of G = U S Vᵀ, for one matrix or a batch of one shape, by the recurrence of the chosen method.
+// docs/numerics.md derives them; the sources are named beside each method.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/device.h"
+#include "core/tensor.h"
+#include "optim/spectral/exponent.h"
+
+namespace muonp::optim::spectral {
+
+inline constexpr std::string_view kMethods[] = {"coupled_minimax", "newton_schulz5", "polar_express",
+                                                "bivariate",       "coupled_newton", "svd"};
+
+struct SpectralOptions {
+  std::string method = "coupled_minimax";
+  Exponent p{1, 2};
+  double epsilon = 1e-3;    // singular values in [ε·scale, scale] are exact to `tolerance`; smaller ones come out smaller
+  double tolerance = 0.01;  // relative error of σᵖ that coupled_minimax is designed for
+  core::Dtype dtype = core::Dtype::float32;  // storage of the iterates; accumulation is float32
+};
+
+struct SpectralReport {        // of one call
+  std::vector<double> scale;   // per matrix: the bound on σ_max that G was divided by; 0 for a zero matrix
+  int steps = 0, restarts = 0;
+  double predicted_error = 0;  // designed relative error of σᵖ on [ε, 1]; NaN where the method has no bound
+  double flops = 0;            // as executed, whole batch
+};
+
+class SpectralPower {
+ public:
+  virtual ~SpectralPower() = default;
+  // g, z: [batch, rows, cols] or [rows, cols], float32, on the queue's device; z may not overlap g; g is unchanged.
+  // z = U Sᵖ Vᵀ of each g itself (not of a scaled one). A zero matrix gives a zero matrix. A non-finite entry of g, or
+  // a result of a method that diverged, is a core::Error that names the matrix of the batch, and z is then unspecified.
+  virtual SpectralReport apply(core::Device& device, const core::Tensor& g, const core::Tensor& z) = 0;
+  // Of one matrix: floating-point operations, and bytes of scratch memory that apply() takes for a batch of one.
+  virtual double flops(std::int64_t rows, std::int64_t cols) const = 0;
+  virtual std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const = 0;
+  virtual const SpectralOptions& options() const = 0;
+};
+
+// Error for an unknown method, or an exponent or dtype that the method cannot do (it lists what it can).
+std::unique_ptr<SpectralPower> make_spectral_power(const SpectralOptions& options);
+
+}  // namespace muonp::optim::spectral
