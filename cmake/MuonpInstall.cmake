@@ -1,1 +1,19 @@
-# Filled in with the package config.
+# cmake --install: the program, the libraries, the headers, and a package config for find_package(muonp).
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+foreach(folder core dist optim models)
+  install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/muonp/${folder} FILES_MATCHING PATTERN "*.h")
+endforeach()
+install(TARGETS muonp RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS muonp_options muonp_core muonp_dist muonp_optim muonp_models EXPORT muonp_targets
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT muonp_targets NAMESPACE muonp:: FILE muonpTargets.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/muonp)
+
+configure_package_config_file(cmake/muonpConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/muonpConfig.cmake
+                              INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/muonp)
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/muonpConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/muonpConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/muonpConfigVersion.cmake
+              cmake/MuonpDependencies.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/muonp)

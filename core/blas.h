@@ -1,5 +1,5 @@
 // Matrix products. All matrices are row-major with a stride (elements between rows). float32 and bfloat16 operands;
-// accumulation is float32. On the CPU they are oneDNN's; bfloat16 needs AVX-512 there (see bfloat16_support).
+// accumulation is float32. On the CPU they are oneDNN's; bfloat16 needs AVX-512 there (see bfloat16_refusal).
 #pragma once
 
 #include <cstdint>
@@ -29,10 +29,28 @@ struct MatrixView {
 
 enum class Op : std::uint8_t { none, transpose };
 
-// C = alpha·op(A)·op(B) + beta·C. With beta = 0, C is not read. op(A) is m×k, op(B) is k×n, C is m×n.
-// A and B have one dtype; C has the same or is float32. C must not overlap A or B.
+// C = alpha·op(A)·op(B) + beta·C. With beta = 0, C is not read. op(A) is m×k, op(B) is k×n, C is m×n; k = 0 gives
+// C = beta·C. A and B have one dtype, float32 or bfloat16; C has the same or is float32. C must not overlap A or B.
+// core::Error for bfloat16 where bfloat16_refusal(queue) says so.
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c);
+
+// A batch of matrices of one shape; `batch_stride` elements between the first elements of two neighbours.
+struct MatrixBatch {
+  MatrixView first;
+  std::int64_t batch_stride = 0;
+
+  MatrixView operator[](std::int64_t i) const {
+    MatrixView view = first;
+    view.data = static_cast<char*>(first.data) + i * batch_stride * size_of(first.dtype);
+    return view;
+  }
+};
+
+// gemm() for i in [0, count). Operands may be shared (batch_stride 0); results may not. The last bits of a result may
+// differ from those of one gemm() call, because the number of threads per product may.
+void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const MatrixBatch& a,
+                  const MatrixBatch& b, float beta, const MatrixBatch& c);
 
 // Floating-point operations of one product: 2·m·n·k.
 inline double gemm_flops(std::int64_t m, std::int64_t n, std::int64_t k) {
@@ -41,5 +59,7 @@ inline double gemm_flops(std::int64_t m, std::int64_t n, std::int64_t k) {
 
 // Why bfloat16 products cannot run here, or an empty string when they can.
 std::string bfloat16_refusal(DeviceKind kind);
+// The same for one queue: a queue that emulates bfloat16 refuses nothing.
+std::string bfloat16_refusal(const Queue& queue);
 
 }  // namespace muonp::core

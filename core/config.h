@@ -28,6 +28,7 @@ struct RealRange {
 enum class Presence : std::uint8_t { optional, required };
 
 // What describe() calls, one call a field. `meaning` is one line; it ends in the unit in brackets where there is one.
+// A number whose default lies outside its valid range has no default: like a required text, it has to be given.
 class Fields {
  public:
   virtual ~Fields() = default;
@@ -49,15 +50,17 @@ class Fields {
 
 using Describe = std::function<void(Fields&)>;
 
-// Reads `file`, applies `overrides` ("a.b=c", same paths as the YAML), fills the fields. Unknown keys, wrong types,
-// values out of range and missing required keys are an Error with file:line, the nearest valid key and what is valid.
+// Reads `file`, applies `overrides` ("a.b=c", same paths as the YAML, list entries by index as in "a.0.b=c"), fills the
+// fields. describe() runs once for the file and once an override. Unknown keys, wrong types, values out of range and
+// missing required keys are one Error: a line for each with file:line, the nearest valid key and what is valid.
 void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe);
 // The same from a string; `source` stands for the file's name in messages.
 void read_config_text(const std::string& yaml, const std::string& source, std::span<const std::string> overrides,
                       const Describe& describe);
 // YAML that reads back to the same values.
 std::string write_config(const Describe& describe);
-// Every key with its default, valid values and meaning, as commented YAML.
+// Every key with its default, valid values and meaning, as commented YAML that reads back to the defaults once the keys
+// that have none, left empty in it, are filled in.
 std::string config_reference(const Describe& describe);
 
 // The candidate with the smallest edit distance to `word`; empty if there are none.

@@ -20,9 +20,10 @@ namespace {
 
 class CpuQueue final : public Queue {
  public:
-  explicit CpuQueue(int threads) : threads_(threads) {}
+  CpuQueue(int threads, Bfloat16 bfloat16) : threads_(threads), bfloat16_(bfloat16) {}
   DeviceKind kind() const override { return DeviceKind::cpu; }
   int threads() const override { return threads_; }
+  bool emulates_bfloat16() const override { return bfloat16_ == Bfloat16::emulated; }
   void synchronize() override {}
   void copy(void* to, const void* from, std::int64_t bytes) override {
     if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
@@ -33,6 +34,7 @@ class CpuQueue final : public Queue {
 
  private:
   int threads_;
+  Bfloat16 bfloat16_;
 };
 
 std::string processor_name() {
@@ -44,13 +46,14 @@ std::string processor_name() {
 
 class CpuDevice final : public Device {
  public:
-  explicit CpuDevice(int threads) : queue_(threads), allocator_(make_cpu_allocator()) {
+  CpuDevice(int threads, Bfloat16 bfloat16) : queue_(threads, bfloat16), allocator_(make_cpu_allocator()) {
     omp_set_dynamic(0);
     omp_set_num_threads(threads);
   }
   DeviceKind kind() const override { return DeviceKind::cpu; }
   std::string name() const override {
-    return fmt::format("{}, {} thread{}", processor_name(), queue_.threads(), queue_.threads() == 1 ? "" : "s");
+    return fmt::format("{}, {} thread{}{}", processor_name(), queue_.threads(), queue_.threads() == 1 ? "" : "s",
+                       queue_.emulates_bfloat16() ? ", bfloat16 emulated" : "");
   }
   Queue& queue() override { return queue_; }
   const std::shared_ptr<Allocator>& allocator() override { return allocator_; }
@@ -62,9 +65,9 @@ class CpuDevice final : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> make_cpu_device(int threads) {
+std::unique_ptr<Device> make_cpu_device(int threads, Bfloat16 bfloat16) {
   MUONP_ASSERT(threads >= 0, "{} threads", threads);
-  return std::make_unique<CpuDevice>(threads == 0 ? available_cores() : threads);
+  return std::make_unique<CpuDevice>(threads == 0 ? available_cores() : threads, bfloat16);
 }
 
 }  // namespace muonp::core

@@ -19,6 +19,7 @@ class Queue {
  public:
   virtual ~Queue() = default;
   virtual DeviceKind kind() const = 0;
+  virtual bool emulates_bfloat16() const { return false; }
   virtual int threads() const = 0;  // CPU: OpenMP threads of this rank
   virtual void synchronize() = 0;
   virtual void copy(void* to, const void* from, std::int64_t bytes) = 0;  // same device; must not overlap
@@ -34,8 +35,12 @@ class Device {
   virtual const std::shared_ptr<Allocator>& allocator() = 0;
 };
 
+// How a CPU device multiplies bfloat16 matrices: with the processor's instructions, or (to run bfloat16 code on any
+// processor, slowly) in float32 with operands and results rounded to bfloat16.
+enum class Bfloat16 : std::uint8_t { native, emulated };
+
 // threads ≥ 1, or 0 for all cores this process may use. Sets the calling thread's OpenMP team size.
-std::unique_ptr<Device> make_cpu_device(int threads);
+std::unique_ptr<Device> make_cpu_device(int threads, Bfloat16 bfloat16 = Bfloat16::native);
 
 // Cores this process may run on.
 int available_cores();

@@ -1,8 +1,8 @@
-// What ranks say to each other: eight operations on typed spans of memory. Every rank of the group calls the same
-// operations in the same order with matching counts and types. Each returns when the data is in place.
+// What ranks say to each other: eight operations on typed spans of memory. Every rank of the group calls the
+// same operations in the same order with matching counts and types. Each returns when the data is in place.
 //
-// Forms: one rank (dist/local.h), ranks as threads of one process (dist/thread.h), MPI (dist/mpi.h), and decorators
-// that record, check or break (dist/decorators.h).
+// Forms: one rank (dist/local.h), ranks as threads of one process (dist/thread.h), MPI (dist/mpi.h), and
+// decorators that record, check or break (dist/decorators.h).
 #pragma once
 
 #include <cstdint>
@@ -50,8 +50,8 @@ class Communicator {
   virtual void all_reduce(Span data, Reduce op) = 0;
   // Small host values in double precision: norms, counts, flags. In place.
   virtual void all_reduce(std::span<double> values, Reduce op) = 0;
-  // data is size() slices of equal length; this rank's slice ends up holding the sum, in rank order, of everyone's.
-  // The other slices are unspecified afterwards.
+  // data is size() slices of equal length; this rank's slice ends up holding the sum, in rank order, of
+  // everyone's. The other slices are unspecified afterwards.
   virtual void reduce_scatter(Span data) = 0;
   // data is size() slices of equal length, this rank's is filled in; all are filled in afterwards.
   virtual void all_gather(Span data) = 0;
@@ -60,7 +60,8 @@ class Communicator {
   // Every rank's bytes, by rank, of any length. For agreement checks and error messages, not for bulk data.
   virtual std::vector<std::string> all_gather_bytes(const std::string& mine) = 0;
 
-  // After a local failure that the others cannot know of: makes their pending and later operations fail with `why`.
+  // After a local failure that the others cannot know of: makes their pending and later operations fail with
+  // `why`.
   virtual void abort(const std::string& why) noexcept = 0;
 };
 

@@ -8,16 +8,17 @@
 namespace muonp::dist {
 
 struct MatrixTask {
-  std::string name;       // of the parameter (all parts of a fused one go together)
-  int parameter = 0;      // index in the shard plan
-  double cost = 0;        // seconds or flops of its spectral step, any one unit
+  std::string name;   // of the parameter (all parts of a fused one go together)
+  int parameter = 0;  // index in the shard plan
+  double cost = 0;    // seconds or flops of its spectral step, any one unit
   std::int64_t elements = 0;
 };
 
 class OwnerPlan {
  public:
-  // Greedy longest processing time by cost, then by elements, ties by name. `wave_elements` bounds what one owner
-  // holds in one wave (a matrix larger than that is a wave of its own); every rank has the same number of waves.
+  // Greedy longest processing time by cost, then by elements, ties by name. `wave_elements` bounds what one
+  // owner holds in one wave (a matrix larger than that is a wave of its own); every rank has the same number
+  // of waves.
   OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t wave_elements);
 
   const std::vector<MatrixTask>& tasks() const { return tasks_; }

@@ -1,5 +1,6 @@
-// How parameters are cut over ranks: flat buckets in reverse order of use, each cut evenly (docs/parallelism.md).
-// A pure function of its arguments: every rank computes the same plan and compares the hash.
+// How parameters are cut over ranks: flat buckets in reverse order of use, each cut evenly
+// (docs/parallelism.md). A pure function of its arguments: every rank computes the same plan and compares the
+// hash.
 #pragma once
 
 #include <cstdint>
@@ -25,13 +26,14 @@ struct Interval {  // [begin, end), elements
 struct Bucket {
   std::vector<int> parameters;  // indices, in the order they lie in the bucket
   std::int64_t used = 0;        // elements before padding
-  std::int64_t size = 0;        // padded to a multiple of lcm(world size, 64)
+  std::int64_t size = 0;        // padded to a multiple of world size · 16: equal slices that start on a cache line
 };
 
 class ShardPlan {
  public:
   // Parameters in order of first use. A bucket is closed when the next parameter would take it past
-  // `bucket_elements`; a parameter larger than that has a bucket of its own. Zero-size parameters are allowed.
+  // `bucket_elements`; a parameter larger than that has a bucket of its own. Zero-size parameters are
+  // allowed.
   ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements);
 
   int world_size() const { return world_size_; }
@@ -42,7 +44,8 @@ class ShardPlan {
   Interval in_bucket(int parameter) const { return in_bucket_[static_cast<std::size_t>(parameter)]; }
   // The slice of a bucket that a rank keeps, in bucket coordinates.
   Interval slice(int bucket, int rank) const;
-  // The part of a parameter that lies in a rank's slice, in coordinates of the flattened parameter; may be empty.
+  // The part of a parameter that lies in a rank's slice, in coordinates of the flattened parameter; may be
+  // empty.
   Interval piece(int parameter, int rank) const;
 
   std::int64_t padded_elements() const;  // sum of bucket sizes

@@ -1,1 +1,49 @@
-int main() { return 0; }
+// Owns every handle, and turns an exception into one message and an exit status on all ranks.
+#include <chrono>
+#include <csignal>
+#include <new>
+#include <string>
+#include <thread>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "launch/cli.h"
+
+namespace {
+
+using muonp::launch::Context;
+using muonp::launch::Session;
+
+// An error of the command line or a file is met by all ranks at once, before MPI is there: rank 0 reports it, and
+// another rank speaks up only if rank 0 has not ended the run within this time.
+constexpr std::chrono::seconds kLetRankZeroSpeak(2);
+
+int end_with(const std::string& message, int status, Session& session) {
+  if (session.mpi() != nullptr && session.world_size() > 1) session.mpi()->abort_all(message, status);
+  const muonp::launch::LaunchedAs launched = muonp::launch::launched_as();
+  if (launched.rank != 0) std::this_thread::sleep_for(kLetRankZeroSpeak);
+  muonp::core::Log(launched.rank, launched.size).error(message);
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, with a message
+  Context context;
+  Session session;
+  try {
+    if (const auto status = muonp::launch::parse_command_line(argc, argv, context)) return *status;
+    session.open(context.session);
+    const int status = context.run(session);
+    session.close();
+    return status;
+  } catch (const muonp::core::Error& error) {
+    return end_with(error.what(), muonp::launch::kStatusError, session);
+  } catch (const std::bad_alloc&) {
+    return end_with("out of memory", muonp::launch::kStatusError, session);
+  } catch (const std::exception& error) {
+    const std::string message = std::string("this is a defect of muonp: ") + error.what();
+    return end_with(message, muonp::launch::kStatusInternal, session);
+  }
+}

@@ -1,0 +1,135 @@
+#include "core/config_tree.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace muonp::core::config {
+namespace {
+
+constexpr int kDeepest = 64;              // levels; also ends references that contain themselves
+constexpr std::int64_t kLargest = 100000;  // values; ends references that multiply
+
+class Converter {
+ public:
+  // `with_lines` false: `source` already says all (an override is one line).
+  Converter(const std::string& source, bool with_lines) : source_(source), with_lines_(with_lines) {}
+
+  std::string at(const YAML::Mark& mark) const {
+    return with_lines_ && mark.line >= 0 ? fmt::format("{}:{}", source_, mark.line + 1) : source_;
+  }
+
+  Tree convert(const YAML::Node& node, int depth) {
+    const std::string where = at(node.Mark());
+    if (depth > kDeepest) fail("{}: sections and lists nest more than {} deep", where, kDeepest);
+    if (++values_ > kLargest) fail("{}: more than {} values", where, kLargest);
+    Tree tree;
+    tree.where = where;
+    if (node.IsScalar()) {
+      tree.kind = Tree::Kind::scalar;
+      tree.scalar = node.Scalar();
+      tree.quoted = node.Tag() == "!";
+    } else if (node.IsSequence()) {
+      tree.kind = Tree::Kind::list;
+      for (const YAML::Node& item : node) tree.items.push_back(convert(item, depth + 1));
+    } else if (node.IsMap()) {
+      tree.kind = Tree::Kind::section;
+      for (const auto& pair : node) add_key(tree, pair.first, pair.second, depth);
+    }
+    return tree;
+  }
+
+ private:
+  void add_key(Tree& section, const YAML::Node& key, const YAML::Node& value, int depth) {
+    const std::string where = at(key.Mark());
+    if (!key.IsScalar()) fail("{}: a key must be a plain word", where);
+    if (const Tree::Entry* first = section.find(key.Scalar()))
+      fail("{}: {}: the key is given twice, first at {}", where, key.Scalar(), first->where);
+    Tree converted = convert(value, depth + 1);
+    if (converted.kind != Tree::Kind::scalar) converted.where = where;  // messages point at the key
+    section.keys.push_back({key.Scalar(), where, std::move(converted)});
+  }
+
+  const std::string& source_;
+  bool with_lines_;
+  std::int64_t values_ = 0;
+};
+
+Tree parse(const std::string& yaml, const std::string& source, bool with_lines) {
+  Converter converter(source, with_lines);
+  std::vector<YAML::Node> documents;
+  try {
+    documents = YAML::LoadAll(yaml);
+  } catch (const YAML::Exception& problem) {
+    fail("{}: not valid YAML: {}", converter.at(problem.mark), problem.msg);
+  }
+  if (documents.size() > 1)
+    fail("{}: {} YAML documents, separated by '---'; there must be one", source, documents.size());
+  return converter.convert(documents.empty() ? YAML::Node() : documents.front(), 0);
+}
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return "";
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+std::vector<std::string> split_path(std::string_view path, const std::string& where) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= path.size();) {
+    const std::size_t end = std::min(path.find('.', begin), path.size());
+    if (end == begin) fail("{}: the path has an empty part; write --set section.key=value", where);
+    parts.emplace_back(path.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+Tree override_value(std::string_view text, const std::string& where) {
+  const bool structured = !text.empty() && std::string_view("[{\"'").find(text[0]) != std::string_view::npos;
+  if (structured) return parse(std::string(text), where, false);
+  Tree tree;
+  tree.kind = Tree::Kind::scalar;
+  tree.scalar = text;
+  tree.where = where;
+  return tree;
+}
+
+}  // namespace
+
+const Tree::Entry* Tree::find(std::string_view key) const {
+  const auto entry = std::find_if(keys.begin(), keys.end(), [&](const Entry& e) { return e.key == key; });
+  return entry == keys.end() ? nullptr : &*entry;
+}
+
+std::string Tree::found() const {
+  switch (kind) {
+    case Kind::scalar: return quoted ? fmt::format("the text \"{}\"", scalar) : fmt::format("'{}'", scalar);
+    case Kind::list: return "a list";
+    case Kind::section: return "a section";
+    case Kind::null: break;
+  }
+  return "nothing";
+}
+
+Tree parse_tree(const std::string& yaml, const std::string& source) { return parse(yaml, source, true); }
+
+Tree parse_override(const std::string& assignment) {
+  const std::string where = "--set " + assignment;
+  const std::size_t equals = assignment.find('=');
+  if (equals == std::string::npos) fail("{}: no '='; write --set section.key=value", where);
+  const std::vector<std::string> path = split_path(trimmed(std::string_view(assignment).substr(0, equals)), where);
+  Tree tree = override_value(trimmed(std::string_view(assignment).substr(equals + 1)), where);
+  for (auto part = path.rbegin(); part != path.rend(); ++part) {
+    Tree section;
+    section.kind = Tree::Kind::section;
+    section.where = where;
+    section.keys.push_back({*part, where, std::move(tree)});
+    tree = std::move(section);
+  }
+  return tree;
+}
+
+}  // namespace muonp::core::config

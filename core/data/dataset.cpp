@@ -1,0 +1,205 @@
+#include "core/data/dataset.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/hash.h"
+
+namespace muonp::core {
+namespace {
+
+constexpr std::size_t kPart = std::size_t{1} << 22;  // bytes of text encoded at once
+
+bool is_token_file(const std::string& path) { return path.ends_with(".bin"); }
+
+// The files that a path of the configuration stands for; all of one kind.
+std::vector<std::string> files_of(const std::string& path, const std::string& key) {
+  if (path.empty()) fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
+  if (!exists(path)) fail("{}: there is no file or folder {}", key, path);
+  if (!is_directory(path)) return {path};
+  std::vector<std::string> files = list_files_below(path);
+  if (files.empty()) fail("{}: the folder {} has no files", key, path);
+  const auto token = std::find_if(files.begin(), files.end(), is_token_file);
+  const auto text = std::find_if_not(files.begin(), files.end(), is_token_file);
+  if (token != files.end() && text != files.end())
+    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token, *text);
+  return files;
+}
+
+void require_content(const std::vector<std::string>& files, const std::string& path, const std::string& key) {
+  if (std::all_of(files.begin(), files.end(), [](const std::string& f) { return file_size(f) == 0; }))
+    fail("{}: {} is empty", key, path);
+}
+
+std::string cache_directory(const DataConfig& config, const std::string& run_directory) {
+  return config.cache.empty() ? run_directory : config.cache;
+}
+
+// Depends on the text and the tokenizer only, not on where they are.
+std::string cache_file(const std::string& directory, const std::vector<std::string>& files, const Tokenizer& tokenizer) {
+  std::uint64_t hash = tokenizer.fingerprint();
+  for (const std::string& file : files) {
+    const FileSummary content = summarize_file(file);
+    hash = hash_bytes(&content, sizeof(content), hash);
+  }
+  return fmt::format("{}/tokens-{:016x}.bin", directory, hash);
+}
+
+struct Part {
+  std::string key, path;
+};
+
+TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache) {
+  const std::vector<std::string> files = files_of(part.path, part.key);
+  require_content(files, part.path, part.key);
+  if (is_token_file(files.front())) return TokenSource::from_token_files(files);
+  if (tokenizer.name() == "byte") return TokenSource::from_bytes(files);
+  const std::string tokens = cache_file(cache, files, tokenizer);
+  if (!exists(tokens))
+    fail("{}: the token file {} of the text {} is not there; rank 0 makes it in the cache folder, which all hosts must share",
+         part.key, tokens, part.path);
+  return TokenSource::from_token_files({tokens});
+}
+
+void prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache, std::int64_t vocabulary,
+                  const std::function<void(const std::string&)>& say) {
+  const std::vector<std::string> files = files_of(part.path, part.key);
+  require_content(files, part.path, part.key);
+  if (is_token_file(files.front())) return TokenSource::from_token_files(files).check_vocabulary(vocabulary);
+  if (tokenizer.vocabulary() > vocabulary)
+    fail("the tokenizer {} has ids up to {}, outside the model's vocabulary of {}", tokenizer.name(),
+         tokenizer.vocabulary() - 1, vocabulary);
+  if (tokenizer.name() == "byte") return;
+  const std::string tokens = cache_file(cache, files, tokenizer);
+  if (exists(tokens)) return;
+  if (say) say(fmt::format("encoding {} with {} into {}", part.path, tokenizer.name(), tokens));
+  make_directories(cache);
+  tokenize_files(tokenizer, files, tokens, TokenFormat::llmc);
+}
+
+std::int64_t require_windows(const TokenSource& tokens, std::int64_t sequence) {
+  if (tokens.size() <= sequence)
+    fail("the data has {} tokens; one sequence of {} needs {}", tokens.size(), sequence, sequence + 1);
+  return (tokens.size() - 1) / sequence;
+}
+
+void require_length(const TokenSource& tokens, std::int64_t sequence, const std::string& what) {
+  if (tokens.size() <= sequence)
+    fail("{} has {} tokens; one sequence of {} (data.sequence) needs {}", what, tokens.size(), sequence, sequence + 1);
+}
+
+// Splits off the validation tokens and checks that both parts can be used.
+void divide(const DataConfig& config, Dataset& data) {
+  const TokenSource all = data.train;
+  std::int64_t kept = all.size();
+  if (config.validation.empty()) {
+    require_length(all, config.sequence, fmt::format("data.train: {}", config.train));
+    kept -= static_cast<std::int64_t>(config.validation_fraction * static_cast<double>(all.size()));
+    data.train = all.slice(0, kept);
+    data.validation = all.slice(kept, all.size());
+  }
+  const std::string name = kept == all.size() ? "" : " without its validation part";
+  require_length(data.train, config.sequence, fmt::format("data.train: {}{}", config.train, name));
+  if (!config.validation.empty())
+    require_length(data.validation, config.sequence, fmt::format("data.validation: {}", config.validation));
+  else if (config.validation_fraction > 0)
+    require_length(data.validation, config.sequence,
+                   fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
+}
+
+void fill_window(const TokenSource& tokens, std::int64_t sequence, std::int64_t window, std::int32_t* inputs,
+                 std::int32_t* targets) {
+  tokens.read(window * sequence, sequence, inputs);
+  tokens.read(window * sequence + 1, sequence, targets);
+}
+
+void require_batch_shape(const Tensor& t, std::int64_t count, std::int64_t sequence) {
+  const Shape expected{count, sequence};
+  MUONP_ASSERT(t.shape() == expected, "a batch of shape {}, expected {}", to_string(t.shape()), to_string(expected));
+}
+
+}  // namespace
+
+void prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
+                     const std::function<void(const std::string&)>& say) {
+  const TokenizerHandle tokenizer = open_tokenizer(config.tokenizer);
+  const std::string cache = cache_directory(config, run_directory);
+  prepare_part({"data.train", config.train}, *tokenizer, cache, vocabulary, say);
+  if (!config.validation.empty())
+    prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say);
+  open_dataset(config, run_directory);
+}
+
+Dataset open_dataset(const DataConfig& config, const std::string& run_directory) {
+  Dataset data;
+  data.tokenizer = open_tokenizer(config.tokenizer);
+  const std::string cache = cache_directory(config, run_directory);
+  data.train = open_part({"data.train", config.train}, *data.tokenizer, cache);
+  if (!config.validation.empty())
+    data.validation = open_part({"data.validation", config.validation}, *data.tokenizer, cache);
+  divide(config, data);
+  data.description =
+      fmt::format("{}: {} tokens to train on, {} to validate ({})", config.train, data.train.size(),
+                  data.validation.size(), config.validation.empty() ? "its last part" : config.validation);
+  return data;
+}
+
+std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
+                            const std::string& token_file, TokenFormat format) {
+  TokenFileWriter writer(token_file, format, tokenizer.vocabulary());
+  std::vector<std::int32_t> ids;
+  for (const std::string& path : text_files) {
+    if (file_size(path) == 0) continue;
+    const MappedFile file(path);
+    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
+    while (!rest.empty()) {
+      // Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
+      std::size_t cut = rest.size();
+      if (cut > kPart) {
+        const std::size_t line = rest.rfind('\n', kPart - 1);
+        cut = line == std::string_view::npos ? kPart : line + 1;
+      }
+      ids.clear();
+      tokenizer.encode(rest.substr(0, cut), ids);
+      writer.write(ids);
+      rest.remove_prefix(cut);
+    }
+  }
+  writer.commit();
+  return writer.count();
+}
+
+std::vector<std::string> text_files_of(const std::string& path, const std::string& key) {
+  std::vector<std::string> files = files_of(path, key);
+  if (is_token_file(files.front())) fail("{}: {} is a token file; text is needed", key, files.front());
+  require_content(files, path, key);
+  return files;
+}
+
+TrainBatches::TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed, bool shuffle)
+    : tokens_(std::move(tokens)), sequence_(sequence), order_(require_windows(tokens_, sequence), batch, seed, shuffle) {}
+
+void TrainBatches::fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, const Tensor& inputs,
+                              const Tensor& targets) const {
+  require_batch_shape(inputs, count, sequence_);
+  require_batch_shape(targets, count, sequence_);
+  for (std::int64_t i = 0; i < count; ++i)
+    fill_window(tokens_, sequence_, order_.window(step, first + i), inputs.data<std::int32_t>() + i * sequence_,
+                targets.data<std::int32_t>() + i * sequence_);
+}
+
+ValidationBatches::ValidationBatches(TokenSource tokens, std::int64_t sequence)
+    : tokens_(std::move(tokens)), sequence_(sequence), windows_(require_windows(tokens_, sequence)) {}
+
+void ValidationBatches::fill_batch(std::int64_t first, std::int64_t count, const Tensor& inputs,
+                                   const Tensor& targets) const {
+  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= windows_, "[{}, {}) of {} windows", first, first + count,
+               windows_);
+  require_batch_shape(inputs, count, sequence_);
+  require_batch_shape(targets, count, sequence_);
+  for (std::int64_t i = 0; i < count; ++i)
+    fill_window(tokens_, sequence_, first + i, inputs.data<std::int32_t>() + i * sequence_,
+                targets.data<std::int32_t>() + i * sequence_);
+}
+
+}  // namespace muonp::core

@@ -1,0 +1,70 @@
+// From the configuration to batches of token ids. Rank 0 calls prepare_dataset() first (it makes the token file of a
+// text where one is needed); after a barrier every rank calls open_dataset(), which maps files and copies nothing.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "core/data/config.h"
+#include "core/data/sample_order.h"
+#include "core/data/token_file.h"
+#include "core/data/tokenizer.h"
+#include "core/tensor.h"
+
+namespace muonp::core {
+
+struct Dataset {
+  TokenSource train;
+  TokenSource validation;     // no ids where the configuration asks for none
+  TokenizerHandle tokenizer;  // of the text; for token files the configured one, which only generation uses
+  std::string description;    // one line for the start-up table
+};
+
+// Tokenises text into the cache folder unless that was done before, and checks every id against the model's vocabulary
+// and the length against one sequence. `say` gets a line before something that takes time. Error names the key, the
+// path and what is missing.
+void prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
+                     const std::function<void(const std::string&)>& say = {});
+// Error if a token file that prepare_dataset() makes is not there.
+Dataset open_dataset(const DataConfig& config, const std::string& run_directory);
+
+// Encodes text files, one after the other, into a token file. Returns the number of ids.
+std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
+                            const std::string& token_file, TokenFormat format);
+// The text files that `path` stands for: itself, or those below a folder. Error: none, or no text in them.
+// `key` begins the message ("data.train").
+std::vector<std::string> text_files_of(const std::string& path, const std::string& key);
+
+// Batches for training. Sample i of a step is the same whoever asks.
+class TrainBatches {
+ public:
+  // Error unless `tokens` holds at least one sequence and one token more.
+  TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed, bool shuffle);
+  const SampleOrder& order() const { return order_; }
+  std::int64_t sequence() const { return sequence_; }
+  // Samples [first, first + count) of `step`: inputs and targets (the token after each input) are int32
+  // [count, sequence], in host memory.
+  void fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, const Tensor& inputs,
+                  const Tensor& targets) const;
+
+ private:
+  TokenSource tokens_;
+  std::int64_t sequence_;
+  SampleOrder order_;
+};
+
+// The data's windows in their order, each once; the tokens after the last whole window are left out.
+class ValidationBatches {
+ public:
+  ValidationBatches(TokenSource tokens, std::int64_t sequence);  // Error as above
+  std::int64_t windows() const { return windows_; }
+  // Windows [first, first + count); shapes as above.
+  void fill_batch(std::int64_t first, std::int64_t count, const Tensor& inputs, const Tensor& targets) const;
+
+ private:
+  TokenSource tokens_;
+  std::int64_t sequence_, windows_;
+};
+
+}  // namespace muonp::core

@@ -1,0 +1,274 @@
+#include "core/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "core/error.h"
+
+namespace muonp::core {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kBlock = std::int64_t{1} << 20;
+
+std::string reason(int code) { return std::system_category().message(code); }
+
+class Descriptor {
+ public:
+  explicit Descriptor(int value = -1) : value_(value) {}
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return value_; }
+
+ private:
+  int value_;
+};
+
+class StreamingHash {
+ public:
+  StreamingHash() : state_(XXH3_createState()) { XXH3_64bits_reset(state_); }
+  ~StreamingHash() { XXH3_freeState(state_); }
+  StreamingHash(const StreamingHash&) = delete;
+  StreamingHash& operator=(const StreamingHash&) = delete;
+  void add(const void* data, std::int64_t bytes) {
+    XXH3_64bits_update(state_, data, static_cast<std::size_t>(bytes));
+  }
+  std::uint64_t value() const { return XXH3_64bits_digest(state_); }
+
+ private:
+  XXH3_state_t* state_;
+};
+
+int open_for_reading(const std::string& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("cannot read {}: {}", path, reason(errno));
+  struct stat status {};
+  if (::fstat(descriptor, &status) == 0 && S_ISDIR(status.st_mode)) {
+    ::close(descriptor);
+    fail("cannot read {}: it is a folder", path);
+  }
+  return descriptor;
+}
+
+// Reads up to kBlock bytes; 0 at the end.
+std::int64_t read_block(int descriptor, const std::string& path, void* to) {
+  while (true) {
+    const ssize_t got = ::read(descriptor, to, static_cast<std::size_t>(kBlock));
+    if (got >= 0) return got;
+    if (errno != EINTR) fail("cannot read {}: {}", path, reason(errno));
+  }
+}
+
+std::string space_left(const std::string& path) {
+  struct statvfs info {};
+  if (::statvfs(parent_directory(path).c_str(), &info) != 0) return "";
+  return fmt::format("; {} bytes are free on its file system",
+                     static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize);
+}
+
+[[noreturn]] void fail_writing(const std::string& path, std::int64_t needed, int code) {
+  fail("cannot write {} ({} bytes needed): {}{}", path, needed, reason(code), space_left(path));
+}
+
+}  // namespace
+
+struct AtomicFile::State {
+  std::string path, temporary;
+  int descriptor = -1;
+  std::int64_t expected = 0, bytes = 0;
+  bool patched = false;
+  StreamingHash hash;
+};
+
+AtomicFile::AtomicFile(std::string path, std::int64_t expected_bytes) : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.path = std::move(path);
+  s.expected = expected_bytes;
+  if (is_directory(s.path)) fail("cannot write {}: it is a folder", s.path);
+  s.temporary = temporary_name(s.path);
+  s.descriptor = ::open(s.temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (s.descriptor < 0) fail_writing(s.path, expected_bytes, errno);
+  if (expected_bytes <= 0) return;
+  // File systems that cannot reserve say so; there the disk fills, or not, while writing.
+  if (::fallocate(s.descriptor, 0, 0, expected_bytes) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
+    const int code = errno;
+    ::close(s.descriptor);
+    ::unlink(s.temporary.c_str());
+    fail_writing(s.path, expected_bytes, code);
+  }
+}
+
+AtomicFile::~AtomicFile() {
+  if (state_->descriptor >= 0) ::close(state_->descriptor);
+  if (!state_->temporary.empty()) ::unlink(state_->temporary.c_str());
+}
+
+void AtomicFile::put_at(std::int64_t offset, const void* data, std::int64_t bytes) {
+  const State& s = *state_;
+  MUONP_ASSERT(s.descriptor >= 0, "{} is committed", s.path);
+  const char* from = static_cast<const char*>(data);
+  for (std::int64_t done = 0; done < bytes;) {
+    const ssize_t put = ::pwrite(s.descriptor, from + done, static_cast<std::size_t>(bytes - done), offset + done);
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) fail_writing(s.path, std::max(s.expected, s.bytes + bytes), put < 0 ? errno : ENOSPC);
+    done += put;
+  }
+}
+
+void AtomicFile::write(const void* data, std::int64_t bytes) {
+  put_at(state_->bytes, data, bytes);
+  state_->hash.add(data, bytes);
+  state_->bytes += bytes;
+}
+
+void AtomicFile::patch(std::int64_t offset, const void* data, std::int64_t bytes) {
+  State& s = *state_;
+  MUONP_ASSERT(offset >= 0 && offset + bytes <= s.bytes, "[{}, {}) of {} bytes", offset, offset + bytes, s.bytes);
+  put_at(offset, data, bytes);
+  s.patched = true;
+}
+
+std::int64_t AtomicFile::bytes() const { return state_->bytes; }
+const std::string& AtomicFile::path() const { return state_->path; }
+
+FileSummary AtomicFile::commit() {
+  State& s = *state_;
+  MUONP_ASSERT(s.descriptor >= 0, "{} is committed", s.path);
+  const std::int64_t needed = std::max(s.expected, s.bytes);
+  if (::ftruncate(s.descriptor, s.bytes) != 0 || ::fsync(s.descriptor) != 0) fail_writing(s.path, needed, errno);
+  const int descriptor = s.descriptor;
+  s.descriptor = -1;
+  if (::close(descriptor) != 0) fail_writing(s.path, needed, errno);
+  const FileSummary summary = s.patched ? summarize_file(s.temporary) : FileSummary{s.bytes, s.hash.value()};
+  rename_path(s.temporary, s.path);
+  s.temporary.clear();
+  return summary;
+}
+
+std::string read_file(const std::string& path) {
+  const Descriptor file(open_for_reading(path));
+  std::string content;
+  std::int64_t size = 0;
+  while (true) {
+    content.resize(static_cast<std::size_t>(size + kBlock));
+    const std::int64_t got = read_block(file.get(), path, content.data() + size);
+    size += got;
+    if (got == 0) break;
+  }
+  content.resize(static_cast<std::size_t>(size));
+  return content;
+}
+
+FileSummary write_file(const std::string& path, std::string_view content) {
+  AtomicFile file(path, static_cast<std::int64_t>(content.size()));
+  file.write(content);
+  return file.commit();
+}
+
+FileSummary summarize_file(const std::string& path) {
+  const Descriptor file(open_for_reading(path));
+  const auto block = std::make_unique<char[]>(static_cast<std::size_t>(kBlock));
+  StreamingHash hash;
+  FileSummary summary;
+  while (const std::int64_t got = read_block(file.get(), path, block.get())) {
+    hash.add(block.get(), got);
+    summary.bytes += got;
+  }
+  summary.checksum = hash.value();
+  return summary;
+}
+
+bool exists(const std::string& path) {
+  std::error_code code;
+  return fs::exists(path, code);
+}
+
+bool is_directory(const std::string& path) {
+  std::error_code code;
+  return fs::is_directory(path, code);
+}
+
+std::int64_t file_size(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) fail("cannot read {}: {}", path, reason(errno));
+  if (S_ISDIR(status.st_mode)) fail("cannot read {}: it is a folder", path);
+  if (!S_ISREG(status.st_mode)) fail("cannot read {}: it is no regular file", path);
+  return status.st_size;
+}
+
+std::vector<std::string> list_directory(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code code;
+  for (fs::directory_iterator entry(path, code), end; !code && entry != end; entry.increment(code))
+    names.push_back(entry->path().filename().string());
+  if (code) fail("cannot list {}: {}", path, code.message());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<std::string> list_files_below(const std::string& path) {
+  std::vector<std::string> files;
+  for (const std::string& name : list_directory(path)) {
+    const std::string child = (fs::path(path) / name).string();
+    if (name.starts_with('.')) continue;
+    if (is_directory(child)) {
+      for (std::string& deeper : list_files_below(child)) files.push_back(std::move(deeper));
+    } else if (std::error_code code; fs::is_regular_file(child, code)) {
+      files.push_back(child);
+    }
+  }
+  return files;
+}
+
+void make_directories(const std::string& path) {
+  std::error_code code;
+  fs::create_directories(path, code);
+  if (!code && !is_directory(path)) code = std::make_error_code(std::errc::not_a_directory);
+  if (code) fail("cannot make the folder {}: {}", path, code.message());
+}
+
+void remove_tree(const std::string& path) {
+  std::error_code code;
+  fs::remove_all(path, code);
+  if (code) fail("cannot remove {}: {}", path, code.message());
+}
+
+void rename_path(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail("cannot rename {} to {}: {}", from, to, reason(errno));
+  sync_directory(parent_directory(to));
+}
+
+void sync_directory(const std::string& path) {
+  const Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Some network file systems cannot sync a folder and answer EINVAL; their renames are durable on the server.
+  if (folder.get() < 0 || (::fsync(folder.get()) != 0 && errno != EINVAL))
+    fail("cannot make the folder {} durable: {}", path, reason(errno));
+}
+
+std::string parent_directory(const std::string& path) {
+  const std::string parent = fs::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
+}
+
+std::string temporary_name(const std::string& path) {
+  static std::atomic<std::uint64_t> calls{0};
+  char host[64] = "host";
+  ::gethostname(host, sizeof(host) - 1);
+  return fmt::format("{}.tmp-{}-{}-{}", path, host, ::getpid(), calls.fetch_add(1));
+}
+
+}  // namespace muonp::core

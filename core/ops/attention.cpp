@@ -1,0 +1,98 @@
+#include "core/ops/attention.h"
+
+#include "core/cpu/attention.h"
+#include "core/ops/common.h"
+
+namespace muonp::core::ops {
+
+Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
+  const Tensor in = qkv->value;
+  MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (3 * heads) == 0, "attention with {} heads over {}",
+               heads, to_string(in.shape()));
+  const std::int64_t batch = in.dim(0), time = in.dim(1), width = in.dim(2) / 3;
+  const cpu::AttentionShape shape{batch, time, heads, width / heads};
+  const Tensor y = tape.activation({batch, time, width}, in.dtype());
+  const Tensor normaliser = tape.activation({batch, heads, time}, Dtype::float32);
+  cpu::attention_forward(tape.device(), shape, in, y, normaliser);
+  Variable out = tape.result(y, wanted(qkv));
+  if (!wanted(out)) return out;
+  tape.record({}, [&tape, shape, in, y, normaliser, dx = qkv->gradient, dout = out->gradient] {
+    const Tensor dy = take(dout);
+    if (!dy) return;
+    const Tensor dqkv = tape.activation(in.shape(), in.dtype());
+    cpu::attention_backward(tape.device(), shape, in, y, normaliser, dy, dqkv);
+    give(tape, *dx, dqkv);
+  });
+  return out;
+}
+
+namespace {
+
+// [time, 2, d/2] float32: cosines, then sines. In double precision: t·frequency reaches thousands of radians.
+Tensor rotary_table(Tape& tape, std::int64_t time, std::int64_t half) {
+  std::vector<double> frequencies(static_cast<std::size_t>(half));
+  for (std::int64_t i = 0; i < half; ++i)
+    frequencies[static_cast<std::size_t>(i)] =
+        std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half));
+  const double* frequency = frequencies.data();
+  const Tensor table = tape.activation({time, 2, half}, Dtype::float32);
+  float* to = table.data<float>();
+  constexpr std::int64_t kCost = 16;  // an entry costs as much as so many elements of an ordinary kernel
+  for_each_row(tape.queue(), time, kCost * half, [=](const Row& row) {
+    for (std::int64_t i = 0; i < half; ++i) {
+      const double angle = static_cast<double>(row.index) * frequency[i];
+      to[row.index * 2 * half + i] = static_cast<float>(std::cos(angle));
+      to[(row.index * 2 + 1) * half + i] = static_cast<float>(std::sin(angle));
+    }
+  });
+  return table;
+}
+
+// direction +1 turns forward, −1 back. `to` may be `from`.
+template <class T>
+void turn(Queue& queue, const Tensor& table, std::int64_t heads, float direction, const Tensor& from,
+          const Tensor& to) {
+  const std::int64_t cols = last_dim(from), width = cols / 3, size = width / heads, half = size / 2;
+  const std::int64_t time = from.dim(1);
+  const T* in = from.data<T>();
+  T* out = to.data<T>();
+  const float* angles = table.data<float>();
+  for_each_row(queue, row_count(from), cols, [=](const Row& row) {
+    const float* cosine = angles + row.index % time * size;
+    const float* sine = cosine + half;
+    for (std::int64_t h = 0; h < 2 * heads; ++h) {  // queries and keys lie side by side
+      const T* i = in + row.index * cols + h * size;
+      T* o = out + row.index * cols + h * size;
+      Row{0, half}.each([=](std::int64_t c) {
+        const float a = float(i[c]), b = float(i[half + c]), s = direction * sine[c];
+        o[c] = T(a * cosine[c] - b * s);
+        o[half + c] = T(b * cosine[c] + a * s);
+      });
+    }
+    const T* values = in + row.index * cols + 2 * width;
+    T* o = out + row.index * cols + 2 * width;
+    if (o != values) Row{0, width}.each([=](std::int64_t c) { o[c] = values[c]; });
+  });
+}
+
+}  // namespace
+
+Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads) {
+  const Tensor in = qkv->value;
+  MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (6 * heads) == 0,
+               "rotary positions with {} heads over {}", heads, to_string(in.shape()));
+  const Tensor table = rotary_table(tape, in.dim(1), in.dim(2) / (6 * heads));
+  const Tensor y = tape.activation(in.shape(), in.dtype());
+  with_float_type(in.dtype(), [&]<class T>(T) { turn<T>(tape.queue(), table, heads, 1, in, y); });
+  Variable out = tape.result(y, wanted(qkv));
+  if (!wanted(out)) return out;
+  tape.record({}, [&tape, table, heads, dx = qkv->gradient, dout = out->gradient] {
+    Tensor dy = take(dout);
+    if (!dy) return;
+    with_float_type(dy.dtype(), [&]<class T>(T) { turn<T>(tape.queue(), table, heads, -1, dy, dy); });
+    give(tape, *dx, std::move(dy));
+  });
+  return out;
+}
+
+}  // namespace muonp::core::ops

@@ -1,0 +1,260 @@
+#include "core/symmetric.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/cpu/tasks.h"
+#include "core/for_each.h"
+
+namespace muonp::core {
+namespace {
+
+struct Block {  // rows [row, row + rows) and columns [col, col + cols) of the result
+  std::int64_t row, col, rows, cols;
+  bool diagonal() const { return row == col; }
+  std::int64_t area() const { return rows * cols; }
+};
+
+// Where [0, size) is halved: a multiple of 16, so that blocks begin on whole cache lines.
+std::int64_t halve(std::int64_t size) { return (size / 2 + 15) / 16 * 16; }
+
+void cut(const Block& block, std::int64_t largest, std::vector<Block>& blocks) {
+  if (block.area() <= largest || std::max(block.rows, block.cols) <= kDiagonalBlock) return blocks.push_back(block);
+  const bool tall = block.rows >= block.cols;
+  const std::int64_t h = halve(tall ? block.rows : block.cols);
+  if (tall) {
+    cut({block.row, block.col, h, block.cols}, largest, blocks);
+    cut({block.row + h, block.col, block.rows - h, block.cols}, largest, blocks);
+  } else {
+    cut({block.row, block.col, block.rows, h}, largest, blocks);
+    cut({block.row, block.col + h, block.rows, block.cols - h}, largest, blocks);
+  }
+}
+
+void halve_triangle(std::int64_t begin, std::int64_t size, std::int64_t largest, std::vector<Block>& blocks) {
+  if (size <= kDiagonalBlock) {
+    if (size > 0) blocks.push_back({begin, begin, size, size});
+    return;
+  }
+  const std::int64_t h = halve(size);
+  cut({begin + h, begin, size - h, h}, largest, blocks);
+  halve_triangle(begin, h, largest, blocks);
+  halve_triangle(begin + h, size - h, largest, blocks);
+}
+
+// Blocks that cover the lower triangle, largest first, none so large that a thread would wait long for another.
+std::vector<Block> triangle_blocks(std::int64_t n, int threads) {
+  std::vector<Block> blocks;
+  halve_triangle(0, n, threads == 1 ? n * n : n * n / (4 * threads), blocks);
+  if (threads > 1)
+    std::stable_sort(blocks.begin(), blocks.end(), [](auto& x, auto& y) { return x.area() > y.area(); });
+  return blocks;
+}
+
+double triangle_area(std::int64_t size) {
+  if (size <= kDiagonalBlock) return static_cast<double>(size) * static_cast<double>(size);
+  const std::int64_t h = halve(size);
+  return static_cast<double>(h) * static_cast<double>(size - h) + triangle_area(h) + triangle_area(size - h);
+}
+
+// ---- forms, by tiles of 8×8 in registers ----
+
+constexpr std::int64_t kLanes = 8;
+using Lanes = float __attribute__((vector_size(32)));
+
+inline void load(const float* from, Lanes& to) { std::memcpy(&to, from, sizeof to); }
+inline void store(float* to, const Lanes& from) { std::memcpy(to, &from, sizeof from); }
+inline void load(const bfloat16* from, Lanes& to) {
+  for (int i = 0; i < kLanes; ++i) to[i] = from[i];
+}
+inline void store(bfloat16* to, const Lanes& from) {
+  for (int i = 0; i < kLanes; ++i) to[i] = bfloat16(from[i]);
+}
+
+inline void transpose(Lanes (&r)[8]) {
+  Lanes t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    t[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  Lanes u[8];
+  for (int i = 0; i < 8; i += 4) {
+    u[i] = __builtin_shufflevector(t[i], t[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+    u[i + 1] = __builtin_shufflevector(t[i], t[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    u[i + 2] = __builtin_shufflevector(t[i + 1], t[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+    u[i + 3] = __builtin_shufflevector(t[i + 1], t[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = __builtin_shufflevector(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    r[i + 4] = __builtin_shufflevector(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
+template <class T>
+class FormKernel {
+ public:
+  FormKernel(const MatrixView& c, const SymmetricForm& form)
+      : c_(static_cast<const T*>(c.data)),
+        x_(static_cast<const T*>(form.term.data)),
+        out_(static_cast<T*>(form.out.data)),
+        c_stride_(c.stride),
+        x_stride_(form.term.stride),
+        out_stride_(form.out.stride),
+        product_(form.product),
+        identity_(form.identity),
+        factor_(form.term_factor),
+        only_mirrors_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !form.term.data) {}
+
+  void run(const Block& block) const {
+    constexpr std::int64_t kTile = 64;  // reads and mirrored writes of one tile stay in the first-level cache
+    const std::int64_t row_end = block.row + block.rows, col_end = block.col + block.cols;
+    for (std::int64_t r = block.row; r < row_end; r += kTile)
+      for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end); j += kTile)
+        tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
+  }
+
+ private:
+  void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
+    for (std::int64_t r = row; r < row_end; r += kLanes)
+      for (std::int64_t j = col; j < col_end && j <= r; j += kLanes)
+        if (r + kLanes <= row_end && j + kLanes <= r)
+          whole(r, j);
+        else
+          edge(r, std::min(row_end, r + kLanes), j, std::min(col_end, j + kLanes));
+  }
+
+  // Strictly below the diagonal, so there is no identity term.
+  void whole(std::int64_t row, std::int64_t col) const {
+    Lanes rows[8];
+    for (int i = 0; i < 8; ++i) {
+      load(c_ + (row + i) * c_stride_ + col, rows[i]);
+      if (only_mirrors_) continue;
+      rows[i] *= product_;
+      if (x_) {
+        Lanes x;
+        load(x_ + (row + i) * x_stride_ + col, x);
+        rows[i] += factor_ * x;
+      }
+      store(out_ + (row + i) * out_stride_ + col, rows[i]);
+    }
+    transpose(rows);
+    for (int i = 0; i < 8; ++i) store(out_ + (col + i) * out_stride_ + row, rows[i]);
+  }
+
+  void edge(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
+    for (std::int64_t r = row; r < row_end; ++r)
+      for (std::int64_t j = col; j < std::min(col_end, r + 1); ++j) {
+        float value = product_ * static_cast<float>(c_[r * c_stride_ + j]) + (r == j ? identity_ : 0.0f);
+        if (x_) value += factor_ * static_cast<float>(x_[r * x_stride_ + j]);
+        out_[r * out_stride_ + j] = out_[j * out_stride_ + r] = T(value);
+      }
+  }
+
+  const T *c_, *x_;
+  T* out_;
+  std::int64_t c_stride_, x_stride_, out_stride_;
+  float product_, identity_, factor_;
+  bool only_mirrors_;
+};
+
+void run_forms(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
+  for (const SymmetricForm& form : forms)
+    c.dtype == Dtype::float32 ? FormKernel<float>(c, form).run(block) : FormKernel<bfloat16>(c, form).run(block);
+}
+
+void check_square(const MatrixView& view, std::int64_t n, Dtype dtype) {
+  MUONP_ASSERT(view.rows == n && view.cols == n && view.stride >= n && view.dtype == dtype,
+               "[{}, {}] {} where [{}, {}] {} is wanted", view.rows, view.cols, name_of(view.dtype), n, n,
+               name_of(dtype));
+}
+
+void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
+  for (const SymmetricForm& form : forms) {
+    check_square(form.out, c.rows, c.dtype);
+    if (form.term.data) check_square(form.term, c.rows, c.dtype);
+    MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(), "a form that overwrites C is not the last one");
+  }
+}
+
+// multiply(block) computes that block of C.
+template <class Multiply>
+void lower_triangle(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms, const Multiply& multiply) {
+  check_forms(c, forms);
+  const SymmetricForm mirror{.out = c};
+  if (forms.empty()) forms = {&mirror, 1};
+  const std::vector<Block> blocks = triangle_blocks(c.rows, omp_in_parallel() ? 1 : queue.threads());
+  run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
+    const Block& block = blocks[static_cast<std::size_t>(i)];
+    multiply(block);
+    run_forms(c, forms, block);
+  });
+}
+
+}  // namespace
+
+void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c,
+                       std::span<const SymmetricForm> forms) {
+  for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
+  lower_triangle(queue, c, forms, [&](const Block& k) {
+    gemm(queue, Op::none, Op::none, alpha, a.block(k.row, 0, k.rows, a.cols), b.block(0, k.col, b.rows, k.cols), 0,
+         c.block(k.row, k.col, k.rows, k.cols));
+  });
+}
+
+void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
+          std::span<const SymmetricForm> forms) {
+  check_square(c, side == Op::none ? a.rows : a.cols, a.dtype);
+  lower_triangle(queue, c, forms, [&](const Block& k) {
+    const MatrixView out = c.block(k.row, k.col, k.rows, k.cols);
+    if (side == Op::none)
+      gemm(queue, Op::none, Op::transpose, alpha, a.block(k.row, 0, k.rows, a.cols), a.block(k.col, 0, k.cols, a.cols),
+           0, out);
+    else
+      gemm(queue, Op::transpose, Op::none, alpha, a.block(0, k.row, a.rows, k.rows), a.block(0, k.col, a.rows, k.cols),
+           0, out);
+  });
+}
+
+void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
+  check_square(c, c.rows, c.dtype);
+  check_forms(c, forms);
+  const std::vector<Block> blocks = triangle_blocks(c.rows, queue.threads());
+  run_tasks(queue, static_cast<std::int64_t>(blocks.size()),
+            [&](std::int64_t i) { run_forms(c, forms, blocks[static_cast<std::size_t>(i)]); });
+}
+
+namespace {
+
+template <class T>
+std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
+  const T *xs = static_cast<const T*>(x.data), *ys = static_cast<const T*>(y.data);
+  const std::int64_t x_stride = x.stride, y_stride = y.stride;
+  std::vector<std::array<double, 4>> of_row(static_cast<std::size_t>(x.rows));
+  for_each_row(queue, x.rows, x.rows, [=, &of_row](const Row& row) {
+    const std::int64_t i = row.index;
+    const T *p = xs + i * x_stride, *q = ys + i * y_stride;
+    const Row below{i, i};
+    const auto dot = [&below](const T* u, const T* v) {
+      return 2.0 * below.sum([=](std::int64_t j) { return static_cast<float>(u[j]) * static_cast<float>(v[j]); });
+    };
+    const double dx = p[i], dy = q[i];
+    of_row[static_cast<std::size_t>(i)] = {dx, dot(p, p) + dx * dx, dot(p, q) + dx * dy, dot(q, q) + dy * dy};
+  });
+  std::array<double, 4> total{};
+  for (const auto& values : of_row)
+    for (std::size_t k = 0; k < total.size(); ++k) total[k] += values[k];
+  return total;
+}
+
+}  // namespace
+
+std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
+  check_square(x, x.rows, x.dtype);
+  check_square(y, x.rows, x.dtype);
+  return x.dtype == Dtype::float32 ? moments<float>(queue, x, y) : moments<bfloat16>(queue, x, y);
+}
+
+double symmetric_flops(std::int64_t n, std::int64_t k) { return 2.0 * triangle_area(n) * static_cast<double>(k); }
+
+}  // namespace muonp::core

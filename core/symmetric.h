@@ -1,0 +1,45 @@
+// Products whose result is known to be symmetric, at about half the cost of a full one: only the lower triangle is
+// computed, by recursive halving (one square block below the diagonal, then the two diagonal halves, down to
+// kDiagonalBlock), and mirrored while it is still in cache. float32 and bfloat16 storage; sums are float32.
+//
+// "Symmetric" operands hold both triangles. CPU queues only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "core/blas.h"
+
+namespace muonp::core {
+
+inline constexpr std::int64_t kDiagonalBlock = 64;  // rows of a diagonal block, which is computed in full
+
+// What to make of the lower triangle of C while mirroring it: out = product·C + identity·I + term_factor·X, n×n, both
+// triangles. Of X only the lower triangle is read.
+struct SymmetricForm {
+  MatrixView out = {};
+  float product = 1, identity = 0, term_factor = 0;
+  MatrixView term = {};  // X; no data where there is no such term
+};
+
+// C = alpha·A·B for symmetric A and B that commute, n×n. Then every form is written, in order; a form may write C
+// itself when it is the last one, or X. After a call without forms C holds both triangles; otherwise only the forms do
+// and C's upper triangle is unspecified. C must not overlap A or B, nor a form's out A or B.
+void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c,
+                       std::span<const SymmetricForm> forms = {});
+
+// The same for the Gram matrix C = alpha·AᵀA (side = Op::transpose, n = columns) or alpha·AAᵀ (Op::none, n = rows).
+void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
+          std::span<const SymmetricForm> forms = {});
+
+// The forms alone, of a C whose lower triangle is there.
+void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms);
+
+// {tr X, ⟨X, X⟩, ⟨X, Y⟩, ⟨Y, Y⟩} of symmetric n×n matrices, from their lower triangles.
+std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y);
+
+// Floating-point operations that a symmetric product or Gram matrix executes: n×n, summed over k.
+double symmetric_flops(std::int64_t n, std::int64_t k);
+
+}  // namespace muonp::core

@@ -1,0 +1,126 @@
+#include "dist/agreement.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <sstream>
+
+namespace muonp::dist {
+
+namespace {
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+// "rank 3", "ranks 0, 2, 3" or "all ranks".
+std::string name_ranks(const std::vector<std::size_t>& ranks, std::size_t size) {
+  if (ranks.size() == size && size > 1) return "all ranks";
+  return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
+}
+
+// Enough of a long line to see where it differs from `other`.
+std::string excerpt(const std::string& line, const std::string& other) {
+  constexpr std::size_t kBefore = 60, kLength = 160;
+  if (line.size() <= kLength) return line;
+  const auto at = static_cast<std::size_t>(
+      std::mismatch(line.begin(), line.end(), other.begin(), other.end()).first - line.begin());
+  const std::size_t begin = at > kBefore ? at - kBefore : 0;
+  return (begin > 0 ? "..." : "") + line.substr(begin, kLength) + (begin + kLength < line.size() ? "..." : "");
+}
+
+std::string first_difference(const std::vector<std::string>& descriptions) {
+  std::vector<std::vector<std::string>> lines;
+  std::size_t longest = 0;
+  for (const std::string& d : descriptions) {
+    lines.push_back(lines_of(d));
+    longest = std::max(longest, lines.back().size());
+  }
+  for (std::size_t i = 0; i < longest; ++i) {
+    std::map<std::string, std::vector<std::size_t>> versions;
+    for (std::size_t r = 0; r < lines.size(); ++r)
+      versions[i < lines[r].size() ? lines[r][i] : "(no such line)"].push_back(r);
+    if (versions.size() == 1) continue;
+    const std::string &a = versions.begin()->first, &b = std::next(versions.begin())->first;
+    std::string text = fmt::format("line {} is", i + 1);
+    for (const auto& [line, ranks] : versions)
+      text += fmt::format("\n  on {}: {}", name_ranks(ranks, lines.size()), excerpt(line, line == a ? b : a));
+    return text;
+  }
+  return {};
+}
+
+std::string hash_table(const std::vector<std::string>& hashes) {
+  std::string text = "the hashes are";
+  for (std::size_t r = 0; r < hashes.size(); ++r) text += fmt::format("\n  on rank {}: {}", r, hashes[r]);
+  return text;
+}
+
+}  // namespace
+
+void require_agreement(Communicator& communicator, std::string_view what, std::uint64_t hash,
+                       const std::string& description) {
+  const auto hashes = communicator.all_gather_bytes(fmt::format("{:016x}", hash));
+  if (std::all_of(hashes.begin(), hashes.end(), [&](const std::string& h) { return h == hashes[0]; })) return;
+  std::string difference = first_difference(communicator.all_gather_bytes(description));
+  if (difference.empty()) difference = hash_table(hashes);
+  throw AgreedError(fmt::format("{} differs between ranks: {}", what, difference));
+}
+
+bool all_agree(Communicator& communicator, bool mine) {
+  std::array<double, 1> value = {mine ? 1.0 : 0.0};
+  communicator.all_reduce(value, Reduce::min);
+  return value[0] == 1.0;
+}
+
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
+}
+
+// Empty when nothing failed, else host, a line break and the message.
+std::string failure_text(const std::exception_ptr& failure) {
+  if (!failure) return {};
+  try {
+    std::rethrow_exception(failure);
+  } catch (const core::InternalError& e) {
+    return host_name() + "\ninternal error: " + e.what();
+  } catch (const std::exception& e) {
+    return host_name() + "\n" + e.what();
+  } catch (...) {
+    return host_name() + "\nan exception that is no std::exception";
+  }
+}
+
+}  // namespace
+
+void rethrow_on_all(Communicator& communicator, std::exception_ptr local) {
+  const auto texts = communicator.all_gather_bytes(failure_text(local));
+  std::vector<std::pair<std::string, std::vector<std::size_t>>> messages;  // in order of the first rank
+  for (std::size_t r = 0; r < texts.size(); ++r) {
+    if (texts[r].empty()) continue;
+    const std::string message = texts[r].substr(texts[r].find('\n') + 1);
+    auto known = std::find_if(messages.begin(), messages.end(), [&](const auto& m) { return m.first == message; });
+    if (known == messages.end()) known = messages.insert(known, {message, {}});
+    known->second.push_back(r);
+  }
+  if (messages.empty()) return;
+  if (messages.size() == 1 && messages[0].second.size() == texts.size()) throw AgreedError(messages[0].first);
+  std::string text;
+  for (const auto& [message, ranks] : messages) {
+    const std::string& first = texts[ranks[0]];
+    const std::string host = first.substr(0, first.find('\n'));
+    text += fmt::format("{}{}{}: {}", text.empty() ? "" : "\n", name_ranks(ranks, texts.size()),
+                        ranks.size() == 1 ? fmt::format(" of {} on {}", texts.size(), host) : "", message);
+  }
+  throw AgreedError(text);
+}
+
+}  // namespace muonp::dist

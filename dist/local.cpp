@@ -1,0 +1,62 @@
+#include "dist/local.h"
+
+#include <cstring>
+
+#include "dist/operation.h"
+
+namespace muonp::dist {
+
+namespace {
+
+class Local final : public Communicator {
+ public:
+  int rank() const override { return 0; }
+  int size() const override { return 1; }
+  std::string description() const override { return "one rank"; }
+
+  void barrier() override { check({}); }
+  void broadcast(Span data, int root) override {
+    check({.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root}, data);
+  }
+  void all_reduce(Span data, Reduce op) override {
+    check({.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op}, data);
+  }
+  void all_reduce(std::span<double>, Reduce) override { check({}); }
+  void reduce_scatter(Span data) override { check({}, data); }
+  void all_gather(Span data) override { check({}, data); }
+
+  void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) override {
+    const Operation operation{.kind = OperationKind::exchange, .sends = sends, .receives = receives};
+    check(operation);
+    if (const std::string why = mismatch({&operation, 1}); !why.empty()) throw core::Error(why);
+    for (std::size_t i = 0; i < sends.size(); ++i)
+      if (sends[i].span.count > 0)
+        std::memmove(receives[i].span.data, sends[i].span.data, static_cast<std::size_t>(sends[i].span.bytes()));
+  }
+  std::vector<std::string> all_gather_bytes(const std::string& mine) override {
+    check({});
+    return {mine};
+  }
+  void abort(const std::string& why) noexcept override {
+    aborted_ = true;
+    try {
+      why_ = why;
+    } catch (...) {  // out of memory: aborted without a reason
+    }
+  }
+
+ private:
+  void check(const Operation& operation, Span data = {}) const {
+    validate(operation, 0, 1);
+    validate(data);
+    if (aborted_) core::fail("aborted: {}", why_);
+  }
+  bool aborted_ = false;
+  std::string why_;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_local() { return std::make_unique<Local>(); }
+
+}  // namespace muonp::dist

@@ -1,0 +1,58 @@
+// Ranks as MPI processes on host memory. This header names no MPI type.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dist/communicator.h"
+
+namespace muonp::dist {
+
+// MPI from start to end; one per process, owned by main, outlives every communicator made from it. Used by one thread
+// at a time (MPI_THREAD_SERIALIZED).
+class MpiSession {
+ public:
+  // Error if MPI gives less thread support than that, or has been started before in this process.
+  MpiSession();
+  // close(); but while an exception unwinds, says so and ends the job, because the other ranks may be waiting.
+  ~MpiSession();
+  MpiSession(const MpiSession&) = delete;
+  MpiSession& operator=(const MpiSession&) = delete;
+
+  // Whether a launcher (mpirun, srun with PMI) started this process, told from the environment.
+  static bool launched();
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int local_rank() const { return local_rank_; }  // among the ranks of this host
+  int local_size() const { return local_size_; }
+  int hosts() const { return hosts_; }
+  const std::string& host() const { return host_names_[static_cast<std::size_t>(rank_)]; }
+  const std::string& host_of(int rank) const { return host_names_[static_cast<std::size_t>(rank)]; }
+  std::string library() const;  // "Open MPI 4.1.4"
+
+  // The orderly end: collective; waits for all ranks.
+  void close();
+
+  // The other end: prints "muonp: error: rank 2 of 4 on host: why" to standard error and ends all ranks with `status`.
+  // Ranks above 0 wait a moment first, so that a failure that several ranks see is printed once.
+  [[noreturn]] void abort_all(const std::string& why, int status = 1) const noexcept;
+
+ private:
+  void read_hosts();
+  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1, hosts_ = 1;
+  std::vector<std::string> host_names_;
+  bool open_ = true;
+};
+
+// Collective. All operations are chunked pairwise messages (docs/parallelism.md), sums in rank order, staging bounded
+// by kMpiStagingBytes. An operation in which no message completes for `timeout_seconds` throws an Error that names the
+// operation, its number, this rank and the ranks not heard from; so does an operation that MPI reports as failed. The
+// communicator is unusable afterwards, and the memory of that operation must stay until the process ends.
+// abort() is MpiSession::abort_all(): it does not return.
+std::unique_ptr<Communicator> make_mpi(const MpiSession& session, double timeout_seconds);
+
+inline constexpr std::int64_t kMpiStagingBytes = std::int64_t{4} << 20;  // of a reduction, per communicator
+
+}  // namespace muonp::dist

@@ -1,0 +1,132 @@
+#include "dist/mpi_requests.h"
+
+#include <fmt/ranges.h>
+#include <sched.h>
+
+#include <array>
+#include <set>
+#include <thread>
+
+namespace muonp::dist {
+
+namespace {
+
+std::string text_of(int code) {
+  std::array<char, MPI_MAX_ERROR_STRING> text{};
+  int length = 0;
+  return MPI_Error_string(code, text.data(), &length) == MPI_SUCCESS ? text.data() : fmt::format("code {}", code);
+}
+
+// Polling that leaves the processor to whoever can use it: a peer on the same core, or this rank's compute thread.
+class Backoff {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+  void pause() {
+    if (++polls_ < kSpins) {
+      sched_yield();
+    } else {
+      std::this_thread::sleep_for(kSleep);
+    }
+  }
+
+ private:
+  static constexpr int kSpins = 2000;  // about a millisecond: most messages complete within it
+  static constexpr std::chrono::microseconds kSleep{30};
+  Clock::time_point start_ = Clock::now();
+  int polls_ = 0;
+};
+
+}  // namespace
+
+void check_mpi(int code, const char* call, const MpiSession& session) {
+  if (code == MPI_SUCCESS) return;
+  core::fail("{} failed on rank {} of {} ({}): {}", call, session.rank(), session.size(), session.host(), text_of(code));
+}
+
+// Only after a failure is anything left here. Receives are cancelled so that nothing is written to memory that is
+// about to go; a send only reads, and cannot be cancelled.
+MpiRequests::~MpiRequests() {
+  for (std::size_t i = 0; i < requests_.size(); ++i) {
+    if (requests_[i] == MPI_REQUEST_NULL || messages_[i].kind == Kind::other) continue;
+    if (messages_[i].kind == Kind::receive) MPI_Cancel(&requests_[i]);
+    MPI_Request_free(&requests_[i]);
+  }
+}
+
+void MpiRequests::push(MPI_Request request, Message message) {
+  requests_.push_back(request);
+  messages_.push_back(message);
+}
+
+void MpiRequests::send(const void* data, std::int64_t bytes, int peer) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  MUONP_MPI(channel_.session, MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+  push(request, {Kind::send, peer, bytes});
+}
+
+void MpiRequests::receive(void* data, std::int64_t bytes, int peer) {
+  MPI_Request request = MPI_REQUEST_NULL;
+  MUONP_MPI(channel_.session, MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+  push(request, {Kind::receive, peer, bytes});
+}
+
+void MpiRequests::add(MPI_Request request) { push(request, {Kind::other, channel_.session.rank(), 0}); }
+
+void MpiRequests::wait() {
+  if (requests_.empty()) return;
+  std::vector<MPI_Status> statuses(requests_.size());
+  Backoff backoff;
+  for (;;) {
+    int done = 0;
+    const int code = MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, statuses.data());
+    if (code != MPI_SUCCESS || done) {
+      check_lengths(statuses, code);
+      break;
+    }
+    if (backoff.seconds() > channel_.timeout_seconds) time_out();
+    backoff.pause();
+  }
+  requests_.clear();
+  messages_.clear();
+}
+
+void MpiRequests::check_lengths(const std::vector<MPI_Status>& statuses, int code) const {
+  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testall", channel_.session);
+  const MpiSession& session = channel_.session;
+  for (std::size_t i = 0; i < messages_.size(); ++i) {
+    const Message& m = messages_[i];
+    const int status = code == MPI_ERR_IN_STATUS ? statuses[i].MPI_ERROR : MPI_SUCCESS;
+    int length = static_cast<int>(m.bytes);
+    if (status == MPI_SUCCESS && m.kind == Kind::receive) MUONP_MPI(session, MPI_Get_count(&statuses[i], MPI_BYTE, &length));
+    if (status == MPI_ERR_TRUNCATE || length != m.bytes)
+      core::fail("{}: rank {} of {} ({}) expects {} bytes from rank {} ({}), which sent {}", channel_.operation,
+                 session.rank(), session.size(), session.host(), m.bytes, m.peer, session.host_of(m.peer),
+                 status == MPI_ERR_TRUNCATE ? "more" : fmt::format("{}", length));
+    if (status != MPI_SUCCESS && status != MPI_ERR_PENDING)
+      core::fail("{}: the message {} rank {} ({}) failed on rank {} of {} ({}): {}", channel_.operation,
+                 m.kind == Kind::receive ? "from" : "to", m.peer, session.host_of(m.peer), session.rank(), session.size(),
+                 session.host(), text_of(status));
+  }
+}
+
+void MpiRequests::time_out() {
+  const MpiSession& session = channel_.session;
+  std::set<int> silent, not_taking;
+  for (std::size_t i = 0; i < requests_.size(); ++i) {
+    int done = 0;
+    if (requests_[i] != MPI_REQUEST_NULL && MPI_Request_get_status(requests_[i], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS &&
+        !done)
+      (messages_[i].kind == Kind::receive ? silent : not_taking).insert(messages_[i].peer);
+  }
+  std::vector<std::string> peers;
+  for (int r : silent) peers.push_back(fmt::format("nothing came from rank {} ({})", r, session.host_of(r)));
+  for (int r : not_taking)
+    if (r != session.rank() && !silent.contains(r))
+      peers.push_back(fmt::format("rank {} ({}) did not take its message", r, session.host_of(r)));
+  core::fail("{} made no progress for {} s on rank {} of {} ({}): {}", channel_.operation, channel_.timeout_seconds,
+             session.rank(), session.size(), session.host(), fmt::join(peers, "; "));
+}
+
+}  // namespace muonp::dist

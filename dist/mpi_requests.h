@@ -1,0 +1,59 @@
+// Messages in flight, and waiting for them with a time-out. Internal to dist: includes mpi.h.
+#pragma once
+
+#define OMPI_SKIP_MPICXX 1  // the C interface only
+#include <mpi.h>
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "dist/mpi.h"
+
+namespace muonp::dist {
+
+// Throws Error with the quoted call, MPI's text for `code`, rank and host; does nothing on MPI_SUCCESS.
+void check_mpi(int code, const char* call, const MpiSession& session);
+#define MUONP_MPI(session, call) ::muonp::dist::check_mpi((call), #call, (session))
+
+// Where messages go and how long to wait for them.
+struct MpiChannel {
+  const MpiSession& session;
+  MPI_Comm comm;
+  double timeout_seconds;
+  int tag = 0;
+  std::string operation;  // for messages: "all_gather of 12 float32 (operation 17)"
+};
+
+// A set of messages that are waited for together.
+class MpiRequests {
+ public:
+  explicit MpiRequests(const MpiChannel& channel) : channel_(channel) {}
+  ~MpiRequests();
+  MpiRequests(const MpiRequests&) = delete;
+  MpiRequests& operator=(const MpiRequests&) = delete;
+
+  void send(const void* data, std::int64_t bytes, int peer);
+  void receive(void* data, std::int64_t bytes, int peer);
+  void add(MPI_Request request);  // a non-blocking collective: waited for only
+  bool empty() const { return requests_.empty(); }
+  // Until all have completed; checks lengths; empties the set.
+  void wait();
+
+ private:
+  enum class Kind : std::uint8_t { send, receive, other };
+  struct Message {
+    Kind kind;
+    int peer;
+    std::int64_t bytes;
+  };
+  void push(MPI_Request request, Message message);
+  void check_lengths(const std::vector<MPI_Status>& statuses, int code) const;
+  [[noreturn]] void time_out();
+
+  const MpiChannel& channel_;
+  std::vector<MPI_Request> requests_;
+  std::vector<Message> messages_;
+};
+
+}  // namespace muonp::dist

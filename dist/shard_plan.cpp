@@ -1,0 +1,77 @@
+#include "dist/shard_plan.h"
+
+#include <algorithm>
+
+#include "core/hash.h"
+
+namespace muonp::dist {
+
+namespace {
+
+constexpr std::int64_t kSliceAlignment = 16;  // elements: a slice of float32 starts on a cache line of the bucket
+
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
+
+ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements)
+    : parameters_(std::move(parameters)), world_size_(world_size) {
+  MUONP_ASSERT(world_size >= 1, "a plan for {} ranks", world_size);
+  MUONP_ASSERT(bucket_elements >= 1, "buckets of {} elements", bucket_elements);
+  bucket_of_.resize(parameters_.size());
+  in_bucket_.resize(parameters_.size());
+  for (std::size_t p = parameters_.size(); p-- > 0;) {
+    const std::int64_t size = core::element_count(parameters_[p].shape);
+    if (buckets_.empty() || (buckets_.back().used > 0 && buckets_.back().used + size > bucket_elements))
+      buckets_.emplace_back();
+    Bucket& bucket = buckets_.back();
+    bucket.parameters.push_back(static_cast<int>(p));
+    bucket_of_[p] = static_cast<int>(buckets_.size()) - 1;
+    in_bucket_[p] = {bucket.used, bucket.used + size};
+    bucket.used += size;
+  }
+  for (Bucket& bucket : buckets_) bucket.size = round_up(bucket.used, world_size_ * kSliceAlignment);
+}
+
+Interval ShardPlan::slice(int bucket, int rank) const {
+  MUONP_ASSERT(rank >= 0 && rank < world_size_, "slice of rank {} of {}", rank, world_size_);
+  const std::int64_t each = buckets_[static_cast<std::size_t>(bucket)].size / world_size_;
+  return {rank * each, (rank + 1) * each};
+}
+
+Interval ShardPlan::piece(int parameter, int rank) const {
+  const Interval whole = in_bucket(parameter), kept = slice(bucket_of(parameter), rank);
+  const std::int64_t begin = std::max(whole.begin, kept.begin), end = std::min(whole.end, kept.end);
+  if (begin >= end) return {};
+  return {begin - whole.begin, end - whole.begin};
+}
+
+std::int64_t ShardPlan::padded_elements() const {
+  std::int64_t total = 0;
+  for (const Bucket& bucket : buckets_) total += bucket.size;
+  return total;
+}
+
+// The description holds everything that the plan depends on.
+std::uint64_t ShardPlan::hash() const {
+  const std::string text = describe();
+  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+}
+
+std::string ShardPlan::describe() const {
+  std::string text = fmt::format("{} parameters in {} buckets over {} ranks", parameters_.size(), buckets_.size(),
+                                 world_size_);
+  for (std::size_t b = 0; b < buckets_.size(); ++b) {
+    const Bucket& bucket = buckets_[b];
+    text += fmt::format("\nbucket {}: {} of {} elements used by", b, bucket.used, bucket.size);
+    for (int p : bucket.parameters) {
+      const ParameterSpec& spec = parameters_[static_cast<std::size_t>(p)];
+      text += fmt::format(" {} {}", spec.name, core::to_string(spec.shape));
+    }
+  }
+  return text;
+}
+
+}  // namespace muonp::dist

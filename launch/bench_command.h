@@ -1,0 +1,11 @@
+// muonp bench: one nested subcommand a subject.
+#pragma once
+
+#include "launch/cli.h"
+
+namespace muonp::launch {
+
+void add_bench_spectral_command(CLI::App& bench, Context& context);
+void add_bench_step_command(CLI::App& bench, Context& context);
+
+}  // namespace muonp::launch

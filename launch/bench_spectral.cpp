@@ -1,0 +1,151 @@
+// muonp bench spectral: the report around launch/spectral_benchmark.h.
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "launch/bench_command.h"
+#include "launch/spectral_benchmark.h"
+#include "launch/table.h"
+#include "launch/units.h"
+
+namespace muonp::launch {
+namespace {
+
+using optim::spectral::Exponent;
+using optim::spectral::SpectralOptions;
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kFooter =
+    "The matrix has random singular vectors and singular values from 1 down to EPS. All methods run in turn in one\n"
+    "process, with a plain matrix product between them; ratios are medians of neighbouring runs. A method is NAME or\n"
+    "NAME@P; newton_schulz5 and polar_express, which know p = 0 only, are compared at 0 if no other P is given.\n"
+    "Examples:\n"
+    "  muonp bench spectral --rows 1024 --cols 1024 --p 1/2 --threads 1 --compare newton_schulz5\n"
+    "  muonp bench spectral --rows 4096 --cols 1024 --p 1/2 --method coupled_minimax,svd --json";
+
+struct Arguments {
+  SpectralBenchmark benchmark;
+  std::vector<std::string> methods = {"coupled_minimax"};
+  std::vector<std::string> compare;
+  std::string p = "1/2", dtype = "float32";
+  SpectralOptions common;
+  int threads = 0;
+  bool json = false;
+};
+
+// "NAME" or "NAME@P". `compared`: a method that knows p = 0 only is taken at 0.
+SpectralOptions parse_method(const std::string& text, const SpectralOptions& common, bool compared) {
+  SpectralOptions options = common;
+  const std::size_t at = text.find('@');
+  options.method = text.substr(0, at);
+  const bool zero_only = options.method == "newton_schulz5" || options.method == "polar_express";
+  if (at != std::string::npos) options.p = optim::spectral::parse_exponent(text.substr(at + 1));
+  else if (compared && zero_only) options.p = Exponent{0, 1};
+  return options;
+}
+
+void complete(Arguments& a) {
+  a.common.p = optim::spectral::parse_exponent(a.p);
+  a.common.dtype = core::parse_dtype(a.dtype);
+  auto& candidates = a.benchmark.candidates;
+  for (const std::string& method : a.methods) candidates.push_back(parse_method(method, a.common, !candidates.empty()));
+  if (!a.compare.empty()) a.benchmark.baseline = candidates.size();
+  for (const std::string& method : a.compare) candidates.push_back(parse_method(method, a.common, true));
+}
+
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json as_json(const SpectralMeasurement& m, const SpectralBenchmarkResult& result) {
+  return {{"method", m.options.method},
+          {"p", optim::spectral::to_string(m.options.p)},
+          {"dtype", core::name_of(m.options.dtype)},
+          {"epsilon", m.options.epsilon},
+          {"tolerance", m.options.tolerance},
+          {"seconds_median", m.seconds_median},
+          {"seconds_min", m.seconds_min},
+          {"ratio", m.ratio},
+          {"flops", m.report.flops},
+          {"gflops", m.gflops()},
+          {"gemm_gflops", result.gemm_gflops},
+          {"gemm_fraction", m.gflops() / result.gemm_gflops},
+          {"steps", m.report.steps},
+          {"restarts", m.report.restarts},
+          {"scale", m.report.scale.at(0)},
+          {"predicted_error", number(m.report.predicted_error)},
+          {"relative_error_max", number(m.relative_error_max)},
+          {"relative_error_max_scaled", number(m.relative_error_scaled)},
+          {"relative_error_frobenius", number(m.relative_error_frobenius)}};
+}
+
+std::string as_json(const Arguments& a, int threads, const SpectralBenchmarkResult& result) {
+  Json object = {{"rows", a.benchmark.rows}, {"cols", a.benchmark.cols}, {"threads", threads},
+                 {"repeats", a.benchmark.repeats}};
+  object.update(as_json(result.measurements.front(), result));
+  if (result.measurements.size() > 1) {
+    object["ratio_to"] = result.measurements[a.benchmark.baseline].options.method;
+    for (std::size_t i = 1; i < result.measurements.size(); ++i)
+      object["others"].push_back(as_json(result.measurements[i], result));
+  }
+  return object.dump(2);
+}
+
+std::string error_cell(double value) { return std::isfinite(value) ? fmt::format("{:.2g}", value) : "-"; }
+
+std::string as_table(const Arguments& a, int threads, const SpectralBenchmarkResult& result) {
+  constexpr Align right = Align::right;
+  Table table({"method", "p", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product", "worst error",
+               "Frobenius"},
+              {Align::left, right, right, right, right, right, right, right, right, right, right});
+  table.caption(fmt::format("{} x {}, {} thread{}, {} repeats, {}, errors for sigma in [{}, 1]", a.benchmark.rows,
+                            a.benchmark.cols, threads, threads == 1 ? "" : "s", a.benchmark.repeats, a.dtype,
+                            a.common.epsilon));
+  for (const SpectralMeasurement& m : result.measurements)
+    table.add({m.options.method, optim::spectral::to_string(m.options.p), fmt::format("{}", m.report.steps),
+               format_duration(m.seconds_median), format_duration(m.seconds_min), fmt::format("{:.3f}", m.ratio),
+               fmt::format("{:.2f}", m.report.flops * 1e-9), fmt::format("{:.1f}", m.gflops()),
+               format_percent(m.gflops() / result.gemm_gflops), error_cell(m.relative_error_max),
+               error_cell(m.relative_error_frobenius)});
+  table.rule();
+  table.add({"plain product", "", "", format_duration(result.gemm_seconds), "", "", "",
+             fmt::format("{:.1f}", result.gemm_gflops), "", "", ""});
+  return table.render();
+}
+
+int run(Session& session, const Arguments& a) {
+  const SpectralBenchmarkResult result = run_spectral_benchmark(session, a.benchmark);
+  session.log().info("{}", a.json ? as_json(a, session.threads(), result) : as_table(a, session.threads(), result));
+  return 0;
+}
+
+}  // namespace
+
+void add_bench_spectral_command(CLI::App& bench, Context& context) {
+  CLI::App* command = bench.add_subcommand("spectral", "Time and error of the spectral power");
+  auto a = std::make_shared<Arguments>();
+  command->footer(kFooter);
+  const CLI::Range side(std::int64_t{1}, std::int64_t{65536});
+  command->add_option("--rows", a->benchmark.rows, "Rows of the matrix")->capture_default_str()->check(side);
+  command->add_option("--cols", a->benchmark.cols, "Columns of the matrix")->capture_default_str()->check(side);
+  command->add_option("--p", a->p, "Exponent")->capture_default_str();
+  command->add_option("--method", a->methods, "Method, or several")->delimiter(',')->capture_default_str()->type_name("NAME[@P]");
+  command->add_option("--compare", a->compare, "Methods to compare with; ratios are to the first of them")->delimiter(',')->type_name("NAME[@P]");
+  command->add_option("--threads", a->threads, "Threads, 0 for all cores")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command->add_option("--repeats", a->benchmark.repeats, "Measured runs of each")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));
+  command->add_option("--eps", a->common.epsilon, "Smallest singular value")
+      ->capture_default_str()
+      ->check(CLI::Range(1e-6, 0.5));
+  command->add_option("--tolerance", a->common.tolerance, "Relative error to design for")->capture_default_str();
+  command->add_option("--dtype", a->dtype, "Storage of the iterates")->capture_default_str();
+  command->add_option("--seed", a->benchmark.seed, "Key of the random matrix")->capture_default_str();
+  command->add_flag("--json", a->json, "Report as JSON");
+  command->callback([a, &context] {
+    complete(*a);
+    context.session.threads = a->threads;
+    context.run = [a](Session& session) { return run(session, *a); };
+  });
+}
+
+}  // namespace muonp::launch

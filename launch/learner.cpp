@@ -1,0 +1,169 @@
+#include "launch/learner.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "core/blas.h"
+#include "dist/agreement.h"
+#include "launch/patience.h"
+
+namespace muonp::launch {
+
+using core::Category;
+using core::Dtype;
+using core::Tensor;
+
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+models::TokenBatch make_batch(core::Device& device, std::int64_t rows, std::int64_t time) {
+  return {Tensor::empty(device, {rows, time}, Dtype::int32, Category::activations),
+          Tensor::empty(device, {rows, time}, Dtype::int32, Category::activations)};
+}
+
+}  // namespace
+
+BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
+  if (data.batch % world_size != 0)
+    core::fail(
+        "data.batch: {} sequences cannot be shared out evenly over {} ranks; a multiple of {} can, {} for "
+        "example",
+        data.batch, world_size, world_size, (data.batch / world_size + 1) * world_size);
+  BatchPlan plan{data.batch, data.batch / world_size, data.micro_batch, 0};
+  if (plan.micro_batch == 0) plan.micro_batch = plan.per_rank;
+  if (plan.per_rank % plan.micro_batch != 0)
+    core::fail(
+        "data.micro_batch: {} does not divide the {} sequences of a rank (data.batch {} over {} ranks)",
+        plan.micro_batch, plan.per_rank, data.batch, world_size);
+  plan.passes = plan.per_rank / plan.micro_batch;
+  return plan;
+}
+
+optim::ParallelOptions parallel_options(const RunConfig& config) {
+  constexpr double kFloatsPerMib = 1 << 18;
+  const auto elements = [](double mib) {
+    return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib));
+  };
+  return {static_cast<int>(config.parallel.zero), elements(config.parallel.bucket_mib),
+          elements(config.parallel.wave_mib), config.parallel.overlap, config.compute()};
+}
+
+SessionSettings session_settings(const RunConfig& config, bool ranks) {
+  SessionSettings settings;
+  settings.device = config.device;
+  settings.threads = static_cast<int>(config.parallel.threads);
+  settings.timeout_seconds = config.parallel.timeout_seconds;
+  settings.emulate_bfloat16 = config.parallel.emulate_bfloat16;
+  settings.ranks = ranks;
+  return settings;
+}
+
+RunConfig resolve(RunConfig config) {
+  config.model = config.model.resolved();
+  if (config.model.vocabulary == 0)
+    config.model.vocabulary = core::open_tokenizer(config.data.tokenizer)->vocabulary();
+  if (config.data.sequence > config.model.context)
+    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence,
+               config.model.context);
+  return config;
+}
+
+Learner::Learner(const RunConfig& config, Session& session)
+    : config_(config), session_(session), batches_(make_batch_plan(config.data, session.world_size())) {
+  if (config_.compute() == Dtype::bfloat16)
+    if (const std::string why = core::bfloat16_refusal(session_.device().queue()); !why.empty())
+      core::fail("parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
+                 "the same numbers slowly", why);
+  model_ = models::make_gpt(config_.model);
+  dist::Communicator& communicator = session_.communicator();
+  run_on_rank_zero(communicator, [&] {
+    core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
+                          [&](const std::string& line) { session_.log().info("{}", line); });
+  });
+  dist::run_on_all(communicator, [&] {
+    dataset_ = core::open_dataset(config_.data, config_.directory());
+    train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
+                                                  static_cast<std::uint64_t>(config_.run.seed),
+                                                  config_.data.shuffle);
+    if (dataset_.validation.size() > 0)
+      validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
+  });
+  optimizer_ = std::make_unique<optim::DistributedOptimizer>(
+      session_.device(), model_->parameters(), config_.optimizer, parallel_options(config_), communicator);
+}
+
+double Learner::run_pass(std::int64_t step, std::int64_t pass, StepOutcome& outcome) {
+  core::Device& device = session_.device();
+  const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
+  const double start = now();
+  const models::TokenBatch batch = make_batch(device, batches_.micro_batch, config_.data.sequence);
+  train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets);
+  optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
+
+  core::Tape tape(device, true);
+  const core::Variable loss = model_->loss(
+      tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
+  const double value = loss->value.data<float>()[0];
+  const double middle = now();
+  tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(),
+                optimizer_->gradients());
+  outcome.forward_seconds += middle - start;
+  outcome.backward_seconds += now() - middle;
+  return value;
+}
+
+StepOutcome Learner::step(std::int64_t step, bool stop_requested) {
+  StepOutcome outcome;
+  const double start = now();
+  double values[2] = {0, stop_requested ? 1.0 : 0.0};  // loss and wish to stop, summed over ranks
+  for (std::int64_t pass = 0; pass < batches_.passes; ++pass)
+    values[0] += run_pass(step, pass, outcome) / static_cast<double>(batches_.passes);
+  outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps));
+  session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
+  outcome.loss = values[0] / session_.world_size();
+  outcome.stop = values[1] > 0;
+  outcome.total_seconds = now() - start;
+  return outcome;
+}
+
+double Learner::validate(std::int64_t batches) {
+  if (!validation_) return NAN;
+  std::int64_t windows = validation_->windows();
+  if (batches > 0) windows = std::min(windows, batches * batches_.batch);
+  const std::int64_t chunk = batches_.micro_batch, chunks = (windows + chunk - 1) / chunk;
+  double sum = 0;
+  for (std::int64_t c = session_.rank(); c < chunks; c += session_.world_size()) {
+    const std::int64_t first = c * chunk, count = std::min(chunk, windows - first);
+    const models::TokenBatch batch = make_batch(session_.device(), count, config_.data.sequence);
+    validation_->fill_batch(first, count, batch.inputs, batch.targets);
+    core::Tape tape(session_.device(), false);
+    sum += static_cast<double>(count) *
+           static_cast<double>(model_->loss(tape, batch, {})->value.data<float>()[0]);
+  }
+  session_.communicator().all_reduce(std::span<double>(&sum, 1), dist::Reduce::sum);
+  return sum / static_cast<double>(windows);
+}
+
+double measure_peak(Session& session, core::Dtype dtype) {
+  constexpr std::int64_t n = 1024;
+  constexpr int kProducts = 8;
+  core::Device& device = session.device();
+  const Tensor a = Tensor::zeros(device, {n, n}, dtype, Category::other);
+  const Tensor b = Tensor::zeros(device, {n, n}, dtype, Category::other);
+  const Tensor c = Tensor::zeros(device, {n, n}, Dtype::float32, Category::other);
+  session.communicator().barrier();
+  double best = INFINITY;
+  for (int i = 0; i < kProducts; ++i) {
+    const double start = now();
+    core::gemm(device.queue(), core::Op::none, core::Op::none, 1, core::MatrixView(a), core::MatrixView(b), 0,
+               core::MatrixView(c));
+    device.queue().synchronize();
+    best = std::min(best, now() - start);
+  }
+  return core::gemm_flops(n, n, n) / best;
+}
+
+}  // namespace muonp::launch

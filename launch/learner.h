@@ -1,0 +1,75 @@
+// A model, its data and its optimizer on one rank: what a training step, a validation and a benchmark work
+// with.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/data/dataset.h"
+#include "launch/run_config.h"
+#include "launch/session.h"
+#include "models/model.h"
+#include "optim/distributed_optimizer.h"
+
+namespace muonp::launch {
+
+// How the sequences of a step are cut: batch = world size · micro_batch · passes.
+struct BatchPlan {
+  std::int64_t batch = 0, per_rank = 0, micro_batch = 0, passes = 0;
+};
+// Error unless the world size divides the batch, and the micro-batch a rank's share of it.
+BatchPlan make_batch_plan(const core::DataConfig& data, int world_size);
+
+optim::ParallelOptions parallel_options(const RunConfig& config);
+// ranks: over all processes that mpirun started.
+SessionSettings session_settings(const RunConfig& config, bool ranks);
+
+// Fills in what the configuration leaves to the tokenizer and the preset (the model's sizes, its vocabulary),
+// and checks that the sequence fits in the model's context.
+RunConfig resolve(RunConfig config);
+
+struct StepOutcome {
+  double loss = 0;    // mean over the whole batch, all ranks
+  bool stop = false;  // some rank was asked to stop
+  optim::StepReport report;
+  double forward_seconds = 0, backward_seconds = 0, total_seconds = 0;  // this rank's
+};
+
+class Learner {
+ public:
+  // `config` as from resolve(). Collective. Weights are undefined until optimizer().initialize() or
+  // load_state().
+  Learner(const RunConfig& config, Session& session);
+
+  // Step number `step`, counted from 0: the batch of that number, forward, backward, update. Collective.
+  StepOutcome step(std::int64_t step, bool stop_requested);
+  // Mean loss over the validation text, or over its first `batches` batches (0: all); the windows are shared
+  // out over ranks. NaN if the configuration asks for no validation. Collective.
+  double validate(std::int64_t batches);
+
+  bool has_validation() const { return validation_ != nullptr; }
+  models::LanguageModel& model() { return *model_; }
+  optim::DistributedOptimizer& optimizer() { return *optimizer_; }
+  const BatchPlan& batches() const { return batches_; }
+  const core::Dataset& dataset() const { return dataset_; }
+  std::int64_t tokens_per_step() const { return batches_.batch * config_.data.sequence; }
+
+ private:
+  double run_pass(std::int64_t step, std::int64_t pass, StepOutcome& outcome);
+
+  const RunConfig config_;
+  Session& session_;
+  BatchPlan batches_;
+  std::unique_ptr<models::LanguageModel> model_;
+  core::Dataset dataset_;
+  std::unique_ptr<core::TrainBatches> train_;
+  std::unique_ptr<core::ValidationBatches> validation_;
+  std::unique_ptr<optim::DistributedOptimizer> optimizer_;
+};
+
+// Matrix-product rate of this rank now, in flop/s, the best of several products; all ranks measure at once so
+// that they share their host as they do in a step.
+double measure_peak(Session& session, core::Dtype dtype);
+
+}  // namespace muonp::launch

@@ -1,0 +1,18 @@
+// Work of unknown length at a point that all ranks reach: tokenising a text, writing a checkpoint. The ranks
+// keep talking to each other meanwhile, so that one that takes minutes is not taken for one that died.
+#pragma once
+
+#include <functional>
+
+#include "dist/communicator.h"
+
+namespace muonp::launch {
+
+// Runs `work` on every rank (on a thread of its own) and returns when all have ended; if it threw on any
+// rank, every rank throws a dist::AgreedError. `work` may not communicate. Collective.
+void run_on_all_patiently(dist::Communicator& communicator, const std::function<void()>& work);
+
+// The same with `work` on rank 0 only.
+void run_on_rank_zero(dist::Communicator& communicator, const std::function<void()>& work);
+
+}  // namespace muonp::launch

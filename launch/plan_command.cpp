@@ -1,0 +1,82 @@
+// muonp plan: what a configuration would need on any number of ranks, without running it.
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "launch/cli.h"
+#include "launch/start_report.h"
+
+namespace muonp::launch {
+namespace {
+
+struct Arguments {
+  ConfigArguments config;
+  int ranks = 1;
+  bool json = false;
+};
+
+nlohmann::ordered_json as_json(const StartFacts& facts) {
+  using nlohmann::ordered_json;
+  const optim::ExecutionPlan& plan = facts.plan;
+  ordered_json ranks = ordered_json::array(), owners = ordered_json::array();
+  for (int r = 0; r < plan.shards.world_size(); ++r) {
+    const optim::ExecutionPlan::Bytes b = plan.bytes(r);
+    ranks.push_back({{"rank", r},
+                     {"weights_bytes", b.weights},
+                     {"gradients_bytes", b.gradients},
+                     {"optimizer_bytes", b.optimizer},
+                     {"exchange_bytes", b.exchange},
+                     {"activations_bytes",
+                      facts.model.activation_bytes(facts.batches.micro_batch, facts.config.data.sequence)},
+                     {"peak_bytes", planned_peak_bytes(facts, r)},
+                     {"load", plan.owners.load(r)}});
+  }
+  for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t)
+    owners.push_back({{"parameter", plan.owners.tasks()[t].name},
+                      {"owner", plan.owners.owner(static_cast<int>(t))},
+                      {"flops", plan.owners.tasks()[t].cost}});
+  return {{"ranks", ranks},
+          {"imbalance", plan.owners.imbalance()},
+          {"bytes_sent_per_rank", plan.bytes_sent_per_step()},
+          {"owners", owners}};
+}
+
+int run(Session& session, const Arguments& a) {
+  const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
+  const auto model = models::make_gpt(config.model);
+  const BatchPlan batches = make_batch_plan(config.data, a.ranks);
+  const optim::ExecutionPlan plan =
+      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config), a.ranks);
+  const StartFacts facts{config,
+                         *model,
+                         plan,
+                         batches,
+                         session.device().name(),
+                         fmt::format("{} (planned, none started)", a.ranks),
+                         "",
+                         0};
+  session.log().info("{}", a.json ? as_json(facts).dump(2) : start_report(facts));
+  return 0;
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, Context& context) {
+  CLI::App* command =
+      app.add_subcommand("plan", "What a configuration needs: memory, owners, bytes sent, per rank");
+  auto a = std::make_shared<Arguments>();
+  add_config_arguments(*command, a->config);
+  command->add_option("--ranks", a->ranks, "Number of ranks to plan for")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--json", a->json, "Print a JSON object, with the owner of every matrix");
+  command->footer(
+      "Examples:\n"
+      "  muonp plan configs/quickstart.yaml --ranks 4\n"
+      "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set data.batch=512 --set parallel.zero=2");
+  command->callback([a, &context] {
+    context.session.threads = 0;
+    context.run = [a](Session& session) { return run(session, *a); };
+  });
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,91 @@
+#include "launch/run_config.h"
+
+#include <array>
+
+#include "core/error.h"
+
+namespace muonp::launch {
+
+using core::Fields;
+
+void RunSection::describe(Fields& f) {
+  f.text("name", name, "name of this run; its files go to <dir>/<name>");
+  f.text("dir", dir, "folder that holds the runs");
+  f.integer("steps", steps, {.min = 1}, "optimizer steps to train [steps]");
+  f.integer("seed", seed, {.min = 0}, "key of initial weights, sample order and dropout");
+}
+
+void ParallelSection::describe(Fields& f) {
+  static constexpr std::array<std::string_view, 2> dtypes = {"float32", "bfloat16"};
+  f.integer("zero", zero, {.min = 0, .max = 2},
+            "ZeRO stage: 0 keeps all on every rank, 1 shards optimizer state, 2 also gradients");
+  f.integer("threads", threads, {.min = 0, .max = 1024},
+            "threads per rank; 0 shares the host's cores out [threads]");
+  f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536}, "size of a gradient bucket [MiB]");
+  f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536},
+         "matrices an owner holds in one wave of the exchange [MiB]");
+  f.boolean("overlap", overlap, "communicate on a thread of its own while the rank computes");
+  f.boolean("check", check, "compare operation, count and type over all ranks before each collective (slow)");
+  f.real("timeout_seconds", timeout_seconds, {.min = 0.1, .max = 86400}, "longest wait for other ranks [s]");
+  f.choice("compute", compute, dtypes, "type of weights and activations in forward and backward");
+  f.boolean("emulate_bfloat16", emulate_bfloat16,
+            "round to bfloat16 in software on processors without it: same numbers, no speed");
+}
+
+void CheckpointSection::describe(Fields& f) {
+  f.integer("every", every, {.min = 0}, "steps between checkpoints; 0 for none but the last [steps]");
+  f.integer("keep", keep, {.min = 1}, "checkpoints kept, oldest deleted first");
+  f.boolean("at_end", at_end, "save a checkpoint after the last step");
+  f.text("resume", resume, "auto (newest checkpoint of the run, if any), none, or a checkpoint's folder");
+}
+
+void LogSection::describe(Fields& f) {
+  f.integer("every", every, {.min = 1}, "steps between step lines [steps]");
+  f.integer("validate_every", validate_every, {.min = 0},
+            "steps between validations; 0 for the last step only [steps]");
+  f.integer("validation_batches", validation_batches, {.min = 0},
+            "batches per validation; 0 for all of the validation text [batches]");
+  f.integer("hash_every", hash_every, {.min = 0},
+            "steps between comparisons of the weights' hash over ranks; 0 for never [steps]");
+  f.boolean("peak", peak, "measure the matrix-product peak at start, to show each step's share of it");
+}
+
+void RunConfig::describe(Fields& f) {
+  static constexpr std::array<std::string_view, 3> devices = {"auto", "cuda", "cpu"};
+  f.section(
+      "run", [this](Fields& s) { run.describe(s); }, "what this run is called, how long it is");
+  f.choice("device", device, devices, "where ranks compute; auto takes a GPU if there is one");
+  f.section(
+      "data", [this](Fields& s) { data.describe(s); }, "what is trained on");
+  f.section(
+      "model", [this](Fields& s) { model.describe(s); }, "what is trained");
+  f.section(
+      "optimizer", [this](Fields& s) { optimizer.describe(s); }, "how weights move");
+  f.section(
+      "schedule", [this](Fields& s) { schedule.describe(s); }, "learning rate over the run");
+  f.section(
+      "parallel", [this](Fields& s) { parallel.describe(s); }, "how work and memory are cut over ranks");
+  f.section(
+      "checkpoint", [this](Fields& s) { checkpoint.describe(s); }, "what is saved, and where to go on");
+  f.section(
+      "log", [this](Fields& s) { log.describe(s); }, "what is shown and measured");
+}
+
+void RunConfig::validate() const {
+  if (run.name.empty() || run.name.find('/') != std::string::npos)
+    core::fail("run.name: '{}' is not a folder's name", run.name);
+  optimizer.validate();
+  schedule.validate(run.steps);
+  model.resolved();
+  if (parallel.emulate_bfloat16 && parallel.compute != "bfloat16")
+    core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);
+}
+
+RunConfig load_run_config(const std::string& file, std::span<const std::string> overrides) {
+  RunConfig config;
+  core::read_config(file, overrides, [&](Fields& f) { config.describe(f); });
+  config.validate();
+  return config;
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,76 @@
+// Everything a run is made from: the sections of the YAML file, each a plain struct with defaults.
+// `muonp config --reference` prints them all.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/config.h"
+#include "core/data/config.h"
+#include "core/dtype.h"
+#include "models/gpt.h"
+#include "optim/config.h"
+#include "optim/schedule.h"
+
+namespace muonp::launch {
+
+struct RunSection {
+  std::string name = "run";
+  std::string dir = "runs";
+  std::int64_t steps = 0;
+  std::int64_t seed = 1;
+  void describe(core::Fields& f);
+};
+
+struct ParallelSection {
+  std::int64_t zero = 1;
+  std::int64_t threads = 0;
+  double bucket_mib = 25;
+  double wave_mib = 64;
+  bool overlap = false;
+  bool check = false;
+  double timeout_seconds = 30;
+  std::string compute = "float32";
+  bool emulate_bfloat16 = false;
+  void describe(core::Fields& f);
+};
+
+struct CheckpointSection {
+  std::int64_t every = 0;
+  std::int64_t keep = 2;
+  bool at_end = true;
+  std::string resume = "auto";
+  void describe(core::Fields& f);
+};
+
+struct LogSection {
+  std::int64_t every = 1;
+  std::int64_t validate_every = 0;
+  std::int64_t validation_batches = 0;
+  std::int64_t hash_every = 0;
+  bool peak = true;
+  void describe(core::Fields& f);
+};
+
+struct RunConfig {
+  RunSection run;
+  std::string device = "auto";
+  core::DataConfig data;
+  models::GptConfig model;
+  optim::OptimizerConfig optimizer;
+  optim::ScheduleConfig schedule;
+  ParallelSection parallel;
+  CheckpointSection checkpoint;
+  LogSection log;
+
+  void describe(core::Fields& f);
+  void validate() const;  // what no single field can say; core::Error names the keys
+
+  std::string directory() const { return run.dir + "/" + run.name; }
+  core::Dtype compute() const { return core::parse_dtype(parallel.compute); }
+};
+
+// Reads, overrides, validates.
+RunConfig load_run_config(const std::string& file, std::span<const std::string> overrides);
+
+}  // namespace muonp::launch

@@ -1,0 +1,78 @@
+#include "launch/run_history.h"
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+#include "core/files.h"
+
+namespace muonp::launch {
+namespace {
+
+const char* key_of(RunAxis axis) {
+  switch (axis) {
+    case RunAxis::step: return "step";
+    case RunAxis::tokens: return "tokens";
+    case RunAxis::seconds: break;
+  }
+  return "seconds";
+}
+
+std::string last_part(std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  return path.substr(path.find_last_of('/') + 1);
+}
+
+double last_value(const RunHistory& run, const std::string& key) {
+  for (auto line = run.lines.rbegin(); line != run.lines.rend(); ++line)
+    if (const auto found = line->find(key); found != line->end()) return found->second;
+  return RunSummary::kNone;
+}
+
+}  // namespace
+
+RunHistory read_run(const std::string& path) {
+  const bool folder = core::is_directory(path);
+  const std::string file = folder ? path + "/metrics.jsonl" : path;
+  if (!core::exists(file)) core::fail("{}: no such file; a run's folder or its metrics.jsonl is needed", file);
+  RunHistory run{last_part(folder ? path : core::parent_directory(path)), read_metrics(file)};
+  if (run.lines.empty()) core::fail("{}: has no complete line yet", file);
+  return run;
+}
+
+std::vector<PlotPoint> curve(const RunHistory& run, const std::string& metric, RunAxis axis) {
+  const std::string key = key_of(axis);
+  std::vector<PlotPoint> points;
+  double x = 0;
+  for (const MetricNumbers& line : run.lines) {
+    if (const auto at = line.find(key); at != line.end()) x = at->second;
+    if (const auto value = line.find(metric); value != line.end()) points.push_back({x, value->second});
+  }
+  return points;
+}
+
+RunSummary summarize(const RunHistory& run, const std::string& metric) {
+  RunSummary summary;
+  summary.steps = last_value(run, "step");
+  summary.seconds = last_value(run, "seconds");
+  summary.tokens = last_value(run, "tokens");
+  const std::vector<PlotPoint> points = curve(run, metric, RunAxis::step);
+  if (points.empty()) {
+    std::set<std::string> keys;
+    for (const MetricNumbers& line : run.lines)
+      for (const auto& [key, value] : line) keys.insert(key);
+    core::fail("{}: no line has '{}'; there are {}", run.name, metric, fmt::join(keys, ", "));
+  }
+  const auto best = std::min_element(points.begin(), points.end(), [](auto& a, auto& b) { return a.y < b.y; });
+  summary.best_value = best->y;
+  summary.best_step = best->x;
+  summary.final_value = points.back().y;
+  const std::vector<PlotPoint> loss = curve(run, "loss", RunAxis::step);
+  const std::size_t last = (loss.size() + 19) / 20;
+  double sum = 0;
+  for (std::size_t i = loss.size() - last; i < loss.size(); ++i) sum += loss[i].y;
+  if (last > 0) summary.train_loss = sum / static_cast<double>(last);
+  return summary;
+}
+
+}  // namespace muonp::launch

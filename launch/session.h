@@ -1,0 +1,64 @@
+// What a subcommand computes with: the MPI session if mpirun started this process, the device, the
+// communicator, the log. Built in that order and destroyed in reverse; main owns the only one.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/device.h"
+#include "core/log.h"
+#include "dist/communicator.h"
+#include "dist/mpi.h"
+
+namespace muonp::launch {
+
+struct SessionSettings {
+  std::string device = "auto";    // auto, cpu or cuda
+  int threads = 0;                // per rank; 0 shares the cores of a host out to its ranks
+  double timeout_seconds = 30;    // longest wait for another rank
+  bool emulate_bfloat16 = false;  // CPU: bfloat16 products in software (core/device.h)
+  bool ranks = false;  // true: one session over all processes that mpirun started; false: this process alone
+};
+
+// Rank and number of processes as the launcher (mpirun, srun) says in the environment, before MPI is
+// initialised.
+struct LaunchedAs {
+  int rank = 0, size = 1;
+};
+LaunchedAs launched_as();
+
+// Threads of a rank: `wanted`, or for 0 an equal share of the cores, at least one.
+int threads_per_rank(int wanted, int cores, int local_ranks);
+
+class Session {
+ public:
+  Session() = default;
+  explicit Session(const SessionSettings& settings) { open(settings); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // Once. Error for a device that is not there, and for a command of one process that mpirun started several
+  // times. After a failure mpi() is what had been started, for an orderly end of all ranks.
+  void open(const SessionSettings& settings);
+  // The orderly end: waits for all ranks.
+  void close();
+
+  core::Device& device() { return *device_; }
+  dist::Communicator& communicator() { return *communicator_; }
+  const core::Log& log() const { return log_; }
+  int rank() const { return log_.rank(); }
+  int world_size() const { return mpi_ ? mpi_->size() : 1; }
+  int local_rank() const { return mpi_ ? mpi_->local_rank() : 0; }
+  int local_size() const { return mpi_ ? mpi_->local_size() : 1; }
+  int threads() const { return threads_; }
+  dist::MpiSession* mpi() { return mpi_.get(); }  // null for a process alone
+
+ private:
+  std::unique_ptr<dist::MpiSession> mpi_;
+  int threads_ = 1;
+  std::unique_ptr<core::Device> device_;
+  std::unique_ptr<dist::Communicator> communicator_;
+  core::Log log_{0, 1};
+};
+
+}  // namespace muonp::launch

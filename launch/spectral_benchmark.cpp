@@ -1,0 +1,124 @@
+#include "launch/spectral_benchmark.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/blas.h"
+#include "core/error.h"
+#include "launch/singular_system.h"
+
+namespace muonp::launch {
+namespace {
+
+using core::Tensor;
+using optim::spectral::SpectralPower;
+
+template <class F>
+double seconds_of(core::Queue& queue, const F& f) {
+  queue.synchronize();
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  queue.synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::int64_t rows, std::int64_t cols) {
+  const std::vector<float> rounded(values.begin(), values.end());
+  Tensor tensor = Tensor::empty(device, {rows, cols}, core::Dtype::float32, core::Category::other);
+  device.queue().copy(tensor.raw(), rounded.data(), tensor.bytes());
+  return tensor;
+}
+
+// A product of the benchmark's size, ready to run.
+class PlainProduct {
+ public:
+  PlainProduct(core::Device& device, std::int64_t rows, std::int64_t n, core::Dtype dtype)
+      : queue_(device.queue()),
+        a_(filled(device, {rows, n}, dtype)),
+        b_(filled(device, {n, n}, dtype)),
+        c_(filled(device, {rows, n}, dtype)),
+        flops_(core::gemm_flops(rows, n, n)) {}
+
+  void run() const {
+    core::gemm(queue_, core::Op::none, core::Op::none, 1, core::MatrixView(a_), core::MatrixView(b_), 0,
+               core::MatrixView(c_));
+  }
+  double flops() const { return flops_; }
+
+ private:
+  static Tensor filled(core::Device& device, core::Shape shape, core::Dtype dtype) {
+    return Tensor::zeros(device, std::move(shape), dtype, core::Category::other);
+  }
+  core::Queue& queue_;
+  Tensor a_, b_, c_;
+  double flops_;
+};
+
+void measure_accuracy(const SingularSystem& system, const Tensor& z, SpectralMeasurement& m) {
+  const double p = m.options.p.value();
+  const SpectralErrors all = measure_errors(system, z.data<float>(), p, m.options.epsilon * 0.999999);
+  const SpectralErrors designed = measure_errors(system, z.data<float>(), p, m.options.epsilon * m.report.scale.at(0));
+  m.relative_error_max = all.worst;
+  m.relative_error_scaled = designed.worst;
+  m.relative_error_frobenius = all.frobenius;
+}
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  MUONP_ASSERT(!values.empty(), "the median of nothing");
+  std::sort(values.begin(), values.end());
+  const std::size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralBenchmark& benchmark) {
+  const std::size_t count = benchmark.candidates.size();
+  MUONP_ASSERT(count > benchmark.baseline && benchmark.repeats >= 1, "{} candidates, {} repeats", count,
+               benchmark.repeats);
+  core::Device& device = session.device();
+  std::vector<std::unique_ptr<SpectralPower>> powers;
+  for (const auto& options : benchmark.candidates) powers.push_back(optim::spectral::make_spectral_power(options));
+
+  const SingularSystem system = random_singular_system(benchmark.rows, benchmark.cols,
+                                                       benchmark.candidates[0].epsilon, benchmark.seed);
+  const Tensor g = as_tensor(device, power_of(system, 1), benchmark.rows, benchmark.cols);
+  const Tensor z = Tensor::empty(device, g.shape(), core::Dtype::float32, core::Category::other);
+  const bool half = benchmark.candidates[0].dtype == core::Dtype::bfloat16;
+  const PlainProduct product(device, std::max(benchmark.rows, benchmark.cols), std::min(benchmark.rows, benchmark.cols),
+                             half ? core::Dtype::bfloat16 : core::Dtype::float32);
+
+  SpectralBenchmarkResult result;
+  for (std::size_t i = 0; i < count; ++i) {
+    SpectralMeasurement m;
+    m.options = benchmark.candidates[i];
+    m.report = powers[i]->apply(device, g, z);
+    device.queue().synchronize();
+    measure_accuracy(system, z, m);
+    result.measurements.push_back(std::move(m));
+  }
+  product.run();
+
+  std::vector<std::vector<double>> seconds(count);
+  std::vector<double> product_seconds;
+  for (std::int64_t repeat = 0; repeat < benchmark.repeats; ++repeat) {
+    for (std::size_t i = 0; i < count; ++i) {
+      seconds[i].push_back(seconds_of(device.queue(), [&] { powers[i]->apply(device, g, z); }));
+      product_seconds.push_back(seconds_of(device.queue(), [&] { product.run(); }));
+    }
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    SpectralMeasurement& m = result.measurements[i];
+    m.seconds_median = median(seconds[i]);
+    m.seconds_min = *std::min_element(seconds[i].begin(), seconds[i].end());
+    std::vector<double> ratios;
+    for (std::size_t r = 0; r < seconds[i].size(); ++r)
+      ratios.push_back(seconds[i][r] / seconds[benchmark.baseline][r]);
+    m.ratio = median(ratios);
+  }
+  result.gemm_seconds = median(product_seconds);
+  result.gemm_gflops = product.flops() / result.gemm_seconds * 1e-9;
+  return result;
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,90 @@
+#include "launch/start_report.h"
+
+#include <algorithm>
+
+#include "launch/table.h"
+#include "launch/units.h"
+
+namespace muonp::launch {
+
+namespace {
+
+constexpr int kMostRankRows = 16;
+
+std::string run_table(const StartFacts& f) {
+  const RunConfig& c = f.config;
+  const optim::ExecutionPlan& plan = f.plan;
+  const std::int64_t time = c.data.sequence;
+  Table table({"", ""});
+  table.add({"run", fmt::format("{}, {} steps, seed {}", c.directory(), c.run.steps, c.run.seed)});
+  table.add({"model", f.model.description()});
+  if (!f.data.empty()) table.add({"data", f.data});
+  table.add({"batch",
+             fmt::format("{} sequences of {} = {} tokens a step; {} a rank, in {} of {}", f.batches.batch,
+                         time, format_count(static_cast<double>(f.batches.batch * time)), f.batches.per_rank,
+                         f.batches.passes == 1 ? "1 pass" : fmt::format("{} passes", f.batches.passes),
+                         f.batches.micro_batch)});
+  table.add({"ranks", f.ranks});
+  table.add({"device", f.device});
+  table.add(
+      {"compute", fmt::format("{}{}", c.parallel.compute,
+                              f.peak > 0 ? fmt::format(", products at {}flop/s a rank", format_count(f.peak))
+                                         : std::string())});
+  table.add({"work", fmt::format("{}flop a rank and step in forward and backward",
+                                 format_count(f.model.step_flops(f.batches.per_rank, time)))});
+  table.add({"shards", fmt::format("ZeRO {}, {} bucket{}, communication {}", plan.options.zero,
+                                   plan.shards.buckets().size(), plan.shards.buckets().size() == 1 ? "" : "s",
+                                   plan.options.overlap ? "overlapped" : "in line")});
+  table.add({"owners", fmt::format("{} matrices in {} wave{}, imbalance {:.3f} (largest load / mean)",
+                                   plan.owners.tasks().size(), plan.owners.waves(),
+                                   plan.owners.waves() == 1 ? "" : "s", plan.owners.imbalance())});
+  table.add({"network", fmt::format("{} sent per rank and step",
+                                    format_bytes(static_cast<std::int64_t>(plan.bytes_sent_per_step())))});
+  return table.render();
+}
+
+std::string group_table(const StartFacts& f) {
+  Table table({"group", "rule", "parameters", "elements", "lr"},
+              {Align::left, Align::left, Align::right, Align::right, Align::right});
+  for (const optim::GroupRow& row : f.plan.groups.rows())
+    table.add({row.group, row.rule, std::to_string(row.parameters),
+               format_count(static_cast<double>(row.elements)), fmt::format("{:g}", row.lr)});
+  return table.render();
+}
+
+std::string rank_table(const StartFacts& f) {
+  Table table(
+      {"rank", "weights", "gradients", "optimizer", "exchange", "activations", "total", "owns", "load"},
+      std::vector<Align>(9, Align::right));
+  const int n = f.plan.shards.world_size();
+  const std::int64_t activations = f.model.activation_bytes(f.batches.micro_batch, f.config.data.sequence);
+  double mean = 0;
+  for (int r = 0; r < n; ++r) mean += f.plan.owners.load(r) / n;
+  for (int r = 0; r < std::min(n, kMostRankRows); ++r) {
+    const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
+    int owned = 0;
+    for (int t = 0; t < static_cast<int>(f.plan.owners.tasks().size()); ++t)
+      owned += f.plan.owners.owner(t) == r;
+    table.add({std::to_string(r), format_bytes(b.weights), format_bytes(b.gradients),
+               format_bytes(b.optimizer), format_bytes(b.exchange), format_bytes(activations),
+               format_bytes(planned_peak_bytes(f, r)), std::to_string(owned),
+               mean > 0 ? fmt::format("{:.3f}", f.plan.owners.load(r) / mean) : "-"});
+  }
+  return table.render() +
+         (n > kMostRankRows ? fmt::format("\n... and {} ranks more", n - kMostRankRows) : "");
+}
+
+}  // namespace
+
+std::int64_t planned_peak_bytes(const StartFacts& f, int rank) {
+  // The exchange's buffers and the activations are not alive at the same time.
+  const optim::ExecutionPlan::Bytes b = f.plan.bytes(rank);
+  const std::int64_t activations = f.model.activation_bytes(f.batches.micro_batch, f.config.data.sequence);
+  return b.weights + b.gradients + b.optimizer + std::max(b.exchange, activations);
+}
+
+std::string start_report(const StartFacts& f) {
+  return run_table(f) + "\n" + group_table(f) + "\n" + rank_table(f);
+}
+
+}  // namespace muonp::launch

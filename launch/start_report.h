@@ -1,0 +1,24 @@
+// What will run, before it runs: the tables that `muonp train` starts with and `muonp plan` prints.
+#pragma once
+
+#include <string>
+
+#include "launch/learner.h"
+
+namespace muonp::launch {
+
+struct StartFacts {
+  const RunConfig& config;
+  models::LanguageModel& model;
+  const optim::ExecutionPlan& plan;
+  const BatchPlan& batches;
+  std::string device, ranks, data;  // one line each; data may be empty (not opened)
+  double peak = 0;                  // flop/s of one rank's matrix products; 0: not measured
+};
+
+std::string start_report(const StartFacts& facts);
+
+// Bytes a rank allocates at its peak: the optimizer's plan and the model's activations.
+std::int64_t planned_peak_bytes(const StartFacts& facts, int rank);
+
+}  // namespace muonp::launch

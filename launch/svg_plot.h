@@ -1,0 +1,32 @@
+// Line plots as self-contained SVG: axes with ticks, grid, legend, colours that colour-blind readers tell apart.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace muonp::launch {
+
+struct PlotPoint {
+  double x = 0, y = 0;
+};
+
+struct PlotSeries {
+  std::string name;                // in the legend
+  std::string detail;              // behind the name, lighter ("best 3.21")
+  std::vector<PlotPoint> strong;   // the line that is read, with markers if it has few points
+  std::vector<PlotPoint> light;    // thin and pale behind it; averaged where it has more points than pixels
+};
+
+struct Plot {
+  std::string title, x_label, y_label;
+  std::vector<PlotSeries> series;
+};
+
+// The y range covers the strong lines, and the light ones where there is no strong one. Points that are not finite are
+// left out. Error if there is nothing to draw.
+std::string render_svg(const Plot& plot);
+
+// Round values (1, 2, 2.5 or 5 times a power of ten apart) that cover [low, high], about `wanted` of them.
+std::vector<double> nice_ticks(double low, double high, int wanted);
+
+}  // namespace muonp::launch

@@ -1,0 +1,26 @@
+// A run's model as a checkpoint left it, for evaluation and generation on one process.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/data/tokenizer.h"
+#include "core/plain_parameters.h"
+#include "launch/run_config.h"
+#include "models/model.h"
+
+namespace muonp::launch {
+
+struct TrainedModel {
+  RunConfig config;
+  std::int64_t step = 0;
+  std::unique_ptr<models::LanguageModel> model;
+  std::unique_ptr<core::PlainParameters> parameters;  // destroyed before the model it points to
+};
+
+// `run_directory` is what `muonp train` wrote; `checkpoint` is "latest", a step, or a checkpoint's folder.
+// Error names what is missing.
+TrainedModel load_trained_model(core::Device& device, const std::string& run_directory,
+                                const std::string& checkpoint);
+
+}  // namespace muonp::launch

@@ -1,0 +1,127 @@
+#include "launch/trainer.h"
+
+#include <cmath>
+
+#include "core/files.h"
+#include "launch/patience.h"
+#include "launch/start_report.h"
+#include "launch/units.h"
+
+namespace muonp::launch {
+
+Trainer::Trainer(const RunConfig& config, Session& session)
+    : config_(config),
+      session_(session),
+      learner_(config_, session),
+      checkpointing_(config_, session, learner_) {
+  if (config_.log.peak) peak_ = measure_peak(session_, config_.compute());
+  if (const auto resumed = checkpointing_.resume()) {
+    progress_ = *resumed;
+    saved_step_ = progress_.step;
+  } else {
+    learner_.optimizer().initialize(static_cast<std::uint64_t>(config_.run.seed));
+  }
+  run_on_rank_zero(session_.communicator(), [&] {
+    const std::string directory = config_.directory();
+    core::make_directories(directory);
+    RunConfig copy = config_;
+    core::write_file(directory + "/config.resolved.yaml",
+                     core::write_config([&](core::Fields& f) { copy.describe(f); }));
+    metrics_ = std::make_unique<MetricsWriter>(directory + "/metrics.jsonl", progress_.step + 1);
+  });
+  if (session_.rank() == 0) print_start();
+}
+
+void Trainer::print_start() {
+  const core::Log& log = session_.log();
+  log.info("{}", start_report({config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(),
+                               session_.device().name(), session_.communicator().description(),
+                               learner_.dataset().description, peak_}));
+  if (progress_.step > 0)
+    log.info("Resumed {} after step {} of {}.", config_.directory(), progress_.step, config_.run.steps);
+}
+
+std::int64_t Trainer::run(const StopSignals& signals) {
+  if (session_.rank() == 0)
+    bar_ =
+        std::make_unique<Progress>(config_.run.name, config_.run.steps,
+                                   std::min(progress_.step, config_.run.steps), progress_options_for(stdout));
+  while (progress_.step < config_.run.steps && !stopping_) {
+    one_step(signals.requested());
+    const bool last = progress_.step == config_.run.steps;
+    if (due(config_.log.hash_every)) learner_.optimizer().require_equal_weights();
+    if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
+    if (due(config_.checkpoint.every) || ((last || stopping_) && config_.checkpoint.at_end)) save();
+  }
+  bar_.reset();
+  if (stopping_)
+    session_.log().info("Stopped by {} after step {} of {}; the same command goes on from there.",
+                        signals.requested() ? signals.name() : "another rank", progress_.step,
+                        config_.run.steps);
+  return progress_.step;
+}
+
+void Trainer::one_step(bool stop_requested) {
+  const StepOutcome outcome = learner_.step(progress_.step, stop_requested);
+  ++progress_.step;
+  progress_.updates = learner_.optimizer().steps();
+  progress_.tokens += learner_.tokens_per_step();
+  progress_.seconds += outcome.total_seconds;
+  stopping_ = outcome.stop;
+  if (outcome.report.skipped) {
+    ++skipped_;
+    if (session_.rank() == 0)
+      session_.log().warn(
+          "step {} is skipped: the gradient's norm is not finite; weights and state are unchanged",
+          progress_.step);
+  }
+  if (session_.rank() == 0) print_step(outcome);
+}
+
+void Trainer::print_step(const StepOutcome& outcome) {
+  const double factor = optim::lr_factor(config_.schedule, progress_.step - 1, config_.run.steps);
+  const double lr = config_.optimizer.matrices.lr * factor;
+  const double seconds = outcome.total_seconds;
+  const double rate = static_cast<double>(learner_.tokens_per_step()) / seconds;
+  const BatchPlan& batches = learner_.batches();
+  const double flops = learner_.model().step_flops(batches.per_rank, config_.data.sequence);
+  const double share = peak_ > 0 ? flops / seconds / peak_ : 0;
+  metrics_->write({{"step", progress_.step},
+                   {"loss", outcome.loss},
+                   {"lr", lr},
+                   {"grad_norm", outcome.report.gradient_norm},
+                   {"seconds", progress_.seconds},
+                   {"tokens", progress_.tokens},
+                   {"step_seconds", seconds},
+                   {"spectral_seconds", outcome.report.spectral_seconds},
+                   {"communication_seconds", outcome.report.communication_seconds},
+                   {"skipped", outcome.report.skipped}});
+  if (due(config_.log.every) || progress_.step == config_.run.steps || stopping_) {
+    const std::string peak = peak_ > 0 ? fmt::format("  {:4.1f} % of peak", 100 * share) : "";
+    bar_->print(fmt::format("step {:>{}}/{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}",
+                            progress_.step, std::to_string(config_.run.steps).size(), config_.run.steps,
+                            outcome.loss, outcome.report.gradient_norm, lr, 1e3 * seconds,
+                            format_rate(rate, "tokens/s"), peak));
+  }
+  bar_->update(progress_.step, fmt::format("loss {:.4f}", outcome.loss));
+}
+
+void Trainer::validate() {
+  if (!learner_.has_validation()) return;
+  last_validation_ = learner_.validate(config_.log.validation_batches);
+  if (session_.rank() != 0) return;
+  metrics_->write({{"step", progress_.step},
+                   {"val_loss", last_validation_},
+                   {"seconds", progress_.seconds},
+                   {"tokens", progress_.tokens}});
+  bar_->print(fmt::format("step {:>{}}/{}  validation loss {:.4f}", progress_.step,
+                          std::to_string(config_.run.steps).size(), config_.run.steps, last_validation_));
+}
+
+void Trainer::save() {
+  if (saved_step_ == progress_.step) return;
+  checkpointing_.save(progress_);
+  saved_step_ = progress_.step;
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,47 @@
+#include <algorithm>
+
+#include "core/cpu/attention.h"
+#include "models/gpt.h"
+
+namespace muonp::models {
+
+namespace {
+
+bool gated(const GptConfig& c) { return c.activation == "swiglu"; }
+
+}  // namespace
+
+double gpt_step_flops(const GptConfig& c, std::int64_t batch, std::int64_t time) {
+  const std::int64_t mlp = (gated(c) ? 3 : 2) * c.hidden() * c.width;
+  const std::int64_t weights = c.layers * (4 * c.width * c.width + mlp) + c.vocabulary * c.width;
+  const double tokens = static_cast<double>(batch * time);
+  return tokens * (6 * static_cast<double>(weights) + 12 * static_cast<double>(c.layers * c.width * time));
+}
+
+std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time,
+                                  core::Dtype dtype) {
+  const std::int64_t element = core::size_of(dtype), rows = batch * time;
+  const std::int64_t stream = rows * c.width * element, hidden = rows * c.hidden() * element;
+  const std::int64_t statistics = 2 * rows * 4;
+  const core::cpu::AttentionShape shape{batch, time, c.heads, c.head_size()};
+
+  // What a block keeps for its backward pass. Attention: its input, the normalised input, q, k, v, the
+  // result, a normaliser for each row, the rotary table. MLP: its input, the normalised input, before and
+  // after the activation.
+  const std::int64_t table = c.positions == "rotary" ? time * c.head_size() * 4 : 0;
+  const std::int64_t kept_by_attention = 6 * stream + statistics + rows * c.heads * 4 + table;
+  const std::int64_t kept_by_mlp = 2 * stream + statistics + (gated(c) ? 3 : 2) * hidden;
+  const std::int64_t blocks = c.layers * (kept_by_attention + kept_by_mlp);
+
+  // At the head: its input, the normalised input and that one's gradient, logits, and two numbers a row.
+  const std::int64_t chunk = c.head_chunk_rows == 0 ? rows : std::min(rows, c.head_chunk_rows);
+  const std::int64_t at_head = blocks + 3 * stream + statistics + chunk * c.vocabulary * 4 + 2 * rows * 4;
+  // In the last MLP: the gradients of the stream, of the sub-layer's result and of the hidden units.
+  const std::int64_t at_mlp = blocks + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : 0);
+  // In the last attention: the gradients of the stream, of the result and of q, k, v.
+  const std::int64_t at_attention =
+      blocks - kept_by_mlp + 5 * stream + core::cpu::attention_backward_scratch(shape, dtype);
+  return std::max({at_head, at_mlp, at_attention});
+}
+
+}  // namespace muonp::models

@@ -1,0 +1,66 @@
+// The `optimizer` section of the configuration: which parameters form a group, and the rule that moves each group.
+// docs/optimizers.md gives the rules as equations, with the sources of the defaults.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/config.h"
+#include "optim/adamw.h"
+#include "optim/muonp.h"
+#include "optim/sgd.h"
+#include "optim/spectral/spectral_power.h"
+#include "optim/split.h"
+
+namespace muonp::optim {
+
+inline constexpr std::string_view kRules[] = {"muonp", "adamw", "sgd"};
+inline constexpr std::string_view kElementwiseRules[] = {"adamw", "sgd"};
+
+// Named splits of fused matrices: `pattern` chooses parameters by name, never by shape.
+struct SplitConfig {
+  std::string name, pattern;
+  std::string axis = "rows";  // rows | columns
+  std::vector<std::string> parts;
+  void describe(core::Fields& fields);
+};
+
+// One group. Keys of the other rules may be present and are not read.
+struct GroupConfig {
+  std::string name;
+  // Name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector.
+  std::vector<std::string> select;
+  std::string rule = "adamw";
+  double lr = 3e-3;
+  double weight_decay = 0;
+  double momentum = 0.95;               // muonp, sgd
+  std::string momentum_form = "ema";    // muonp, sgd
+  bool nesterov = true;                 // muonp, sgd
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;  // adamw
+  std::string p = "1/2", method = "coupled_minimax", dtype = "float32", scale = "match_rms";  // muonp
+  double epsilon = 1e-3, tolerance = 0.01;
+  std::vector<SplitConfig> splits;
+
+  AdamWParams adamw() const;
+  SgdParams sgd() const;
+  MuonpParams muonp() const;
+  spectral::SpectralOptions spectral_options() const;  // Error for a p that is no valid exponent
+  std::string rule_text() const;                       // "muonp p=1/2", "adamw"
+  // One name per float32 tensor of a parameter's size that the rule keeps between steps, beside the master weights.
+  std::vector<std::string_view> state_names() const;
+};
+
+struct OptimizerConfig {
+  double clip = 1.0;
+  GroupConfig matrices, others;
+  std::vector<GroupConfig> groups;
+
+  OptimizerConfig();
+  void describe(core::Fields& fields);
+  // What one field alone cannot tell: exponents and what a method can do, betas below 1, names, splits. Error names
+  // the key by its path under `optimizer`.
+  void validate() const;
+};
+
+}  // namespace muonp::optim

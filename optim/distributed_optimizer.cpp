@@ -1,0 +1,217 @@
+#include "optim/distributed_optimizer.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "dist/agreement.h"
+#include "optim/gradient_norm.h"
+
+namespace muonp::optim {
+
+using core::Category;
+using core::Dtype;
+using core::Tensor;
+
+namespace {
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+struct DistributedOptimizer::Kept {
+  int group = 0;
+  Tensor master;
+  std::vector<Tensor> states;  // in the order of GroupConfig::state_names()
+};
+
+DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::ParameterList& parameters,
+                                           const OptimizerConfig& config, const ParallelOptions& options,
+                                           dist::Communicator& communicator)
+    : device_(device),
+      communicator_(communicator),
+      clip_(config.clip),
+      plan_(make_execution_plan(parameters, config, options, communicator.size())) {
+  dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
+  parameters_ = std::make_unique<dist::ShardedParameters>(
+      device, parameters, plan_.shards, communicator.rank(), options.zero, options.weight_dtype);
+  async_ = std::make_unique<dist::AsyncQueue>(options.overlap ? dist::AsyncQueue::Mode::worker
+                                                              : dist::AsyncQueue::Mode::inline_);
+  reducer_ =
+      std::make_unique<dist::GradientReducer>(device, *parameters_, communicator, *async_, options.overlap);
+  exchange_ =
+      std::make_unique<dist::OwnerExchange>(device, *parameters_, plan_.owners, communicator, *async_);
+  for (const Group& group : plan_.groups.groups())
+    matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config) : nullptr);
+  for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
+    Kept kept{plan_.groups.group_of(p), parameters_->master(p), {}};
+    for (std::size_t s = 0; s < plan_.groups.group_for(p).config.state_names().size(); ++s)
+      kept.states.push_back(Tensor::zeros(device, {kept.master.size()}, Dtype::float32, Category::optimizer));
+    kept_.push_back(std::move(kept));
+  }
+}
+
+DistributedOptimizer::~DistributedOptimizer() = default;
+
+void DistributedOptimizer::initialize(std::uint64_t seed) {
+  parameters_->initialize(seed);
+  parameters_->publish(communicator_);
+}
+
+double DistributedOptimizer::reduce_norm() const {
+  // Each rank sums its own slice, at stage 0 too, so that the norm does not depend on the stage.
+  double values[2] = {0, 0};
+  for (int p = 0; p < static_cast<int>(kept_.size()); ++p) {
+    const dist::Interval mine = plan_.shards.piece(p, communicator_.rank());
+    if (mine.empty()) continue;
+    const std::int64_t begin = plan_.options.zero == 0 ? mine.begin : 0;
+    const SquareSum square = sum_of_squares(device_.queue(), reducer_->reduced(p).flat(begin, mine.count()));
+    if (square.finite)
+      values[0] += square.sum;
+    else
+      values[1] = 1;
+  }
+  communicator_.all_reduce(std::span<double>(values), dist::Reduce::sum);
+  if (values[1] > 0) return NAN;
+  return std::sqrt(values[0]) / communicator_.size();
+}
+
+StepReport DistributedOptimizer::step(double lr_factor) {
+  StepReport report;
+  const double start = now();
+  reducer_->finish();
+  report.gradient_norm = reduce_norm();
+  report.communication_seconds = now() - start;
+  if (!std::isfinite(report.gradient_norm)) {
+    report.skipped = true;
+    return report;
+  }
+  report.clip = clip_scale(report.gradient_norm, clip_);
+  const double gradient_scale = report.clip / communicator_.size();
+  ++steps_;
+  pending_.clear();
+  for (const dist::Bucket& bucket : plan_.shards.buckets())
+    pending_.push_back(static_cast<int>(bucket.parameters.size()));
+
+  for (int p = 0; p < static_cast<int>(kept_.size()); ++p)
+    if (!matrix_steps_[at(kept_[at(p)].group)] || plan_.shards.in_bucket(p).empty())
+      update_elementwise(p, lr_factor, gradient_scale);
+  update_matrices(lr_factor, gradient_scale, report);
+  const double waiting = now();
+  async_->drain();
+  report.communication_seconds += now() - waiting;
+  return report;
+}
+
+void DistributedOptimizer::update_elementwise(int parameter, double lr_factor, double gradient_scale) {
+  const Kept& kept = kept_[at(parameter)];
+  const GroupConfig& group = plan_.groups.group_for(parameter).config;
+  if (kept.master.size() > 0) {
+    const Tensor gradient = reducer_->reduced(parameter);
+    const double lr = group.lr * lr_factor;
+    if (group.rule == "adamw")
+      adamw_update(device_.queue(), group.adamw(), lr, steps_, gradient_scale, kept.master, gradient,
+                   kept.states[0], kept.states[1]);
+    else
+      sgd_update(device_.queue(), group.sgd(), lr, gradient_scale, kept.master, gradient,
+                 kept.states.empty() ? Tensor() : kept.states[0]);
+  }
+  publish_when_complete(parameter);
+}
+
+void DistributedOptimizer::update_matrices(double lr_factor, double gradient_scale, StepReport& report) {
+  const auto parameter_of = [this](int task) { return plan_.owners.tasks()[at(task)].parameter; };
+  for (const dist::MatrixTask& task : plan_.owners.tasks()) {
+    const Kept& kept = kept_[at(task.parameter)];
+    if (kept.master.size() > 0)
+      muonp_momentum(device_.queue(), plan_.groups.group_for(task.parameter).config.muonp(), gradient_scale,
+                     reducer_->reduced(task.parameter), kept.states[0]);
+  }
+  const double start = now();
+  exchange_->run([&](int task) { return reducer_->reduced(parameter_of(task)); },
+                 [&](std::span<const dist::OwnedMatrix> mine) {
+                   const double begin = now();
+                   compute_wave(mine);
+                   device_.queue().synchronize();
+                   report.spectral_seconds += now() - begin;
+                 },
+                 [&](int task) {
+                   const int p = parameter_of(task);
+                   const GroupConfig& group = plan_.groups.group_for(p).config;
+                   const Kept& kept = kept_[at(p)];
+                   if (kept.master.size() > 0)
+                     apply_update(device_.queue(), kept.master, reducer_->reduced(p), group.lr * lr_factor,
+                                  group.weight_decay);
+                   publish_when_complete(p);
+                 });
+  report.communication_seconds += now() - start - report.spectral_seconds;
+}
+
+void DistributedOptimizer::compute_wave(std::span<const dist::OwnedMatrix> matrices) {
+  std::vector<std::vector<MatrixInput>> inputs(matrix_steps_.size());
+  for (const dist::OwnedMatrix& matrix : matrices) {
+    const int p = plan_.owners.tasks()[at(matrix.task)].parameter;
+    const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
+    if (observe_) observe_(spec.name, matrix.in);
+    inputs[at(kept_[at(p)].group)].push_back(
+        {spec.name, spec.shape, plan_.groups.split_of(p), matrix.in, matrix.out});
+  }
+  for (std::size_t g = 0; g < inputs.size(); ++g)
+    if (!inputs[g].empty()) matrix_steps_[g]->compute(device_, inputs[g]);
+}
+
+// Every rank updates its parameters in the same order, so the all-gathers of weights match.
+void DistributedOptimizer::publish_when_complete(int parameter) {
+  const int bucket = plan_.shards.bucket_of(parameter);
+  if (--pending_[at(bucket)] > 0) return;
+  parameters_->cast_to_weights(bucket);
+  device_.queue().synchronize();
+  if (plan_.options.zero > 0)
+    async_->submit([this, bucket] { parameters_->gather_weights(bucket, communicator_); });
+}
+
+std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
+  std::vector<StateTensor> tensors;
+  for (int p = 0; p < static_cast<int>(kept_.size()); ++p) {
+    const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
+    // At stage 0 every rank keeps the whole, and saves its slice.
+    const dist::Interval mine =
+        for_saving ? plan_.shards.piece(p, communicator_.rank()) : parameters_->kept(p);
+    if (mine.empty()) continue;
+    const std::int64_t begin = mine.begin - parameters_->kept(p).begin;
+    const auto add = [&](std::string_view what, const Tensor& data) {
+      tensors.push_back(
+          {fmt::format("{}/{}", spec.name, what), spec.shape, mine, data.flat(begin, mine.count())});
+    };
+    add("master", kept_[at(p)].master);
+    const auto names = plan_.groups.group_for(p).config.state_names();
+    for (std::size_t s = 0; s < names.size(); ++s) add(names[s], kept_[at(p)].states[s]);
+  }
+  return tensors;
+}
+
+std::vector<StateTensor> DistributedOptimizer::state_to_save() const { return state(true); }
+
+void DistributedOptimizer::load_state(std::int64_t steps,
+                                      const std::function<void(const StateTensor&)>& fill) {
+  std::exception_ptr failure;
+  try {
+    for (const StateTensor& tensor : state(false)) fill(tensor);
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  dist::rethrow_on_all(communicator_, failure);
+  steps_ = steps;
+  parameters_->publish(communicator_);
+}
+
+void DistributedOptimizer::require_equal_weights() const {
+  const std::uint64_t hash = parameters_->weights_hash();
+  dist::require_agreement(communicator_, "weights", hash,
+                          fmt::format("hash of the weights {:016x} after step {}", hash, steps_));
+}
+
+}  // namespace muonp::optim

@@ -1,0 +1,107 @@
+// The optimizer of a data-parallel trainer: shards the parameters over ranks, reduces gradients during the
+// backward pass, moves every matrix by its rule on its owner rank, and makes the weights whole again. This is
+// the class that another trainer embeds:
+//
+//   optim::DistributedOptimizer optimizer(device, parameters, config, options, communicator);
+//   optimizer.initialize(seed);                                  // or load the state
+//   for (...) {
+//     optimizer.begin_pass(/*first=*/true, /*last=*/true);       // once per micro-batch
+//     ... backward pass, gradients go to optimizer.gradients() ...
+//     optimizer.step(lr_factor);
+//   }
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dist/async.h"
+#include "dist/communicator.h"
+#include "dist/owner_exchange.h"
+#include "dist/reducer.h"
+#include "dist/sharded_parameters.h"
+#include "optim/execution_plan.h"
+#include "optim/matrix_step.h"
+
+namespace muonp::optim {
+
+struct StepReport {
+  double gradient_norm =
+      0;            // of the mean gradient over all ranks, before clipping; the same at every stage and N
+  double clip = 1;  // factor the gradient was multiplied by
+  bool skipped = false;  // the norm was not finite on some rank: nothing was changed anywhere
+  double spectral_seconds = 0,
+         communication_seconds = 0;  // this rank's; communication is what was waited for
+};
+
+// A tensor that makes up the optimizer's state: this rank's part of it.
+struct StateTensor {
+  std::string name;         // "blocks.0.mlp.up.weight/momentum"; master weights are ".../master"
+  core::Shape shape;        // of the whole
+  dist::Interval interval;  // elements of the flattened whole that `data` holds
+  core::Tensor data;        // 1-D float32
+};
+
+class DistributedOptimizer {
+ public:
+  // Collective: compares the plan over all ranks. The parameters' values are allocated here and are undefined
+  // until initialize() or load_state().
+  DistributedOptimizer(core::Device& device, const core::ParameterList& parameters,
+                       const OptimizerConfig& config, const ParallelOptions& options,
+                       dist::Communicator& communicator);
+  ~DistributedOptimizer();
+
+  // Initial weights from the seed, the same for any number of ranks. Collective.
+  void initialize(std::uint64_t seed);
+
+  // Before each backward pass of a step. first: of its micro-batches; last: reduce during this pass.
+  void begin_pass(bool first, bool last) { reducer_->begin_pass(first, last); }
+  core::GradientSink& gradients() { return *reducer_; }
+  // After the last pass: waits for the reduction, updates everything, makes weights whole. The learning rate
+  // of each group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence
+  // diverges.
+  StepReport step(double lr_factor);
+
+  std::int64_t steps() const { return steps_; }
+  const ExecutionPlan& plan() const { return plan_; }
+  const dist::ShardedParameters& parameters() const { return *parameters_; }
+
+  // What a checkpoint holds of this rank. Parts of all ranks together cover each tensor exactly once.
+  std::vector<StateTensor> state_to_save() const;
+  // What this rank needs back; `fill` writes each tensor's interval. Then weights are made whole. Collective.
+  void load_state(std::int64_t steps, const std::function<void(const StateTensor&)>& fill);
+
+  // Error on all ranks if their weights differ. Collective.
+  void require_equal_weights() const;
+  // Gathered matrices are shown to `observe` before each spectral step (tests).
+  void observe_inputs(std::function<void(const std::string& name, const core::Tensor& input)> observe) {
+    observe_ = std::move(observe);
+  }
+
+ private:
+  struct Kept;  // a parameter's state on this rank
+  std::vector<StateTensor> state(bool for_saving) const;
+  double reduce_norm() const;
+  void update_elementwise(int parameter, double lr_factor, double gradient_scale);
+  void update_matrices(double lr_factor, double gradient_scale, StepReport& report);
+  void compute_wave(std::span<const dist::OwnedMatrix> matrices);
+  void publish_when_complete(int parameter);
+
+  core::Device& device_;
+  dist::Communicator& communicator_;
+  double clip_;  // largest gradient norm; 0: no limit
+  ExecutionPlan plan_;
+  std::unique_ptr<dist::ShardedParameters> parameters_;
+  std::unique_ptr<dist::AsyncQueue> async_;
+  std::unique_ptr<dist::GradientReducer> reducer_;
+  std::unique_ptr<dist::OwnerExchange> exchange_;
+  std::vector<std::unique_ptr<MatrixStep>> matrix_steps_;  // by group; null for elementwise rules
+  std::vector<Kept> kept_;                                 // by parameter
+  std::vector<int> pending_;                               // by bucket: parameters not updated in this step
+  std::function<void(const std::string&, const core::Tensor&)> observe_;
+  std::int64_t steps_ = 0;
+};
+
+}  // namespace muonp::optim

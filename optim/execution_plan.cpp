@@ -1,0 +1,127 @@
+#include "optim/execution_plan.h"
+
+#include <algorithm>
+
+#include "core/hash.h"
+#include "dist/owner_exchange.h"
+#include "dist/reducer.h"
+
+namespace muonp::optim {
+
+std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group) {
+  return std::make_unique<MatrixStep>(spectral::make_spectral_power(group.spectral_options()),
+                                      group.muonp().scale);
+}
+
+namespace {
+
+std::vector<dist::ParameterSpec> specs_of(const core::ParameterList& parameters) {
+  std::vector<dist::ParameterSpec> specs;
+  for (const core::Parameter* p : parameters) specs.push_back({p->name, p->shape});
+  return specs;
+}
+
+std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups) {
+  std::vector<dist::MatrixTask> tasks;
+  for (const Group& group : groups.groups()) {
+    if (group.config.rule != "muonp") continue;
+    const auto step = make_matrix_step(group.config);
+    for (int index : group.parameters) {
+      const core::Parameter& p = *parameters[static_cast<std::size_t>(index)];
+      if (p.size() > 0)
+        tasks.push_back({p.name, index, step->cost(p.name, p.shape, groups.split_of(index)), p.size()});
+    }
+  }
+  return tasks;
+}
+
+}  // namespace
+
+ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
+                                  const ParallelOptions& options, int world_size) {
+  if (options.zero < 0 || options.zero > 2)
+    core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1 and 2", options.zero);
+  Groups groups(config, parameters);
+  dist::OwnerPlan owners(tasks_of(parameters, groups), world_size, options.wave_elements);
+  return {options, std::move(groups),
+          dist::ShardPlan(specs_of(parameters), world_size, options.bucket_elements), std::move(owners)};
+}
+
+std::int64_t ExecutionPlan::gradient_bytes(int rank) const {
+  const auto& buckets = shards.buckets();
+  if (options.zero < 2) return 4 * shards.padded_elements();
+  std::int64_t slices = 0, most_whole = 0;
+  const auto whole = static_cast<std::ptrdiff_t>(dist::whole_buckets_alive(options.overlap));
+  for (std::ptrdiff_t b = 0; b < static_cast<std::ptrdiff_t>(buckets.size()); ++b) {
+    slices += shards.slice(static_cast<int>(b), rank).count();
+    std::int64_t window = 0;
+    for (std::ptrdiff_t i = std::max<std::ptrdiff_t>(0, b - whole + 1); i <= b; ++i)
+      window += buckets[static_cast<std::size_t>(i)].size;
+    most_whole = std::max(most_whole, window);
+  }
+  return 4 * (slices + most_whole);
+}
+
+ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
+  Bytes bytes;
+  const bool master_is_weights = options.weight_dtype == core::Dtype::float32;
+  bytes.weights = shards.padded_elements() * core::size_of(options.weight_dtype);
+  bytes.gradients = gradient_bytes(rank);
+  if (!master_is_weights)
+    bytes.optimizer += 4 * shards.padded_elements() / (options.zero == 0 ? 1 : shards.world_size());
+  std::int64_t workspace = 0;
+  for (const Group& group : groups.groups()) {
+    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
+    for (int p : group.parameters) {
+      const std::int64_t kept =
+          options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
+      bytes.optimizer += 4 * states * kept;
+    }
+    if (group.config.rule != "muonp") continue;
+    const auto step = make_matrix_step(group.config);
+    for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
+      const int p = owners.tasks()[t].parameter;
+      if (owners.owner(static_cast<int>(t)) != rank || !std::ranges::binary_search(group.parameters, p))
+        continue;
+      const dist::ParameterSpec& spec = shards.parameters()[static_cast<std::size_t>(p)];
+      workspace = std::max(workspace, step->workspace_bytes(spec.name, spec.shape, groups.split_of(p)));
+    }
+  }
+  bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero) + workspace;
+  return bytes;
+}
+
+double ExecutionPlan::bytes_sent_per_step() const {
+  const double n = shards.world_size(), share = (n - 1) / n;
+  const auto padded = static_cast<double>(shards.padded_elements());
+  const auto weight_bytes = static_cast<double>(core::size_of(options.weight_dtype));
+  std::int64_t used = 0, matrices = 0, own = 0;
+  for (const dist::Bucket& bucket : shards.buckets()) used += bucket.used;
+  for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
+    const int p = owners.tasks()[t].parameter;
+    matrices += owners.tasks()[t].elements;
+    own += shards.piece(p, owners.owner(static_cast<int>(t))).count();
+  }
+  if (options.zero == 0)
+    return 2 * share * 4 * static_cast<double>(used) + 4 * share * static_cast<double>(matrices);
+  // Reduce-scatter of gradients, all-gather of weights, and what leaves its rank of each matrix, there and
+  // back.
+  return share * (4 + weight_bytes) * padded + 2 * 4 * static_cast<double>(matrices - own) / n;
+}
+
+std::uint64_t ExecutionPlan::hash() const {
+  const std::string text = describe();
+  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+}
+
+std::string ExecutionPlan::describe() const {
+  std::string text =
+      fmt::format("zero {} buckets of {} waves of {} weights {}\n", options.zero, options.bucket_elements,
+                  options.wave_elements, core::name_of(options.weight_dtype));
+  for (const Group& group : groups.groups())
+    text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
+                        group.config.rule_text(), group.config.lr, group.parameters.size(), group.elements);
+  return text + shards.describe() + owners.describe();
+}
+
+}  // namespace muonp::optim

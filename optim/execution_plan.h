@@ -1,0 +1,58 @@
+// Who keeps, owns and computes what, decided before any memory is taken. A pure function of the model, the
+// configuration and the world size, so that every rank computes the same plan, and `muonp plan` can print it
+// anywhere.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/allocator.h"
+#include "core/parameter.h"
+#include "dist/owner_plan.h"
+#include "dist/shard_plan.h"
+#include "optim/config.h"
+#include "optim/groups.h"
+#include "optim/matrix_step.h"
+
+namespace muonp::optim {
+
+struct ParallelOptions {
+  int zero = 1;                                     // ZeRO stage 0, 1 or 2
+  std::int64_t bucket_elements = 25 << 18;          // of a gradient bucket
+  std::int64_t wave_elements = 64 << 18;            // that an owner holds in one wave of the exchange
+  bool overlap = false;                             // communicate on a thread of its own
+  core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
+};
+
+// A parameter of a group with the rule muonp, as the spectral step sees it.
+std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group);
+
+struct ExecutionPlan {
+  ParallelOptions options;
+  Groups groups;
+  dist::ShardPlan shards;
+  dist::OwnerPlan owners;  // one task per parameter of a muonp group; cost in floating-point operations
+
+  struct Bytes {
+    std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
+    std::int64_t total() const { return weights + gradients + optimizer + exchange; }
+  };
+  // What the optimizer allocates on a rank, at its peak (activations are the model's).
+  Bytes bytes(int rank) const;
+  // Bytes one rank sends per step to others, all collectives together, averaged over ranks
+  // (docs/parallelism.md).
+  double bytes_sent_per_step() const;
+  std::uint64_t hash() const;
+  std::string describe() const;  // one line a decision, for the error that names the first difference
+
+ private:
+  std::int64_t gradient_bytes(int rank) const;
+};
+
+// Error as Groups, and for a zero stage that does not exist.
+ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
+                                  const ParallelOptions& options, int world_size);
+
+}  // namespace muonp::optim

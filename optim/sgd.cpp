@@ -1,0 +1,33 @@
+#include "optim/sgd.h"
+
+#include "core/for_each.h"
+
+namespace muonp::optim {
+
+void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double gradient_scale,
+                const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& momentum) {
+  const std::int64_t n = master.size();
+  MUONP_ASSERT(gradient.size() == n, "{} weights, {} gradients", n, gradient.size());
+  const auto keep = static_cast<float>(1 - lr * params.weight_decay), rate = static_cast<float>(lr);
+  float* w = master.data<float>();
+  const float* gradients = gradient.data<float>();
+  if (params.momentum == 0) {
+    const auto scale = static_cast<float>(gradient_scale);
+    core::for_each(queue, n, [=](std::int64_t i) { w[i] = keep * w[i] - rate * (scale * gradients[i]); });
+    return;
+  }
+  MUONP_ASSERT(momentum.size() == n, "{} weights, {} momentum", n, momentum.size());
+  const auto scale = static_cast<float>(params.ema ? gradient_scale * (1 - params.momentum) : gradient_scale);
+  const auto mu = static_cast<float>(params.momentum);
+  // u = own·g + ahead·M
+  const float own = params.nesterov ? 1.0f : 0.0f, ahead = params.nesterov ? mu : 1.0f;
+  float* average = momentum.data<float>();
+  core::for_each(queue, n, [=](std::int64_t i) {
+    const float g = scale * gradients[i];
+    const float moved = mu * average[i] + g;
+    average[i] = moved;
+    w[i] = keep * w[i] - rate * (own * g + ahead * moved);
+  });
+}
+
+}  // namespace muonp::optim

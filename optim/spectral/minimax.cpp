@@ -1,0 +1,190 @@
+#include "optim/spectral/minimax.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "core/error.h"
+
+namespace muonp::optim::spectral {
+namespace {
+
+using Real = long double;
+
+Real polynomial(const std::vector<Real>& c, Real x) {
+  Real value = 0;
+  for (std::size_t k = c.size(); k-- > 0;) value = value * x + c[k];
+  return value;
+}
+
+// Everything below is in x = a/high, so that the interval is [low/high, 1].
+class Exchange {
+ public:
+  Exchange(int root, Real low, int degree) : power_(Real(1) / root), low_(low), degree_(degree) {}
+
+  // Returns the largest deviation; coefficients() then are those of the minimax polynomial.
+  Real run() {
+    start();
+    Real largest = 0;
+    for (int round = 0; round < kRounds; ++round) {
+      solve();
+      const std::vector<Real> points = extrema();
+      largest = 0;
+      for (Real x : points) largest = std::max(largest, std::abs(deviation(x)));
+      if (largest - std::abs(level_) <= kRelative * largest + kFloor) return largest;
+      MUONP_ASSERT(points.size() == reference_.size(), "{} extrema of a degree {} weight on [{}, 1]", points.size(),
+                   degree_, static_cast<double>(low_));
+      reference_ = points;
+    }
+    MUONP_ASSERT(false, "no convergence: degree {} on [{}, 1]", degree_, static_cast<double>(low_));
+  }
+
+  const std::vector<Real>& coefficients() const { return coefficients_; }
+
+ private:
+  static constexpr int kRounds = 200;
+  static constexpr Real kRelative = 1e-10L;
+  static constexpr Real kFloor = 1e-13L;  // below what float32 or float64 products can resolve
+
+  Real deviation(Real x) const { return 1 - std::pow(x, power_) * polynomial(coefficients_, x); }
+
+  // x^power is steep near 0: a point set between Chebyshev's in x and in log x has no gap at either end.
+  void start() {
+    const int count = degree_ + 2;
+    reference_.resize(static_cast<std::size_t>(count));
+    for (int i = 0; i < count; ++i) {
+      const Real t = (1 - std::cos(std::acos(Real(-1)) * i / (count - 1))) / 2;
+      reference_[static_cast<std::size_t>(i)] = std::exp(std::log(low_) * (1 - t));
+    }
+    reference_.front() = low_;
+    reference_.back() = 1;
+  }
+
+  // coefficients and level with x^power·w(x) + (−1)^i·level = 1 on the reference points: Gauss with pivoting.
+  void solve() {
+    const std::size_t n = reference_.size();
+    std::vector<std::vector<Real>> rows(n, std::vector<Real>(n + 1));
+    for (std::size_t i = 0; i < n; ++i) {
+      Real term = std::pow(reference_[i], power_);
+      for (std::size_t k = 0; k + 1 < n; ++k, term *= reference_[i]) rows[i][k] = term;
+      rows[i][n - 1] = i % 2 == 0 ? 1 : -1;
+      rows[i][n] = 1;
+    }
+    for (std::size_t k = 0; k < n; ++k) {
+      const auto pivot = std::max_element(rows.begin() + static_cast<std::ptrdiff_t>(k), rows.end(),
+                                          [k](auto& a, auto& b) { return std::abs(a[k]) < std::abs(b[k]); });
+      std::swap(rows[k], *pivot);
+      for (std::size_t i = 0; i < n; ++i) {
+        if (i == k) continue;
+        const Real factor = rows[i][k] / rows[k][k];
+        for (std::size_t j = k; j <= n; ++j) rows[i][j] -= factor * rows[k][j];
+      }
+    }
+    coefficients_.assign(n - 1, 0);
+    for (std::size_t k = 0; k + 1 < n; ++k) coefficients_[k] = rows[k][n] / rows[k][k];
+    level_ = rows[n - 1][n] / rows[n - 1][n - 1];
+  }
+
+  // The deviation's derivative is x^(power−1) times a polynomial of the same degree, Σ (power + k)·c_k·xᵏ, so its
+  // interior extrema are that polynomial's roots; with the two ends they are at most degree + 2 points.
+  std::vector<Real> extrema() const {
+    std::vector<Real> slope = coefficients_;
+    for (std::size_t k = 0; k < slope.size(); ++k) slope[k] *= power_ + static_cast<Real>(k);
+    std::vector<Real> points = roots(slope);
+    points.insert(points.begin(), low_);
+    points.push_back(1);
+    return points;
+  }
+
+  // Roots in (low, 1) in ascending order. Between two neighbouring roots of the derivative (and the ends) a polynomial
+  // is monotone, so it has at most one root there.
+  std::vector<Real> roots(const std::vector<Real>& c) const {
+    if (c.size() < 2) return {};
+    std::vector<Real> derivative(c.size() - 1);
+    for (std::size_t k = 1; k < c.size(); ++k) derivative[k - 1] = c[k] * static_cast<Real>(k);
+    std::vector<Real> ends = roots(derivative);
+    ends.insert(ends.begin(), low_);
+    ends.push_back(1);
+    std::vector<Real> found;
+    for (std::size_t i = 0; i + 1 < ends.size(); ++i)
+      if ((polynomial(c, ends[i]) < 0) != (polynomial(c, ends[i + 1]) < 0))
+        found.push_back(bisect(c, ends[i], ends[i + 1]));
+    return found;
+  }
+
+  static Real bisect(const std::vector<Real>& c, Real left, Real right) {
+    const bool negative = polynomial(c, left) < 0;
+    for (int i = 0; i < 70; ++i) {
+      const Real middle = (left + right) / 2;
+      ((polynomial(c, middle) < 0) == negative ? left : right) = middle;
+    }
+    return (left + right) / 2;
+  }
+
+  Real power_, low_;
+  int degree_;
+  std::vector<Real> reference_, coefficients_;
+  Real level_ = 0;
+};
+
+constexpr double kExactEnough = 1e-9;
+
+}  // namespace
+
+MinimaxWeight minimax_weight(int root, double low, double high, int degree) {
+  MUONP_ASSERT(root >= 1 && low > 0 && low < high && degree >= 0 && degree <= 8, "root {}, [{}, {}], degree {}", root,
+               low, high, degree);
+  // On a narrow interval a low degree is already as exact as the products can be; higher ones would only add large
+  // cancelling coefficients.
+  MinimaxWeight weight;
+  std::vector<Real> scaled;
+  for (int d = std::min(degree, 1);; ++d) {
+    Exchange exchange(root, Real(low) / high, d);
+    weight.error = static_cast<double>(exchange.run());
+    scaled = exchange.coefficients();
+    if (d == degree || weight.error < kExactEnough) break;
+  }
+  scaled.resize(static_cast<std::size_t>(degree) + 1, 0);
+  // From x = a/high with |1 − x^(1/root)·w| to a: a^(1/root) = high^(1/root)·x^(1/root).
+  Real scale = std::pow(Real(high), Real(-1) / root);
+  for (Real c : scaled) {
+    weight.coefficients.push_back(static_cast<double>(c * scale));
+    scale /= high;
+  }
+  return weight;
+}
+
+Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion, double cushion) {
+  MUONP_ASSERT(epsilon > 0 && epsilon < 1 && first_cushion >= 0 && cushion >= 0 && cushion < 1, "ε {}, cushions {}, {}",
+               epsilon, first_cushion, cushion);
+  const int root = 2 * p.h();
+  Design design;
+  double low = epsilon * epsilon, high = 1 + first_cushion, error = 0;
+  for (int degree : degrees) {
+    DesignStep step{low, high, minimax_weight(root, low, high, degree)};
+    error = step.weight.error;
+    if (!(error < 1))
+      core::fail("no step polynomial of degree {} exists for p = {} at epsilon {}", degree, to_string(p), epsilon);
+    low = std::pow(1 - error, root) * (1 - cushion);
+    high = std::pow(1 + error, root) * (1 + cushion);
+    design.steps.push_back(std::move(step));
+  }
+  design.error = std::max(std::pow(1 + error, p.m()) - 1, 1 - std::pow(1 - error, p.m()));
+  return design;
+}
+
+std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const std::vector<int>& degrees,
+                                            double first_cushion, double cushion) {
+  using Key = std::tuple<int, int, double, std::vector<int>, double, double>;
+  static std::mutex mutex;
+  static std::map<Key, std::shared_ptr<const Design>> designs;
+  const Key key{p.numerator, p.denominator, epsilon, degrees, first_cushion, cushion};
+  std::lock_guard lock(mutex);
+  auto& entry = designs[key];
+  if (!entry) entry = std::make_shared<const Design>(design_steps(p, epsilon, degrees, first_cushion, cushion));
+  return entry;
+}
+
+}  // namespace muonp::optim::spectral

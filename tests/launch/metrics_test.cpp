@@ -1,0 +1,130 @@
+#include "launch/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "launch/run_history.h"
+#include "temporary_folder.h"
+
+namespace muonp::launch {
+namespace {
+
+using ::testing::HasSubstr;
+
+class Metrics : public TemporaryFolder {};
+
+TEST_F(Metrics, ALineIsOneObjectInTheGivenOrder) {
+  EXPECT_EQ(metrics_line({{"step", std::int64_t{3}}, {"loss", 2.5}, {"skipped", true}, {"why", std::string("a \"b\"\n")}}),
+            R"({"step":3,"loss":2.5,"skipped":true,"why":"a \"b\"\n"})");
+}
+
+TEST_F(Metrics, NumbersReadBackExactly) {
+  const double values[] = {0.1, 1.0 / 3.0, 1e-300, 5e-324, -1.7976931348623157e308, std::nextafter(2.0, 3.0)};
+  MetricsWriter writer(path("metrics.jsonl"), 1);
+  for (const double value : values) writer.write({{"loss", value}});
+  const auto lines = read_metrics(path("metrics.jsonl"));
+  ASSERT_EQ(lines.size(), std::size(values));
+  for (std::size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i].at("loss"), values[i]);
+}
+
+TEST_F(Metrics, NotANumberBecomesNullWithANote) {
+  EXPECT_EQ(metrics_line({{"step", std::int64_t{1}}, {"loss", std::numeric_limits<double>::quiet_NaN()},
+                          {"grad_norm", std::numeric_limits<double>::infinity()}}),
+            R"({"step":1,"loss":null,"grad_norm":null,"note":"loss is nan; grad_norm is inf"})");
+}
+
+TEST_F(Metrics, EveryLineIsWrittenAtOnce) {
+  MetricsWriter writer(path("m.jsonl"), 1);
+  writer.write({{"step", std::int64_t{1}}});
+  EXPECT_EQ(content(path("m.jsonl")), "{\"step\":1}\n");
+  writer.write({{"step", std::int64_t{2}}});
+  EXPECT_EQ(content(path("m.jsonl")), "{\"step\":1}\n{\"step\":2}\n");
+}
+
+TEST_F(Metrics, ResumingDropsWhatWillBeWrittenAgain) {
+  make("m.jsonl",
+       "{\"note\":\"no step\"}\n{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":2}\n{\"step\":2,\"val_loss\":2.5}\n"
+       "{\"step\":3,\"loss\":1}\n{\"step\":4,\"lo");
+  MetricsWriter writer(path("m.jsonl"), 3);
+  writer.write({{"step", std::int64_t{3}}, {"loss", 0.5}});
+  EXPECT_EQ(content(path("m.jsonl")),
+            "{\"note\":\"no step\"}\n{\"step\":1,\"loss\":3}\n{\"step\":2,\"loss\":2}\n{\"step\":2,\"val_loss\":2.5}\n"
+            "{\"step\":3,\"loss\":0.5}\n");
+  EXPECT_EQ(files(), 1u);  // no temporary is left
+}
+
+TEST_F(Metrics, ResumingKeepsTheTextOfLinesAsItIs) {
+  const std::string lines = "{ \"loss\": 3.10000, \"step\": 1 }\n{\"step\": 2, \"loss\": 1e0}\n";
+  make("m.jsonl", lines);
+  MetricsWriter writer(path("m.jsonl"), 3);
+  EXPECT_EQ(content(path("m.jsonl")), lines);
+}
+
+TEST_F(Metrics, ADamagedLineIsNamed) {
+  make("m.jsonl", "{\"step\":1}\n{\"step\":\n{\"step\":3}\n");
+  EXPECT_THAT(problem_of([&] { MetricsWriter(path("m.jsonl"), 9); }), HasSubstr("m.jsonl:2: not a JSON object"));
+  EXPECT_THAT(problem_of([&] { read_metrics(path("m.jsonl")); }), HasSubstr("m.jsonl:2: not a JSON object"));
+}
+
+TEST_F(Metrics, AFolderThatDoesNotExistIsAnError) {
+  EXPECT_THAT(problem_of([&] { MetricsWriter(path("none/m.jsonl"), 1); }), HasSubstr("none/m.jsonl: cannot be opened"));
+}
+
+TEST_F(Metrics, AFullDiskIsAnError) {
+  MetricsWriter writer("/dev/full", 1);
+  EXPECT_THAT(problem_of([&] { writer.write({{"step", std::int64_t{1}}}); }), HasSubstr("No space left"));
+}
+
+class RunHistoryTest : public TemporaryFolder {
+ protected:
+  RunHistory run() const {
+    std::string lines;
+    for (int step = 1; step <= 40; ++step) {
+      lines += fmt::format("{{\"step\":{},\"loss\":{},\"seconds\":{},\"tokens\":{}}}\n", step, 5.0 - step * 0.1,
+                           step * 0.5, step * 100);
+      if (step % 20 == 0) lines += fmt::format("{{\"step\":{},\"val_loss\":{}}}\n", step, step == 20 ? 2.0 : 2.25);
+    }
+    std::filesystem::create_directories(path("first"));
+    make("first/metrics.jsonl", lines);
+    return read_run(path("first/"));
+  }
+};
+
+TEST_F(RunHistoryTest, SumsUpARun) {
+  const RunHistory history = run();
+  EXPECT_EQ(history.name, "first");
+  const RunSummary s = summarize(history, "val_loss");
+  EXPECT_EQ(s.steps, 40);
+  EXPECT_EQ(s.seconds, 20);
+  EXPECT_EQ(s.tokens, 4000);
+  EXPECT_EQ(s.final_value, 2.25);
+  EXPECT_EQ(s.best_value, 2.0);
+  EXPECT_EQ(s.best_step, 20);
+  EXPECT_DOUBLE_EQ(s.train_loss, (1.1 + 1.0) / 2);  // the last 2 of 40 steps
+}
+
+TEST_F(RunHistoryTest, CurvesOverStepsTokensAndSeconds) {
+  const RunHistory history = run();
+  const auto over_tokens = curve(history, "val_loss", RunAxis::tokens);
+  ASSERT_EQ(over_tokens.size(), 2u);
+  EXPECT_EQ(over_tokens[0].x, 2000);  // of the training line before
+  EXPECT_EQ(over_tokens[1].y, 2.25);
+  EXPECT_EQ(curve(history, "loss", RunAxis::seconds).back().x, 20);
+}
+
+TEST_F(RunHistoryTest, WhatIsMissingIsNamed) {
+  const RunHistory history = run();
+  EXPECT_THAT(problem_of([&] { summarize(history, "accuracy"); }),
+              HasSubstr("first: no line has 'accuracy'; there are loss, seconds, step, tokens, val_loss"));
+  EXPECT_THAT(problem_of([&] { read_run(path("second")); }), HasSubstr("second"));
+  std::filesystem::create_directories(path("empty"));
+  EXPECT_THAT(problem_of([&] { read_run(path("empty")); }), HasSubstr("empty/metrics.jsonl"));
+  make("empty/metrics.jsonl", "{\"step\"");
+  EXPECT_THAT(problem_of([&] { read_run(path("empty")); }), HasSubstr("no complete line yet"));
+}
+
+}  // namespace
+}  // namespace muonp::launch

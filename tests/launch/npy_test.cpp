@@ -1,0 +1,153 @@
+#include "launch/npy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <bit>
+#include <cmath>
+#include <csignal>
+#include <cstring>
+
+#include "temporary_folder.h"
+
+namespace muonp::launch {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string bytes_of(const std::vector<float>& values) {
+  std::string bytes(values.size() * sizeof(float), '\0');
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+// A file as NumPy writes it: the header padded to a multiple of 64 bytes.
+std::string npy(const std::string& type, const std::string& order, const std::string& shape, const std::string& values,
+                int version = 1) {
+  std::string header = "{'descr': '" + type + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }";
+  const std::size_t prefix = version == 1 ? 10 : 12;
+  while ((prefix + header.size() + 1) % 64 != 0) header += ' ';
+  header += '\n';
+  std::string file("\x93NUMPY", 6);
+  file += static_cast<char>(version);
+  file += '\0';
+  for (std::size_t i = 0; i < prefix - 8; ++i) file += static_cast<char>(header.size() >> (8 * i) & 0xff);
+  return file + header + values;
+}
+
+class Npy : public TemporaryFolder {
+ protected:
+  std::string problem(const std::string& file_content) const {
+    return problem_of([&] { read_npy(make("G.npy", file_content)); });
+  }
+};
+
+TEST_F(Npy, ReadsAMatrixOfEachFormatVersion) {
+  for (const int version : {1, 2, 3}) {
+    const NpyArray g = read_npy(make("G.npy", npy("<f4", "False", "(2, 3)", bytes_of({1, 2, 3, 4, 5, 6}), version)));
+    EXPECT_EQ(g.shape, (core::Shape{2, 3}));
+    EXPECT_EQ(g.values, (std::vector<float>{1, 2, 3, 4, 5, 6}));
+  }
+}
+
+TEST_F(Npy, ReadsABatch) {
+  EXPECT_EQ(read_npy(make("G.npy", npy("<f4", "False", "(2, 1, 2)", bytes_of({1, 2, 3, 4})))).shape,
+            (core::Shape{2, 1, 2}));
+}
+
+TEST_F(Npy, KeysMayComeInAnyOrderAndSpacing) {
+  const std::string header = "{\"shape\":(1,2),\"fortran_order\":False,\"descr\":\"<f4\"}\n";
+  std::string file("\x93NUMPY\x01\x00", 8);
+  file += static_cast<char>(header.size());
+  file += '\0';
+  EXPECT_EQ(read_npy(make("G.npy", file + header + bytes_of({1, 2}))).shape, (core::Shape{1, 2}));
+}
+
+TEST_F(Npy, WhatIsWrittenReadsBack) {
+  const NpyArray array{{3, 1, 2}, {1, -0.0f, 1e-42f, 3.4e38f, 5, 6}};
+  write_npy(path("Z.npy"), array);
+  const NpyArray again = read_npy(path("Z.npy"));
+  EXPECT_EQ(again.shape, array.shape);
+  EXPECT_EQ(bytes_of(again.values), bytes_of(array.values));
+  EXPECT_EQ(content(path("Z.npy")).size() - 24, content(path("Z.npy")).find('\n') + 1);
+  EXPECT_EQ((content(path("Z.npy")).find('\n') + 1) % 64, 0u);
+}
+
+TEST_F(Npy, WritesTheBytesThatNumpyWrites) {
+  write_npy(path("Z.npy"), {{2, 3}, {1, 2, 3, 4, 5, 6}});
+  EXPECT_EQ(content(path("Z.npy")), npy("<f4", "False", "(2, 3)", bytes_of({1, 2, 3, 4, 5, 6})));
+}
+
+TEST_F(Npy, Pitfall42_OtherElementTypesAreNamed) {
+  EXPECT_THAT(problem(npy("<f8", "False", "(1, 1)", "12345678")), AllOf(HasSubstr("G.npy"), HasSubstr("'<f8' (float64)"),
+                                                                        HasSubstr("float32 ('<f4') is needed")));
+  EXPECT_THAT(problem(npy(">f4", "False", "(1, 1)", "1234")), HasSubstr("big-endian"));
+  EXPECT_THAT(problem(npy("|i1", "False", "(1, 1)", "1")), HasSubstr("'|i1'"));
+  std::string structured = npy("<f4", "False", "(1, 1)", "1234");
+  structured.replace(structured.find("'<f4'"), 5, "[1234");
+  EXPECT_THAT(problem(structured), HasSubstr("structured"));
+}
+
+TEST_F(Npy, FortranOrderIsRefusedByName) {
+  EXPECT_THAT(problem(npy("<f4", "True", "(2, 1)", bytes_of({1, 2}))), HasSubstr("Fortran order"));
+}
+
+TEST_F(Npy, OtherShapesAreRefused) {
+  EXPECT_THAT(problem(npy("<f4", "False", "(2,)", bytes_of({1, 2}))), HasSubstr("the shape is [2]; a matrix"));
+  EXPECT_THAT(problem(npy("<f4", "False", "()", bytes_of({1}))), HasSubstr("the shape is []"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(1, 1, 1, 1)", bytes_of({1}))), HasSubstr("[1, 1, 1, 1]"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(3, 0)", "")), HasSubstr("empty array"));
+}
+
+TEST_F(Npy, DamagedFilesAreRefused) {
+  const std::string good = npy("<f4", "False", "(2, 2)", bytes_of({1, 2, 3, 4}));
+  EXPECT_EQ(problem(good), "no error");
+  for (std::size_t length = 0; length < good.size(); ++length)
+    EXPECT_THAT(problem(good.substr(0, length)), HasSubstr("G.npy")) << length;
+  EXPECT_THAT(problem(""), HasSubstr("the file is empty"));
+  EXPECT_THAT(problem("PK\x03\x04 something else"), HasSubstr("not a .npy file"));
+  EXPECT_THAT(problem(good.substr(0, good.size() - 1)), HasSubstr("the file is truncated: shape [2, 2] needs more than"));
+  EXPECT_THAT(problem(good + "x"), HasSubstr("1 bytes follow the values"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(2, 2)", bytes_of({1, 2, 3, 4}), 4)), HasSubstr("version 4"));
+  EXPECT_THAT(problem(npy("<f4", "Maybe", "(2, 2)", bytes_of({1, 2, 3, 4}))), HasSubstr("header is malformed"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(2, -2)", bytes_of({1, 2, 3, 4}))), HasSubstr("header is malformed"));
+}
+
+TEST_F(Npy, SizesBeyondAnyFileAreTruncatedFiles) {
+  EXPECT_THAT(problem(npy("<f4", "False", "(4294967296, 4294967296)", "")), HasSubstr("truncated"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(1, 99999999999999999999)", "")), HasSubstr("malformed"));
+}
+
+TEST_F(Npy, MissingFileAndFolder) {
+  EXPECT_THAT(problem_of([&] { read_npy(path("none.npy")); }), HasSubstr("none.npy"));
+  EXPECT_THAT(problem_of([&] { read_npy(folder_); }), HasSubstr(folder_.string()));
+}
+
+TEST_F(Npy, NotFiniteEntriesAreNamedByIndex) {
+  EXPECT_EQ(problem_of([] { require_finite({{2, 2}, {1, 2, 3, 4}}, "G.npy"); }), "no error");
+  EXPECT_EQ(problem_of([] { require_finite({{2, 2}, {1, 2, NAN, 4}}, "G.npy"); }),
+            "G.npy: entry [1, 0] is nan; every entry must be finite");
+  EXPECT_THAT(problem_of([] { require_finite({{2, 1, 2}, {1, 2, 3, -INFINITY}}, "G.npy"); }),
+              HasSubstr("entry [1, 0, 1] is -inf"));
+}
+
+TEST_F(Npy, AFullDiskLeavesTheOldFile) {
+  write_npy(path("Z.npy"), {{1, 1}, {7}});
+  const std::string before = content(path("Z.npy"));
+  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old{};
+  getrlimit(RLIMIT_FSIZE, &old);
+  const rlimit small{4096, old.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const std::string problem = problem_of([&] { write_npy(path("Z.npy"), {{64, 64}, std::vector<float>(4096)}); });
+  setrlimit(RLIMIT_FSIZE, &old);
+  std::signal(SIGXFSZ, ignored);
+  EXPECT_THAT(problem, AllOf(HasSubstr("Z.npy"), HasSubstr("File too large")));
+  EXPECT_EQ(content(path("Z.npy")), before);
+  EXPECT_EQ(files(), 1u);
+}
+
+}  // namespace
+}  // namespace muonp::launch

@@ -1,0 +1,73 @@
+#include "launch/signals.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <string>
+
+#include "core/error.h"
+
+namespace muonp::launch {
+namespace {
+
+TEST(StopSignals, EachSignalSetsTheFlag) {
+  for (const auto& [number, name] : {std::pair{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}}) {
+    StopSignals stop;
+    EXPECT_FALSE(stop.requested());
+    EXPECT_STREQ(stop.name(), "");
+    std::raise(number);
+    EXPECT_TRUE(stop.requested());
+    EXPECT_EQ(stop.signal(), number);
+    EXPECT_STREQ(stop.name(), name);
+  }
+}
+
+TEST(StopSignals, RemembersTheFirstSignal) {
+  StopSignals stop;
+  std::raise(SIGTERM);
+  std::raise(SIGUSR1);
+  std::raise(SIGTERM);
+  EXPECT_EQ(stop.signal(), SIGTERM);
+}
+
+volatile std::sig_atomic_t outer_calls = 0;
+
+TEST(StopSignals, RestoresTheHandlersBefore) {
+  std::signal(SIGUSR1, [](int) { outer_calls = outer_calls + 1; });
+  {
+    StopSignals stop;
+    std::raise(SIGUSR1);
+    EXPECT_EQ(outer_calls, 0);
+  }
+  std::raise(SIGUSR1);
+  EXPECT_EQ(outer_calls, 1);
+  std::signal(SIGUSR1, SIG_DFL);
+}
+
+TEST(StopSignals, OneAtATime) {
+  StopSignals stop;
+  EXPECT_THROW(StopSignals(), core::InternalError);
+}
+
+TEST(StopSignals, SecondInterruptEndsAtOnce) {
+  EXPECT_EXIT(
+      {
+        StopSignals stop;
+        std::raise(SIGINT);
+        usleep(400000);
+        std::raise(SIGINT);
+        _exit(1);
+      },
+      ::testing::ExitedWithCode(kInterruptedStatus), "interrupted twice");
+}
+
+TEST(StopSignals, OneInterruptDeliveredTwiceIsOne) {
+  StopSignals stop;
+  std::raise(SIGINT);
+  std::raise(SIGINT);  // within the time in which a launcher forwards it
+  EXPECT_EQ(stop.signal(), SIGINT);
+}
+
+}  // namespace
+}  // namespace muonp::launch

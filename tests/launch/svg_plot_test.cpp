@@ -1,0 +1,78 @@
+#include "launch/svg_plot.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+#include "core/error.h"
+
+namespace muonp::launch {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(NiceTicks, AreRoundAndCoverTheRange) {
+  EXPECT_THAT(nice_ticks(0, 100, 5), ElementsAre(0, 20, 40, 60, 80, 100));
+  EXPECT_THAT(nice_ticks(0.5, 1.9, 3), ElementsAre(0.5, 1, 1.5, 2));
+  for (const auto& [low, high] : {std::pair{2.871, 2.895}, {-3.0, 7.0}, {1e-9, 3e-9}, {0.0, 12345.0}, {5.0, 5.0}, {0.0, 0.0}}) {
+    const auto ticks = nice_ticks(low, high, 7);
+    EXPECT_GE(ticks.size(), 3u);
+    EXPECT_LE(ticks.size(), 13u);
+    EXPECT_LE(ticks.front(), low + 1e-12);
+    EXPECT_GE(ticks.back(), high - 1e-12);
+  }
+}
+
+std::size_t count(const std::string& text, const std::string& piece) {
+  std::size_t n = 0;
+  for (std::size_t at = text.find(piece); at != std::string::npos; at = text.find(piece, at + piece.size())) ++n;
+  return n;
+}
+
+TEST(SvgPlot, DrawsEverySeriesInItsColour) {
+  const Plot plot{"Loss", "steps", "loss", {{"a", "3.1", {{0, 4}, {10, 3}}, {{0, 5}, {10, 3}}}, {"b", "", {{0, 5}, {10, 4}}, {}}}};
+  const std::string svg = render_svg(plot);
+  EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+  EXPECT_EQ(count(svg, "stroke=\"#0072B2\""), 3u);  // light line, strong line, legend
+  EXPECT_EQ(count(svg, "stroke=\"#D55E00\""), 2u);
+  EXPECT_EQ(count(svg, "<circle"), 4u);
+  EXPECT_THAT(svg, HasSubstr(">Loss</text>"));
+}
+
+TEST(SvgPlot, EscapesNames) {
+  const std::string svg = render_svg({"<T> & \"x\"", "x", "y", {{"a<b", "", {{0, 1}, {1, 2}}, {}}}});
+  EXPECT_THAT(svg, HasSubstr("&lt;T&gt; &amp; &quot;x&quot;"));
+  EXPECT_THAT(svg, HasSubstr("a&lt;b"));
+  EXPECT_THAT(svg, Not(HasSubstr("a<b")));
+}
+
+TEST(SvgPlot, LeavesOutWhatIsNotFinite) {
+  const std::string svg = render_svg({"t", "x", "y", {{"a", "", {{0, 1}, {1, NAN}, {2, INFINITY}, {3, 2}}, {}}}});
+  EXPECT_THAT(svg, Not(HasSubstr("nan")));
+  EXPECT_THAT(svg, Not(HasSubstr("inf")));
+  EXPECT_EQ(count(svg, "<circle"), 2u);
+}
+
+TEST(SvgPlot, OnePointIsDrawn) {
+  const std::string svg = render_svg({"t", "x", "y", {{"a", "", {{5, 1}}, {}}}});
+  EXPECT_EQ(count(svg, "<circle"), 1u);
+  EXPECT_THAT(svg, Not(HasSubstr("nan")));
+}
+
+TEST(SvgPlot, LongCurvesAreAveraged) {
+  std::vector<PlotPoint> light;
+  for (int i = 0; i < 100000; ++i) light.push_back({double(i), std::sin(i)});
+  EXPECT_LT(render_svg({"t", "x", "y", {{"a", "", {}, light}}}).size(), 20000u);
+}
+
+TEST(SvgPlot, NothingToDrawIsAnError) {
+  EXPECT_THROW(render_svg({"t", "x", "y", {{"a", "", {{0, NAN}}, {}}}}), core::Error);
+  EXPECT_THROW(render_svg({"t", "x", "y", {}}), core::Error);
+}
+
+}  // namespace
+}  // namespace muonp::launch

@@ -1,0 +1,53 @@
+// A folder of its own for each test, removed afterwards.
+#pragma once
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+
+#include "core/error.h"
+
+namespace muonp::launch {
+
+class TemporaryFolder : public ::testing::Test {
+ protected:
+  TemporaryFolder() {
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    folder_ = std::filesystem::temp_directory_path() / fmt::format("muonp_{}_{}_{}", test->test_suite_name(), test->name(), getpid());
+    std::filesystem::create_directories(folder_);
+  }
+  ~TemporaryFolder() override { std::filesystem::remove_all(folder_); }
+
+  std::string path(const std::string& name) const { return folder_ / name; }
+  std::string make(const std::string& name, const std::string& content) const {
+    std::ofstream(path(name), std::ios::binary) << content;
+    return path(name);
+  }
+  static std::string content(const std::string& file) {
+    std::ifstream stream(file, std::ios::binary);
+    return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+  }
+  std::size_t files() const {
+    return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder_), {}));
+  }
+
+  std::filesystem::path folder_;
+};
+
+// The message of the core::Error that f throws; "no error" if it throws none.
+template <class F>
+std::string problem_of(const F& f) {
+  try {
+    f();
+  } catch (const core::Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+}  // namespace muonp::launch

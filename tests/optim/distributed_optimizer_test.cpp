@@ -1,0 +1,395 @@
+// The whole optimizer on ranks that are threads: the same weights at every world size and stage, and what
+// each step may and may not change.
+#include "optim/distributed_optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "core/rng.h"
+#include "dist/agreement.h"
+#include "dist/decorators.h"
+#include "dist/thread.h"
+
+using namespace muonp;
+using namespace muonp::optim;
+using core::Dtype;
+using core::ParameterKind;
+
+namespace {
+
+constexpr int kSamples = 24;  // of one step; shared out over ranks and passes
+
+struct Model {
+  std::vector<core::Parameter> parameters;
+  core::ParameterList list;
+  Model() {
+    const auto add = [this](const char* name, core::Shape shape, ParameterKind kind) {
+      parameters.push_back({name, std::move(shape), kind, {core::Initializer::Kind::normal, 0.5}, {}, {}});
+    };
+    add("embedding", {19, 6}, ParameterKind::embedding);
+    add("a.weight", {12, 6}, ParameterKind::matrix);
+    add("a.bias", {12}, ParameterKind::vector);
+    add("b.weight", {5, 12}, ParameterKind::matrix);
+    add("c.weight", {1, 5}, ParameterKind::matrix);
+    add("d.weight", {7, 7}, ParameterKind::matrix);
+    add("empty", {0, 3}, ParameterKind::matrix);
+    for (core::Parameter& p : parameters) list.push_back(&p);
+  }
+};
+
+OptimizerConfig small_config() {
+  OptimizerConfig config;
+  config.matrices.lr = 0.02;
+  config.others.lr = 0.01;
+  return config;
+}
+
+float sample_gradient(int parameter, std::int64_t i, std::int64_t step, int sample) {
+  return core::normal(7, static_cast<std::uint64_t>(parameter * 1000 + sample),
+                      static_cast<std::uint64_t>(step * 4096 + i));
+}
+
+using Gradient = std::function<float(int parameter, std::int64_t i, std::int64_t step, int sample)>;
+
+// One step's backward passes as a trainer would run them: mean over the samples of a pass, divided by the
+// passes.
+void backward(Model& model, DistributedOptimizer& optimizer, int rank, int size, int passes,
+              std::int64_t step, const Gradient& gradient) {
+  const int share = kSamples / size / passes;
+  for (int pass = 0; pass < passes; ++pass) {
+    optimizer.begin_pass(pass == 0, pass == passes - 1);
+    for (int p = static_cast<int>(model.list.size()) - 1; p >= 0; --p) {
+      core::Parameter& parameter = *model.list[std::size_t(p)];
+      const core::GradientSlot slot = optimizer.gradients().slot(parameter);
+      float* g = slot.gradient.data<float>();
+      for (std::int64_t i = 0; i < parameter.size(); ++i) {
+        double sum = 0;
+        for (int s = 0; s < share; ++s) sum += gradient(p, i, step, (rank * passes + pass) * share + s);
+        g[i] = (slot.add ? g[i] : 0) + static_cast<float>(sum / share / passes);
+      }
+      optimizer.gradients().complete(parameter);
+    }
+  }
+}
+
+std::vector<float> weights_of(const Model& model) {
+  std::vector<float> all;
+  for (const core::Parameter* p : model.list)
+    for (std::int64_t i = 0; i < p->size(); ++i) all.push_back(p->value.data<float>()[i]);
+  return all;
+}
+
+struct Training {
+  int ranks = 1, zero = 1, passes = 1, steps = 4;
+  bool overlap = false;
+  OptimizerConfig config = small_config();
+  Gradient gradient = sample_gradient;
+};
+
+struct Result {
+  std::vector<float> weights;
+  std::vector<double> norms;
+  std::map<std::string, int> spectral_calls;
+};
+
+ParallelOptions options_of(const Training& run) {
+  return {.zero = run.zero, .bucket_elements = 100, .wave_elements = 80, .overlap = run.overlap};
+}
+
+Result train(const Training& run) {
+  Result result;
+  std::mutex mutex;
+  dist::run_ranks(run.ranks, [&](dist::Communicator& communicator) {
+    auto device = core::make_cpu_device(1);
+    Model model;
+    DistributedOptimizer optimizer(*device, model.list, run.config, options_of(run), communicator);
+    optimizer.observe_inputs([&](const std::string& name, const core::Tensor&) {
+      std::lock_guard lock(mutex);
+      ++result.spectral_calls[name];
+    });
+    optimizer.initialize(3);
+    std::vector<double> norms;
+    for (std::int64_t step = 0; step < run.steps; ++step) {
+      backward(model, optimizer, communicator.rank(), run.ranks, run.passes, step, run.gradient);
+      norms.push_back(optimizer.step(1.0).gradient_norm);
+      optimizer.require_equal_weights();
+    }
+    if (communicator.rank() == 0) {
+      std::lock_guard lock(mutex);
+      result.weights = weights_of(model);
+      result.norms = norms;
+    }
+  });
+  return result;
+}
+
+// Float32 sums in another order differ by a few units of 2⁻²⁴ relative to their largest term; a step passes
+// such a difference on at most tenfold (the spectral power's slope at ε and AdamW's at small gradients).
+void expect_equal_weights(const Result& a, const Result& b, int steps) {
+  const double tolerance = 10 * steps * 16 * 0x1p-24;
+  ASSERT_EQ(a.weights.size(), b.weights.size());
+  for (std::size_t i = 0; i < a.weights.size(); ++i)
+    ASSERT_NEAR(a.weights[i], b.weights[i], tolerance * (1 + std::fabs(a.weights[i]))) << "element " << i;
+}
+
+std::vector<float> snapshot(const DistributedOptimizer& optimizer) {
+  std::vector<float> all;
+  for (const StateTensor& t : optimizer.state_to_save())
+    all.insert(all.end(), t.data.span<float>().begin(), t.data.span<float>().end());
+  return all;
+}
+
+}  // namespace
+
+TEST(DistributedOptimizer, Pitfall02_EveryStageAndWorldSizeGivesTheSameWeights) {
+  const Result reference = train({.ranks = 1, .zero = 0});
+  for (int ranks : {1, 2, 3, 4})
+    for (int zero : {0, 1, 2})
+      for (bool overlap : {false, true}) {
+        SCOPED_TRACE(fmt::format("{} ranks, stage {}, overlap {}", ranks, zero, overlap));
+        expect_equal_weights(reference, train({.ranks = ranks, .zero = zero, .overlap = overlap}), 4);
+      }
+}
+
+TEST(DistributedOptimizer, Pitfall01_OneSpectralStepPerMatrixHoweverManyMicroBatches) {
+  const Result reference = train({.ranks = 1, .passes = 1});
+  for (int ranks : {1, 2})
+    for (int zero : {0, 1, 2})
+      for (int passes : {1, 2, 4}) {
+        const Result result = train({.ranks = ranks, .zero = zero, .passes = passes});
+        expect_equal_weights(reference, result, 4);
+        EXPECT_EQ(
+            result.spectral_calls,
+            (std::map<std::string, int>{{"a.weight", 4}, {"b.weight", 4}, {"c.weight", 4}, {"d.weight", 4}}));
+      }
+}
+
+TEST(DistributedOptimizer, Pitfall18_MicroBatchesAndRanksAverageAlike) {
+  expect_equal_weights(train({.ranks = 1, .passes = 8}), train({.ranks = 8, .passes = 1}), 4);
+}
+
+TEST(DistributedOptimizer, Pitfall25_NormIsTheSameAtEveryStageAndWorldSize) {
+  const Result reference = train({.ranks = 1, .zero = 0});
+  for (int ranks : {1, 2, 3, 4})
+    for (int zero : {0, 1, 2}) {
+      const Result result = train({.ranks = ranks, .zero = zero});
+      for (std::size_t s = 0; s < result.norms.size(); ++s)
+        EXPECT_NEAR(result.norms[s], reference.norms[s], 16 * 0x1p-24 * reference.norms[s]);
+    }
+}
+
+TEST(DistributedOptimizer, Pitfall12_ClippingActsOnTheGradientNotOnTheUpdate) {
+  // A constant gradient scale leaves a scale-free update as it is; clipping the update would shrink it.
+  Training clipped{.ranks = 2, .steps = 1}, open{.ranks = 2, .steps = 1};
+  clipped.config.clip = 1e-3;
+  open.config.clip = 0;
+  clipped.config.others.rule = open.config.others.rule = "adamw";
+  clipped.config.others.eps = open.config.others.eps = 1e-30;
+  expect_equal_weights(train(open), train(clipped), 1);
+}
+
+TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
+  for (int zero : {0, 1, 2})
+    for (float bad : {NAN, INFINITY})
+      dist::run_ranks(3, [&](dist::Communicator& communicator) {
+        auto device = core::make_cpu_device(1);
+        Model model;
+        DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = zero}),
+                                       communicator);
+        optimizer.initialize(3);
+        backward(model, optimizer, communicator.rank(), 3, 1, 0, sample_gradient);
+        optimizer.step(1);
+        const std::vector<float> before = snapshot(optimizer), weights = weights_of(model);
+        backward(model, optimizer, communicator.rank(), 3, 1, 1,
+                 [&](int p, std::int64_t i, std::int64_t s, int k) {
+                   return communicator.rank() == 1 && p == 3 && i == 17 ? bad : sample_gradient(p, i, s, k);
+                 });
+        const StepReport report = optimizer.step(1);
+        EXPECT_TRUE(report.skipped);
+        EXPECT_EQ(optimizer.steps(), 1);
+        const std::vector<float> after = snapshot(optimizer), weights_after = weights_of(model);
+        EXPECT_EQ(std::memcmp(before.data(), after.data(), 4 * before.size()), 0);
+        EXPECT_EQ(std::memcmp(weights.data(), weights_after.data(), 4 * weights.size()), 0);
+        backward(model, optimizer, communicator.rank(), 3, 1, 2, sample_gradient);
+        EXPECT_FALSE(optimizer.step(1).skipped);
+      });
+}
+
+TEST(DistributedOptimizer, Pitfall27_AllocatedBytesEqualThePlan) {
+  for (int ranks : {1, 2, 3, 4})
+    for (int zero : {0, 1, 2})
+      dist::run_ranks(ranks, [&](dist::Communicator& communicator) {
+        auto device = core::make_cpu_device(1);
+        Model model;
+        const Training run{.ranks = ranks, .zero = zero};
+        DistributedOptimizer optimizer(*device, model.list, run.config, options_of(run), communicator);
+        optimizer.initialize(3);
+        backward(model, optimizer, communicator.rank(), ranks, 1, 0, sample_gradient);
+        optimizer.step(1);
+        const ExecutionPlan::Bytes planned = optimizer.plan().bytes(communicator.rank());
+        const core::MemoryUse used = device->allocator()->use();
+        EXPECT_EQ(used.peak_of(core::Category::weights), planned.weights);
+        EXPECT_EQ(used.peak_of(core::Category::gradients), planned.gradients)
+            << ranks << " ranks, stage " << zero;
+        EXPECT_EQ(used.peak_of(core::Category::optimizer), planned.optimizer);
+        EXPECT_LE(used.peak_of(core::Category::exchange), planned.exchange * 102 / 100);
+      });
+}
+
+TEST(DistributedOptimizer, Pitfall26_BytesSentEqualThePlan) {
+  for (int ranks : {2, 3, 4})
+    for (int zero : {0, 1, 2}) {
+      std::mutex mutex;
+      double total = 0, planned = 0;
+      dist::run_ranks(ranks, [&](dist::Communicator& communicator) {
+        dist::Recording recording(communicator);
+        auto device = core::make_cpu_device(1);
+        Model model;
+        const Training run{.ranks = ranks, .zero = zero};
+        DistributedOptimizer optimizer(*device, model.list, run.config, options_of(run), recording);
+        optimizer.initialize(3);
+        recording.clear();
+        backward(model, optimizer, communicator.rank(), ranks, 1, 0, sample_gradient);
+        optimizer.step(1);
+        using dist::OperationKind;
+        std::lock_guard lock(mutex);
+        for (const auto kind : {OperationKind::reduce_scatter, OperationKind::all_gather,
+                                OperationKind::exchange, OperationKind::all_reduce})
+          total += static_cast<double>(recording.total(kind).bytes);
+        planned = optimizer.plan().bytes_sent_per_step();
+      });
+      EXPECT_NEAR(total / ranks, planned, 1e-9 * planned) << ranks << " ranks, stage " << zero;
+    }
+}
+
+TEST(DistributedOptimizer, Pitfall36_StateOf4RanksOpensBitEqualAtOthers) {
+  // What 4 ranks hold, assembled by name, against what N ranks hold after loading it; then the next step
+  // agrees.
+  std::map<std::string, std::vector<float>> stored;
+  std::mutex mutex;
+  std::vector<float> next;
+  const auto advance = [&](Model& model, DistributedOptimizer& optimizer, dist::Communicator& c,
+                           std::int64_t step) {
+    backward(model, optimizer, c.rank(), c.size(), 1, step, sample_gradient);
+    optimizer.step(1);
+  };
+  dist::run_ranks(4, [&](dist::Communicator& c) {
+    auto device = core::make_cpu_device(1);
+    Model model;
+    DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = 1}), c);
+    optimizer.initialize(3);
+    for (int s = 0; s < 3; ++s) advance(model, optimizer, c, s);
+    {
+      std::lock_guard lock(mutex);
+      for (const StateTensor& t : optimizer.state_to_save()) {
+        auto& whole = stored[t.name];
+        whole.resize(static_cast<std::size_t>(core::element_count(t.shape)), NAN);
+        std::copy_n(t.data.data<float>(), t.data.size(), whole.begin() + t.interval.begin);
+      }
+    }
+    c.barrier();
+    advance(model, optimizer, c, 3);
+    if (c.rank() == 0) next = weights_of(model);
+  });
+  for (const auto& [name, values] : stored)
+    for (float v : values) ASSERT_FALSE(std::isnan(v)) << name << " has elements that no rank saved";
+  for (int ranks : {1, 2, 3, 6})
+    for (int zero : {0, 1, 2})
+      dist::run_ranks(ranks, [&](dist::Communicator& c) {
+        auto device = core::make_cpu_device(1);
+        Model model;
+        DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = zero}), c);
+        optimizer.load_state(3, [&](const StateTensor& t) {
+          std::copy_n(stored.at(t.name).begin() + t.interval.begin, t.data.size(), t.data.data<float>());
+        });
+        optimizer.require_equal_weights();  // Pitfall 37: weights are gathered after a load
+        for (const core::Parameter* p : model.list)
+          for (std::int64_t i = 0; i < p->size(); ++i)
+            ASSERT_EQ(p->value.data<float>()[i], stored.at(p->name + "/master")[std::size_t(i)]);
+        for (const StateTensor& t : optimizer.state_to_save())
+          ASSERT_EQ(0, std::memcmp(t.data.raw(), stored.at(t.name).data() + t.interval.begin,
+                                   static_cast<std::size_t>(t.data.bytes())));
+        advance(model, optimizer, c, 3);
+        const std::vector<float> weights = weights_of(model);
+        for (std::size_t i = 0; i < weights.size(); ++i)
+          ASSERT_NEAR(weights[i], next[i], 160 * 0x1p-24 * (1 + std::fabs(next[i])));
+      });
+}
+
+TEST(DistributedOptimizer, Pitfall24_DifferentPlansAreAnErrorThatNamesTheDifference) {
+  try {
+    dist::run_ranks(3, [](dist::Communicator& c) {
+      auto device = core::make_cpu_device(1);
+      Model model;
+      OptimizerConfig config = small_config();
+      if (c.rank() == 2) config.matrices.lr = 0.5;
+      DistributedOptimizer optimizer(*device, model.list, config, options_of({}), c);
+    });
+    FAIL() << "plans that differ were accepted";
+  } catch (const core::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("lr 0.5"), std::string::npos) << error.what();
+  }
+}
+
+TEST(DistributedOptimizer, Pitfall15_ADivergedRecurrenceIsNamedAndDoesNotReachTheWeights) {
+  // Nearly rank one with σ/‖G‖ in (0.725, 0.999): bivariate at p = 1/2 blows up there.
+  dist::run_ranks(1, [](dist::Communicator& c) {
+    auto device = core::make_cpu_device(1);
+    Model model;
+    OptimizerConfig config = small_config();
+    config.matrices.method = "bivariate";
+    DistributedOptimizer optimizer(*device, model.list, config, options_of({}), c);
+    optimizer.initialize(3);
+    const std::vector<float> before = weights_of(model);
+    backward(model, optimizer, 0, 1, 1, 0, [](int p, std::int64_t i, std::int64_t, int) {
+      return p == 5 && i % 8 == 0 ? (i == 0 ? 1.0f : 0.2f) : (p == 5 ? 0.0f : sample_gradient(p, i, 0, 0));
+    });
+    try {
+      optimizer.step(1);
+      FAIL() << "the divergence was not noticed";
+    } catch (const core::Error& error) {
+      EXPECT_NE(std::string(error.what()).find("d.weight"), std::string::npos) << error.what();
+    }
+    const std::vector<float> after = weights_of(model);
+    const std::size_t begin = before.size() - 49;  // d.weight
+    EXPECT_EQ(0, std::memcmp(before.data() + begin, after.data() + begin, 49 * 4));
+  });
+}
+
+TEST(DistributedOptimizer, Pitfall22_IntegerGradientsGiveBitEqualMomentumAtPowersOfTwo) {
+  // Sums of integers are exact, and so is the mean over a power of two.
+  const Gradient integers = [](int p, std::int64_t i, std::int64_t step, int sample) {
+    return static_cast<float>((p * 5 + i * 3 + step + sample * 7) % 11 - 5) * kSamples;
+  };
+  std::map<std::string, std::vector<float>> reference;
+  for (int ranks : {1, 2, 4, 8}) {
+    std::map<std::string, std::vector<float>> seen;
+    std::mutex mutex;
+    dist::run_ranks(ranks, [&](dist::Communicator& c) {
+      auto device = core::make_cpu_device(1);
+      Model model;
+      OptimizerConfig config = small_config();
+      config.clip = 0;
+      config.matrices.momentum_form = "heavy_ball";
+      config.matrices.momentum = 0.5;
+      config.matrices.nesterov = false;
+      DistributedOptimizer optimizer(*device, model.list, config, options_of({.zero = 1 + ranks % 2}), c);
+      optimizer.observe_inputs([&](const std::string& name, const core::Tensor& input) {
+        std::lock_guard lock(mutex);
+        auto& all = seen[name];
+        all.insert(all.end(), input.span<float>().begin(), input.span<float>().end());
+      });
+      optimizer.initialize(3);
+      for (std::int64_t step = 0; step < 3; ++step) {
+        backward(model, optimizer, c.rank(), ranks, 1, step, integers);
+        optimizer.step(1);
+      }
+    });
+    if (ranks == 1) reference = seen;
+    EXPECT_EQ(seen, reference) << ranks << " ranks";
+  }
+}
