@@ -34,7 +34,8 @@ struct Extent {
 Extent extent_of(const SafetensorsReader& file, const TensorSpec& spec) {
   const auto found = file.metadata().find(spec.name);
   if (found == file.metadata().end())
-    fail("{}: tensor '{}' is no piece of a checkpoint (its interval is not in __metadata__)", file.path(), spec.name);
+    fail("{}: tensor '{}' is no piece of a checkpoint (its interval is not in __metadata__)", file.path(),
+         spec.name);
   try {
     const Json json = Json::parse(found->second);
     Extent extent{json.at("begin").get<std::int64_t>(), json.at("end").get<std::int64_t>(),
@@ -47,8 +48,8 @@ Extent extent_of(const SafetensorsReader& file, const TensorSpec& spec) {
   } catch (const Json::exception&) {
     // falls through to the message below
   }
-  fail("{}: tensor '{}' of shape {} has the impossible interval {}", file.path(), spec.name, to_string(spec.shape),
-       found->second);
+  fail("{}: tensor '{}' of shape {} has the impossible interval {}", file.path(), spec.name,
+       to_string(spec.shape), found->second);
 }
 
 template <class T>
@@ -72,8 +73,8 @@ CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file
   std::map<std::string, std::string> metadata;
   std::vector<const TensorPiece*> written;
   for (const TensorPiece& p : pieces) {
-    MUONP_ASSERT(p.begin >= 0 && p.begin <= p.end && p.end <= element_count(p.shape), "[{}, {}) of {} {}", p.begin,
-                 p.end, p.name, to_string(p.shape));
+    MUONP_ASSERT(p.begin >= 0 && p.begin <= p.end && p.end <= element_count(p.shape), "[{}, {}) of {} {}",
+                 p.begin, p.end, p.name, to_string(p.shape));
     if (p.begin == p.end && element_count(p.shape) > 0) continue;
     specs.push_back({key_of(p), stored_type_of(p.dtype), {p.end - p.begin}});
     metadata[key_of(p)] = Json{{"begin", p.begin}, {"end", p.end}, {"shape", p.shape}}.dump();
@@ -95,8 +96,9 @@ PieceReader::PieceReader(const Checkpoint& checkpoint, std::string_view prefix)
   }
   for (auto& [name, stored] : tensors_) {
     auto& pieces = stored.pieces;
-    std::sort(pieces.begin(), pieces.end(),
-              [](const Piece& a, const Piece& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
+    std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
+      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    });
     for (std::size_t i = 1; i < pieces.size(); ++i)
       if (pieces[i].begin < pieces[i - 1].end)
         fail("element {} of tensor '{}' is in two pieces, in {} and in {}", pieces[i].begin, name,
@@ -124,26 +126,28 @@ std::vector<std::string> PieceReader::names() const {
 
 const PieceReader::Stored& PieceReader::tensor(const std::string& name) const {
   const auto found = tensors_.find(name);
-  if (found == tensors_.end()) fail("the checkpoint {} has no tensor '{}' in its {}* files", path_, name, prefix_);
+  if (found == tensors_.end())
+    fail("the checkpoint {} has no tensor '{}' in its {}* files", path_, name, prefix_);
   return found->second;
 }
 
-const PieceReader::Stored& PieceReader::expect(const std::string& name, const Shape& shape, Dtype dtype) const {
+const PieceReader::Stored& PieceReader::expect(const std::string& name, const Shape& shape,
+                                               Dtype dtype) const {
   const Stored& stored = tensor(name);
   if (stored.shape != shape)
-    fail("tensor '{}' of the checkpoint {} has shape {}, this run needs {}", name, path_, to_string(stored.shape),
-         to_string(shape));
+    fail("tensor '{}' of the checkpoint {} has shape {}, this run needs {}", name, path_,
+         to_string(stored.shape), to_string(shape));
   if (stored.dtype != dtype)
-    fail("tensor '{}' of the checkpoint {} has dtype {}, this run needs {}", name, path_, name_of(stored.dtype),
-         name_of(dtype));
+    fail("tensor '{}' of the checkpoint {} has dtype {}, this run needs {}", name, path_,
+         name_of(stored.dtype), name_of(dtype));
   return stored;
 }
 
 template <class Copy>
 void PieceReader::gather(const std::string& name, const Stored& stored, std::int64_t begin, std::int64_t end,
                          const Copy& copy) const {
-  MUONP_ASSERT(begin >= 0 && begin <= end && end <= element_count(stored.shape), "[{}, {}) of '{}' {}", begin, end,
-               name, to_string(stored.shape));
+  MUONP_ASSERT(begin >= 0 && begin <= end && end <= element_count(stored.shape), "[{}, {}) of '{}' {}", begin,
+               end, name, to_string(stored.shape));
   const std::int64_t bytes = size_of(stored.dtype);
   auto piece = std::upper_bound(stored.pieces.begin(), stored.pieces.end(), begin,
                                 [](std::int64_t at, const Piece& p) { return at < p.end; });
@@ -163,19 +167,22 @@ void PieceReader::gather(const std::string& name, const Stored& stored, std::int
 void PieceReader::read_raw(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
                            std::int64_t end, void* to) const {
   const std::int64_t bytes = size_of(dtype);
-  gather(name, expect(name, shape, dtype), begin, end, [&](const char* from, std::int64_t at, std::int64_t count) {
-    std::memcpy(static_cast<char*>(to) + at * bytes, from, static_cast<std::size_t>(count * bytes));
-  });
+  gather(name, expect(name, shape, dtype), begin, end,
+         [&](const char* from, std::int64_t at, std::int64_t count) {
+           std::memcpy(static_cast<char*>(to) + at * bytes, from, static_cast<std::size_t>(count * bytes));
+         });
 }
 
 void PieceReader::read_float(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
                              std::int64_t end, float* to) const {
   MUONP_ASSERT(dtype != Dtype::int32, "'{}' read as floats", name);
-  gather(name, expect(name, shape, dtype), begin, end, [&](const char* from, std::int64_t at, std::int64_t count) {
-    if (dtype == Dtype::float32) std::memcpy(to + at, from, static_cast<std::size_t>(count) * sizeof(float));
-    if (dtype == Dtype::bfloat16) widen<bfloat16>(from, count, to + at);
-    if (dtype == Dtype::float16) widen<float16>(from, count, to + at);
-  });
+  gather(name, expect(name, shape, dtype), begin, end,
+         [&](const char* from, std::int64_t at, std::int64_t count) {
+           if (dtype == Dtype::float32)
+             std::memcpy(to + at, from, static_cast<std::size_t>(count) * sizeof(float));
+           if (dtype == Dtype::bfloat16) widen<bfloat16>(from, count, to + at);
+           if (dtype == Dtype::float16) widen<float16>(from, count, to + at);
+         });
 }
 
 }  // namespace muonp::core

@@ -1,5 +1,6 @@
-// Tensors whose elements are spread over ranks, in a checkpoint that opens at any number of ranks. Each rank writes the
-// intervals it holds to one safetensors file; a reader assembles any interval of any tensor from whatever files have it.
+// Tensors whose elements are spread over ranks, in a checkpoint that opens at any number of ranks. Each rank
+// writes the intervals it holds to one safetensors file; a reader assembles any interval of any tensor from
+// whatever files have it.
 #pragma once
 
 #include <map>
@@ -23,21 +24,21 @@ struct TensorPiece {
   const void* data = nullptr;  // host memory, (end - begin) elements
 };
 
-// Writes one file of pieces, for example "optimizer-00002.safetensors" by rank 2. An element of a tensor is written by
-// one rank only; empty pieces are fine. Within the file piece i is the 1-D tensor "<name>@<begin>" and __metadata__ has
-// its interval and full shape.
+// Writes one file of pieces, for example "optimizer-00002.safetensors" by rank 2. An element of a tensor is
+// written by one rank only; empty pieces are fine. Within the file piece i is the 1-D tensor "<name>@<begin>"
+// and __metadata__ has its interval and full shape.
 CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file_name,
                              std::span<const TensorPiece> pieces);
 
 // "optimizer-00002.safetensors"
 std::string piece_file_name(std::string_view prefix, int rank);
 
-// All pieces of a checkpoint's files whose names begin with `prefix`, memory-mapped: reading copies the elements asked
-// for and nothing else.
+// All pieces of a checkpoint's files whose names begin with `prefix`, memory-mapped: reading copies the
+// elements asked for and nothing else.
 class PieceReader {
  public:
-  // Error: a file of these is no piece file, an element is in two pieces, or pieces of one tensor disagree about its
-  // shape or dtype.
+  // Error: a file of these is no piece file, an element is in two pieces, or pieces of one tensor disagree
+  // about its shape or dtype.
   PieceReader(const Checkpoint& checkpoint, std::string_view prefix);
 
   bool contains(const std::string& name) const { return tensors_.contains(name); }
@@ -45,13 +46,14 @@ class PieceReader {
   const Shape& shape(const std::string& name) const { return tensor(name).shape; }
   Dtype dtype(const std::string& name) const { return tensor(name).dtype; }
 
-  // Copies elements [begin, end) to `to`. Error, naming the tensor with what is expected and found: it is absent, has
-  // another shape or dtype, or some of these elements are in no file.
-  void read_raw(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin, std::int64_t end,
-                void* to) const;
-  // The same, converted to float32 (exactly; the stored dtype is float32, bfloat16 or float16, and equal to `dtype`).
-  void read_float(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin, std::int64_t end,
-                  float* to) const;
+  // Copies elements [begin, end) to `to`. Error, naming the tensor with what is expected and found: it is
+  // absent, has another shape or dtype, or some of these elements are in no file.
+  void read_raw(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
+                std::int64_t end, void* to) const;
+  // The same, converted to float32 (exactly; the stored dtype is float32, bfloat16 or float16, and equal to
+  // `dtype`).
+  void read_float(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
+                  std::int64_t end, float* to) const;
 
  private:
   struct Piece {

@@ -50,7 +50,8 @@ std::uint64_t checksum_of(const std::string& text) {
   return hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
 }
 
-std::string manifest_text(std::int64_t step, std::vector<CheckpointEntry> entries, const std::string& state_json) {
+std::string manifest_text(std::int64_t step, std::vector<CheckpointEntry> entries,
+                          const std::string& state_json) {
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   Json files = Json::array();
   for (const CheckpointEntry& e : entries)
@@ -82,8 +83,10 @@ void publish(const std::string& from, const std::string& to) {
 CheckpointPart::CheckpointPart(const std::string& store_directory, std::int64_t step)
     : directory_(partial_of(store_directory, step)) {
   if (!is_directory(directory_))
-    fail("{} is not there: rank 0 has not begun this checkpoint, or this rank's host does not share the folder {}",
-         directory_, store_directory);
+    fail(
+        "{} is not there: rank 0 has not begun this checkpoint, or this rank's host does not share the "
+        "folder {}",
+        directory_, store_directory);
 }
 
 CheckpointEntry CheckpointPart::add_file(const std::string& name, std::int64_t expected_bytes,
@@ -95,7 +98,8 @@ CheckpointEntry CheckpointPart::add_file(const std::string& name, std::int64_t e
   return {name, summary.bytes, summary.checksum};
 }
 
-CheckpointWriter::CheckpointWriter(std::string store, std::int64_t step) : store_(std::move(store)), step_(step) {
+CheckpointWriter::CheckpointWriter(std::string store, std::int64_t step)
+    : store_(std::move(store)), step_(step) {
   MUONP_ASSERT(step >= 0, "step {}", step);
   make_directories(store_);
   remove_tree(partial_of(store_, step_));
@@ -138,7 +142,8 @@ Checkpoint::Checkpoint(std::string path) : path_(std::move(path)) {
     Json manifest = Json::parse(text);
     if (manifest.at("format") != kFormat) fail("{} is not the manifest of a muonp checkpoint", file_name);
     if (manifest.at("version") != kVersion)
-      fail("{} has format version {}; this program reads version {}", file_name, manifest.at("version").dump(), kVersion);
+      fail("{} has format version {}; this program reads version {}", file_name,
+           manifest.at("version").dump(), kVersion);
     const std::string expected = manifest.at("manifest_xxh3").get<std::string>();
     manifest.erase("manifest_xxh3");
     if (const std::string found = hex(checksum_of(manifest.dump())); found != expected)
@@ -156,8 +161,9 @@ Checkpoint::Checkpoint(std::string path) : path_(std::move(path)) {
   for (const CheckpointEntry& e : entries_) {
     if (!plain_name(e.name)) fail("{} is damaged: '{}' is no file name", file_name, e.name);
     const std::int64_t bytes = file_size(path_ + "/" + e.name);
-    if (bytes != e.bytes) fail("{}/{} was truncated or altered: it has {} bytes, the manifest says {}", path_, e.name,
-                               bytes, e.bytes);
+    if (bytes != e.bytes)
+      fail("{}/{} was truncated or altered: it has {} bytes, the manifest says {}", path_, e.name, bytes,
+           e.bytes);
   }
 }
 
@@ -173,8 +179,8 @@ void Checkpoint::verify(std::size_t first, std::size_t stride) const {
     const CheckpointEntry& e = entries_[i];
     const FileSummary found = summarize_file(path_ + "/" + e.name);
     if (found.checksum != e.checksum || found.bytes != e.bytes)
-      fail("{}/{} was altered: its XXH3 checksum is {}, the manifest says {}", path_, e.name, hex(found.checksum),
-           hex(e.checksum));
+      fail("{}/{} was altered: its XXH3 checksum is {}, the manifest says {}", path_, e.name,
+           hex(found.checksum), hex(e.checksum));
   }
 }
 
@@ -191,7 +197,8 @@ std::vector<std::int64_t> CheckpointStore::steps() const {
   return result;
 }
 
-std::optional<Checkpoint> CheckpointStore::latest(const std::function<void(const std::string&)>& refused) const {
+std::optional<Checkpoint> CheckpointStore::latest(
+    const std::function<void(const std::string&)>& refused) const {
   std::vector<std::int64_t> all = steps();
   for (auto step = all.rbegin(); step != all.rend(); ++step) {
     try {
@@ -243,8 +250,10 @@ void CheckpointStore::clean() const {
     const std::string path = directory_ + "/" + name;
     if (step_of(name, kPartial)) remove_tree(path);
     if (const auto step = step_of(name, kReplaced)) {
-      if (exists(path_of(*step))) remove_tree(path);
-      else rename_path(path, path_of(*step));
+      if (exists(path_of(*step)))
+        remove_tree(path);
+      else
+        rename_path(path, path_of(*step));
     }
   }
 }

@@ -1,10 +1,11 @@
-// Checkpoints of a run: <directory>/step-00001200/ holds the files that the ranks wrote and manifest.json, which names
-// them with their sizes and checksums and carries the trainer's own state. A checkpoint appears under its name in one
-// rename, after everything in it is on disk; until then it is step-00001200.partial. docs/checkpoints.md describes the
-// format.
+// Checkpoints of a run: <directory>/step-00001200/ holds the files that the ranks wrote and manifest.json,
+// which names them with their sizes and checksums and carries the trainer's own state. A checkpoint appears
+// under its name in one rename, after everything in it is on disk; until then it is step-00001200.partial.
+// docs/checkpoints.md describes the format.
 //
 //   every rank                                   rank 0
-//                                                CheckpointStore store(directory); auto writer = store.begin(step);
+//                                                CheckpointStore store(directory); auto writer =
+//                                                store.begin(step);
 //   ------------------------------------- barrier -------------------------------------
 //   CheckpointPart part(directory, step);
 //   entries += part.add_file(name, ...)
@@ -42,16 +43,16 @@ class CheckpointPart {
   std::string directory_;
 };
 
-// Rank 0's side of writing. Destroyed without commit(), it removes the partial checkpoint (if that fails too, the next
-// begin() or clean() does).
+// Rank 0's side of writing. Destroyed without commit(), it removes the partial checkpoint (if that fails too,
+// the next begin() or clean() does).
 class CheckpointWriter {
  public:
   ~CheckpointWriter();
   CheckpointWriter(CheckpointWriter&& other) noexcept;
   CheckpointWriter& operator=(CheckpointWriter&&) = delete;
 
-  // `entries`: all files of all ranks. `state_json`: any JSON value. Checks that the files are there with these sizes,
-  // writes the manifest and renames. A complete checkpoint of the same step is replaced.
+  // `entries`: all files of all ranks. `state_json`: any JSON value. Checks that the files are there with
+  // these sizes, writes the manifest and renames. A complete checkpoint of the same step is replaced.
   void commit(std::span<const CheckpointEntry> entries, const std::string& state_json);
 
  private:
@@ -65,18 +66,19 @@ class CheckpointWriter {
 // A complete checkpoint, read from its manifest.
 class Checkpoint {
  public:
-  // Reads the manifest of the folder `path` and checks it against its own checksum, and that each file has its size.
-  // The files' checksums are checked by verify(). Error names the file and what differs.
+  // Reads the manifest of the folder `path` and checks it against its own checksum, and that each file has
+  // its size. The files' checksums are checked by verify(). Error names the file and what differs.
   explicit Checkpoint(std::string path);
 
   std::int64_t step() const { return step_; }
   const std::string& path() const { return path_; }
   const std::vector<CheckpointEntry>& entries() const { return entries_; }  // sorted by name
   const std::string& state_json() const { return state_json_; }
-  std::string file(const std::string& name) const;  // path of a file that the manifest names; Error if it does not
+  std::string file(
+      const std::string& name) const;  // path of a file that the manifest names; Error if it does not
 
-  // Compares the checksums of files first, first + stride, ...: verify() checks all, verify(rank, world_size) shares
-  // the reading out.
+  // Compares the checksums of files first, first + stride, ...: verify() checks all, verify(rank, world_size)
+  // shares the reading out.
   void verify(std::size_t first = 0, std::size_t stride = 1) const;
 
  private:
@@ -95,8 +97,8 @@ class CheckpointStore {
   CheckpointWriter begin(std::int64_t step) const;
   // Steps that have a complete checkpoint by name, ascending. Nothing is verified.
   std::vector<std::int64_t> steps() const;
-  // The newest checkpoint whose manifest, sizes and checksums hold, if any. What was wrong with newer ones is handed to
-  // `refused`, one message each.
+  // The newest checkpoint whose manifest, sizes and checksums hold, if any. What was wrong with newer ones is
+  // handed to `refused`, one message each.
   std::optional<Checkpoint> latest(const std::function<void(const std::string&)>& refused = {}) const;
   // A step of this store, verified. Error lists the steps there are.
   Checkpoint open(std::int64_t step) const;

@@ -62,7 +62,7 @@ class Writer : public Fields {
 
   void comment(std::string_view meaning, const std::string& valid) {
     if (!comments_) return;
-    out_ += fmt::format("{}# {}{}\n", margin_, meaning, valid.empty() ? "" : fmt::format("; {}", valid));
+    out_ += fmt::format("{}# {}{}\n", margin_, meaning, valid.empty() ? "" : fmt::format(" ({})", valid));
   }
 
   // A reference leaves a key that has to be given empty.

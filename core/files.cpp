@@ -122,7 +122,8 @@ void AtomicFile::put_at(std::int64_t offset, const void* data, std::int64_t byte
   MUONP_ASSERT(s.descriptor >= 0, "{} is committed", s.path);
   const char* from = static_cast<const char*>(data);
   for (std::int64_t done = 0; done < bytes;) {
-    const ssize_t put = ::pwrite(s.descriptor, from + done, static_cast<std::size_t>(bytes - done), offset + done);
+    const ssize_t put =
+        ::pwrite(s.descriptor, from + done, static_cast<std::size_t>(bytes - done), offset + done);
     if (put < 0 && errno == EINTR) continue;
     if (put <= 0) fail_writing(s.path, std::max(s.expected, s.bytes + bytes), put < 0 ? errno : ENOSPC);
     done += put;
@@ -137,7 +138,8 @@ void AtomicFile::write(const void* data, std::int64_t bytes) {
 
 void AtomicFile::patch(std::int64_t offset, const void* data, std::int64_t bytes) {
   State& s = *state_;
-  MUONP_ASSERT(offset >= 0 && offset + bytes <= s.bytes, "[{}, {}) of {} bytes", offset, offset + bytes, s.bytes);
+  MUONP_ASSERT(offset >= 0 && offset + bytes <= s.bytes, "[{}, {}) of {} bytes", offset, offset + bytes,
+               s.bytes);
   put_at(offset, data, bytes);
   s.patched = true;
 }
@@ -149,7 +151,8 @@ FileSummary AtomicFile::commit() {
   State& s = *state_;
   MUONP_ASSERT(s.descriptor >= 0, "{} is committed", s.path);
   const std::int64_t needed = std::max(s.expected, s.bytes);
-  if (::ftruncate(s.descriptor, s.bytes) != 0 || ::fsync(s.descriptor) != 0) fail_writing(s.path, needed, errno);
+  if (::ftruncate(s.descriptor, s.bytes) != 0 || ::fsync(s.descriptor) != 0)
+    fail_writing(s.path, needed, errno);
   const int descriptor = s.descriptor;
   s.descriptor = -1;
   if (::close(descriptor) != 0) fail_writing(s.path, needed, errno);
@@ -254,7 +257,8 @@ void rename_path(const std::string& from, const std::string& to) {
 
 void sync_directory(const std::string& path) {
   const Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // Some network file systems cannot sync a folder and answer EINVAL; their renames are durable on the server.
+  // Some network file systems cannot sync a folder and answer EINVAL; their renames are durable on the
+  // server.
   if (folder.get() < 0 || (::fsync(folder.get()) != 0 && errno != EINVAL))
     fail("cannot make the folder {} durable: {}", path, reason(errno));
 }

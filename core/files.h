@@ -1,5 +1,5 @@
-// Files and folders with errors that say which path and why. Every file that matters is written beside its final
-// place and renamed there, so that a reader finds the old content or the new one, never a part.
+// Files and folders with errors that say which path and why. Every file that matters is written beside its
+// final place and renamed there, so that a reader finds the old content or the new one, never a part.
 #pragma once
 
 #include <cstdint>
@@ -15,13 +15,13 @@ struct FileSummary {
   std::uint64_t checksum = 0;  // XXH3 (64 bits, seed 0) of the whole content
 };
 
-// A file being written. The bytes go to a temporary name in the same folder; commit() makes them durable (fsync) and
-// gives them the final name in one step. Without commit() the temporary is removed and what stood under the final
-// name stays as it was.
+// A file being written. The bytes go to a temporary name in the same folder; commit() makes them durable
+// (fsync) and gives them the final name in one step. Without commit() the temporary is removed and what stood
+// under the final name stays as it was.
 class AtomicFile {
  public:
-  // expected_bytes > 0 reserves the space at once, so that a full disk is an Error before anything is written. The
-  // final size may differ.
+  // expected_bytes > 0 reserves the space at once, so that a full disk is an Error before anything is
+  // written. The final size may differ.
   explicit AtomicFile(std::string path, std::int64_t expected_bytes = 0);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
@@ -30,8 +30,8 @@ class AtomicFile {
   // Appends. Error names the path, the bytes needed, the bytes free on that file system and the cause.
   void write(const void* data, std::int64_t bytes);
   void write(std::string_view data) { write(data.data(), static_cast<std::int64_t>(data.size())); }
-  // Replaces bytes that are already written (a header whose counts were not known). The checksum then needs a second
-  // read of the file.
+  // Replaces bytes that are already written (a header whose counts were not known). The checksum then needs a
+  // second read of the file.
   void patch(std::int64_t offset, const void* data, std::int64_t bytes);
   std::int64_t bytes() const;
   const std::string& path() const;
@@ -56,7 +56,8 @@ bool is_directory(const std::string& path);
 std::int64_t file_size(const std::string& path);  // Error if it is no regular file
 // Names of the entries (not their paths), sorted; without "." and "..".
 std::vector<std::string> list_directory(const std::string& path);
-// Paths of all regular files below `path`, sorted; names that begin with a dot are left out, links are followed.
+// Paths of all regular files below `path`, sorted; names that begin with a dot are left out, links are
+// followed.
 std::vector<std::string> list_files_below(const std::string& path);
 void make_directories(const std::string& path);
 // Removes a file or a folder with all that is in it; a path that does not exist is fine.

@@ -48,8 +48,12 @@ struct Row {
 template <class F>
 void for_each(Queue& queue, std::int64_t n, const F& f) {
   MUONP_ASSERT(queue.kind() == DeviceKind::cpu, "this kernel was not compiled for CUDA");
-#pragma omp parallel for simd schedule(static) if (n >= kSerialBelow) num_threads(queue.threads())
-  for (std::int64_t i = 0; i < n; ++i) f(i);
+#pragma omp parallel if (n >= kSerialBelow) num_threads(queue.threads())
+  {
+    const F local = f;  // what it captured can then stay in registers, without which the loop is not vectorised
+#pragma omp for simd schedule(static)
+    for (std::int64_t i = 0; i < n; ++i) local(i);
+  }
 }
 
 template <class F>

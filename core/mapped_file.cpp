@@ -21,14 +21,17 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   void* mapped = ::mmap(nullptr, static_cast<std::size_t>(size_), PROT_READ, MAP_SHARED, descriptor, 0);
   const int code = errno;
   ::close(descriptor);  // the mapping keeps the file
-  if (mapped == MAP_FAILED) fail("cannot map {} into memory: {}", path_, std::system_category().message(code));
+  if (mapped == MAP_FAILED)
+    fail("cannot map {} into memory: {}", path_, std::system_category().message(code));
   data_ = static_cast<const char*>(mapped);
 }
 
 MappedFile::~MappedFile() { unmap(); }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)),
+      data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   if (this == &other) return *this;

@@ -1,5 +1,5 @@
-// A file mapped into memory, read-only. Pages come in when they are touched and may be dropped again by the system,
-// so that mapping a file costs no memory of its own.
+// A file mapped into memory, read-only. Pages come in when they are touched and may be dropped again by the
+// system, so that mapping a file costs no memory of its own.
 #pragma once
 
 #include <cstdint>

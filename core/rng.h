@@ -28,8 +28,8 @@ MUONP_HD inline Random4 philox(std::uint64_t seed, std::uint64_t stream, std::ui
   return x;
 }
 
-// Uniform on (0, 1), never 0 or 1: 24 bits and a half.
-MUONP_HD inline float uniform_from(std::uint32_t bits) { return (static_cast<float>(bits >> 8) + 0.5f) * 0x1p-24f; }
+// Uniform on (0, 1), never 0 or 1: 23 bits and a half, which a float holds exactly.
+MUONP_HD inline float uniform_from(std::uint32_t bits) { return (static_cast<float>(bits >> 9) + 0.5f) * 0x1p-23f; }
 
 MUONP_HD inline float uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   return uniform_from(philox(seed, stream, index).v[0]);

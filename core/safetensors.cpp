@@ -22,17 +22,31 @@ struct TypeInfo {
   std::string_view name;
   std::int64_t bytes;
 };
-constexpr std::array<TypeInfo, 15> kTypes{{{"F32", 4}, {"BF16", 2}, {"F16", 2}, {"I32", 4}, {"I64", 8},
-                                           {"U64", 8}, {"F64", 8}, {"U32", 4}, {"I16", 2}, {"U16", 2},
-                                           {"I8", 1}, {"U8", 1}, {"BOOL", 1}, {"F8_E4M3", 1}, {"F8_E5M2", 1}}};
+constexpr std::array<TypeInfo, 15> kTypes{{{"F32", 4},
+                                           {"BF16", 2},
+                                           {"F16", 2},
+                                           {"I32", 4},
+                                           {"I64", 8},
+                                           {"U64", 8},
+                                           {"F64", 8},
+                                           {"U32", 4},
+                                           {"I16", 2},
+                                           {"U16", 2},
+                                           {"I8", 1},
+                                           {"U8", 1},
+                                           {"BOOL", 1},
+                                           {"F8_E4M3", 1},
+                                           {"F8_E5M2", 1}}};
 
-std::string header_of(const std::vector<TensorSpec>& tensors, const std::map<std::string, std::string>& metadata) {
+std::string header_of(const std::vector<TensorSpec>& tensors,
+                      const std::map<std::string, std::string>& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   std::int64_t offset = 0;
   for (const TensorSpec& t : tensors) {
     MUONP_ASSERT(t.name != kMetadata && !header.contains(t.name), "tensor name {}", t.name);
-    header[t.name] = {{"dtype", name_of(t.type)}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes()}}};
+    header[t.name] = {
+        {"dtype", name_of(t.type)}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes()}}};
     offset += t.bytes();
   }
   std::string text = header.dump();
@@ -76,7 +90,8 @@ class HeaderParser {
     std::int64_t covered = 0;
     for (const Placed& t : all) {
       if (t.begin != covered)
-        defect("tensor '{}' begins at data byte {}, but the tensors before it end at {}", t.spec.name, t.begin, covered);
+        defect("tensor '{}' begins at data byte {}, but the tensors before it end at {}", t.spec.name,
+               t.begin, covered);
       covered = t.end;
     }
     if (covered != data_bytes_) defect("its tensors end at data byte {} of {}", covered, data_bytes_);
@@ -134,7 +149,8 @@ class HeaderParser {
       if (__builtin_mul_overflow(bytes, placed.spec.shape.back(), &bytes))
         defect("tensor '{}' has a shape with more than 2^63 bytes", name);
     }
-    if (!offsets.is_array() || offsets.size() != 2) defect("tensor '{}' has data_offsets that are no pair", name);
+    if (!offsets.is_array() || offsets.size() != 2)
+      defect("tensor '{}' has data_offsets that are no pair", name);
     placed.begin = count(name, "the offset", offsets[0]);
     placed.end = count(name, "the offset", offsets[1]);
     if (placed.end < placed.begin || placed.end > data_bytes_)
@@ -157,10 +173,14 @@ std::string_view name_of(StoredType type) { return kTypes[static_cast<std::size_
 
 StoredType stored_type_of(Dtype dtype) {
   switch (dtype) {
-    case Dtype::float32: return StoredType::f32;
-    case Dtype::bfloat16: return StoredType::bf16;
-    case Dtype::float16: return StoredType::f16;
-    case Dtype::int32: return StoredType::i32;
+    case Dtype::float32:
+      return StoredType::f32;
+    case Dtype::bfloat16:
+      return StoredType::bf16;
+    case Dtype::float16:
+      return StoredType::f16;
+    case Dtype::int32:
+      return StoredType::i32;
   }
   MUONP_ASSERT(false, "dtype {}", static_cast<int>(dtype));
 }
@@ -195,8 +215,8 @@ std::int64_t SafetensorsWriter::file_bytes(const std::vector<TensorSpec>& tensor
 
 SafetensorsReader::SafetensorsReader(const std::string& path) : file_(path) {
   if (file_.size() < kLengthBytes)
-    fail("{} is not a valid safetensors file: it has {} bytes, the header length alone takes {}", path, file_.size(),
-         kLengthBytes);
+    fail("{} is not a valid safetensors file: it has {} bytes, the header length alone takes {}", path,
+         file_.size(), kLengthBytes);
   std::uint64_t length = 0;
   std::memcpy(&length, file_.data(), sizeof(length));
   const std::int64_t after_length = file_.size() - kLengthBytes;
@@ -205,7 +225,8 @@ SafetensorsReader::SafetensorsReader(const std::string& path) : file_(path) {
          file_.size());
   const auto header_bytes = static_cast<std::int64_t>(length);
   const char* data = file_.data() + kLengthBytes + header_bytes;
-  const HeaderParser header(path, std::string_view(file_.data() + kLengthBytes, length), after_length - header_bytes);
+  const HeaderParser header(path, std::string_view(file_.data() + kLengthBytes, length),
+                            after_length - header_bytes);
   metadata_ = header.metadata();
   for (HeaderParser::Placed& placed : header.tensors()) {
     index_[placed.spec.name] = entries_.size();

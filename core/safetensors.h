@@ -1,6 +1,6 @@
-// The safetensors file format (https://huggingface.co/docs/safetensors): an 8-byte little-endian header length, a JSON
-// header that names every tensor with its element type, shape and byte interval, then the data. docs/checkpoints.md
-// describes it byte for byte.
+// The safetensors file format (https://huggingface.co/docs/safetensors): an 8-byte little-endian header
+// length, a JSON header that names every tensor with its element type, shape and byte interval, then the
+// data. docs/checkpoints.md describes it byte for byte.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,23 @@
 namespace muonp::core {
 
 // Element types by their names in the file. The last group is read only.
-enum class StoredType : std::uint8_t { f32, bf16, f16, i32, i64, u64, f64, u32, i16, u16, i8, u8, boolean, f8_e4m3, f8_e5m2 };
+enum class StoredType : std::uint8_t {
+  f32,
+  bf16,
+  f16,
+  i32,
+  i64,
+  u64,
+  f64,
+  u32,
+  i16,
+  u16,
+  i8,
+  u8,
+  boolean,
+  f8_e4m3,
+  f8_e5m2
+};
 std::int64_t size_of(StoredType type);
 std::string_view name_of(StoredType type);  // "F32"
 StoredType stored_type_of(Dtype dtype);
@@ -28,8 +44,8 @@ struct TensorSpec {
   std::int64_t bytes() const { return element_count(shape) * size_of(type); }
 };
 
-// Writes one file as a stream: the header at construction, then the tensors' data in the order of `tensors`, in any
-// number of parts.
+// Writes one file as a stream: the header at construction, then the tensors' data in the order of `tensors`,
+// in any number of parts.
 class SafetensorsWriter {
  public:
   // Names must differ; "__metadata__" is reserved. `file` must outlive the writer and be new.
@@ -47,9 +63,10 @@ class SafetensorsWriter {
   std::int64_t remaining_ = 0;
 };
 
-// Memory-maps a file and checks all of it that can be checked without the data: header length against file size,
-// JSON, known types, shape × type = bytes, intervals that cover the data without hole or overlap, no name twice.
-// Anything else is an Error that names the file, the tensor and the defect. Data are not read before they are asked for.
+// Memory-maps a file and checks all of it that can be checked without the data: header length against file
+// size, JSON, known types, shape × type = bytes, intervals that cover the data without hole or overlap, no
+// name twice. Anything else is an Error that names the file, the tensor and the defect. Data are not read
+// before they are asked for.
 class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::string& path);

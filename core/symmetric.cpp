@@ -95,16 +95,11 @@ template <class T>
 class FormKernel {
  public:
   FormKernel(const MatrixView& c, const SymmetricForm& form)
-      : c_(static_cast<const T*>(c.data)),
-        x_(static_cast<const T*>(form.term.data)),
-        out_(static_cast<T*>(form.out.data)),
-        c_stride_(c.stride),
-        x_stride_(form.term.stride),
-        out_stride_(form.out.stride),
-        product_(form.product),
-        identity_(form.identity),
-        factor_(form.term_factor),
-        only_mirrors_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !form.term.data) {}
+      : c_(c), out_(form.out), terms_{Source(form.first.matrix), Source(form.second.matrix)},
+        factors_{form.first.factor, form.second.factor}, product_(form.product), identity_(form.identity),
+        mirror_(form.mirror),
+        in_place_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data &&
+                  !terms_[1].data) {}
 
   void run(const Block& block) const {
     constexpr std::int64_t kTile = 64;  // reads and mirrored writes of one tile stay in the first-level cache
@@ -115,6 +110,13 @@ class FormKernel {
   }
 
  private:
+  struct Source {
+    T* data;
+    std::int64_t stride;
+    explicit Source(const MatrixView& view) : data(static_cast<T*>(view.data)), stride(view.stride) {}
+    T* at(std::int64_t row, std::int64_t col) const { return data + row * stride + col; }
+  };
+
   void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
     for (std::int64_t r = row; r < row_end; r += kLanes)
       for (std::int64_t j = col; j < col_end && j <= r; j += kLanes)
@@ -127,35 +129,39 @@ class FormKernel {
   // Strictly below the diagonal, so there is no identity term.
   void whole(std::int64_t row, std::int64_t col) const {
     Lanes rows[8];
-    for (int i = 0; i < 8; ++i) {
-      load(c_ + (row + i) * c_stride_ + col, rows[i]);
-      if (only_mirrors_) continue;
-      rows[i] *= product_;
-      if (x_) {
-        Lanes x;
-        load(x_ + (row + i) * x_stride_ + col, x);
-        rows[i] += factor_ * x;
+    for (int i = 0; i < 8; ++i) load(c_.at(row + i, col), rows[i]);
+    if (!in_place_) {
+      for (Lanes& r : rows) r *= product_;
+      for (int t = 0; t < 2; ++t) {
+        if (!terms_[t].data) continue;
+        for (int i = 0; i < 8; ++i) {
+          Lanes x;
+          load(terms_[t].at(row + i, col), x);
+          rows[i] += factors_[t] * x;
+        }
       }
-      store(out_ + (row + i) * out_stride_ + col, rows[i]);
+      for (int i = 0; i < 8; ++i) store(out_.at(row + i, col), rows[i]);
     }
+    if (!mirror_) return;
     transpose(rows);
-    for (int i = 0; i < 8; ++i) store(out_ + (col + i) * out_stride_ + row, rows[i]);
+    for (int i = 0; i < 8; ++i) store(out_.at(col + i, row), rows[i]);
   }
 
   void edge(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
     for (std::int64_t r = row; r < row_end; ++r)
       for (std::int64_t j = col; j < std::min(col_end, r + 1); ++j) {
-        float value = product_ * static_cast<float>(c_[r * c_stride_ + j]) + (r == j ? identity_ : 0.0f);
-        if (x_) value += factor_ * static_cast<float>(x_[r * x_stride_ + j]);
-        out_[r * out_stride_ + j] = out_[j * out_stride_ + r] = T(value);
+        float value = product_ * static_cast<float>(*c_.at(r, j)) + (r == j ? identity_ : 0.0f);
+        for (int t = 0; t < 2; ++t)
+          if (terms_[t].data) value += factors_[t] * static_cast<float>(*terms_[t].at(r, j));
+        *out_.at(r, j) = T(value);
+        if (mirror_) *out_.at(j, r) = T(value);
       }
   }
 
-  const T *c_, *x_;
-  T* out_;
-  std::int64_t c_stride_, x_stride_, out_stride_;
-  float product_, identity_, factor_;
-  bool only_mirrors_;
+  Source c_, out_, terms_[2];
+  float factors_[2];
+  float product_, identity_;
+  bool mirror_, in_place_;
 };
 
 void run_forms(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
@@ -172,7 +178,8 @@ void check_square(const MatrixView& view, std::int64_t n, Dtype dtype) {
 void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
   for (const SymmetricForm& form : forms) {
     check_square(form.out, c.rows, c.dtype);
-    if (form.term.data) check_square(form.term, c.rows, c.dtype);
+    for (const SymmetricTerm* term : {&form.first, &form.second})
+      if (term->matrix.data) check_square(term->matrix, c.rows, c.dtype);
     MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(), "a form that overwrites C is not the last one");
   }
 }
@@ -216,6 +223,31 @@ void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixV
   });
 }
 
+namespace {
+
+template <class T>
+void average_block(const MatrixView& c, const Block& block) {
+  T* data = static_cast<T*>(c.data);
+  for (std::int64_t r = block.row; r < block.row + block.rows; ++r)
+    for (std::int64_t j = block.col; j < std::min(r, block.col + block.cols); ++j) {
+      T &below = data[r * c.stride + j], &above = data[j * c.stride + r];
+      below = above = T(0.5f * (static_cast<float>(below) + static_cast<float>(above)));
+    }
+}
+
+}  // namespace
+
+void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c) {
+  for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
+  gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
+  std::vector<Block> blocks;
+  halve_triangle(0, c.rows, kDiagonalBlock * kDiagonalBlock, blocks);  // small: both triangles' parts stay in cache
+  run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
+    const Block& block = blocks[static_cast<std::size_t>(i)];
+    c.dtype == Dtype::float32 ? average_block<float>(c, block) : average_block<bfloat16>(c, block);
+  });
+}
+
 void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
   check_square(c, c.rows, c.dtype);
   check_forms(c, forms);
@@ -226,6 +258,26 @@ void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const Symmetri
 
 namespace {
 
+// ⟨p, p⟩, ⟨p, q⟩, ⟨q, q⟩ in float32 over short runs, in double precision over all.
+template <class T>
+std::array<double, 3> dots(const T* p, const T* q, std::int64_t count) {
+  constexpr std::int64_t kRun = 128;
+  std::array<double, 3> total{};
+  for (std::int64_t begin = 0; begin < count; begin += kRun) {
+    float pp = 0, pq = 0, qq = 0;
+    for (std::int64_t j = begin; j < std::min(count, begin + kRun); ++j) {
+      const float u = p[j], v = q[j];
+      pp += u * u;
+      pq += u * v;
+      qq += v * v;
+    }
+    total[0] += pp;
+    total[1] += pq;
+    total[2] += qq;
+  }
+  return total;
+}
+
 template <class T>
 std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
   const T *xs = static_cast<const T*>(x.data), *ys = static_cast<const T*>(y.data);
@@ -234,12 +286,9 @@ std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixVie
   for_each_row(queue, x.rows, x.rows, [=, &of_row](const Row& row) {
     const std::int64_t i = row.index;
     const T *p = xs + i * x_stride, *q = ys + i * y_stride;
-    const Row below{i, i};
-    const auto dot = [&below](const T* u, const T* v) {
-      return 2.0 * below.sum([=](std::int64_t j) { return static_cast<float>(u[j]) * static_cast<float>(v[j]); });
-    };
+    const auto [pp, pq, qq] = dots(p, q, i);
     const double dx = p[i], dy = q[i];
-    of_row[static_cast<std::size_t>(i)] = {dx, dot(p, p) + dx * dx, dot(p, q) + dx * dy, dot(q, q) + dy * dy};
+    of_row[static_cast<std::size_t>(i)] = {dx, 2 * pp + dx * dx, 2 * pq + dx * dy, 2 * qq + dy * dy};
   });
   std::array<double, 4> total{};
   for (const auto& values : of_row)

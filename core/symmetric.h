@@ -15,16 +15,21 @@ namespace muonp::core {
 
 inline constexpr std::int64_t kDiagonalBlock = 64;  // rows of a diagonal block, which is computed in full
 
-// What to make of the lower triangle of C while mirroring it: out = product·C + identity·I + term_factor·X, n×n, both
-// triangles. Of X only the lower triangle is read.
+struct SymmetricTerm {
+  MatrixView matrix = {};  // n×n, of which the lower triangle is read; no data: no such term
+  float factor = 0;
+};
+
+// What to make of the lower triangle of C while mirroring it: out = product·C + identity·I + Σ factor·matrix, n×n.
 struct SymmetricForm {
   MatrixView out = {};
-  float product = 1, identity = 0, term_factor = 0;
-  MatrixView term = {};  // X; no data where there is no such term
+  float product = 1, identity = 0;
+  SymmetricTerm first = {}, second = {};
+  bool mirror = true;  // write both triangles, not only the lower one
 };
 
 // C = alpha·A·B for symmetric A and B that commute, n×n. Then every form is written, in order; a form may write C
-// itself when it is the last one, or X. After a call without forms C holds both triangles; otherwise only the forms do
+// itself when it is the last one, or one of its own terms. After a call without forms C holds both triangles; otherwise only the forms do
 // and C's upper triangle is unspecified. C must not overlap A or B, nor a form's out A or B.
 void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c,
                        std::span<const SymmetricForm> forms = {});
@@ -32,6 +37,10 @@ void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const Mat
 // The same for the Gram matrix C = alpha·AᵀA (side = Op::transpose, n = columns) or alpha·AAᵀ (Op::none, n = rows).
 void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
           std::span<const SymmetricForm> forms = {});
+
+// C = alpha·A·B like symmetric_product(), but as the mean of A·B and (A·B)ᵀ, from a full product: where rounding makes
+// the factors commute only roughly, taking one triangle for the other costs accuracy.
+void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c);
 
 // The forms alone, of a C whose lower triangle is there.
 void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms);

@@ -18,24 +18,28 @@ std::string text_of(int code) {
 }
 
 // Polling that leaves the processor to whoever can use it: a peer on the same core, or this rank's compute thread.
+// A yield returns at once on an idle core and within microseconds when peers take turns. When it was away for long, a
+// thread that computes has the core: then sleeping is better, because a sleeper that wakes is served first.
 class Backoff {
  public:
   using Clock = std::chrono::steady_clock;
 
   double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
   void pause() {
-    if (++polls_ < kSpins) {
+    if (yields_ < kYields) {
+      const auto before = Clock::now();
       sched_yield();
+      yields_ = Clock::now() - before > kLongYield ? kYields : yields_ + 1;
     } else {
       std::this_thread::sleep_for(kSleep);
     }
   }
 
  private:
-  static constexpr int kSpins = 2000;  // about a millisecond: most messages complete within it
-  static constexpr std::chrono::microseconds kSleep{30};
-  Clock::time_point start_ = Clock::now();
-  int polls_ = 0;
+  static constexpr int kYields = 2000;  // about a millisecond: most messages end within it
+  static constexpr std::chrono::microseconds kLongYield{200}, kSleep{30};
+  Clock::time_point start_ = Clock::now();  // or the last message that ended
+  int yields_ = 0;
 };
 
 }  // namespace
@@ -75,16 +79,17 @@ void MpiRequests::receive(void* data, std::int64_t bytes, int peer) {
 void MpiRequests::add(MPI_Request request) { push(request, {Kind::other, channel_.session.rank(), 0}); }
 
 void MpiRequests::wait() {
-  if (requests_.empty()) return;
+  std::vector<int> ended(requests_.size());
   std::vector<MPI_Status> statuses(requests_.size());
   Backoff backoff;
-  for (;;) {
-    int done = 0;
-    const int code = MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, statuses.data());
-    if (code != MPI_SUCCESS || done) {
-      check_lengths(statuses, code);
-      break;
-    }
+  for (std::size_t left = requests_.size(); left > 0;) {
+    int count = 0;
+    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, ended.data(), statuses.data());
+    if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome", channel_.session);
+    for (std::size_t i = 0; count != MPI_UNDEFINED && i < static_cast<std::size_t>(count); ++i, --left)
+      check(messages_[static_cast<std::size_t>(ended[i])], statuses[i], code == MPI_ERR_IN_STATUS);
+    if (left == 0) break;
+    if (count > 0) backoff = Backoff();
     if (backoff.seconds() > channel_.timeout_seconds) time_out();
     backoff.pause();
   }
@@ -92,23 +97,19 @@ void MpiRequests::wait() {
   messages_.clear();
 }
 
-void MpiRequests::check_lengths(const std::vector<MPI_Status>& statuses, int code) const {
-  if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testall", channel_.session);
+void MpiRequests::check(const Message& m, const MPI_Status& status, bool has_error) const {
   const MpiSession& session = channel_.session;
-  for (std::size_t i = 0; i < messages_.size(); ++i) {
-    const Message& m = messages_[i];
-    const int status = code == MPI_ERR_IN_STATUS ? statuses[i].MPI_ERROR : MPI_SUCCESS;
-    int length = static_cast<int>(m.bytes);
-    if (status == MPI_SUCCESS && m.kind == Kind::receive) MUONP_MPI(session, MPI_Get_count(&statuses[i], MPI_BYTE, &length));
-    if (status == MPI_ERR_TRUNCATE || length != m.bytes)
-      core::fail("{}: rank {} of {} ({}) expects {} bytes from rank {} ({}), which sent {}", channel_.operation,
-                 session.rank(), session.size(), session.host(), m.bytes, m.peer, session.host_of(m.peer),
-                 status == MPI_ERR_TRUNCATE ? "more" : fmt::format("{}", length));
-    if (status != MPI_SUCCESS && status != MPI_ERR_PENDING)
-      core::fail("{}: the message {} rank {} ({}) failed on rank {} of {} ({}): {}", channel_.operation,
-                 m.kind == Kind::receive ? "from" : "to", m.peer, session.host_of(m.peer), session.rank(), session.size(),
-                 session.host(), text_of(status));
-  }
+  const int error = has_error ? status.MPI_ERROR : MPI_SUCCESS;
+  int length = static_cast<int>(m.bytes);
+  if (error == MPI_SUCCESS && m.kind == Kind::receive) MUONP_MPI(session, MPI_Get_count(&status, MPI_BYTE, &length));
+  if (error == MPI_ERR_TRUNCATE || length != m.bytes)
+    core::fail("{}: rank {} of {} ({}) expects {} bytes from rank {} ({}), which sent {}", channel_.operation,
+               session.rank(), session.size(), session.host(), m.bytes, m.peer, session.host_of(m.peer),
+               error == MPI_ERR_TRUNCATE ? "more" : fmt::format("{}", length));
+  if (error != MPI_SUCCESS)
+    core::fail("{}: the message {} rank {} ({}) failed on rank {} of {} ({}): {}", channel_.operation,
+               m.kind == Kind::receive ? "from" : "to", m.peer, session.host_of(m.peer), session.rank(), session.size(),
+               session.host(), text_of(error));
 }
 
 void MpiRequests::time_out() {

@@ -37,7 +37,7 @@ class MpiRequests {
   void receive(void* data, std::int64_t bytes, int peer);
   void add(MPI_Request request);  // a non-blocking collective: waited for only
   bool empty() const { return requests_.empty(); }
-  // Until all have completed; checks lengths; empties the set.
+  // Until all have completed, however long that takes while some do; checks lengths; empties the set.
   void wait();
 
  private:
@@ -48,7 +48,7 @@ class MpiRequests {
     std::int64_t bytes;
   };
   void push(MPI_Request request, Message message);
-  void check_lengths(const std::vector<MPI_Status>& statuses, int code) const;
+  void check(const Message& message, const MPI_Status& status, bool has_error) const;
   [[noreturn]] void time_out();
 
   const MpiChannel& channel_;

@@ -124,19 +124,24 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
   CLI::App* command = bench.add_subcommand("spectral", "Time and error of the spectral power");
   auto a = std::make_shared<Arguments>();
   command->footer(kFooter);
-  const CLI::Range side(std::int64_t{1}, std::int64_t{65536});
-  command->add_option("--rows", a->benchmark.rows, "Rows of the matrix")->capture_default_str()->check(side);
-  command->add_option("--cols", a->benchmark.cols, "Columns of the matrix")->capture_default_str()->check(side);
+  const CLI::Validator side = CLI::Range(std::int64_t{1}, std::int64_t{65536}).description("");
+  command->add_option("--rows", a->benchmark.rows, "Rows of the matrix")->capture_default_str()->check(side)->type_name("N");
+  command->add_option("--cols", a->benchmark.cols, "Columns of the matrix")->capture_default_str()->check(side)->type_name("N");
   command->add_option("--p", a->p, "Exponent")->capture_default_str();
   command->add_option("--method", a->methods, "Method, or several")->delimiter(',')->capture_default_str()->type_name("NAME[@P]");
   command->add_option("--compare", a->compare, "Methods to compare with; ratios are to the first of them")->delimiter(',')->type_name("NAME[@P]");
-  command->add_option("--threads", a->threads, "Threads, 0 for all cores")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command->add_option("--threads", a->threads, "Threads, 0 for all cores")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096).description(""))
+      ->type_name("N");
   command->add_option("--repeats", a->benchmark.repeats, "Measured runs of each")
       ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}));
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}).description(""))
+      ->type_name("N");
   command->add_option("--eps", a->common.epsilon, "Smallest singular value")
       ->capture_default_str()
-      ->check(CLI::Range(1e-6, 0.5));
+      ->check(CLI::Range(1e-6, 0.5).description(""))
+      ->type_name("E");
   command->add_option("--tolerance", a->common.tolerance, "Relative error to design for")->capture_default_str();
   command->add_option("--dtype", a->dtype, "Storage of the iterates")->capture_default_str();
   command->add_option("--seed", a->benchmark.seed, "Key of the random matrix")->capture_default_str();

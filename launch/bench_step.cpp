@@ -78,8 +78,8 @@ std::string as_table(const nlohmann::ordered_json& r) {
     table.add({part, format_duration(seconds), format_percent(seconds / total)});
   }
   table.rule();
-  table.add({"step (median)", format_duration(total), format_rate(r.at("tokens_per_second"), "tokens/s")});
-  table.add({"forward + backward", format_rate(r.at("forward_backward_tokens_per_second"), "tokens/s"),
+  table.add({"step (median)", format_duration(total), format_rate(r.at("tokens_per_second"), "tokens")});
+  table.add({"forward + backward", format_rate(r.at("forward_backward_tokens_per_second"), "tokens"),
              format_percent(r.at("gemm_fraction")) + " of peak"});
   table.add({"matrix-product peak", fmt::format("{:.1f} Gflop/s", r.at("peak_gflops").get<double>()), ""});
   table.add({"peak memory", format_bytes(r.at("peak_bytes")),

@@ -105,9 +105,9 @@ std::optional<int> parse_command_line(int argc, char** argv, Context& context) {
   } catch (const CLI::Success& help_or_version) {
     return speaks ? app.exit(help_or_version) : 0;
   } catch (const CLI::ParseError& error) {
-    const std::string name = full_name(reached(app));
-    if (speaks)
-      fmt::print(stderr, "muonp: error: {}: {}; see '{} --help'\n", name, usage_problem(app, error), name);
+    const std::string name = full_name(reached(app)), problem = usage_problem(app, error);
+    const std::string where = name == app.get_name() ? "" : name + ": ";
+    if (speaks) fmt::print(stderr, "muonp: error: {}{}; see '{} --help'\n", where, problem, name);
     return kStatusUsage;
   }
   return std::nullopt;

@@ -58,11 +58,13 @@ std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs, co
 
 Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs, const std::vector<RunSummary>& summaries) {
   const auto& [axis, label] = kAxes.at(a.axis);
-  Plot plot{a.title, label, axis_label(a.metric), {}};
-  if (plot.title.empty()) plot.title = a.metric == "val_loss" ? "Validation loss (strong), training loss (light)" : a.metric;
+  const bool loss = a.metric == "val_loss";
+  Plot plot{a.title, "", label, axis_label(a.metric), {}};
+  if (plot.title.empty()) plot.title = fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
+  plot.subtitle = loss ? "strong: validation, light: training; numbers: best validation loss" : "numbers: best value";
   for (std::size_t i = 0; i < runs.size(); ++i) {
     PlotSeries series{runs[i].name, fmt::format("{:.3f}", summaries[i].best_value), curve(runs[i], a.metric, axis), {}};
-    if (a.metric == "val_loss") series.light = curve(runs[i], "loss", axis);
+    if (loss) series.light = curve(runs[i], "loss", axis);
     plot.series.push_back(std::move(series));
   }
   return plot;

@@ -13,6 +13,12 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+// A pipe or a device has no end to look for.
+std::string read_regular_file(const std::string& path) {
+  core::file_size(path);
+  return core::read_file(path);
+}
+
 // Calls use(number, text) for each complete line, and returns whether the text ends in a line break.
 template <class Use>
 bool for_each_line(const std::string& content, const Use& use) {
@@ -36,7 +42,7 @@ Json parse_line(const std::string& path, std::int64_t number, std::string_view l
 // The file without what a run that starts at `first_step` writes again; the second is whether anything was removed.
 std::pair<std::string, bool> kept_lines(const std::string& path, std::int64_t first_step) {
   std::string kept;
-  const std::string content = core::read_file(path);
+  const std::string content = read_regular_file(path);
   for_each_line(content, [&](std::int64_t number, std::string_view line) {
     const Json object = parse_line(path, number, line);
     const auto step = object.find("step");
@@ -82,9 +88,10 @@ void MetricsWriter::write(const MetricFields& fields) {
 
 std::vector<MetricNumbers> read_metrics(const std::string& path) {
   std::vector<MetricNumbers> lines;
-  for_each_line(core::read_file(path), [&](std::int64_t number, std::string_view line) {
+  for_each_line(read_regular_file(path), [&](std::int64_t number, std::string_view line) {
     MetricNumbers numbers;
-    for (const auto& [key, value] : parse_line(path, number, line).items())
+    const Json object = parse_line(path, number, line);
+    for (const auto& [key, value] : object.items())
       if (value.is_number()) numbers.emplace(key, value.get<double>());
     lines.push_back(std::move(numbers));
   });

@@ -66,8 +66,8 @@ std::string Progress::time_left() const {
 
 std::string Progress::bar_line() const {
   std::string right = fmt::format(" {}/{}", done_, total_);
-  if (const std::string left = time_left(); !left.empty()) right += ", " + left;
-  if (!note_.empty()) right += ", " + note_;
+  if (const std::string left = time_left(); !left.empty()) right.append(", ").append(left);
+  if (!note_.empty()) right.append(", ").append(note_);
   const auto columns = static_cast<std::size_t>(std::max(options_.columns - 1, kNarrowest));
   const std::size_t used = display_width(what_) + 1 + display_width(right);
   const std::size_t width = std::min<std::size_t>(40, columns > used + 2 ? columns - used - 2 : 0);
@@ -77,13 +77,13 @@ std::string Progress::bar_line() const {
                                                  static_cast<double>(total_));
     for (std::size_t i = 0; i < width; ++i)
       bar += options_.unicode ? (i < filled ? "█" : "░") : (i < filled ? "#" : ".");
-    bar = (options_.unicode ? "" : "[") + bar + (options_.unicode ? "" : "]");
+    if (!options_.unicode) bar = fmt::format("[{}]", bar);
   }
   return cut(fmt::format("{} {}{}", what_, bar, right), columns);
 }
 
 void Progress::draw() {
-  std::fputs(("\r" + bar_line() + "\x1b[K").c_str(), options_.out);
+  std::fputs(fmt::format("\r{}\x1b[K", bar_line()).c_str(), options_.out);
   std::fflush(options_.out);
   visible_ = true;
 }
@@ -98,9 +98,9 @@ void Progress::update(std::int64_t done, const std::string& note) {
   shown_ = now;
   if (options_.terminal) return draw();
   const std::string left = time_left();
-  std::fputs(fmt::format("{} {}/{} ({:.0f} %){}{}\n", what_, done_, total_,
-                         100.0 * static_cast<double>(done_) / static_cast<double>(total_),
-                         left.empty() ? "" : ", " + left, note_.empty() ? "" : ", " + note_)
+  const double percent = 100.0 * static_cast<double>(done_) / static_cast<double>(total_);
+  std::fputs(fmt::format("{} {}/{} ({:.0f} %){}{}{}{}\n", what_, done_, total_, percent, left.empty() ? "" : ", ", left,
+                         note_.empty() ? "" : ", ", note_)
                  .c_str(),
              options_.out);
   std::fflush(options_.out);

@@ -34,13 +34,12 @@ else
 fi
 [ -s "$model" ] || "$muonp" tokenize --in "$text" --vocab 1024 --out "$model"
 
-source launch/mpi_environment.sh
 # train NAME SETTING...: the configuration as it is but for the settings.
 train() {
   local name=$1; shift
   rm -rf "runs/$name"
   echo "== Training $name"
-  mpirun "${MUONP_MPIRUN[@]}" -np 2 "$muonp" train configs/quickstart.yaml --set "run.name=$name" "${settings[@]}" "$@"
+  ./launch/mpirun.sh -np 2 "$muonp" train configs/quickstart.yaml --set "run.name=$name" "${settings[@]}" "$@"
 }
 train quickstart-p-1-2
 train quickstart-muon --set optimizer.matrices.p=0

@@ -156,7 +156,10 @@ void add_spectral_command(CLI::App& app, Context& context) {
       ->capture_default_str();
   command->add_option("--tolerance", a->options.tolerance, "Relative error to design for")->capture_default_str();
   command->add_option("--dtype", a->dtype, "Storage of the iterates: float32, float16, bfloat16")->capture_default_str();
-  command->add_option("--threads", a->threads, "Threads, 0 for all cores")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command->add_option("--threads", a->threads, "Threads, 0 for all cores")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 4096).description(""))
+      ->type_name("N");
   command->add_flag("--json", a->json, "Report as JSON");
   command->add_flag("--check", a->check, "Measure the error against a singular value decomposition in float64");
   command->callback([a, &context] {

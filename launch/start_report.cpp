@@ -28,10 +28,10 @@ std::string run_table(const StartFacts& f) {
   table.add({"device", f.device});
   table.add(
       {"compute", fmt::format("{}{}", c.parallel.compute,
-                              f.peak > 0 ? fmt::format(", products at {}flop/s a rank", format_count(f.peak))
+                              f.peak > 0 ? fmt::format(", products at {:.1f} Gflop/s a rank", f.peak * 1e-9)
                                          : std::string())});
-  table.add({"work", fmt::format("{}flop a rank and step in forward and backward",
-                                 format_count(f.model.step_flops(f.batches.per_rank, time)))});
+  table.add({"work", fmt::format("{:.1f} Gflop a rank and step in forward and backward",
+                                 1e-9 * f.model.step_flops(f.batches.per_rank, time))});
   table.add({"shards", fmt::format("ZeRO {}, {} bucket{}, communication {}", plan.options.zero,
                                    plan.shards.buckets().size(), plan.shards.buckets().size() == 1 ? "" : "s",
                                    plan.options.overlap ? "overlapped" : "in line")});

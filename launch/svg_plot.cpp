@@ -12,9 +12,9 @@
 namespace muonp::launch {
 namespace {
 
-constexpr double kWidth = 960, kHeight = 520, kLeft = 78, kTop = 56, kBottom = 64, kRightMargin = 24;
+constexpr double kWidth = 960, kHeight = 540, kLeft = 78, kTop = 76, kBottom = 64, kRightMargin = 24;
 constexpr double kLegendGap = 22, kLegendLine = 22, kLetter = 7.4;  // pixels; a letter's mean width at 13 pixels
-constexpr std::size_t kMarkersBelow = 40, kLightPoints = 400;
+constexpr std::size_t kMarkersBelow = 40, kLightPoints = 160;
 // Okabe and Ito, "Color Universal Design" (2008), without the yellow that vanishes on white.
 constexpr std::array<const char*, 7> kColours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
                                                  "#E69F00", "#56B4E9", "#333333"};
@@ -83,10 +83,10 @@ class Canvas {
       for (const PlotPoint& p : s.strong) x_.include(p.x), y_.include(p.y);
       for (const PlotPoint& p : s.light) x_.include(p.x);
     }
-    const bool light_counts = y_.empty();
+    const bool only_light = y_.empty();
     for (const PlotSeries& s : series_)
       for (const PlotPoint& p : s.light)
-        if (light_counts) y_.include(p.y);
+        if (only_light || p.y < y_.low) y_.include(p.y);
     if (y_.empty()) core::fail("there is nothing to draw: no series has a finite value");
     double legend = 0;
     for (const PlotSeries& s : series_)
@@ -121,8 +121,10 @@ class Canvas {
         "<title>{2}</title>\n"
         "<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n"
         "<clipPath id=\"area\"><rect x=\"{3}\" y=\"{4}\" width=\"{5:.1f}\" height=\"{6:.1f}\"/></clipPath>\n"
-        "<text x=\"{3}\" y=\"34\" font-size=\"18\" font-weight=\"600\" fill=\"#1a1a1a\">{2}</text>\n",
-        kWidth, kHeight, escaped(plot_.title), kLeft, kTop - 2, right_ - kLeft + 2, bottom() - kTop + 4);
+        "<text x=\"{3}\" y=\"34\" font-size=\"18\" font-weight=\"600\" fill=\"#1a1a1a\">{2}</text>\n"
+        "<text x=\"{3}\" y=\"55\" font-size=\"13\" fill=\"#666666\">{7}</text>\n",
+        kWidth, kHeight, escaped(plot_.title), kLeft, kTop - 4, right_ - kLeft + 5, bottom() - kTop + 8,
+        escaped(plot_.subtitle));
   }
 
   void text(double x, double y, const char* anchor, const std::string& content, const char* extra = "") {

@@ -18,11 +18,12 @@ struct PlotSeries {
 };
 
 struct Plot {
-  std::string title, x_label, y_label;
+  std::string title, subtitle, x_label, y_label;
   std::vector<PlotSeries> series;
 };
 
-// The y range covers the strong lines, and the light ones where there is no strong one. Points that are not finite are
+// The y range goes from the lowest point to the highest of the strong lines, so that a training loss that begins far up
+// does not flatten everything; without strong lines it covers the light ones. Points that are not finite are
 // left out. Error if there is nothing to draw.
 std::string render_svg(const Plot& plot);
 

@@ -27,8 +27,10 @@ std::string repeated(const char* piece, std::size_t times) {
 std::string rule_line(const Box& box, const std::vector<std::size_t>& widths, const char* left, const char* cross,
                       const char* right) {
   std::string line = left;
-  for (std::size_t c = 0; c < widths.size(); ++c)
-    line += (c == 0 ? "" : cross) + repeated(box.horizontal, widths[c] + 2);
+  for (std::size_t c = 0; c < widths.size(); ++c) {
+    if (c > 0) line += cross;
+    line += repeated(box.horizontal, widths[c] + 2);
+  }
   return line + right;
 }
 
@@ -41,7 +43,7 @@ std::string cell_line(const Box& box, const std::vector<std::size_t>& widths, co
                       const std::vector<std::string>& cells) {
   std::string line = box.vertical;
   for (std::size_t c = 0; c < cells.size(); ++c)
-    line += " " + padded(cells[c], widths[c], alignment[c]) + " " + box.vertical;
+    line += fmt::format(" {} {}", padded(cells[c], widths[c], alignment[c]), box.vertical);
   return line;
 }
 
@@ -96,10 +98,13 @@ std::string Table::render(BoxStyle style) const {
   }
 
   std::string text;
-  const auto line = [&text](const std::string& content) { text += (text.empty() ? "" : "\n") + content; };
+  const auto line = [&text](const std::string& content) {
+    if (!text.empty()) text += '\n';
+    text += content;
+  };
   if (!caption_.empty()) {
-    line(box.top_left + repeated(box.horizontal, inner) + box.top_right);
-    line(box.vertical + std::string(" ") + padded(caption_, inner - 2, Align::left) + " " + box.vertical);
+    line(fmt::format("{}{}{}", box.top_left, repeated(box.horizontal, inner), box.top_right));
+    line(fmt::format("{0} {1} {0}", box.vertical, padded(caption_, inner - 2, Align::left)));
     line(rule_line(box, widths, box.left, box.top_cross, box.right));
   } else {
     line(rule_line(box, widths, box.top_left, box.top_cross, box.top_right));

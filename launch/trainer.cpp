@@ -1,6 +1,7 @@
 #include "launch/trainer.h"
 
 #include <cmath>
+#include <cstdlib>
 
 #include "core/files.h"
 #include "launch/patience.h"
@@ -8,6 +9,17 @@
 #include "launch/units.h"
 
 namespace muonp::launch {
+
+namespace {
+
+// mpirun gives ranks a terminal of its own whatever its output goes to; launch/mpirun.sh knows better.
+ProgressOptions progress_options(Session& session) {
+  ProgressOptions options = progress_options_for(stdout);
+  if (session.mpi() != nullptr) options.terminal = options.terminal && std::getenv("MUONP_TERMINAL") != nullptr;
+  return options;
+}
+
+}  // namespace
 
 Trainer::Trainer(const RunConfig& config, Session& session)
     : config_(config),
@@ -45,7 +57,7 @@ std::int64_t Trainer::run(const StopSignals& signals) {
   if (session_.rank() == 0)
     bar_ =
         std::make_unique<Progress>(config_.run.name, config_.run.steps,
-                                   std::min(progress_.step, config_.run.steps), progress_options_for(stdout));
+                                   std::min(progress_.step, config_.run.steps), progress_options(session_));
   while (progress_.step < config_.run.steps && !stopping_) {
     one_step(signals.requested());
     const bool last = progress_.step == config_.run.steps;
@@ -101,7 +113,7 @@ void Trainer::print_step(const StepOutcome& outcome) {
     bar_->print(fmt::format("step {:>{}}/{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}",
                             progress_.step, std::to_string(config_.run.steps).size(), config_.run.steps,
                             outcome.loss, outcome.report.gradient_norm, lr, 1e3 * seconds,
-                            format_rate(rate, "tokens/s"), peak));
+                            format_rate(rate, "tokens"), peak));
   }
   bar_->update(progress_.step, fmt::format("loss {:.4f}", outcome.loss));
 }

@@ -15,13 +15,13 @@ double bias_correction(double beta, std::int64_t step) {
 
 }  // namespace
 
-void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step, double gradient_scale,
-                  const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& m,
-                  const core::Tensor& v) {
+void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step,
+                  double gradient_scale, const core::Tensor& master, const core::Tensor& gradient,
+                  const core::Tensor& m, const core::Tensor& v) {
   MUONP_ASSERT(step >= 1, "step {} (the first is 1)", step);
   const std::int64_t n = master.size();
-  MUONP_ASSERT(gradient.size() == n && m.size() == n && v.size() == n, "{} weights, {} gradients, {} m, {} v", n,
-               gradient.size(), m.size(), v.size());
+  MUONP_ASSERT(gradient.size() == n && m.size() == n && v.size() == n, "{} weights, {} gradients, {} m, {} v",
+               n, gradient.size(), m.size(), v.size());
   const auto scale = static_cast<float>(gradient_scale);
   const auto b1 = static_cast<float>(params.beta1), a1 = static_cast<float>(1 - params.beta1);
   const auto b2 = static_cast<float>(params.beta2), a2 = static_cast<float>(1 - params.beta2);

@@ -17,10 +17,10 @@ struct AdamWParams {
 // With g = gradient_scale·gradient and t = step, counted from 1:
 //   m ← β₁m + (1 − β₁)g,  v ← β₂v + (1 − β₂)g²
 //   W ← (1 − lr·λ)W − lr·(m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)
-// All tensors are float32 of one size, and start at m = v = 0. The gradient is not changed. An element's result does
-// not depend on how the parameter is cut into pieces.
-void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step, double gradient_scale,
-                  const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& m,
-                  const core::Tensor& v);
+// All tensors are float32 of one size, and start at m = v = 0. The gradient is not changed. An element's
+// result does not depend on how the parameter is cut into pieces.
+void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step,
+                  double gradient_scale, const core::Tensor& master, const core::Tensor& gradient,
+                  const core::Tensor& m, const core::Tensor& v);
 
 }  // namespace muonp::optim

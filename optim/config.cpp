@@ -17,7 +17,8 @@ void describe_muonp(GroupConfig& g, core::Fields& f) {
   f.choice("method", g.method, spectral::kMethods, "muonp: recurrence that computes U S^p V^T");
   f.real("epsilon", g.epsilon, {.min = 1e-6, .max = 0.5},
          "muonp: singular values above this fraction of the largest are raised to p within the tolerance");
-  f.real("tolerance", g.tolerance, {.min = 1e-6, .max = 0.5}, "muonp: relative error of sigma^p to design for");
+  f.real("tolerance", g.tolerance, {.min = 1e-6, .max = 0.5},
+         "muonp: relative error of sigma^p to design for");
   f.choice("dtype", g.dtype, kDtypes, "muonp: storage of the iterates; sums are float32");
   f.choice("scale", g.scale, kShapeScales, "muonp: size of the update (docs/optimizers.md)");
   f.section_list(
@@ -30,7 +31,8 @@ void describe_muonp(GroupConfig& g, core::Fields& f) {
 void describe_rule(GroupConfig& g, core::Fields& f, std::span<const std::string_view> rules) {
   f.choice("rule", g.rule, rules, "update rule of the group");
   f.real("lr", g.lr, {.min = 0}, "learning rate at a schedule factor of 1");
-  f.real("weight_decay", g.weight_decay, {.min = 0}, "decoupled decay: W <- (1 - lr weight_decay) W - lr update");
+  f.real("weight_decay", g.weight_decay, {.min = 0},
+         "decoupled decay: W <- (1 - lr weight_decay) W - lr update");
   f.real("momentum", g.momentum, {.min = 0, .max = 1}, "muonp, sgd: momentum factor, below 1");
   f.choice("momentum_form", g.momentum_form, kMomentumForms,
            "muonp, sgd: M <- mu M + (1 - mu) G (ema) or M <- mu M + G (heavy_ball)");
@@ -42,11 +44,13 @@ void describe_rule(GroupConfig& g, core::Fields& f, std::span<const std::string_
 }
 
 void describe_select(GroupConfig& g, core::Fields& f) {
-  f.text_list("select", g.select, "name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector");
+  f.text_list("select", g.select,
+              "name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector");
 }
 
 void check_below_one(const std::string& path, std::string_view key, double value) {
-  if (!(value >= 0 && value < 1)) core::fail("{}.{} is {}: it must be at least 0 and below 1", path, key, value);
+  if (!(value >= 0 && value < 1))
+    core::fail("{}.{} is {}: it must be at least 0 and below 1", path, key, value);
 }
 
 void check_splits(const std::string& path, const std::vector<SplitConfig>& splits) {
@@ -56,7 +60,8 @@ void check_splits(const std::string& path, const std::vector<SplitConfig>& split
     const std::string where = fmt::format("{}.splits[{}]", path, i);
     if (s.name.empty()) core::fail("{}.name is empty: every split needs a name", where);
     if (s.pattern.empty()) core::fail("{}.pattern is empty: it chooses the fused matrices by name", where);
-    if (s.parts.size() < 2) core::fail("{}.parts has {} entry: a split has at least two parts", where, s.parts.size());
+    if (s.parts.size() < 2)
+      core::fail("{}.parts has {} entry: a split has at least two parts", where, s.parts.size());
     if (!names.insert(s.name).second) core::fail("{}.name {} is used twice", where, s.name);
     if (std::set<std::string>(s.parts.begin(), s.parts.end()).size() != s.parts.size())
       core::fail("{}.parts names a part twice: [{}]", where, fmt::join(s.parts, ", "));
@@ -70,8 +75,10 @@ void validate_muonp(const GroupConfig& g, const std::string& path) {
     const spectral::SpectralOptions options = g.spectral_options();
     spectral::make_spectral_power(options);
     if (options.p.value() < 0 && g.scale == "schatten")
-      core::fail("scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
-                 "match_rms, spectral, rms1, none", g.p);
+      core::fail(
+          "scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
+          "match_rms, spectral, rms1, none",
+          g.p);
   } catch (const core::Error& e) {
     core::fail("{}: {}", path, e.what());
   }
@@ -89,7 +96,8 @@ void validate_group(const GroupConfig& g, const std::string& path) {
 void SplitConfig::describe(core::Fields& f) {
   f.text("name", name, "what the split is called in messages and tables", core::Presence::required);
   f.text("pattern", pattern, "names of the fused parameters, with * and ?", core::Presence::required);
-  f.choice("axis", axis, kAxes, "the parts lie one after the other along the rows or the columns, all of one size");
+  f.choice("axis", axis, kAxes,
+           "the parts lie one after the other along the rows or the columns, all of one size");
   f.text_list("parts", parts, "names of the parts, in order");
 }
 
@@ -98,7 +106,10 @@ AdamWParams GroupConfig::adamw() const {
 }
 
 SgdParams GroupConfig::sgd() const {
-  return {.momentum = momentum, .ema = momentum_form == "ema", .nesterov = nesterov, .weight_decay = weight_decay};
+  return {.momentum = momentum,
+          .ema = momentum_form == "ema",
+          .nesterov = nesterov,
+          .weight_decay = weight_decay};
 }
 
 MuonpParams GroupConfig::muonp() const {
@@ -135,19 +146,24 @@ OptimizerConfig::OptimizerConfig() {
 
 void OptimizerConfig::describe(core::Fields& f) {
   f.real("clip", clip, {.min = 0}, "largest norm of the whole gradient, applied before momentum; 0 is off");
-  f.section("matrices", [this](core::Fields& inner) {
-    describe_select(matrices, inner);
-    describe_rule(matrices, inner, kRules);
-  }, "weight matrices");
-  f.section("others", [this](core::Fields& inner) { describe_rule(others, inner, kElementwiseRules); },
-            "every parameter that no other group selects: embeddings, heads, biases, norms");
-  f.section_list("groups", groups.size(), [this](std::size_t n) { groups.resize(n); },
-                 [this](std::size_t i, core::Fields& inner) {
-                   inner.text("name", groups[i].name, "name of the group", core::Presence::required);
-                   describe_select(groups[i], inner);
-                   describe_rule(groups[i], inner, kRules);
-                 },
-                 "further groups; each parameter belongs to the first that selects it, then to matrices or others");
+  f.section(
+      "matrices",
+      [this](core::Fields& inner) {
+        describe_select(matrices, inner);
+        describe_rule(matrices, inner, kRules);
+      },
+      "weight matrices");
+  f.section(
+      "others", [this](core::Fields& inner) { describe_rule(others, inner, kElementwiseRules); },
+      "every parameter that no other group selects: embeddings, heads, biases, norms");
+  f.section_list(
+      "groups", groups.size(), [this](std::size_t n) { groups.resize(n); },
+      [this](std::size_t i, core::Fields& inner) {
+        inner.text("name", groups[i].name, "name of the group", core::Presence::required);
+        describe_select(groups[i], inner);
+        describe_rule(groups[i], inner, kRules);
+      },
+      "further groups; each parameter belongs to the first that selects it, then to matrices or others");
 }
 
 void OptimizerConfig::validate() const {
@@ -160,7 +176,8 @@ void OptimizerConfig::validate() const {
     const std::string path = fmt::format("optimizer.groups[{}]", i);
     if (groups[i].name.empty()) core::fail("{}.name is empty: every group needs a name", path);
     if (!names.insert(groups[i].name).second) core::fail("{}.name {} is used twice", path, groups[i].name);
-    if (groups[i].select.empty()) core::fail("{}.select is empty: group {} would have no parameters", path, groups[i].name);
+    if (groups[i].select.empty())
+      core::fail("{}.select is empty: group {} would have no parameters", path, groups[i].name);
     validate_group(groups[i], path);
   }
 }

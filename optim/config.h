@@ -1,5 +1,5 @@
-// The `optimizer` section of the configuration: which parameters form a group, and the rule that moves each group.
-// docs/optimizers.md gives the rules as equations, with the sources of the defaults.
+// The `optimizer` section of the configuration: which parameters form a group, and the rule that moves each
+// group. docs/optimizers.md gives the rules as equations, with the sources of the defaults.
 #pragma once
 
 #include <string>
@@ -34,10 +34,10 @@ struct GroupConfig {
   std::string rule = "adamw";
   double lr = 3e-3;
   double weight_decay = 0;
-  double momentum = 0.95;               // muonp, sgd
-  std::string momentum_form = "ema";    // muonp, sgd
-  bool nesterov = true;                 // muonp, sgd
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;  // adamw
+  double momentum = 0.95;                                                                     // muonp, sgd
+  std::string momentum_form = "ema";                                                          // muonp, sgd
+  bool nesterov = true;                                                                       // muonp, sgd
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;                                               // adamw
   std::string p = "1/2", method = "coupled_minimax", dtype = "float32", scale = "match_rms";  // muonp
   double epsilon = 1e-3, tolerance = 0.01;
   std::vector<SplitConfig> splits;
@@ -47,7 +47,8 @@ struct GroupConfig {
   MuonpParams muonp() const;
   spectral::SpectralOptions spectral_options() const;  // Error for a p that is no valid exponent
   std::string rule_text() const;                       // "muonp p=1/2", "adamw"
-  // One name per float32 tensor of a parameter's size that the rule keeps between steps, beside the master weights.
+  // One name per float32 tensor of a parameter's size that the rule keeps between steps, beside the master
+  // weights.
   std::vector<std::string_view> state_names() const;
 };
 
@@ -58,8 +59,8 @@ struct OptimizerConfig {
 
   OptimizerConfig();
   void describe(core::Fields& fields);
-  // What one field alone cannot tell: exponents and what a method can do, betas below 1, names, splits. Error names
-  // the key by its path under `optimizer`.
+  // What one field alone cannot tell: exponents and what a method can do, betas below 1, names, splits. Error
+  // names the key by its path under `optimizer`.
   void validate() const;
 };
 

@@ -38,16 +38,18 @@ void check_unique(const core::ParameterList& parameters) {
   std::set<std::string_view> names;
   for (const core::Parameter* p : parameters)
     if (!names.insert(p->name).second)
-      core::fail("parameter {} is listed twice: names are unique, and a tied weight is one parameter, listed once",
-                 p->name);
+      core::fail(
+          "parameter {} is listed twice: names are unique, and a tied weight is one parameter, listed once",
+          p->name);
 }
 
 core::ParameterKind parse_kind(std::string_view selector, const std::string& group) {
   const std::string_view word = selector.substr(kKindPrefix.size());
   for (const core::ParameterKind kind : kKinds)
     if (word == core::name_of(kind)) return kind;
-  core::fail("group {}: {} is no kind of parameter; valid: kind:matrix, kind:embedding, kind:head, kind:vector", group,
-             selector);
+  core::fail(
+      "group {}: {} is no kind of parameter; valid: kind:matrix, kind:embedding, kind:head, kind:vector",
+      group, selector);
 }
 
 // Edits that make the text match the pattern, where * takes any run for nothing.
@@ -69,7 +71,8 @@ int pattern_distance(std::string_view pattern, std::string_view text) {
 std::string nearest_names(std::string_view pattern, const core::ParameterList& parameters) {
   std::vector<std::pair<int, std::string>> names;
   for (const core::Parameter* p : parameters) names.emplace_back(pattern_distance(pattern, p->name), p->name);
-  std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(names.begin(), names.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   std::string text;
   for (std::size_t i = 0; i < std::min(kNamesShown, names.size()); ++i)
     text += (i == 0 ? "" : ", ") + names[i].second;
@@ -148,9 +151,11 @@ class Assigner {
     const auto mine = [this](int i) { return group_of[static_cast<std::size_t>(i)] == index_; };
     if (std::none_of(found.begin(), found.end(), mine)) {
       const int holder = group_of[static_cast<std::size_t>(found.front())];
-      core::fail("group {}: all that pattern {} matches belongs to an earlier group ({} to {}); put the narrower "
-                 "selection first", group_.config.name, selector, at(found.front()).name,
-                 groups[static_cast<std::size_t>(holder)].config.name);
+      core::fail(
+          "group {}: all that pattern {} matches belongs to an earlier group ({} to {}); put the narrower "
+          "selection first",
+          group_.config.name, selector, at(found.front()).name,
+          groups[static_cast<std::size_t>(holder)].config.name);
     }
   }
 
@@ -162,7 +167,8 @@ class Assigner {
     if (found.empty()) core::fail("{}: pattern {} matches no parameter of the group", what, config.pattern);
     for (const int i : found) {
       std::optional<Split>& slot = splits[static_cast<std::size_t>(i)];
-      if (slot) core::fail("parameter {} is matched by two splits, {} and {}", at(i).name, slot->name, config.name);
+      if (slot)
+        core::fail("parameter {} is matched by two splits, {} and {}", at(i).name, slot->name, config.name);
       slot = Split{.name = config.name, .columns = config.axis == "columns", .parts = config.parts};
     }
   }

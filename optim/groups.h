@@ -26,10 +26,11 @@ struct GroupRow {  // of the start-up table
 
 class Groups {
  public:
-  // Groups in the order of config.groups, then `matrices`, then `others`; a parameter belongs to the first that
-  // selects it, and to `others` if none does. Groups without parameters are left out. Error for:
+  // Groups in the order of config.groups, then `matrices`, then `others`; a parameter belongs to the first
+  // that selects it, and to `others` if none does. Groups without parameters are left out. Error for:
   // - a parameter listed twice (a tied weight is one parameter) or two with one name
-  // - a name pattern, of a selection or a split, that matches nothing (it names the nearest parameters), or nothing
+  // - a name pattern, of a selection or a split, that matches nothing (it names the nearest parameters), or
+  // nothing
   //   that an earlier group has not taken; a group of config.groups that ends up empty
   // - rule muonp on a parameter that is neither [rows, columns] nor [count, rows, columns]
   // - a parameter that two splits match, or that a split does not divide
@@ -37,8 +38,11 @@ class Groups {
 
   const std::vector<Group>& groups() const { return groups_; }
   int group_of(int parameter) const { return group_of_[static_cast<std::size_t>(parameter)]; }
-  const Group& group_for(int parameter) const { return groups_[static_cast<std::size_t>(group_of(parameter))]; }
-  // Null where the parameter is not split. The pointer is valid as long as this object, and after it is moved.
+  const Group& group_for(int parameter) const {
+    return groups_[static_cast<std::size_t>(group_of(parameter))];
+  }
+  // Null where the parameter is not split. The pointer is valid as long as this object, and after it is
+  // moved.
   const Split* split_of(int parameter) const;
   std::vector<GroupRow> rows() const;
 

@@ -8,7 +8,8 @@ namespace muonp::optim {
 
 namespace {
 
-// Copying two matrices of this size is cheap beside their spectral power, and one at a time they leave threads idle.
+// Copying two matrices of this size is cheap beside their spectral power, and one at a time they leave
+// threads idle.
 constexpr std::int64_t kPackBelow = 256 * 256;     // elements of one matrix
 constexpr std::int64_t kPackedElements = 1 << 20;  // elements of one packed batch
 
@@ -21,7 +22,9 @@ struct MatrixStep::Segment {
   float* out;
   std::vector<const MatrixInput*> inputs;
 
-  bool same_shape(const Segment& other) const { return batch.rows == other.batch.rows && batch.cols == other.batch.cols; }
+  bool same_shape(const Segment& other) const {
+    return batch.rows == other.batch.rows && batch.cols == other.batch.cols;
+  }
   bool continues(const Segment& before) const {
     return same_shape(before) && batch.contiguous() && before.batch.contiguous() &&
            in == before.in + before.batch.elements() && out == before.out + before.batch.elements();
@@ -38,8 +41,8 @@ std::string describe(const MatrixInput& input) {
 
 void check(const MatrixInput& input) {
   const std::int64_t n = core::element_count(input.shape);
-  MUONP_ASSERT(input.in.size() == n && input.out.size() == n, "{} of shape {}: {} elements in, {} out", input.name,
-               core::to_string(input.shape), input.in.size(), input.out.size());
+  MUONP_ASSERT(input.in.size() == n && input.out.size() == n, "{} of shape {}: {} elements in, {} out",
+               input.name, core::to_string(input.shape), input.in.size(), input.out.size());
   const float *in = input.in.data<float>(), *out = input.out.data<float>();
   MUONP_ASSERT(in + n <= out || out + n <= in, "{}: in and out overlap", input.name);
 }
@@ -108,8 +111,8 @@ void MatrixStep::compute_packed(core::Device& device, std::span<const Segment* c
   all = {.count = 0, .rows = all.rows, .cols = all.cols};
   for (const Segment* s : segments) all.count += s->batch.count;
   const core::Shape shape = {all.count, all.rows, all.cols};
-  const core::Tensor in = core::Tensor::empty(device, shape, core::Dtype::float32, core::Category::other);
-  const core::Tensor out = core::Tensor::empty(device, shape, core::Dtype::float32, core::Category::other);
+  const core::Tensor in = core::Tensor::empty(device, shape, core::Dtype::float32, core::Category::exchange);
+  const core::Tensor out = core::Tensor::empty(device, shape, core::Dtype::float32, core::Category::exchange);
   std::int64_t at = 0;
   for (const Segment* s : segments) {
     pack(device.queue(), s->batch, s->in, in.data<float>() + at);
@@ -124,8 +127,8 @@ void MatrixStep::compute_packed(core::Device& device, std::span<const Segment* c
 }
 
 // in, out: [count, rows, cols], the matrices of the segments in order.
-void MatrixStep::compute_batch(core::Device& device, std::span<const Segment* const> segments, const core::Tensor& in,
-                               const core::Tensor& out) {
+void MatrixStep::compute_batch(core::Device& device, std::span<const Segment* const> segments,
+                               const core::Tensor& in, const core::Tensor& out) {
   try {
     return apply(device, in, out);
   } catch (const core::Error&) {
@@ -163,11 +166,12 @@ double MatrixStep::cost(std::string_view name, const core::Shape& shape, const S
   return b.elements() == 0 ? 0.0 : static_cast<double>(b.count) * power_->flops(b.rows, b.cols);
 }
 
-std::int64_t MatrixStep::workspace_bytes(std::string_view name, const core::Shape& shape, const Split* split) const {
+std::int64_t MatrixStep::workspace_bytes(std::string_view name, const core::Shape& shape,
+                                         const Split* split) const {
   const MatrixBatch b = matrix_batch(name, shape, split);
   if (b.elements() == 0) return 0;
   const std::int64_t copies = b.contiguous() ? 0 : 2 * b.elements() * core::size_of(core::Dtype::float32);
-  return b.count * power_->workspace_bytes(b.rows, b.cols) + copies;
+  return power_->workspace_bytes(b.rows, b.cols) + copies;  // methods take the matrices of a batch in turn
 }
 
 }  // namespace muonp::optim

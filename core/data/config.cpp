@@ -12,7 +12,8 @@ void DataConfig::describe(Fields& f) {
   f.text("cache", cache, "folder for token files made from text; empty: the run's folder");
   f.integer("sequence", sequence, {.min = 1, .max = 1 << 20}, "length of a training sequence [tokens]");
   f.integer("batch", batch, {.min = 1, .max = 1 << 24}, "sequences per step, over all ranks and passes");
-  f.integer("micro_batch", micro_batch, {.min = 0, .max = 1 << 24}, "sequences per rank and pass; 0: all of a rank's");
+  f.integer("micro_batch", micro_batch, {.min = 0, .max = 1 << 24},
+            "sequences per rank and pass; 0: all of a rank's");
   f.boolean("shuffle", shuffle, "a new order every epoch; false: the data's order");
 }
 

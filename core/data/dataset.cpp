@@ -14,7 +14,8 @@ bool is_token_file(const std::string& path) { return path.ends_with(".bin"); }
 
 // The files that a path of the configuration stands for; all of one kind.
 std::vector<std::string> files_of(const std::string& path, const std::string& key) {
-  if (path.empty()) fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
+  if (path.empty())
+    fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
   if (!exists(path)) fail("{}: there is no file or folder {}", key, path);
   if (!is_directory(path)) return {path};
   std::vector<std::string> files = list_files_below(path);
@@ -22,7 +23,8 @@ std::vector<std::string> files_of(const std::string& path, const std::string& ke
   const auto token = std::find_if(files.begin(), files.end(), is_token_file);
   const auto text = std::find_if_not(files.begin(), files.end(), is_token_file);
   if (token != files.end() && text != files.end())
-    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token, *text);
+    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token,
+         *text);
   return files;
 }
 
@@ -36,7 +38,8 @@ std::string cache_directory(const DataConfig& config, const std::string& run_dir
 }
 
 // Depends on the text and the tokenizer only, not on where they are.
-std::string cache_file(const std::string& directory, const std::vector<std::string>& files, const Tokenizer& tokenizer) {
+std::string cache_file(const std::string& directory, const std::vector<std::string>& files,
+                       const Tokenizer& tokenizer) {
   std::uint64_t hash = tokenizer.fingerprint();
   for (const std::string& file : files) {
     const FileSummary content = summarize_file(file);
@@ -56,13 +59,15 @@ TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::s
   if (tokenizer.name() == "byte") return TokenSource::from_bytes(files);
   const std::string tokens = cache_file(cache, files, tokenizer);
   if (!exists(tokens))
-    fail("{}: the token file {} of the text {} is not there; rank 0 makes it in the cache folder, which all hosts must share",
-         part.key, tokens, part.path);
+    fail(
+        "{}: the token file {} of the text {} is not there; rank 0 makes it in the cache folder, which all "
+        "hosts must share",
+        part.key, tokens, part.path);
   return TokenSource::from_token_files({tokens});
 }
 
-void prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache, std::int64_t vocabulary,
-                  const std::function<void(const std::string&)>& say) {
+void prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache,
+                  std::int64_t vocabulary, const std::function<void(const std::string&)>& say) {
   const std::vector<std::string> files = files_of(part.path, part.key);
   require_content(files, part.path, part.key);
   if (is_token_file(files.front())) return TokenSource::from_token_files(files).check_vocabulary(vocabulary);
@@ -85,7 +90,8 @@ std::int64_t require_windows(const TokenSource& tokens, std::int64_t sequence) {
 
 void require_length(const TokenSource& tokens, std::int64_t sequence, const std::string& what) {
   if (tokens.size() <= sequence)
-    fail("{} has {} tokens; one sequence of {} (data.sequence) needs {}", what, tokens.size(), sequence, sequence + 1);
+    fail("{} has {} tokens; one sequence of {} (data.sequence) needs {}", what, tokens.size(), sequence,
+         sequence + 1);
 }
 
 // Splits off the validation tokens and checks that both parts can be used.
@@ -103,8 +109,32 @@ void divide(const DataConfig& config, Dataset& data) {
   if (!config.validation.empty())
     require_length(data.validation, config.sequence, fmt::format("data.validation: {}", config.validation));
   else if (config.validation_fraction > 0)
-    require_length(data.validation, config.sequence,
-                   fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
+    require_length(
+        data.validation, config.sequence,
+        fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
+}
+
+// Hands the ids of the files to `use`, part by part.
+template <class Use>
+void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Use& use) {
+  std::vector<std::int32_t> ids;
+  for (const std::string& path : text_files) {
+    if (file_size(path) == 0) continue;
+    const MappedFile file(path);
+    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
+    while (!rest.empty()) {
+      // Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
+      std::size_t cut = rest.size();
+      if (cut > kPart) {
+        const std::size_t line = rest.rfind('\n', kPart - 1);
+        cut = line == std::string_view::npos ? kPart : line + 1;
+      }
+      ids.clear();
+      tokenizer.encode(rest.substr(0, cut), ids);
+      use(std::span<const std::int32_t>(ids));
+      rest.remove_prefix(cut);
+    }
+  }
 }
 
 void fill_window(const TokenSource& tokens, std::int64_t sequence, std::int64_t window, std::int32_t* inputs,
@@ -115,7 +145,8 @@ void fill_window(const TokenSource& tokens, std::int64_t sequence, std::int64_t 
 
 void require_batch_shape(const Tensor& t, std::int64_t count, std::int64_t sequence) {
   const Shape expected{count, sequence};
-  MUONP_ASSERT(t.shape() == expected, "a batch of shape {}, expected {}", to_string(t.shape()), to_string(expected));
+  MUONP_ASSERT(t.shape() == expected, "a batch of shape {}, expected {}", to_string(t.shape()),
+               to_string(expected));
 }
 
 }  // namespace
@@ -147,26 +178,16 @@ Dataset open_dataset(const DataConfig& config, const std::string& run_directory)
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
                             const std::string& token_file, TokenFormat format) {
   TokenFileWriter writer(token_file, format, tokenizer.vocabulary());
-  std::vector<std::int32_t> ids;
-  for (const std::string& path : text_files) {
-    if (file_size(path) == 0) continue;
-    const MappedFile file(path);
-    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
-    while (!rest.empty()) {
-      // Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
-      std::size_t cut = rest.size();
-      if (cut > kPart) {
-        const std::size_t line = rest.rfind('\n', kPart - 1);
-        cut = line == std::string_view::npos ? kPart : line + 1;
-      }
-      ids.clear();
-      tokenizer.encode(rest.substr(0, cut), ids);
-      writer.write(ids);
-      rest.remove_prefix(cut);
-    }
-  }
+  encode_files(tokenizer, text_files, [&](std::span<const std::int32_t> ids) { writer.write(ids); });
   writer.commit();
   return writer.count();
+}
+
+std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files) {
+  std::int64_t count = 0;
+  encode_files(tokenizer, text_files,
+               [&](std::span<const std::int32_t> ids) { count += static_cast<std::int64_t>(ids.size()); });
+  return count;
 }
 
 std::vector<std::string> text_files_of(const std::string& path, const std::string& key) {
@@ -176,16 +197,19 @@ std::vector<std::string> text_files_of(const std::string& path, const std::strin
   return files;
 }
 
-TrainBatches::TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed, bool shuffle)
-    : tokens_(std::move(tokens)), sequence_(sequence), order_(require_windows(tokens_, sequence), batch, seed, shuffle) {}
+TrainBatches::TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed,
+                           bool shuffle)
+    : tokens_(std::move(tokens)),
+      sequence_(sequence),
+      order_(require_windows(tokens_, sequence), batch, seed, shuffle) {}
 
 void TrainBatches::fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, const Tensor& inputs,
                               const Tensor& targets) const {
   require_batch_shape(inputs, count, sequence_);
   require_batch_shape(targets, count, sequence_);
   for (std::int64_t i = 0; i < count; ++i)
-    fill_window(tokens_, sequence_, order_.window(step, first + i), inputs.data<std::int32_t>() + i * sequence_,
-                targets.data<std::int32_t>() + i * sequence_);
+    fill_window(tokens_, sequence_, order_.window(step, first + i),
+                inputs.data<std::int32_t>() + i * sequence_, targets.data<std::int32_t>() + i * sequence_);
 }
 
 ValidationBatches::ValidationBatches(TokenSource tokens, std::int64_t sequence)
@@ -193,8 +217,8 @@ ValidationBatches::ValidationBatches(TokenSource tokens, std::int64_t sequence)
 
 void ValidationBatches::fill_batch(std::int64_t first, std::int64_t count, const Tensor& inputs,
                                    const Tensor& targets) const {
-  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= windows_, "[{}, {}) of {} windows", first, first + count,
-               windows_);
+  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= windows_, "[{}, {}) of {} windows", first,
+               first + count, windows_);
   require_batch_shape(inputs, count, sequence_);
   require_batch_shape(targets, count, sequence_);
   for (std::int64_t i = 0; i < count; ++i)

@@ -1,5 +1,6 @@
-// From the configuration to batches of token ids. Rank 0 calls prepare_dataset() first (it makes the token file of a
-// text where one is needed); after a barrier every rank calls open_dataset(), which maps files and copies nothing.
+// From the configuration to batches of token ids. Rank 0 calls prepare_dataset() first (it makes the token
+// file of a text where one is needed); after a barrier every rank calls open_dataset(), which maps files and
+// copies nothing.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +22,9 @@ struct Dataset {
   std::string description;    // one line for the start-up table
 };
 
-// Tokenises text into the cache folder unless that was done before, and checks every id against the model's vocabulary
-// and the length against one sequence. `say` gets a line before something that takes time. Error names the key, the
-// path and what is missing.
+// Tokenises text into the cache folder unless that was done before, and checks every id against the model's
+// vocabulary and the length against one sequence. `say` gets a line before something that takes time. Error
+// names the key, the path and what is missing.
 void prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
                      const std::function<void(const std::string&)>& say = {});
 // Error if a token file that prepare_dataset() makes is not there.
@@ -32,6 +33,7 @@ Dataset open_dataset(const DataConfig& config, const std::string& run_directory)
 // Encodes text files, one after the other, into a token file. Returns the number of ids.
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
                             const std::string& token_file, TokenFormat format);
+std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files);
 // The text files that `path` stands for: itself, or those below a folder. Error: none, or no text in them.
 // `key` begins the message ("data.train").
 std::vector<std::string> text_files_of(const std::string& path, const std::string& key);
@@ -40,7 +42,8 @@ std::vector<std::string> text_files_of(const std::string& path, const std::strin
 class TrainBatches {
  public:
   // Error unless `tokens` holds at least one sequence and one token more.
-  TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed, bool shuffle);
+  TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed,
+               bool shuffle);
   const SampleOrder& order() const { return order_; }
   std::int64_t sequence() const { return sequence_; }
   // Samples [first, first + count) of `step`: inputs and targets (the token after each input) are int32

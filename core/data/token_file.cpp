@@ -41,7 +41,8 @@ TokenFormat parse_token_format(std::string_view name) {
 TokenFileWriter::TokenFileWriter(const std::string& path, TokenFormat format, std::int64_t vocabulary)
     : file_(path), format_(format), vocabulary_(vocabulary), wide_(vocabulary > 65536) {
   if (wide_ && format == TokenFormat::nanogpt)
-    fail("the nanogpt format has 16-bit ids, so that a vocabulary of {} does not fit; llmc holds it", vocabulary);
+    fail("the nanogpt format has 16-bit ids, so that a vocabulary of {} does not fit; llmc holds it",
+         vocabulary);
   if (format_ == TokenFormat::llmc) file_.write(Header{}.data(), kHeaderBytes);
 }
 
@@ -51,7 +52,8 @@ void TokenFileWriter::write(std::span<const std::int32_t> ids) {
     file_.write(ids.data(), static_cast<std::int64_t>(ids.size_bytes()));
   } else {
     std::vector<std::uint16_t> narrow(ids.size());
-    std::transform(ids.begin(), ids.end(), narrow.begin(), [](std::int32_t id) { return static_cast<std::uint16_t>(id); });
+    std::transform(ids.begin(), ids.end(), narrow.begin(),
+                   [](std::int32_t id) { return static_cast<std::uint16_t>(id); });
     file_.write(narrow.data(), static_cast<std::int64_t>(narrow.size() * sizeof(narrow[0])));
   }
   count_ += static_cast<std::int64_t>(ids.size());
@@ -61,7 +63,8 @@ void TokenFileWriter::commit() {
   if (format_ == TokenFormat::llmc) {
     // The count is one word in llm.c; the next word, zero there, holds its upper half.
     const Header header{wide_ ? kMagic32 : kMagic16, wide_ ? kVersion32 : kVersion16,
-                        static_cast<std::int32_t>(count_ & 0xffffffff), static_cast<std::int32_t>(count_ >> 32)};
+                        static_cast<std::int32_t>(count_ & 0xffffffff),
+                        static_cast<std::int32_t>(count_ >> 32)};
     file_.patch(0, header.data(), kHeaderBytes);
   }
   file_.commit();
@@ -94,28 +97,31 @@ TokenSource::Segment TokenSource::open_token_file(const std::string& path, std::
   if (file->size() >= kHeaderBytes) std::memcpy(head.data(), file->data(), sizeof(head));
   const auto [magic, version, low, high] = head;
   if (magic == kMagicEvaluation)
-    fail("{} is an evaluation file of llm.c (magic {}), which is no sequence of tokens to train on", path, magic);
+    fail("{} is an evaluation file of llm.c (magic {}), which is no sequence of tokens to train on", path,
+         magic);
   if (magic != kMagic16 && magic != kMagic32) {
     if (file->size() % 2 != 0)
-      fail("{} is no token file: it has no llm.c header, and its {} bytes are no whole number of 16-bit ids", path,
-           file->size());
+      fail("{} is no token file: it has no llm.c header, and its {} bytes are no whole number of 16-bit ids",
+           path, file->size());
     return {file, file->data(), 2, begin, begin + file->size() / 2};
   }
   const std::int32_t expected = magic == kMagic16 ? kVersion16 : kVersion32;
   if (version != expected)
-    fail("{} has version {} in its llm.c header; with magic {} only {} is known", path, version, magic, expected);
+    fail("{} has version {} in its llm.c header; with magic {} only {} is known", path, version, magic,
+         expected);
   const int width = magic == kMagic16 ? 2 : 4;
-  const auto count = static_cast<std::int64_t>((static_cast<std::uint64_t>(static_cast<std::uint32_t>(high)) << 32) |
-                                               static_cast<std::uint32_t>(low));
+  const auto count = static_cast<std::int64_t>(
+      (static_cast<std::uint64_t>(static_cast<std::uint32_t>(high)) << 32) | static_cast<std::uint32_t>(low));
   const std::int64_t held = (file->size() - kHeaderBytes) / width;
   if (count != held || kHeaderBytes + held * width != file->size())
-    fail("{} was truncated or altered: its header says {} ids of {} bytes, it has {} bytes after the header", path, count,
-         width, file->size() - kHeaderBytes);
+    fail("{} was truncated or altered: its header says {} ids of {} bytes, it has {} bytes after the header",
+         path, count, width, file->size() - kHeaderBytes);
   return {file, file->data() + kHeaderBytes, width, begin, begin + count};
 }
 
 void TokenSource::read(std::int64_t first, std::int64_t count, std::int32_t* to) const {
-  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= size(), "[{}, {}) of {} ids", first, first + count, size());
+  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= size(), "[{}, {}) of {} ids", first,
+               first + count, size());
   const std::int64_t stop = begin_ + first + count;
   auto segment = std::upper_bound(segments_.begin(), segments_.end(), begin_ + first,
                                   [](std::int64_t at, const Segment& s) { return at < s.end; });
@@ -146,8 +152,10 @@ void TokenSource::check_vocabulary(std::int64_t vocabulary) const {
     if (largest < vocabulary) continue;
     each_id(s.data, s.width, first, last - first, [&](std::int64_t i, auto id) {
       if (id >= vocabulary)
-        fail("{}: id {} at position {} is outside the model's vocabulary of {} (the largest id in the file is {})",
-             s.file->path(), id, first + i, vocabulary, largest);
+        fail(
+            "{}: id {} at position {} is outside the model's vocabulary of {} (the largest id in the file is "
+            "{})",
+            s.file->path(), id, first + i, vocabulary, largest);
     });
   }
 }

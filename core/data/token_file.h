@@ -1,6 +1,7 @@
 // Files of token ids, and one sequence of ids made of any number of files. Formats (docs/data.md):
 //   nanogpt   uint16 ids, little-endian, nothing else
-//   llmc      256 int32 header (magic, version, number of ids, zeros), then the ids: magic 20240520, version 1, uint16
+//   llmc      256 int32 header (magic, version, number of ids, zeros), then the ids: magic 20240520, version
+//   1, uint16
 //             or magic 20240801, version 7, uint32
 #pragma once
 
@@ -19,8 +20,8 @@ namespace muonp::core {
 enum class TokenFormat : std::uint8_t { nanogpt, llmc };
 TokenFormat parse_token_format(std::string_view name);  // Error lists the valid names
 
-// Writes one token file as a stream. llmc takes 16-bit ids if the vocabulary fits, else 32-bit ones; nanogpt refuses a
-// vocabulary above 65536.
+// Writes one token file as a stream. llmc takes 16-bit ids if the vocabulary fits, else 32-bit ones; nanogpt
+// refuses a vocabulary above 65536.
 class TokenFileWriter {
  public:
   TokenFileWriter(const std::string& path, TokenFormat format, std::int64_t vocabulary);

@@ -1,5 +1,5 @@
-// Text to token ids and back. Both tokenizers here are lossless: decode(encode(x)) == x for every string of bytes,
-// whether it is valid UTF-8 or not.
+// Text to token ids and back. Both tokenizers here are lossless: decode(encode(x)) == x for every string of
+// bytes, whether it is valid UTF-8 or not.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +14,10 @@ namespace muonp::core {
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
-  virtual std::string name() const = 0;  // "byte" or the model file's path
+  virtual std::string name() const = 0;         // "byte" or the model file's path
   virtual std::int64_t vocabulary() const = 0;  // ids are [0, vocabulary)
-  // Appends the ids of `text`. The text's ids do not depend on earlier calls; cutting a text at a line's end does not
-  // change its ids.
+  // Appends the ids of `text`. The text's ids do not depend on earlier calls; cutting a text at a line's end
+  // does not change its ids.
   virtual void encode(std::string_view text, std::vector<std::int32_t>& ids) const = 0;
   // The bytes of one id. Error if it is not in the vocabulary.
   virtual std::string_view piece(std::int32_t id) const = 0;
@@ -32,8 +32,8 @@ using TokenizerHandle = std::shared_ptr<const Tokenizer>;
 
 // One id per byte, vocabulary 256.
 TokenizerHandle make_byte_tokenizer();
-// A sentencepiece model as `muonp tokenize` makes it: byte fallback, no normalisation, no dummy prefix. Error if the
-// file is none, or is one whose decoding would not give the text back.
+// A sentencepiece model as `muonp tokenize` makes it: byte fallback, no normalisation, no dummy prefix. Error
+// if the file is none, or is one whose decoding would not give the text back.
 TokenizerHandle open_bpe_tokenizer(const std::string& model_file);
 // "byte" or the path of a model file.
 TokenizerHandle open_tokenizer(const std::string& byte_or_path);

@@ -5,6 +5,20 @@
 
 namespace muonp::core::ops {
 
+namespace {
+
+Tensor copy_of(Tape& tape, const Tensor& from) {
+  const Tensor to = tape.activation(from.shape(), from.dtype());
+  with_float_type(from.dtype(), [&]<class T>(T) {
+    const T* in = from.data<T>();
+    T* out = to.data<T>();
+    for_each(tape.queue(), from.size(), [=](std::int64_t i) { out[i] = in[i]; });
+  });
+  return to;
+}
+
+}  // namespace
+
 Variable add(Tape& tape, const Variable& a, const Variable& b) {
   const Tensor av = a->value, bv = b->value;
   MUONP_ASSERT(av.shape() == bv.shape() && av.dtype() == bv.dtype(), "{} {} + {} {}", name_of(av.dtype()),
@@ -21,9 +35,7 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
     Tensor dy = take(dout);
     if (!dy) return;
     if (da && db) {  // each needs storage of its own, because later steps add to it in place
-      const Tensor copy = tape.activation(dy.shape(), dy.dtype());
-      copy.copy_from(tape.queue(), dy);
-      give(tape, *db, copy);
+      give(tape, *db, copy_of(tape, dy));
       give(tape, *da, std::move(dy));
     } else {
       give(tape, da ? *da : *db, std::move(dy));

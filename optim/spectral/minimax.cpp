@@ -2,22 +2,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <tuple>
 
 #include "core/error.h"
+#include "optim/spectral/polynomial.h"
 
 namespace muonp::optim::spectral {
 namespace {
 
 using Real = long double;
-
-Real polynomial(const std::vector<Real>& c, Real x) {
-  Real value = 0;
-  for (std::size_t k = c.size(); k-- > 0;) value = value * x + c[k];
-  return value;
-}
 
 // Everything below is in x = a/high, so that the interval is [low/high, 1].
 class Exchange {
@@ -48,7 +44,7 @@ class Exchange {
   static constexpr Real kRelative = 1e-10L;
   static constexpr Real kFloor = 1e-13L;  // below what float32 or float64 products can resolve
 
-  Real deviation(Real x) const { return 1 - std::pow(x, power_) * polynomial(coefficients_, x); }
+  Real deviation(Real x) const { return 1 - std::pow(x, power_) * evaluate(coefficients_, x); }
 
   // x^power is steep near 0: a point set between Chebyshev's in x and in log x has no gap at either end.
   void start() {
@@ -92,35 +88,10 @@ class Exchange {
   std::vector<Real> extrema() const {
     std::vector<Real> slope = coefficients_;
     for (std::size_t k = 0; k < slope.size(); ++k) slope[k] *= power_ + static_cast<Real>(k);
-    std::vector<Real> points = roots(slope);
+    std::vector<Real> points = roots_between(slope, low_, 1);
     points.insert(points.begin(), low_);
     points.push_back(1);
     return points;
-  }
-
-  // Roots in (low, 1) in ascending order. Between two neighbouring roots of the derivative (and the ends) a polynomial
-  // is monotone, so it has at most one root there.
-  std::vector<Real> roots(const std::vector<Real>& c) const {
-    if (c.size() < 2) return {};
-    std::vector<Real> derivative(c.size() - 1);
-    for (std::size_t k = 1; k < c.size(); ++k) derivative[k - 1] = c[k] * static_cast<Real>(k);
-    std::vector<Real> ends = roots(derivative);
-    ends.insert(ends.begin(), low_);
-    ends.push_back(1);
-    std::vector<Real> found;
-    for (std::size_t i = 0; i + 1 < ends.size(); ++i)
-      if ((polynomial(c, ends[i]) < 0) != (polynomial(c, ends[i + 1]) < 0))
-        found.push_back(bisect(c, ends[i], ends[i + 1]));
-    return found;
-  }
-
-  static Real bisect(const std::vector<Real>& c, Real left, Real right) {
-    const bool negative = polynomial(c, left) < 0;
-    for (int i = 0; i < 70; ++i) {
-      const Real middle = (left + right) / 2;
-      ((polynomial(c, middle) < 0) == negative ? left : right) = middle;
-    }
-    return (left + right) / 2;
   }
 
   Real power_, low_;
@@ -130,6 +101,7 @@ class Exchange {
 };
 
 constexpr double kExactEnough = 1e-9;
+constexpr double kNarrow = 4;  // wider intervals need every degree they are given
 
 }  // namespace
 
@@ -140,7 +112,7 @@ MinimaxWeight minimax_weight(int root, double low, double high, int degree) {
   // cancelling coefficients.
   MinimaxWeight weight;
   std::vector<Real> scaled;
-  for (int d = std::min(degree, 1);; ++d) {
+  for (int d = high < kNarrow * low ? std::min(degree, 1) : degree;; ++d) {
     Exchange exchange(root, Real(low) / high, d);
     weight.error = static_cast<double>(exchange.run());
     scaled = exchange.coefficients();
@@ -163,10 +135,14 @@ Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees,
   Design design;
   double low = epsilon * epsilon, high = 1 + first_cushion, error = 0;
   for (int degree : degrees) {
-    DesignStep step{low, high, minimax_weight(root, low, high, degree)};
+    DesignStep step{low, high, minimax_weight(root, low, high, degree), std::nullopt};
+    if (degree == 8) step.octic = factor_octic(step.weight.coefficients, low, high);
+    if (degree == 8 && !step.octic) {
+      design.error = std::numeric_limits<double>::infinity();
+      return design;
+    }
     error = step.weight.error;
-    if (!(error < 1))
-      core::fail("no step polynomial of degree {} exists for p = {} at epsilon {}", degree, to_string(p), epsilon);
+    MUONP_ASSERT(error < 1, "a minimax error of {}", error);  // w = 0 has error 1
     low = std::pow(1 - error, root) * (1 - cushion);
     high = std::pow(1 + error, root) * (1 + cushion);
     design.steps.push_back(std::move(step));

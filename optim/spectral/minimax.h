@@ -3,9 +3,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "optim/spectral/exponent.h"
+#include "optim/spectral/octic.h"
 
 namespace muonp::optim::spectral {
 
@@ -21,6 +23,7 @@ MinimaxWeight minimax_weight(int root, double low, double high, int degree);
 struct DesignStep {
   double low = 0, high = 0;  // eigenvalues of the Gram matrix that the step is designed for
   MinimaxWeight weight;
+  std::optional<Octic> octic;  // the same polynomial for three products; of degree 8 only
 };
 
 struct Design {
@@ -30,7 +33,7 @@ struct Design {
 
 // The steps of U Sᵖ Vᵀ for p = (h − m)/h on singular values in [epsilon, 1], each degree on the interval that the step
 // before leaves: [(1 − E)²ʰ, (1 + E)²ʰ]. The first interval is widened upwards by first_cushion, later ones by cushion
-// on both sides, for rounding. Throws core::Error where some step cannot get below E = 1.
+// on both sides, for rounding. Where a step of degree 8 has no Octic, the design ends there with an infinite error.
 Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion, double cushion);
 
 // design_steps(), remembered for the life of the process. Thread-safe.

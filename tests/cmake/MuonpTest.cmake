@@ -1,12 +1,72 @@
-# muonp_add_unit_tests(NAME SOURCES a_test.cpp ... LIBRARIES muonp::core ...): one program, one ctest entry per test,
-# label "unit".
+# Every test is registered by one of these functions; labels are unit, unit-threads, ranks.
+
+# muonp_add_unit_tests(NAME SOURCES a_test.cpp ... LIBRARIES muonp::core ... [TIMEOUT s] [LABEL unit-threads]): one
+# program, one ctest entry per test, label "unit".
 function(muonp_add_unit_tests name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;LIBRARIES" ${ARGN})
+  cmake_parse_arguments(ARG "" "TIMEOUT;LABEL" "SOURCES;LIBRARIES" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
+  endif()
   add_executable(${name} ${ARG_SOURCES})
-  target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
   target_include_directories(${name} SYSTEM PRIVATE ${MUONP_JSON_INCLUDE_DIR})
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS unit TIMEOUT ${ARG_TIMEOUT})
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+endfunction()
+
+# How tests start ranks. More ranks than cores is the normal case here: nothing is bound and waiting ranks yield.
+function(muonp_rank_command result ranks)
+  set(${result} ${MPIEXEC_EXECUTABLE} -np ${ranks} --oversubscribe --bind-to none --mca mpi_yield_when_idle 1
+      PARENT_SCOPE)
+endfunction()
+
+# PROCESSORS: what ctest counts a test as, so that it does not start too many at once.
+function(muonp_set_rank_properties test timeout)
+  set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1)
+  if(MUONP_SANITIZE MATCHES "address")
+    list(APPEND environment LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/lsan.supp)
+  endif()
+  set_tests_properties(${test} PROPERTIES ENVIRONMENT "${environment}" TIMEOUT ${timeout} PROCESSORS 2 LABELS ranks)
+endfunction()
+
+# muonp_add_rank_tests(NAME NP 1 2 3 4 SOURCES ... LIBRARIES ... [TIMEOUT s]): one program with the main of
+# tests/support, one ctest entry NAME.npN per number of ranks, label "ranks".
+function(muonp_add_rank_tests name)
+  cmake_parse_arguments(ARG "" "TIMEOUT" "NP;SOURCES;LIBRARIES" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  muonp_add_rank_program(${name} SOURCES ${PROJECT_SOURCE_DIR}/tests/support/rank_main.cpp ${ARG_SOURCES}
+                         LIBRARIES ${ARG_LIBRARIES})
+  foreach(ranks IN LISTS ARG_NP)
+    muonp_rank_command(command ${ranks})
+    add_test(NAME ${name}.np${ranks} COMMAND ${command} $<TARGET_FILE:${name}> --ranks=${ranks})
+    muonp_set_rank_properties(${name}.np${ranks} ${ARG_TIMEOUT})
+  endforeach()
+endfunction()
+
+# A program for mpirun, without ctest entries of its own.
+function(muonp_add_rank_program name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LIBRARIES" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} muonp::dist GTest::gmock GTest::gtest)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests/support)
+endfunction()
+
+# muonp_add_failing_rank_test(NAME NP n PROGRAM target ARGUMENTS ... MATCH regex [ONCE text] [SECONDS 30]): the program
+# must end by itself, with a status other than 0 and the right words (ExpectFailure.cmake).
+function(muonp_add_failing_rank_test name)
+  cmake_parse_arguments(ARG "" "NP;PROGRAM;MATCH;ONCE;SECONDS" "ARGUMENTS" ${ARGN})
+  if(NOT ARG_SECONDS)
+    set(ARG_SECONDS 30)
+  endif()
+  muonp_rank_command(command ${ARG_NP})
+  list(APPEND command $<TARGET_FILE:${ARG_PROGRAM}> ${ARG_ARGUMENTS})
+  list(JOIN command "|" command)
+  math(EXPR timeout "${ARG_SECONDS} + 15")
+  add_test(NAME ${name} COMMAND ${CMAKE_COMMAND} -DCOMMAND=${command} -DMATCH=${ARG_MATCH} -DONCE=${ARG_ONCE}
+           -DSECONDS=${ARG_SECONDS} -P ${PROJECT_SOURCE_DIR}/tests/cmake/ExpectFailure.cmake)
+  muonp_set_rank_properties(${name} ${timeout})
 endfunction()

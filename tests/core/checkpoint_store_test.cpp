@@ -1,8 +1,10 @@
 #include "core/checkpoint_store.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,9 +41,10 @@ void save(const std::string& directory, std::int64_t step, int ranks = 2, std::s
   CheckpointWriter writer = CheckpointStore(directory).begin(step);
   std::vector<CheckpointEntry> entries;
   for (int rank = ranks - 1; rank >= 0; --rank)
-    entries.push_back(CheckpointPart(directory, step).add_file(fmt::format("rank-{}", rank), 0, [&](AtomicFile& file) {
-      file.write(content_of(step, rank, bytes));
-    }));
+    entries.push_back(
+        CheckpointPart(directory, step).add_file(fmt::format("rank-{}", rank), 0, [&](AtomicFile& file) {
+          file.write(content_of(step, rank, bytes));
+        }));
   writer.commit(entries, fmt::format(R"({{"seed": 7, "loss": 0.1, "step": {}}})", step));
 }
 
@@ -51,6 +54,24 @@ void expect_whole(const Checkpoint& checkpoint, int ranks, std::size_t bytes) {
   ASSERT_EQ(checkpoint.entries().size(), static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank)
     EXPECT_EQ(get(checkpoint.file(fmt::format("rank-{}", rank))), content_of(checkpoint.step(), rank, bytes));
+}
+
+// Runs `work` in a child process that is killed after `microseconds`, however far it got.
+void run_and_kill(std::uint64_t microseconds, const std::function<void()>& work) {
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    try {
+      work();
+    } catch (...) {
+    }
+    ::_exit(1);
+  }
+  std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  ASSERT_TRUE(WIFSIGNALED(status)) << "the writer failed by itself";
 }
 
 }  // namespace
@@ -69,7 +90,8 @@ TEST(CheckpointStore, WritesAndOpens) {
   EXPECT_EQ(entries_in(directory), 1);
   EXPECT_EQ(entries_in(directory + "/step-00001200"), 4);
   const std::string content = content_of(1200, 0, 1000);
-  EXPECT_EQ(store.open(1200).entries().front(), (CheckpointEntry{"rank-0", 1000, hash_bytes(content.data(), 1000)}));
+  EXPECT_EQ(store.open(1200).entries().front(),
+            (CheckpointEntry{"rank-0", 1000, hash_bytes(content.data(), 1000)}));
 }
 
 TEST(CheckpointStore, IsInvisibleUntilCommitted) {
@@ -125,8 +147,9 @@ TEST(CheckpointStore, CleansWhatDeadRunsLeft) {
   save(folder.path(), 1);
   save(folder.path(), 2);
   std::filesystem::create_directories(folder / "step-00000007.partial/x");
-  std::filesystem::create_directories(folder / "step-00000001.replaced");           // its successor is in place
-  std::filesystem::rename(folder / "step-00000002", folder / "step-00000002.replaced");  // its successor is not
+  std::filesystem::create_directories(folder / "step-00000001.replaced");  // its successor is in place
+  std::filesystem::rename(folder / "step-00000002",
+                          folder / "step-00000002.replaced");  // its successor is not
   std::filesystem::create_directories(folder / "my-own-notes.partial");
   const CheckpointStore store(folder.path());
   store.clean();
@@ -151,18 +174,24 @@ TEST(CheckpointStore, Pitfall41_AlteredFilesAreNamedAndRefused) {
     store.open(1);
     return message;
   };
-  EXPECT_THAT(altered("rank-1", [](std::string& s) { s.resize(999); }),
-              HasSubstr("step-00000001/rank-1 was truncated or altered: it has 999 bytes, the manifest says 1000"));
+  EXPECT_THAT(
+      altered("rank-1", [](std::string& s) { s.resize(999); }),
+      HasSubstr("step-00000001/rank-1 was truncated or altered: it has 999 bytes, the manifest says 1000"));
   EXPECT_THAT(altered("rank-1", [](std::string& s) { s[500] ^= 1; }),
-              AllOf(HasSubstr("step-00000001/rank-1 was altered: its XXH3 checksum is"), HasSubstr("the manifest says")));
-  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.resize(s.size() / 2); }), HasSubstr("manifest.json is damaged"));
-  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.clear(); }), HasSubstr("manifest.json is damaged"));
+              AllOf(HasSubstr("step-00000001/rank-1 was altered: its XXH3 checksum is"),
+                    HasSubstr("the manifest says")));
+  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.resize(s.size() / 2); }),
+              HasSubstr("manifest.json is damaged"));
+  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.clear(); }),
+              HasSubstr("manifest.json is damaged"));
   EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.replace(s.find("0.1"), 3, "0.2"); }),
               HasSubstr("manifest.json was altered: its checksum is"));
-  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.replace(s.find("\"version\": 1"), 12, "\"version\": 9"); }),
+  EXPECT_THAT(altered("manifest.json",
+                      [](std::string& s) { s.replace(s.find("\"version\": 1"), 12, "\"version\": 9"); }),
               HasSubstr("format version 9; this program reads version 1"));
   EXPECT_THAT(altered("manifest.json", [](std::string& s) { s = "[1]"; }), HasSubstr("is damaged"));
-  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s = "{\"format\": \"other\"}"; }), HasSubstr("not the manifest"));
+  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s = "{\"format\": \"other\"}"; }),
+              HasSubstr("not the manifest"));
   const std::string manifest = get(path + "/manifest.json");
   for (std::uint64_t i = 0; i < 300; ++i) {
     std::string damaged = manifest;
@@ -209,12 +238,12 @@ TEST(CheckpointStore, CallersMistakesAreCaught) {
   EXPECT_THROW(writer.commit(std::vector{entry}, "no json"), InternalError);
   CheckpointEntry wrong = entry;
   wrong.bytes = 2;
-  EXPECT_THAT(error_of([&] { writer.commit(std::vector{wrong}, "{}"); }), HasSubstr("has 1 bytes, 2 were written"));
+  EXPECT_THAT(error_of([&] { writer.commit(std::vector{wrong}, "{}"); }),
+              HasSubstr("has 1 bytes, 2 were written"));
   writer.commit(std::vector{entry}, "{}");
   EXPECT_THROW(writer.commit(std::vector{entry}, "{}"), InternalError);
 }
 
-// A child process saves checkpoint after checkpoint and is killed at a random moment, many times over.
 TEST(CheckpointStore, Pitfall41_KilledWhileWritingThePreviousOneOpens) {
   constexpr int kKills = 25, kRanks = 2;
   constexpr std::size_t kBytes = 400'000;
@@ -227,30 +256,19 @@ TEST(CheckpointStore, Pitfall41_KilledWhileWritingThePreviousOneOpens) {
   save(folder.path(), 0, kRanks, kBytes);
   int leftovers = 0;
   for (std::uint64_t kill_number = 0; kill_number < kKills; ++kill_number) {
-    const std::int64_t first = committed->load() + 1;
-    const pid_t child = ::fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-      try {
-        for (std::int64_t step = first;; ++step) {
-          save(folder.path(), step, kRanks, kBytes);
-          committed->store(step);
-          store.keep_last(2);
-        }
-      } catch (...) {
+    run_and_kill(2000 + random_below(17, 0, kill_number, 60'000), [&] {
+      for (std::int64_t step = committed->load() + 1;; ++step) {
+        save(folder.path(), step, kRanks, kBytes);
+        committed->store(step);
+        store.keep_last(2);
       }
-      ::_exit(1);
-    }
-    std::this_thread::sleep_for(std::chrono::microseconds(2000 + random_below(17, 0, kill_number, 60'000)));
-    ::kill(child, SIGKILL);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the writer failed by itself";
+    });
     const auto latest = store.latest([](const std::string& message) { ADD_FAILURE() << message; });
     ASSERT_TRUE(latest.has_value());
     EXPECT_GE(latest->step(), committed->load());
     EXPECT_LE(latest->step(), committed->load() + 1);
     expect_whole(*latest, kRanks, kBytes);
+    for (const std::int64_t step : store.steps()) expect_whole(store.open(step), kRanks, kBytes);
     committed->store(latest->step());
     leftovers += entries_in(folder.path()) > static_cast<int>(store.steps().size()) ? 1 : 0;
     store.clean();
@@ -259,4 +277,38 @@ TEST(CheckpointStore, Pitfall41_KilledWhileWritingThePreviousOneOpens) {
   EXPECT_GT(leftovers, 0) << "no kill hit a checkpoint being written";
   EXPECT_GT(committed->load(), 0) << "no checkpoint was ever completed";
   ::munmap(committed, 4096);
+}
+
+TEST(CheckpointStore, Pitfall41_TheOnlyOneIsNeverAbsentWhileItIsReplaced) {
+  const TemporaryFolder folder;
+  for (const char* name : {"a", "b"}) std::filesystem::create_directory(folder / name);
+  if (::renameat2(AT_FDCWD, (folder / "a").c_str(), AT_FDCWD, (folder / "b").c_str(), RENAME_EXCHANGE) != 0)
+    GTEST_SKIP() << "this file system cannot swap two names";
+  save(folder.path(), 5, 2, 100);
+  std::atomic<bool> stop = false;
+  std::int64_t looks = 0, absent = 0;
+  std::thread observer([&] {
+    for (; !stop.load(); ++looks)
+      absent += std::filesystem::exists(folder / "step-00000005/manifest.json") ? 0 : 1;
+  });
+  for (int i = 0; i < 30; ++i) save(folder.path(), 5, 2, 100);
+  stop = true;
+  observer.join();
+  EXPECT_GT(looks, 30);
+  EXPECT_EQ(absent, 0);
+}
+
+TEST(CheckpointStore, Pitfall41_KilledWhileReplacingTheOnlyOne) {
+  const TemporaryFolder folder;
+  const CheckpointStore store(folder.path());
+  save(folder.path(), 5, 2, 100);
+  for (std::uint64_t kill_number = 0; kill_number < 25; ++kill_number) {
+    run_and_kill(2000 + random_below(18, 0, kill_number, 20'000), [&] {
+      while (true) save(folder.path(), 5, 2, 100);
+    });
+    store.clean();
+    const auto latest = store.latest([](const std::string& message) { ADD_FAILURE() << message; });
+    ASSERT_TRUE(latest.has_value());
+    expect_whole(*latest, 2, 100);
+  }
 }

@@ -332,9 +332,9 @@ TEST(Config, ReferenceReadsBackToTheDefaults) {
 TEST(Config, ReferenceSaysMeaningAndValidValues) {
   Settings s;
   const std::string reference = config_reference(describe(s));
-  EXPECT_THAT(reference, HasSubstr("  # optimizer steps [steps]; an integer ≥ 1, required\n  steps:\n"));
-  EXPECT_THAT(reference, HasSubstr("  # momentum; a number in [0, 1]\n  momentum: 0.95\n"));
-  EXPECT_THAT(reference, HasSubstr("  # recurrence; one of fast, exact\n  method: fast\n"));
+  EXPECT_THAT(reference, HasSubstr("  # optimizer steps [steps] (an integer ≥ 1, required)\n  steps:\n"));
+  EXPECT_THAT(reference, HasSubstr("  # momentum (a number in [0, 1])\n  momentum: 0.95\n"));
+  EXPECT_THAT(reference, HasSubstr("  # recurrence (one of fast, exact)\n  method: fast\n"));
   EXPECT_THAT(reference, HasSubstr("  groups: []\n"));
   EXPECT_THAT(reference, HasSubstr("  #     lr: 0.1\n"));
 }

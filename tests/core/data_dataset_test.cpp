@@ -100,13 +100,18 @@ TEST(Dataset, BadInputIsNamed) {
   const std::string run = folder.path();
   EXPECT_THAT(error_with(config_for(folder / "three", 128), run),
               HasSubstr("three has 3 tokens; one sequence of 128 (data.sequence) needs 129"));
-  EXPECT_THAT(error_with(config_for(folder / "three", 3), run), HasSubstr("3 tokens; one sequence of 3 (data.sequence) needs 4"));
-  EXPECT_THAT(error_with(config_for(folder / "fifty", 10), run), AllOf(HasSubstr("data.validation_fraction"), HasSubstr("has 5 tokens")));
-  EXPECT_THAT(error_with(config_for(folder / "empty"), run), HasSubstr("data.train: " + (folder / "empty") + " is empty"));
-  EXPECT_THAT(error_with(config_for(folder / "absent"), run), HasSubstr("data.train: there is no file or folder " + (folder / "absent")));
+  EXPECT_THAT(error_with(config_for(folder / "three", 3), run),
+              HasSubstr("3 tokens; one sequence of 3 (data.sequence) needs 4"));
+  EXPECT_THAT(error_with(config_for(folder / "fifty", 10), run),
+              AllOf(HasSubstr("data.validation_fraction"), HasSubstr("has 5 tokens")));
+  EXPECT_THAT(error_with(config_for(folder / "empty"), run),
+              HasSubstr("data.train: " + (folder / "empty") + " is empty"));
+  EXPECT_THAT(error_with(config_for(folder / "absent"), run),
+              HasSubstr("data.train: there is no file or folder " + (folder / "absent")));
   EXPECT_THAT(error_with(config_for(""), run), HasSubstr("data.train is empty"));
   EXPECT_THAT(error_with(config_for(folder / "none"), run), HasSubstr("has no files"));
-  EXPECT_THAT(error_with(config_for(folder / "mixed"), run), AllOf(HasSubstr("a.bin"), HasSubstr("b.txt"), HasSubstr("one kind")));
+  EXPECT_THAT(error_with(config_for(folder / "mixed"), run),
+              AllOf(HasSubstr("a.bin"), HasSubstr("b.txt"), HasSubstr("one kind")));
   DataConfig config = config_for(folder / "fifty");
   config.validation = folder / "three";
   EXPECT_THAT(error_with(config, run), HasSubstr("data.validation: " + (folder / "three") + " has 3 tokens"));
@@ -148,8 +153,10 @@ TEST(Dataset, BpeTextIsEncodedOnce) {
   DataConfig config = config_for(folder / "text", 16);
   config.tokenizer = folder / "bpe.model";
   config.cache = folder / "cache";
-  EXPECT_THAT(error_of([&] { open_dataset(config, folder.path()); }), HasSubstr("is not there; rank 0 makes it"));
-  EXPECT_THAT(error_with(config, folder.path(), 289), HasSubstr("has ids up to 289, outside the model's vocabulary of 289"));
+  EXPECT_THAT(error_of([&] { open_dataset(config, folder.path()); }),
+              HasSubstr("is not there; rank 0 makes it"));
+  EXPECT_THAT(error_with(config, folder.path(), 289),
+              HasSubstr("has ids up to 289, outside the model's vocabulary of 289"));
   int said = 0;
   const auto say = [&](const std::string& line) {
     EXPECT_THAT(line, HasSubstr("encoding " + (folder / "text")));
@@ -174,7 +181,8 @@ TEST(Dataset, TextsLongerThanOnePartAreEncodedAsAWhole) {
   put(folder / "text", text);
   put(folder / "tail", std::string(100, 'z'));
   const TokenizerHandle bytes = make_byte_tokenizer();
-  const std::int64_t count = tokenize_files(*bytes, {folder / "text", folder / "tail"}, folder / "t.bin", TokenFormat::llmc);
+  const std::int64_t count =
+      tokenize_files(*bytes, {folder / "text", folder / "tail"}, folder / "t.bin", TokenFormat::llmc);
   EXPECT_EQ(count, static_cast<std::int64_t>(text.size()) + 100);
   const TokenSource source = TokenSource::from_token_files({folder / "t.bin"});
   std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
@@ -193,8 +201,10 @@ TEST(Batches, TargetsAreTheNextTokens) {
     for (std::int64_t i = 0; i < 3; ++i) {
       const std::int64_t start = batches.order().window(step, i) * 8;
       for (std::int64_t k = 0; k < 8; ++k) {
-        ASSERT_EQ(batch.inputs.data<std::int32_t>()[i * 8 + k], sample_text()[static_cast<std::size_t>(start + k)]);
-        ASSERT_EQ(batch.targets.data<std::int32_t>()[i * 8 + k], sample_text()[static_cast<std::size_t>(start + k + 1)]);
+        ASSERT_EQ(batch.inputs.data<std::int32_t>()[i * 8 + k],
+                  sample_text()[static_cast<std::size_t>(start + k)]);
+        ASSERT_EQ(batch.targets.data<std::int32_t>()[i * 8 + k],
+                  sample_text()[static_cast<std::size_t>(start + k + 1)]);
       }
     }
   }
@@ -206,7 +216,8 @@ TEST(Batches, Pitfall38_TheSetOfTokensOverAResumeWithAnotherWorldSizeIsExact) {
   std::vector<std::uint16_t> ids(50 * 4 + 1);
   std::iota(ids.begin(), ids.end(), std::uint16_t{0});
   put(folder / "x.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
-  const auto run = [&](std::int64_t first, std::int64_t last, std::int64_t ranks, std::vector<std::int32_t>& seen) {
+  const auto run = [&](std::int64_t first, std::int64_t last, std::int64_t ranks,
+                       std::vector<std::int32_t>& seen) {
     const TrainBatches batches(TokenSource::from_token_files({folder / "x.bin"}), 4, 10, 3, true);
     for (std::int64_t step = first; step < last; ++step)
       for (std::int64_t rank = 0; rank < ranks; ++rank) {
@@ -248,7 +259,8 @@ TEST(Batches, TooFewTokensAreAnError) {
   const TemporaryFolder folder;
   put(folder / "text", "abc");
   const TokenSource source = TokenSource::from_bytes({folder / "text"});
-  EXPECT_THAT(error_of([&] { TrainBatches(source, 3, 1, 1, true); }), HasSubstr("the data has 3 tokens; one sequence of 3 needs 4"));
+  EXPECT_THAT(error_of([&] { TrainBatches(source, 3, 1, 1, true); }),
+              HasSubstr("the data has 3 tokens; one sequence of 3 needs 4"));
   EXPECT_EQ(TrainBatches(source, 2, 1, 1, true).order().windows(), 1);
   EXPECT_THAT(error_of([&] { ValidationBatches(TokenSource(), 3); }), HasSubstr("has 0 tokens"));
 }

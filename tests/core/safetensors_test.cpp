@@ -30,8 +30,10 @@ std::string refusal(const TemporaryFolder& folder, const std::string& content) {
 
 // A valid file of a few tensors.
 std::string sample_file(const TemporaryFolder& folder) {
-  const std::vector<TensorSpec> specs{{"a", StoredType::f32, {2, 3}}, {"b", StoredType::bf16, {5}},
-                                      {"s", StoredType::i64, {}}, {"none", StoredType::f16, {0, 4}}};
+  const std::vector<TensorSpec> specs{{"a", StoredType::f32, {2, 3}},
+                                      {"b", StoredType::bf16, {5}},
+                                      {"s", StoredType::i64, {}},
+                                      {"none", StoredType::f16, {0, 4}}};
   AtomicFile file(folder / "sample");
   SafetensorsWriter writer(file, specs, {{"made by", "a \"test\""}, {"empty", ""}});
   for (char c = 0; c < 42; c = static_cast<char>(c + 7)) writer.write(std::string(7, c).data(), 7);
@@ -70,7 +72,8 @@ TEST(Safetensors, LayoutIsTheFormatsOwn) {
   const FileSummary summary = file.commit();
   std::string header = R"({"w":{"data_offsets":[0,8],"dtype":"F32","shape":[1,2]}})";
   header.resize((header.size() + 7) / 8 * 8, ' ');
-  EXPECT_EQ(get(folder / "x"), with_header(header, 0) + std::string(reinterpret_cast<const char*>(values), 8));
+  EXPECT_EQ(get(folder / "x"),
+            with_header(header, 0) + std::string(reinterpret_cast<const char*>(values), 8));
   EXPECT_EQ(summary.bytes, SafetensorsWriter::file_bytes({{"w", StoredType::f32, {1, 2}}}));
 }
 
@@ -82,7 +85,8 @@ TEST(Safetensors, WriterHoldsItsCallerToTheAnnouncement) {
   writer.write("1234567", 7);
   EXPECT_THROW(writer.finish(), InternalError);
   AtomicFile other(folder / "y");
-  EXPECT_THROW(SafetensorsWriter(other, {{"w", StoredType::f32, {2}}, {"w", StoredType::f32, {2}}}), InternalError);
+  EXPECT_THROW(SafetensorsWriter(other, {{"w", StoredType::f32, {2}}, {"w", StoredType::f32, {2}}}),
+               InternalError);
 }
 
 TEST(Safetensors, EveryDefectIsNamed) {
@@ -100,29 +104,55 @@ TEST(Safetensors, EveryDefectIsNamed) {
   EXPECT_THAT(header("{\"\xff\":1}"), HasSubstr("no JSON"));
   EXPECT_THAT(header(R"({"w":7})"), HasSubstr("'w' has no dtype"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","data_offsets":[0,8]}})"), HasSubstr("'w' has no shape"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})"), HasSubstr("unknown dtype \"F31\""));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})"),
+              HasSubstr("unknown dtype \"F31\""));
   EXPECT_THAT(header(R"({"w":{"dtype":4,"shape":[2],"data_offsets":[0,8]}})"), HasSubstr("unknown dtype 4"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})"), HasSubstr("'w' has 8 bytes, but F32 [3] needs 12"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})"), HasSubstr("dimension -2"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})"), HasSubstr("dimension 2.5"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})"),
+              HasSubstr("'w' has 8 bytes, but F32 [3] needs 12"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})"),
+              HasSubstr("dimension -2"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})"),
+              HasSubstr("dimension 2.5"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":2,"data_offsets":[0,8]}})"), HasSubstr("no list"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})"), HasSubstr("2^63"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8]}})"), HasSubstr("no count"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})"), HasSubstr("lies at [8, 0)"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})"),
+              HasSubstr("2^63"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8]}})"),
+              HasSubstr("no count"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})"),
+              HasSubstr("lies at [8, 0)"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0]}})"), HasSubstr("no pair"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})", 16), HasSubstr("begins at data byte 8, but the tensors before it end at 0"));
-  EXPECT_THAT(header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12),
-              HasSubstr("'b' begins at data byte 4, but the tensors before it end at 8"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})"),
-              HasSubstr("has the name 'w' twice"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})", 16),
+              HasSubstr("begins at data byte 8, but the tensors before it end at 0"));
+  EXPECT_THAT(
+      header(
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+          12),
+      HasSubstr("'b' begins at data byte 4, but the tensors before it end at 8"));
+  EXPECT_THAT(
+      header(
+          R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})"),
+      HasSubstr("has the name 'w' twice"));
   EXPECT_THAT(header(R"({"__metadata__":{"a":1}})", 0), HasSubstr("'a' is no string"));
   EXPECT_THAT(header(R"({"__metadata__":[]})", 0), HasSubstr("__metadata__ is no JSON object"));
   EXPECT_THAT(header(std::string(200'000, '[')), HasSubstr("no JSON"));
   EXPECT_THAT(refusal(folder, "1234567"), HasSubstr("it has 7 bytes"));
   EXPECT_THAT(refusal(folder, ""), HasSubstr("x is empty"));
-  EXPECT_THAT(refusal(folder, std::string(8, '\xff') + "{}"), HasSubstr("its header length is 18446744073709551615"));
+  EXPECT_THAT(refusal(folder, std::string(8, '\xff') + "{}"),
+              HasSubstr("its header length is 18446744073709551615"));
   EXPECT_EQ(refusal(folder, with_header("{}", 0)), "");
   EXPECT_THAT(header(good, 9), HasSubstr(folder / "x"));
+}
+
+TEST(Safetensors, HeaderLengthsBeyondTheFileAreRefusedBeforeReading) {
+  const TemporaryFolder folder;
+  std::string content = with_header("{}", 4086);  // a page, so that the byte after the file is no memory
+  for (int shift = 12; shift < 64; ++shift) {
+    const std::uint64_t length = std::uint64_t{1} << shift;
+    std::memcpy(content.data(), &length, 8);
+    std::fill(content.begin() + 10, content.end(), ' ');
+    EXPECT_THAT(refusal(folder, content),
+                HasSubstr(fmt::format("its header length is {}, the file has 4096", length)));
+  }
 }
 
 TEST(Safetensors, AlteredFilesNeverCrash) {

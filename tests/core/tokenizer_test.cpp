@@ -22,12 +22,27 @@ std::string error_of(const std::function<void()>& f) { return message_of<Error>(
 
 // English-like text: words drawn with unequal frequencies.
 std::string sample_text(std::size_t lines) {
-  const std::vector<std::string> words{"the", "and", "of", "unto", "house", "king", "Jerusalem", "water", "said", "wherefore",
-                                       "children", "mountain", "\xc3\xa9t\xc3\xa9", "naïve", "answered", "seventy"};
+  const std::vector<std::string> words{"the",
+                                       "and",
+                                       "of",
+                                       "unto",
+                                       "house",
+                                       "king",
+                                       "Jerusalem",
+                                       "water",
+                                       "said",
+                                       "wherefore",
+                                       "children",
+                                       "mountain",
+                                       "\xc3\xa9t\xc3\xa9",
+                                       "naïve",
+                                       "answered",
+                                       "seventy"};
   std::string text;
   for (std::uint64_t line = 0; line < lines; ++line) {
     for (std::uint64_t w = 0; w < 12; ++w) {
-      const std::uint64_t a = random_below(1, line, 2 * w, words.size()), b = random_below(1, line, 2 * w + 1, words.size());
+      const std::uint64_t a = random_below(1, line, 2 * w, words.size()),
+                          b = random_below(1, line, 2 * w + 1, words.size());
       text += (w ? " " : "") + words[std::min(a, b)];
     }
     text += ".\n";
@@ -68,8 +83,8 @@ TEST(Utf8, AcceptsExactlyTheValidCharacters) {
   EXPECT_EQ(length("\xef\xbf\xbd"), 3u);
   EXPECT_EQ(length("\xf0\x90\x80\x80"), 4u);
   EXPECT_EQ(length("\xf4\x8f\xbf\xbf"), 4u);
-  for (const char* bad : {"", "\x80", "\xc2", "\xc2z", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xe2\x96", "\xed\xa0\x80",
-                          "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"})
+  for (const char* bad : {"", "\x80", "\xc2", "\xc2z", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xe2\x96",
+                          "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"})
     EXPECT_EQ(length(bad), 0u) << bad;
   EXPECT_EQ(utf8_cut("a\xe2\x96\x81z", 3), 1u);
   EXPECT_EQ(utf8_cut("a\xe2\x96\x81z", 4), 4u);
@@ -101,15 +116,22 @@ TEST_F(Bpe, EveryTextComesBack) {
   expect_lossless(get(*folder_ / "text"));
   expect_lossless("plain words, UPPER and lower\n");
   expect_lossless("\n\n  two leading spaces\n\ttab\t\r\nmany      spaces   \n \n");
-  expect_lossless("Fran\xc3\xa7" "ais \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80 e\xcc\x81 \xef\xac\x81 \xe2\x91\xa0 \xc2\xa0nbsp \xe3\x80\x80wide");
-  expect_lossless("\xe2\x96\x81 the space mark itself \xe2\x96\x81\xe2\x96\x81, \xe2\x96\x85, \xef\xbf\xbd, <0x0A> <unk> <s> </s>");
+  expect_lossless(
+      "Fran\xc3\xa7"
+      "ais \xe4\xb8\xad\xe6\x96\x87 \xf0\x9f\x98\x80 e\xcc\x81 \xef\xac\x81 \xe2\x91\xa0 \xc2\xa0nbsp "
+      "\xe3\x80\x80wide");
+  expect_lossless(
+      "\xe2\x96\x81 the space mark itself \xe2\x96\x81\xe2\x96\x81, \xe2\x96\x85, \xef\xbf\xbd, <0x0A> <unk> "
+      "<s> </s>");
   expect_lossless(std::string("NUL \0 inside, \0\0 and at the end \0", 34));
   expect_lossless("broken \xff\xfe UTF-8 \xe2\x96 \xc3 \xed\xa0\x80 \xf0\x9f\x98");
   expect_lossless("\xe2\x96");
   for (std::uint64_t i = 0; i < 200; ++i) {
     std::string noise(random_below(5, i, 0, 60), '\0');
     for (std::size_t k = 0; k < noise.size(); ++k) {
-      const char* common = " \n\xe2\x96\x81" "aet";
+      const char* common =
+          " \n\xe2\x96\x81"
+          "aet";
       const std::uint64_t draw = random_below(5, i, k + 1, 300);
       noise[k] = draw < 256 ? static_cast<char>(draw) : common[draw % 8];
     }
@@ -128,7 +150,6 @@ TEST_F(Bpe, CuttingAtALineEndChangesNothing) {
   const std::vector<std::int32_t> whole = tokenizer().encode(text);
   for (std::size_t at = text.find('\n'); at != std::string::npos; at = text.find('\n', at + 1)) {
     std::vector<std::int32_t> parts = tokenizer().encode(text.substr(0, at + 1));
-    tokenizer().Tokenizer::encode(text.substr(at + 1));
     const std::vector<std::int32_t> second = tokenizer().encode(text.substr(at + 1));
     parts.insert(parts.end(), second.begin(), second.end());
     ASSERT_EQ(parts, whole);
@@ -156,8 +177,10 @@ TEST_F(Bpe, ImpossibleVocabulariesSayWhatIsPossible) {
   EXPECT_THAT(train(100'000), AllOf(HasSubstr("100000 pieces"), HasSubstr("its words give no more than ")));
   EXPECT_FALSE(std::filesystem::exists(*folder_ / "x.model"));
   put(*folder_ / "nothing", std::string("\n\n\xff\t\0", 5));
-  EXPECT_THAT(error_of([&] { train_bpe({*folder_ / "nothing"}, 300, *folder_ / "x.model"); }), HasSubstr("no UTF-8 text"));
-  EXPECT_THAT(error_of([&] { train_bpe({*folder_ / "absent"}, 300, *folder_ / "x.model"); }), HasSubstr("absent: No such file"));
+  EXPECT_THAT(error_of([&] { train_bpe({*folder_ / "nothing"}, 300, *folder_ / "x.model"); }),
+              HasSubstr("no UTF-8 text"));
+  EXPECT_THAT(error_of([&] { train_bpe({*folder_ / "absent"}, 300, *folder_ / "x.model"); }),
+              HasSubstr("absent: No such file"));
 }
 
 TEST_F(Bpe, OtherFilesAreNoModels) {
@@ -169,6 +192,8 @@ TEST_F(Bpe, OtherFilesAreNoModels) {
   const std::string model = get(*folder_ / "bpe.model");
   put(*folder_ / "bad", model.substr(0, model.size() / 2));
   EXPECT_NE(error_of([&] { open_tokenizer(*folder_ / "bad"); }), "");
-  EXPECT_THAT(error_of([&] { tokenizer().decode(std::vector<std::int32_t>{1, 340}); }),
+  EXPECT_THAT(error_of([&] {
+                tokenizer().decode(std::vector<std::int32_t>{1, 340});
+              }),
               AllOf(HasSubstr("bpe.model has no id 340"), HasSubstr("0 to 339")));
 }

@@ -241,7 +241,9 @@ std::vector<std::uint32_t> bits_of_rough_sums(Communicator& comm) {
   const std::int64_t slice = count / comm.size();
   for (std::int64_t i = 0; i < count; ++i) {
     const bool mine = i / slice == comm.rank();
-    if (mine && i > 0) EXPECT_EQ(std::bit_cast<std::uint32_t>(scattered[i]), std::bit_cast<std::uint32_t>(reduced[i]));
+    if (mine && i > 0) {
+      EXPECT_EQ(std::bit_cast<std::uint32_t>(scattered[i]), std::bit_cast<std::uint32_t>(reduced[i])) << i;
+    }
     if (mine) bits.push_back(std::bit_cast<std::uint32_t>(scattered[i]));
     bits.push_back(std::bit_cast<std::uint32_t>(reduced[i]));
     bits.push_back(narrow[i].bits);

@@ -16,7 +16,7 @@ template <class T>
 class Guarded {
  public:
   explicit Guarded(std::int64_t count) : count_(count), memory_(static_cast<std::size_t>(count + 2 * kBand)) {
-    std::memset(memory_.data(), kPattern, memory_.size() * sizeof(T));
+    std::memset(static_cast<void*>(memory_.data()), kPattern, memory_.size() * sizeof(T));
   }
   T& operator[](std::int64_t i) { return memory_[static_cast<std::size_t>(kBand + i)]; }
   const T& operator[](std::int64_t i) const { return memory_[static_cast<std::size_t>(kBand + i)]; }

@@ -174,7 +174,7 @@ TEST(ThreadFailures, TwoThreadsInOneCommunicatorAreRefused) {
   });
 }
 
-TEST(Threads, Pitfall35_ConstructAndDestroyInALoop) {
+TEST(ThreadGroups, Pitfall35_ConstructAndDestroyInALoop) {
   for (int i = 0; i < 200; ++i) run_ranks(1 + i % 4, [](Communicator& comm) { comm.barrier(); });
 }
 

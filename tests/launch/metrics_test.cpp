@@ -74,8 +74,14 @@ TEST_F(Metrics, AFolderThatDoesNotExistIsAnError) {
 }
 
 TEST_F(Metrics, AFullDiskIsAnError) {
-  MetricsWriter writer("/dev/full", 1);
-  EXPECT_THAT(problem_of([&] { writer.write({{"step", std::int64_t{1}}}); }), HasSubstr("No space left"));
+  MetricsWriter writer(path("m.jsonl"), 1);
+  writer.write({{"step", std::int64_t{1}}});
+  const FileSizeLimit limit(16);
+  EXPECT_THAT(problem_of([&] { writer.write({{"step", std::int64_t{2}}}); }), HasSubstr("m.jsonl: cannot be written"));
+}
+
+TEST_F(Metrics, ADeviceIsRefused) {
+  EXPECT_THAT(problem_of([] { MetricsWriter("/dev/zero", 1); }), HasSubstr("/dev/zero"));
 }
 
 class RunHistoryTest : public TemporaryFolder {

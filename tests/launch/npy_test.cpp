@@ -2,11 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include <bit>
 #include <cmath>
-#include <csignal>
 #include <cstring>
 
 #include "temporary_folder.h"
@@ -136,14 +134,11 @@ TEST_F(Npy, NotFiniteEntriesAreNamedByIndex) {
 TEST_F(Npy, AFullDiskLeavesTheOldFile) {
   write_npy(path("Z.npy"), {{1, 1}, {7}});
   const std::string before = content(path("Z.npy"));
-  const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
-  rlimit old{};
-  getrlimit(RLIMIT_FSIZE, &old);
-  const rlimit small{4096, old.rlim_max};
-  setrlimit(RLIMIT_FSIZE, &small);
-  const std::string problem = problem_of([&] { write_npy(path("Z.npy"), {{64, 64}, std::vector<float>(4096)}); });
-  setrlimit(RLIMIT_FSIZE, &old);
-  std::signal(SIGXFSZ, ignored);
+  std::string problem;
+  {
+    const FileSizeLimit limit(4096);
+    problem = problem_of([&] { write_npy(path("Z.npy"), {{64, 64}, std::vector<float>(4096)}); });
+  }
   EXPECT_THAT(problem, AllOf(HasSubstr("Z.npy"), HasSubstr("File too large")));
   EXPECT_EQ(content(path("Z.npy")), before);
   EXPECT_EQ(files(), 1u);

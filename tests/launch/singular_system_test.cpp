@@ -31,7 +31,9 @@ TEST_P(Shapes, RandomSystemIsOrthonormalAndGeometric) {
   expect_orthonormal(s.u, rows, s.size());
   expect_orthonormal(s.v, cols, s.size());
   EXPECT_EQ(s.sigma.front(), 1);
-  if (s.size() > 1) EXPECT_NEAR(s.sigma.back(), 1e-3, 1e-15);
+  if (s.size() > 1) {
+    EXPECT_NEAR(s.sigma.back(), 1e-3, 1e-15);
+  }
 }
 
 TEST_P(Shapes, DecompositionFindsTheSystemAgain) {

@@ -34,7 +34,7 @@ std::size_t count(const std::string& text, const std::string& piece) {
 }
 
 TEST(SvgPlot, DrawsEverySeriesInItsColour) {
-  const Plot plot{"Loss", "steps", "loss", {{"a", "3.1", {{0, 4}, {10, 3}}, {{0, 5}, {10, 3}}}, {"b", "", {{0, 5}, {10, 4}}, {}}}};
+  const Plot plot{"Loss", "", "steps", "loss", {{"a", "3.1", {{0, 4}, {10, 3}}, {{0, 5}, {10, 3}}}, {"b", "", {{0, 5}, {10, 4}}, {}}}};
   const std::string svg = render_svg(plot);
   EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
   EXPECT_EQ(count(svg, "stroke=\"#0072B2\""), 3u);  // light line, strong line, legend
@@ -44,21 +44,28 @@ TEST(SvgPlot, DrawsEverySeriesInItsColour) {
 }
 
 TEST(SvgPlot, EscapesNames) {
-  const std::string svg = render_svg({"<T> & \"x\"", "x", "y", {{"a<b", "", {{0, 1}, {1, 2}}, {}}}});
+  const std::string svg = render_svg({"<T> & \"x\"", "", "x", "y", {{"a<b", "", {{0, 1}, {1, 2}}, {}}}});
   EXPECT_THAT(svg, HasSubstr("&lt;T&gt; &amp; &quot;x&quot;"));
   EXPECT_THAT(svg, HasSubstr("a&lt;b"));
   EXPECT_THAT(svg, Not(HasSubstr("a<b")));
 }
 
 TEST(SvgPlot, LeavesOutWhatIsNotFinite) {
-  const std::string svg = render_svg({"t", "x", "y", {{"a", "", {{0, 1}, {1, NAN}, {2, INFINITY}, {3, 2}}, {}}}});
+  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, NAN}, {2, INFINITY}, {3, 2}}, {}}}});
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   EXPECT_THAT(svg, Not(HasSubstr("inf")));
   EXPECT_EQ(count(svg, "<circle"), 2u);
 }
 
+TEST(SvgPlot, AHighStartOfALightLineDoesNotFlattenTheRest) {
+  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{1, 2}, {2, 1}}, {{0, 90}, {1, 2}, {2, 0.6}}}}});
+  EXPECT_THAT(svg, HasSubstr(">2.0</text>"));
+  EXPECT_THAT(svg, HasSubstr(">0.6</text>"));  // the lowest point is in the picture
+  EXPECT_THAT(svg, Not(HasSubstr(">80</text>")));
+}
+
 TEST(SvgPlot, OnePointIsDrawn) {
-  const std::string svg = render_svg({"t", "x", "y", {{"a", "", {{5, 1}}, {}}}});
+  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{5, 1}}, {}}}});
   EXPECT_EQ(count(svg, "<circle"), 1u);
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
 }
@@ -66,12 +73,12 @@ TEST(SvgPlot, OnePointIsDrawn) {
 TEST(SvgPlot, LongCurvesAreAveraged) {
   std::vector<PlotPoint> light;
   for (int i = 0; i < 100000; ++i) light.push_back({double(i), std::sin(i)});
-  EXPECT_LT(render_svg({"t", "x", "y", {{"a", "", {}, light}}}).size(), 20000u);
+  EXPECT_LT(render_svg({"t", "", "x", "y", {{"a", "", {}, light}}}).size(), 20000u);
 }
 
 TEST(SvgPlot, NothingToDrawIsAnError) {
-  EXPECT_THROW(render_svg({"t", "x", "y", {{"a", "", {{0, NAN}}, {}}}}), core::Error);
-  EXPECT_THROW(render_svg({"t", "x", "y", {}}), core::Error);
+  EXPECT_THROW(render_svg({"t", "", "x", "y", {{"a", "", {{0, NAN}}, {}}}}), core::Error);
+  EXPECT_THROW(render_svg({"t", "", "x", "y", {}}), core::Error);
 }
 
 }  // namespace

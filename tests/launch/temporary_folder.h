@@ -1,10 +1,12 @@
-// A folder of its own for each test, removed afterwards.
+// For tests that write files: a folder of their own, removed afterwards, and a disk that is full.
 #pragma once
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -37,6 +39,26 @@ class TemporaryFolder : public ::testing::Test {
   }
 
   std::filesystem::path folder_;
+};
+
+// Writing beyond `bytes` of a file fails while this lives, as it would on a full disk.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit small{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  void (*handler_)(int);
+  rlimit before_{};
 };
 
 // The message of the core::Error that f throws; "no error" if it throws none.

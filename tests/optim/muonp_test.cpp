@@ -98,7 +98,9 @@ TEST_F(Muonp, SpectralMovesTheLeadingDirectionByTheShapeFactor) {
       Doubles leading(d.s.size(), 0.0);
       leading[0] = 1;
       const double moved = dot(compose(d, leading), update(ShapeScale::spectral, p, n, rows, cols));
-      EXPECT_NEAR(moved, std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(cols))), 1e-5) << p;
+      EXPECT_NEAR(moved, std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(cols))),
+                  1e-5)
+          << p;
     }
 }
 
@@ -116,8 +118,8 @@ TEST_F(Muonp, SchattenIsTheUnitBallTimesTheNormOfTheIdentity) {
     }
 }
 
-// Of all D in the unit Schatten-(1 + 1/p) ball, P_p(G) brought to norm 1 has the largest inner product with G, and that
-// product is the dual norm of G.
+// Of all D in the unit Schatten-(1 + 1/p) ball, P_p(G) brought to norm 1 has the largest inner product with
+// G, and that product is the dual norm of G.
 TEST_F(Muonp, SchattenUpdateMaximisesTheInnerProductWithTheGradient) {
   const std::int64_t rows = 12, cols = 8;
   const Doubles g = random(rows * cols, 7);
@@ -145,8 +147,8 @@ TEST_F(Muonp, SchattenUpdateMaximisesTheInnerProductWithTheGradient) {
   }
 }
 
-// f(W) = L/2‖W − W*‖², G = L(W − W*): a step ηP_p(G) descends exactly below (2/L)·Σσ^{1+p}/Σσ^{2p}, which is 2/L times
-// the mean singular value at p = 0 and 2/L at p = 1 (arXiv 2605.13079).
+// f(W) = L/2‖W − W*‖², G = L(W − W*): a step ηP_p(G) descends exactly below (2/L)·Σσ^{1+p}/Σσ^{2p}, which is
+// 2/L times the mean singular value at p = 0 and 2/L at p = 1 (arXiv 2605.13079).
 TEST_F(Muonp, StableStepOnAQuadraticEndsWhereTheTheorySays) {
   const double curvature = 4;
   const std::int64_t rows = 20, cols = 12;
@@ -178,7 +180,8 @@ TEST_F(Muonp, StableStepOnAQuadraticEndsWhereTheTheorySays) {
 }
 
 TEST_F(Muonp, Pitfall05_TheScaleIsThatOfTheLogicalShape) {
-  // Rows and columns of zeros change neither the spectral power nor its norm; the factor follows the shape given.
+  // Rows and columns of zeros change neither the spectral power nor its norm; the factor follows the shape
+  // given.
   const Doubles n = random(6 * 4, 1);
   Doubles padded(8 * 4, 0.0);
   std::copy(n.begin(), n.end(), padded.begin());
@@ -190,14 +193,16 @@ TEST_F(Muonp, Pitfall05_TheScaleIsThatOfTheLogicalShape) {
 
 TEST_F(Muonp, Pitfall10_TheUpdateDoesNotSeeTheSizeOfTheGradient) {
   const Doubles n = random(30 * 20, 2);
-  for (const ShapeScale scale : {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1, ShapeScale::schatten})
+  for (const ShapeScale scale :
+       {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1, ShapeScale::schatten})
     for (const double p : kExponents) {
       if (scale == ShapeScale::schatten && p < 0) continue;
       const Doubles one = update(scale, p, n, 30, 20);
       for (const double c : {1e-6, 1e-12, 1e-20, 1e12}) {
         Doubles scaled = n;
         for (double& value : scaled) value *= c;
-        EXPECT_LT(relative_difference(update(scale, p, scaled, 30, 20), one), 3e-6) << name_of(scale) << p << " " << c;
+        EXPECT_LT(relative_difference(update(scale, p, scaled, 30, 20), one), 3e-6)
+            << name_of(scale) << p << " " << c;
       }
     }
 }
@@ -216,7 +221,8 @@ TEST_F(Muonp, AnUpdateThatIsNotFiniteIsRefused) {
   }
   // A recurrence that turned the direction round has no Schatten norm to divide by.
   EXPECT_THROW(scale_update(queue, ShapeScale::schatten, 0.5, tensor(*device, {1, 2}, {1, 1}),
-                            tensor(*device, {1, 2}, {-1, -1})), core::Error);
+                            tensor(*device, {1, 2}, {-1, -1})),
+               core::Error);
 }
 
 TEST(ShapeScaleNames, RoundTripAndRefuseOthers) {

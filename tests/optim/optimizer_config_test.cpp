@@ -17,8 +17,10 @@ struct File {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   void describe(core::Fields& f) {
-    f.section("optimizer", [this](core::Fields& inner) { optimizer.describe(inner); }, "");
-    f.section("schedule", [this](core::Fields& inner) { schedule.describe(inner); }, "");
+    f.section(
+        "optimizer", [this](core::Fields& inner) { optimizer.describe(inner); }, "");
+    f.section(
+        "schedule", [this](core::Fields& inner) { schedule.describe(inner); }, "");
   }
 };
 
@@ -95,10 +97,12 @@ optimizer:
 
 TEST(OptimizerConfig, MistakesAreNamedByTheirPath) {
   EXPECT_THAT(message("optimizer: {matrices: {p: 2}}"), HasSubstr("optimizer.matrices: "));
-  EXPECT_THAT(message("optimizer: {matrices: {method: newton_schulz5, p: 1/2}}"), HasSubstr("newton_schulz5"));
+  EXPECT_THAT(message("optimizer: {matrices: {method: newton_schulz5, p: 1/2}}"),
+              HasSubstr("newton_schulz5"));
   EXPECT_THAT(message("optimizer: {matrices: {momentum: 1}}"), HasSubstr("optimizer.matrices.momentum is 1"));
   EXPECT_THAT(message("optimizer: {others: {beta2: 1.0}}"), HasSubstr("optimizer.others.beta2 is 1"));
-  EXPECT_THAT(message("optimizer: {matrices: {p: -1/4, scale: schatten}}"), HasSubstr("schatten needs p >= 0"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: -1/4, scale: schatten}}"),
+              HasSubstr("schatten needs p >= 0"));
   EXPECT_THAT(message("optimizer: {groups: [{name: others, select: [a]}]}"),
               HasSubstr("optimizer.groups[0].name others is used twice"));
   EXPECT_THAT(message("optimizer: {groups: [{name: x}]}"), HasSubstr("optimizer.groups[0].select is empty"));

@@ -1,4 +1,5 @@
-// What the optimizer tests compare with: float64 singular value decompositions and a spectral power made of them.
+// What the optimizer tests compare with: float64 singular value decompositions and a spectral power made of
+// them.
 #pragma once
 
 #include <lapacke.h>
@@ -29,9 +30,9 @@ inline Svd svd(const Doubles& a, std::int64_t rows, std::int64_t cols) {
   const std::int64_t k = std::min(rows, cols);
   Svd d{.rows = rows, .cols = cols, .u = Doubles(rows * k), .s = Doubles(k), .vt = Doubles(k * cols)};
   Doubles copy = a;
-  const int info = LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', static_cast<int>(rows), static_cast<int>(cols), copy.data(),
-                                  static_cast<int>(cols), d.s.data(), d.u.data(), static_cast<int>(k), d.vt.data(),
-                                  static_cast<int>(cols));
+  const int info = LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', static_cast<int>(rows), static_cast<int>(cols),
+                                  copy.data(), static_cast<int>(cols), d.s.data(), d.u.data(),
+                                  static_cast<int>(k), d.vt.data(), static_cast<int>(cols));
   if (info != 0) core::fail("dgesdd returned {}", info);
   return d;
 }
@@ -42,12 +43,14 @@ inline Doubles compose(const Svd& d, const Doubles& s) {
   Doubles a(d.rows * d.cols, 0.0);
   for (std::int64_t i = 0; i < d.rows; ++i)
     for (std::int64_t l = 0; l < k; ++l)
-      for (std::int64_t j = 0; j < d.cols; ++j) a[i * d.cols + j] += d.u[i * k + l] * s[l] * d.vt[l * d.cols + j];
+      for (std::int64_t j = 0; j < d.cols; ++j)
+        a[i * d.cols + j] += d.u[i * k + l] * s[l] * d.vt[l * d.cols + j];
   return a;
 }
 
 // U Sᵖ Vᵀ, where singular values below 1e-7 of the largest count as zero and stay zero.
 inline Doubles spectral_power(const Doubles& a, std::int64_t rows, std::int64_t cols, double p) {
+  if (p == 1) return a;
   const Svd d = svd(a, rows, cols);
   Doubles s = d.s;
   for (double& value : s) value = value > 1e-7 * d.s[0] && value > 0 ? std::pow(value, p) : 0.0;
@@ -89,17 +92,20 @@ inline Doubles random_integers(std::int64_t n, std::uint64_t stream) {
 inline core::Tensor tensor(core::Device& device, core::Shape shape, const Doubles& values) {
   const core::Tensor t =
       core::Tensor::empty(device, std::move(shape), core::Dtype::float32, core::Category::other);
-  std::transform(values.begin(), values.end(), t.data<float>(), [](double v) { return static_cast<float>(v); });
+  std::transform(values.begin(), values.end(), t.data<float>(),
+                 [](double v) { return static_cast<float>(v); });
   return t;
 }
 inline core::Tensor tensor(core::Device& device, const Doubles& values) {
   return tensor(device, {static_cast<std::int64_t>(values.size())}, values);
 }
 inline Doubles doubles(const core::Tensor& t) { return {t.span<float>().begin(), t.span<float>().end()}; }
-inline std::vector<float> floats(const core::Tensor& t) { return {t.span<float>().begin(), t.span<float>().end()}; }
+inline std::vector<float> floats(const core::Tensor& t) {
+  return {t.span<float>().begin(), t.span<float>().end()};
+}
 
-// The contract of spectral_power.h kept by a decomposition in double precision. Remembers what it was asked; a matrix
-// whose first entry is `poison` fails as a method that diverged does.
+// The contract of spectral_power.h kept by a decomposition in double precision. Remembers what it was asked;
+// a matrix whose first entry is `poison` fails as a method that diverged does.
 class SvdPower final : public spectral::SpectralPower {
  public:
   explicit SvdPower(spectral::Exponent p) { options_.p = p; }
@@ -108,7 +114,8 @@ class SvdPower final : public spectral::SpectralPower {
     calls.push_back(g.shape());
     const std::int64_t rows = g.dim(-2), cols = g.dim(-1), count = g.size() / (rows * cols);
     for (std::int64_t i = 0; i < count; ++i) {
-      const core::Tensor in = g.flat(i * rows * cols, rows * cols), out = z.flat(i * rows * cols, rows * cols);
+      const core::Tensor in = g.flat(i * rows * cols, rows * cols),
+                         out = z.flat(i * rows * cols, rows * cols);
       if (in.data<float>()[0] == poison) core::fail("matrix {} of {} diverged", i, count);
       const Doubles result = spectral_power(doubles(in), rows, cols, options_.p.value());
       std::copy(result.begin(), result.end(), out.data<float>());
@@ -118,7 +125,9 @@ class SvdPower final : public spectral::SpectralPower {
   double flops(std::int64_t rows, std::int64_t cols) const override {
     return static_cast<double>(rows * cols * std::min(rows, cols));
   }
-  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override { return 4 * rows * cols; }
+  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override {
+    return 4 * rows * cols;
+  }
   const spectral::SpectralOptions& options() const override { return options_; }
 
   std::vector<core::Shape> calls;

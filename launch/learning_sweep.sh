@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Validation losses of AdamW, Muon (p = 0) and Muon^p (p = 1/4, 1/2, 3/4) after equal steps of configs/quickstart.yaml,
+# each at four learning rates of its matrices: the table of docs/learning.md. Two runs at a time, one thread each.
+#
+#   launch/learning_sweep.sh [STEPS]        150 steps unless said otherwise: about 15 minutes on two cores
+#
+# Runs that are complete are not run again. Needs build/release (cmake --build --preset release).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+steps=${1:-150}
+muonp=build/release/launch/muonp
+text=runs/data/kjv.txt model=runs/data/kjv-1024.model
+./launch/fetch_kjv.sh "$text"
+[ -s "$model" ] || "$muonp" tokenize --in "$text" --vocab 1024 --out "$model"
+
+jobs=()
+for lr in 0.005 0.01 0.02 0.04; do
+  for p in 0 1/4 1/2 3/4; do jobs+=("p-${p/\//-}-lr-$lr optimizer.matrices.p=$p optimizer.matrices.lr=$lr"); done
+done
+for lr in 0.001 0.002 0.004 0.008; do
+  jobs+=("adamw-lr-$lr optimizer.matrices.rule=adamw optimizer.matrices.lr=$lr")
+done
+
+export muonp steps
+run_one() {
+  read -r name settings <<<"$1"
+  arguments=(train configs/quickstart.yaml --set "run.dir=runs/learning-$steps" --set "run.name=$name"
+    --set "run.steps=$steps" --set parallel.threads=1 --set log.peak=false --set log.every=1000
+    --set data.cache=runs/data/cache --set log.validate_every=50)
+  for setting in $settings; do arguments+=(--set "$setting"); done
+  OMP_NUM_THREADS=1 "$muonp" "${arguments[@]}" >"runs/learning-$steps-$name.log" 2>&1 || { cat "runs/learning-$steps-$name.log"; exit 1; }
+  rm "runs/learning-$steps-$name.log"
+  echo "done: $name"
+}
+export -f run_one
+# The first alone: it writes the token file that the others share.
+run_one "${jobs[0]}"
+printf '%s\n' "${jobs[@]:1}" | xargs -d '\n' -P 2 -I{} bash -c 'run_one "{}"'
+"$muonp" compare "runs/learning-$steps"/*/ --svg "runs/learning-$steps.svg"

@@ -1,0 +1,113 @@
+// muonp tokenize: learns a byte-pair encoding from text, and encodes text into token files.
+#include <CLI/CLI.hpp>
+#include <chrono>
+
+#include "core/data/bpe_training.h"
+#include "core/data/dataset.h"
+#include "core/error.h"
+#include "core/files.h"
+#include "launch/cli.h"
+#include "launch/units.h"
+
+namespace muonp::launch {
+namespace {
+
+constexpr const char* kFooter =
+    "The encoding is lossless for every file: what is in no piece is written byte by byte, nothing is "
+    "normalised.\n"
+    "Of the vocabulary, 256 ids are the bytes and one is reserved. Text longer than --sample is sampled "
+    "evenly.\n"
+    "Examples:\n"
+    "  muonp tokenize --in text.txt --vocab 1024 --out bpe.model\n"
+    "  muonp tokenize --in texts/ --vocab 32768 --out bpe.model --bin tokens.bin --format llmc\n"
+    "  muonp tokenize --in held-out.txt --model bpe.model --bin validation.bin";
+
+struct Arguments {
+  std::string in, out, model, bin, format = "llmc";
+  std::int64_t vocabulary = 0;
+  double sample_mib = 100;
+};
+
+class Stopwatch {
+ public:
+  std::string elapsed() const {
+    return format_duration(std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+std::int64_t bytes_in(const std::vector<std::string>& files) {
+  std::int64_t bytes = 0;
+  for (const std::string& file : files) bytes += core::file_size(file);
+  return bytes;
+}
+
+void learn(const Session& session, const Arguments& a, const std::vector<std::string>& files) {
+  core::make_directories(core::parent_directory(a.out));
+  const Stopwatch watch;
+  const auto sample_bytes = static_cast<std::int64_t>(a.sample_mib * 1024 * 1024);
+  core::train_bpe(files, a.vocabulary, a.out, sample_bytes);
+  const std::int64_t read = std::min(sample_bytes, bytes_in(files));
+  session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, format_bytes(read),
+                     watch.elapsed(), a.out);
+}
+
+// Into --bin, or only to count.
+void encode(const Session& session, const Arguments& a, const std::string& model,
+            const std::vector<std::string>& files) {
+  const core::TokenizerHandle tokenizer = core::open_tokenizer(model);
+  const std::int64_t bytes = bytes_in(files);
+  const Stopwatch watch;
+  std::int64_t tokens = 0;
+  if (a.bin.empty()) {
+    tokens = core::count_tokens(*tokenizer, files);
+  } else {
+    core::make_directories(core::parent_directory(a.bin));
+    tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format));
+  }
+  session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}",
+                     tokenizer->vocabulary(), bytes, tokens,
+                     static_cast<double>(bytes) / static_cast<double>(tokens), watch.elapsed(),
+                     a.bin.empty() ? "" : fmt::format(": {}", a.bin));
+}
+
+int run(const Session& session, const Arguments& a) {
+  const std::vector<std::string> files = core::text_files_of(a.in, "--in");
+  if (!a.out.empty()) learn(session, a, files);
+  encode(session, a, a.out.empty() ? a.model : a.out, files);
+  return 0;
+}
+
+}  // namespace
+
+void add_tokenize_command(CLI::App& app, Context& context) {
+  CLI::App* command =
+      app.add_subcommand("tokenize", "Learn a BPE tokenizer from text, encode text into token files");
+  auto a = std::make_shared<Arguments>();
+  command->add_option("--in", a->in, "Text file, or folder of text files")->required();
+  CLI::Option* vocabulary =
+      command->add_option("--vocab", a->vocabulary, "Pieces to learn, at most 1,000,000");
+  CLI::Option* out = command->add_option("--out", a->out, "Model file to write");
+  CLI::Option* model =
+      command->add_option("--model", a->model, "Encode with this model file (or byte), learn nothing");
+  command->add_option("--bin", a->bin, "Token file to write");
+  command->add_option("--format", a->format, "Of the token file: llmc or nanogpt")
+      ->check(CLI::IsMember({"llmc", "nanogpt"}))
+      ->capture_default_str();
+  command->add_option("--sample", a->sample_mib, "Most text to learn from [MiB]")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  out->needs(vocabulary);
+  vocabulary->needs(out);
+  model->excludes(out);
+  command->footer(kFooter);
+  command->callback([a, &context] {
+    if (a->out.empty() == a->model.empty())
+      throw CLI::ValidationError("give --vocab and --out to learn a tokenizer, or --model to use one");
+    context.run = [a](Session& session) { return run(session, *a); };
+  });
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,339 @@
+// The coupled minimax recurrence (docs/numerics.md), p = (h − m)/h. With σ of G scaled into [0, 1] and A = YᵀY:
+//   W = w_k(A)     Y ← Y·Wʰ → U Vᵀ     Z ← Z·Wᵐ → U Sᵖ Vᵀ
+// A and the running product T of the Wᵐ live on the small side; products of the commuting symmetric matrices there cost
+// half. The polar case p = 0 has Y = Z; its steps are those of Polar Express (arXiv 2505.16932).
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "core/for_each.h"
+#include "core/symmetric.h"
+#include "optim/spectral/bound.h"
+#include "optim/spectral/elementwise.h"
+#include "optim/spectral/methods.h"
+#include "optim/spectral/per_matrix.h"
+#include "optim/spectral/polynomial.h"
+#include "optim/spectral/schedule.h"
+#include "optim/spectral/scratch.h"
+
+namespace muonp::optim::spectral {
+namespace {
+
+using core::MatrixView;
+using core::SymmetricForm;
+
+// Next to A, T, W and two that are being written, an octic needs two for its factors.
+int small_matrices(const Schedule& schedule) { return std::ranges::count(schedule.degrees, 8) > 0 ? 7 : 5; }
+
+// How many matrices of G's shape are alive at once: Y and what Z is made from, and the product that replaces one.
+int long_matrices(const Schedule& schedule, Exponent p) {
+  if (schedule.restarts == 0) return 1;
+  if (p.h() == p.m()) return 2;
+  return schedule.restarts == 1 && !schedule.long_result ? 2 : 3;
+}
+
+class Recurrence {
+ public:
+  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule, const Input& input)
+      : queue_(device.queue()),
+        scratch_(device, dtype),
+        p_(p),
+        schedule_(schedule),
+        input_(input),
+        n_(std::min(input.g.rows, input.g.cols)) {
+    for (MatrixView* small : {&gram_, &product_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
+    if (small_matrices(schedule) == 7) left_ = scratch_.matrix(n_, n_), right_ = scratch_.matrix(n_, n_);
+  }
+
+  // z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
+  template <class Gain>
+  double run(const MatrixView& z, const Gain& gain) {
+    source_ = y_ = take();
+    copy_scaled(queue_, input_.g, input_.factor, y_);
+    rebuild_gram();
+    const int steps = static_cast<int>(schedule_.degrees.size());
+    for (int k = 0; k < steps; ++k) {
+      form_weight(k);
+      if (k + 1 == steps)
+        raise(0, 0);
+      else if (k < schedule_.restarts)
+        restart();
+      else
+        raise(2 * p_.h(), 0);
+    }
+    finish(z, gain(scale_));
+    return scale_;
+  }
+
+  double flops() const { return flops_; }
+
+ private:
+  bool narrow() const { return power_.dtype != core::Dtype::float32; }
+  bool polar() const { return p_.h() == p_.m(); }
+
+  MatrixView take() {
+    if (free_.empty()) return scratch_.matrix(input_.g.rows, input_.g.cols);
+    const MatrixView view = free_.back();
+    free_.pop_back();
+    return view;
+  }
+
+  void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c,
+                std::span<const SymmetricForm> forms = {}, double alpha = 1) {
+    core::symmetric_product(queue_, static_cast<float>(alpha), a, b, c, forms);
+    flops_ += core::symmetric_flops(n_, n_);
+  }
+  void multiply_long(double alpha, const MatrixView& x, const MatrixView& small, const MatrixView& out) {
+    multiply_small(queue_, static_cast<float>(alpha), x, small, 0, out);
+    flops_ += core::gemm_flops(x.rows, x.cols, n_);
+  }
+  void rebuild_gram() {
+    core::gram(queue_, gram_side(y_), 1, y_, gram_);
+    flops_ += core::symmetric_flops(n_, std::max(y_.rows, y_.cols));
+  }
+  void copy(const MatrixView& from, const MatrixView& to) {
+    const SymmetricForm form{.out = to};
+    core::symmetric_forms(queue_, from, {&form, 1});
+  }
+
+  // power_ = w_k(A). In the first step A is still that of the undivided G, and A² is there for its moments.
+  void form_weight(int k) {
+    const DesignStep& step = schedule_.design->steps[static_cast<std::size_t>(k)];
+    double unit = 1;  // what the eigenvalue 1 of the design is in A
+    if (k == 0) {
+      multiply(gram_, gram_, next_);
+      find_scale();
+      unit = scale_ * scale_;
+    }
+    // In powers of X = A − center·I the terms are far smaller than in those of A, and cancel less.
+    const double center = step.octic ? step.octic->center : (step.low + step.high) / 2;
+    const auto shift = static_cast<float>(center * unit);
+    if (k == 0) {
+      const SymmetricForm square{
+          .out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
+      core::symmetric_forms(queue_, next_, {&square, 1});
+    }
+    add_to_diagonal(gram_, -shift);
+    if (step.octic) {
+      evaluate_octic(*step.octic, step.octic->radius * unit, k == 0);
+    } else {
+      std::vector<double> c = shifted(step.weight.coefficients, center);
+      for (std::size_t i = 0; i < c.size(); ++i) c[i] /= std::pow(unit, static_cast<double>(i));
+      evaluate_weight(c, k == 0);
+    }
+    add_to_diagonal(gram_, shift);
+  }
+
+  // power_ = Σ c_i·Xⁱ for the X in gram_; `squared`: X² is in next_ already.
+  void evaluate_weight(const std::vector<double>& c, bool squared) {
+    const auto f = [&c](std::size_t i) { return static_cast<float>(c[i]); };
+    if (c.size() == 3) {
+      const SymmetricForm weight{
+          .out = power_, .product = f(2), .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
+      squared ? core::symmetric_forms(queue_, next_, {&weight, 1}) : multiply(gram_, gram_, power_, {&weight, 1});
+      return;
+    }
+    MUONP_ASSERT(c.size() == 5, "degree {}", c.size() - 1);
+    // (c₂ + c₃X + c₄X²)·X² + c₀ + c₁X
+    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}}, squared);
+    const SymmetricForm weight{.out = power_, .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
+    multiply(spare_, next_, power_, {&weight, 1});
+  }
+
+  // next_ = X² and one form of it.
+  void square_with(const SymmetricForm& form, bool squared) {
+    const SymmetricForm both[] = {form, {.out = next_}};
+    squared ? core::symmetric_forms(queue_, next_, {both, 1}) : multiply(gram_, gram_, next_, both);
+  }
+
+  // power_ = w(A) with x = X/radius for the X in gram_. y = x² is in next_ as X².
+  void evaluate_octic(const Octic& o, double radius, bool squared) {
+    const double x = 1 / radius, y = x * x;
+    const auto term = [](const MatrixView& matrix, double factor) {
+      return core::SymmetricTerm{.matrix = matrix, .factor = static_cast<float>(factor)};
+    };
+    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
+    const SymmetricForm factors[] = {
+        {.out = left_, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
+        {.out = right_, .first = term(next_, o.e2 * y)},
+        {.out = power_, .product = static_cast<float>(o.e0), .identity = static_cast<float>(o.f0),
+         .first = term(next_, o.f2 * y), .second = term(gram_, o.f1 * x), .mirror = false}};
+    multiply(next_, spare_, power_, factors, y);
+    const auto sign = static_cast<float>(o.sign);
+    const SymmetricForm weight{.out = power_, .product = sign, .first = term(power_, sign)};
+    multiply(left_, right_, next_, {&weight, 1});
+  }
+
+  void add_to_diagonal(const MatrixView& x, float value) {
+    x.dtype == core::Dtype::float32 ? add_to_diagonal_of<float>(x, value) : add_to_diagonal_of<core::bfloat16>(x, value);
+  }
+  template <class T>
+  void add_to_diagonal_of(const MatrixView& x, float value) {
+    T* data = static_cast<T*>(x.data);
+    const std::int64_t step = x.stride + 1;
+    core::for_each(queue_, n_, [=](std::int64_t i) { data[i * step] = T(static_cast<float>(data[i * step]) + value); });
+  }
+
+  // From A and A² (in next_). Moments rounded to bfloat16 are too coarse for the finer of the two bounds.
+  void find_scale() {
+    const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_, next_);
+    scale_ = std::sqrt(narrow() ? std::pow(bb, 0.25) : eigenvalue_bound(n_, {trace, aa, ab, bb}));
+    if (narrow())
+      copy_scaled(queue_, input_.g, input_.factor / scale_, y_);
+    else
+      divisor_ = scale_;
+  }
+
+  // A matrix that gathers powers of W.
+  struct Target {
+    MatrixView* matrix;
+    int exponent;
+    bool* holds;  // something to multiply; otherwise it becomes the power itself
+    bool averaged = false;
+  };
+
+  // With W in power_: T ← T·Wᵐ; A ← A·W^on_gram where that is not 0; gram_ ← W^on_long where that is not 0 (A has
+  // served then). W is squared up to the highest bit of the exponents and multiplied on where a bit is set.
+  void raise(int on_gram, int on_long) {
+    bool gram_holds = true, long_holds = false;
+    const Target targets[] = {{&product_, p_.m(), &product_holds_, schedule_.averaged},
+                              {&gram_, on_gram, &gram_holds},
+                              {&gram_, on_long, &long_holds}};
+    const int all = p_.m() | on_gram | on_long;
+    for (int bit = 0; (all >> bit) != 0; ++bit) {
+      MatrixView* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
+      for (const Target& t : targets) {
+        if ((t.exponent >> bit & 1) == 0) continue;
+        if (*t.holds) {
+          append(t);
+        } else {
+          if (taker) copy(power_, *taker);
+          taker = t.matrix;
+          *t.holds = true;
+        }
+      }
+      const bool more = (all >> (bit + 1)) != 0;
+      if (more) multiply(power_, power_, next_);
+      if (taker) std::swap(*taker, power_);
+      if (more) std::swap(power_, next_);
+    }
+  }
+
+  void append(const Target& t) {
+    if (t.averaged) {
+      core::symmetrized_product(queue_, 1, *t.matrix, power_, spare_);
+      flops_ += core::gemm_flops(n_, n_, n_);
+    } else {
+      multiply(*t.matrix, power_, spare_);
+    }
+    std::swap(*t.matrix, spare_);
+  }
+
+  // Y ← Y·Wʰ and A = YᵀY. What Z is made from follows only where it is Y itself (p = 0), or where storage is so
+  // narrow that T could not be gathered over several steps.
+  void restart() {
+    raise(0, polar() ? 0 : p_.h());
+    const MatrixView y = y_, source = source_;
+    const double divisor = divisor_;
+    if (polar() || schedule_.long_result) {
+      source_ = take();
+      multiply_long(1 / divisor, source, product_, source_);
+      product_holds_ = false;
+      divisor_ = 1;
+    }
+    if (polar()) {
+      y_ = source_;
+    } else {
+      y_ = take();
+      multiply_long(y.data == source.data ? 1 / divisor : 1, y, gram_, y_);
+    }
+    if (y.data != source_.data) free_.push_back(y);
+    if (source.data != y.data && source.data != source_.data) free_.push_back(source);
+    rebuild_gram();
+  }
+
+  void finish(const MatrixView& z, double gain) {
+    if (narrow()) {
+      multiply_long(1, source_, product_, z);
+      copy_scaled(queue_, z, gain, z);
+    } else {
+      multiply_long(gain / divisor_, source_, product_, z);
+    }
+  }
+
+  core::Queue& queue_;
+  Scratch scratch_;
+  Exponent p_;
+  const Schedule& schedule_;
+  const Input& input_;
+  std::int64_t n_;
+  double flops_ = 0;
+  double scale_ = 1;    // bound on σ_max of G·factor
+  double divisor_ = 1;  // what source_ is still to be divided by
+  bool product_holds_ = false;
+  MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
+  MatrixView left_, right_;                           // factors of an octic
+  MatrixView y_, source_;                             // Z = source_·T / divisor_
+  std::vector<MatrixView> free_;
+};
+
+class CoupledMinimax final : public PerMatrix {
+ public:
+  explicit CoupledMinimax(const SpectralOptions& options) : PerMatrix(options) {
+    if (options.p.m() > 0) schedule(1, 1);  // an error now rather than in the first step
+  }
+
+  double flops(std::int64_t rows, std::int64_t cols) const override {
+    return trivial(rows, cols) ? 0 : schedule_flops(schedule(rows, cols), options().p, rows, cols);
+  }
+
+  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override {
+    if (trivial(rows, cols)) return 0;
+    const std::int64_t n = std::min(rows, cols);
+    const Schedule& s = schedule(rows, cols);
+    return small_matrices(s) * Scratch::bytes(n, n, options().dtype) +
+           long_matrices(s, options().p) * Scratch::bytes(rows, cols, options().dtype);
+  }
+
+ protected:
+  Outcome one(core::Device& device, const Input& input, const MatrixView& z) const override {
+    Outcome outcome;
+    if (options().p.m() == 0) {  // p = 1: G itself, to the last bit
+      device.queue().copy(z.data, input.g.data, z.rows * z.cols * core::size_of(z.dtype));
+      outcome.scale = input.norm;
+      outcome.predicted_error = 0;
+      return outcome;
+    }
+    const Schedule& s = schedule(input.g.rows, input.g.cols);
+    Recurrence recurrence(device, options().dtype, options().p, s, input);
+    outcome.scale = recurrence.run(z, [&](double scale) { return gain(input, scale); });
+    outcome.steps = static_cast<int>(s.degrees.size());
+    outcome.restarts = s.restarts;
+    outcome.predicted_error = s.design->error;
+    outcome.flops = recurrence.flops();
+    return outcome;
+  }
+
+ private:
+  bool trivial(std::int64_t rows, std::int64_t cols) const { return options().p.m() == 0 || rows == 0 || cols == 0; }
+
+  const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {
+    std::lock_guard lock(mutex_);
+    const auto [entry, is_new] = schedules_.try_emplace({rows, cols});
+    if (is_new)
+      entry->second = choose_schedule(options().p, options().epsilon, options().tolerance, options().dtype, rows, cols);
+    return entry->second;
+  }
+
+  mutable std::mutex mutex_;
+  mutable std::map<std::pair<std::int64_t, std::int64_t>, Schedule> schedules_;
+};
+
+}  // namespace
+
+Method make_coupled_minimax(const SpectralOptions& options) { return std::make_unique<CoupledMinimax>(options); }
+
+}  // namespace muonp::optim::spectral

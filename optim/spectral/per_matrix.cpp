@@ -1,0 +1,112 @@
+#include "optim/spectral/per_matrix.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "core/cpu/tasks.h"
+#include "optim/spectral/elementwise.h"
+
+namespace muonp::optim::spectral {
+namespace {
+
+using core::MatrixView;
+using core::Tensor;
+
+// Below this many operations a product does not occupy several threads, and matrices of a batch are shared out.
+constexpr double kSmallProduct = 2.0 * 320 * 320 * 320;
+
+std::int64_t batch_size(const Tensor& t) { return t.rank() == 2 ? 1 : t.dim(0); }
+
+MatrixView matrix_of(const Tensor& t, std::int64_t index) {
+  const std::int64_t rows = t.dim(-2), cols = t.dim(-1);
+  return {t.data<float>() + index * rows * cols, rows, cols, cols};
+}
+
+[[noreturn]] void fail_non_finite(const MatrixView& x, std::int64_t index, std::int64_t batch) {
+  const float* data = static_cast<const float*>(x.data);
+  for (std::int64_t r = 0; r < x.rows; ++r)
+    for (std::int64_t j = 0; j < x.cols; ++j)
+      if (!std::isfinite(data[r * x.stride + j]))
+        core::fail("spectral power: matrix {} of {} ([{}, {}]) has the entry {} at row {}, column {}; "
+                   "all entries have to be finite",
+                   index, batch, x.rows, x.cols, data[r * x.stride + j], r, j);
+  MUONP_ASSERT(false, "finite entries with a non-finite norm");
+}
+
+void check_tensors(const Tensor& g, const Tensor& z) {
+  MUONP_ASSERT((g.rank() == 2 || g.rank() == 3) && g.shape() == z.shape(), "spectral power of {} into {}",
+               core::to_string(g.shape()), core::to_string(z.shape()));
+  MUONP_ASSERT(g.dtype() == core::Dtype::float32 && z.dtype() == core::Dtype::float32, "{} and {}, not float32",
+               name_of(g.dtype()), name_of(z.dtype()));
+  const char *g_begin = static_cast<const char*>(g.raw()), *z_begin = static_cast<const char*>(z.raw());
+  MUONP_ASSERT(g_begin + g.bytes() <= z_begin || z_begin + z.bytes() <= g_begin, "the result overlaps its input");
+}
+
+}  // namespace
+
+double PerMatrix::gain(const Input& input, double scale) const {
+  return std::pow(scale / input.factor, options_.p.value());
+}
+
+Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Tensor& z, std::int64_t index) const {
+  core::Queue& queue = device.queue();
+  Input input{matrix_of(g, index), 1, 0};
+  const MatrixView out = matrix_of(z, index);
+  const double norm = std::sqrt(squared_norm(queue, input.g));
+  if (!std::isfinite(norm)) fail_non_finite(input.g, index, batch_size(g));
+  if (norm == 0) {
+    queue.fill_zero(out.data, out.rows * out.cols * core::size_of(out.dtype));
+    Outcome zero;
+    zero.predicted_error = 0;
+    return zero;
+  }
+  int exponent = 0;
+  input.norm = std::frexp(norm, &exponent);
+  input.factor = std::ldexp(1.0, -exponent);
+  Outcome outcome;
+  try {
+    outcome = one(device, input, out);
+  } catch (const core::Error& error) {
+    core::fail("spectral power, {} at p = {}: matrix {} of {} ([{}, {}]): {}", options_.method, to_string(options_.p),
+               index, batch_size(g), out.rows, out.cols, error.what());
+  }
+  outcome.scale /= input.factor;
+  return outcome;
+}
+
+SpectralReport PerMatrix::apply(core::Device& device, const Tensor& g, const Tensor& z) {
+  check_tensors(g, z);
+  core::Queue& queue = device.queue();
+  if (options_.dtype == core::Dtype::bfloat16)
+    if (const std::string refusal = core::bfloat16_refusal(queue); !refusal.empty())
+      core::fail("dtype: bfloat16: {}", refusal);
+  const std::int64_t batch = batch_size(g);
+  SpectralReport report;
+  report.scale.assign(static_cast<std::size_t>(batch), 0.0);
+  if (g.size() == 0) return report;
+
+  const std::int64_t rows = g.dim(-2), cols = g.dim(-1), n = std::min(rows, cols);
+  std::vector<Outcome> outcomes(static_cast<std::size_t>(batch));
+  const auto run = [&](std::int64_t i) { outcomes[static_cast<std::size_t>(i)] = one_of_batch(device, g, z, i); };
+  if (batch >= queue.threads() && core::gemm_flops(n, n, std::max(rows, cols)) < kSmallProduct)
+    core::run_tasks(queue, batch, run);
+  else
+    for (std::int64_t i = 0; i < batch; ++i) run(i);
+
+  bool any = false;  // predicted errors and steps are those of any matrix that is not zero
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    const Outcome& o = outcomes[i];
+    report.scale[i] = o.scale;
+    report.flops += o.flops;
+    if (o.scale == 0) continue;
+    any = true;
+    report.steps = o.steps;
+    report.restarts = o.restarts;
+    report.predicted_error = o.predicted_error;
+  }
+  if (!any) report.predicted_error = 0;
+  return report;
+}
+
+}  // namespace muonp::optim::spectral

@@ -1,0 +1,157 @@
+#include "optim/spectral/schedule.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "core/error.h"
+#include "core/symmetric.h"
+
+namespace muonp::optim::spectral {
+namespace {
+
+constexpr int kMaxSteps = 12;
+constexpr double kDesignShare = 0.9;  // of the tolerance; the rest is for rounding
+// Storage of eight bits of mantissa moves eigenvalues by up to a few per cent of the largest one in every product.
+constexpr double kFirstCushion = 0.01, kNarrowCushion = 0.03;
+
+struct Rules {
+  std::vector<int> degrees;  // that may be used
+  double first_cushion, cushion;
+  int max_steps;
+};
+
+// Higher degrees have larger cancelling coefficients than bfloat16 can carry, and than T can at p < 0, where it spans
+// many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the search.
+Rules rules_of(Exponent p, core::Dtype dtype) {
+  if (dtype == core::Dtype::bfloat16) return {{2}, kNarrowCushion, kNarrowCushion, kMaxSteps};
+  if (p.numerator < 0) return {{4, 2}, kFirstCushion, 0, 7};
+  return {{8, 4, 2}, kFirstCushion, 0, 6};
+}
+
+int bits(int value) { return std::popcount(static_cast<unsigned>(value)); }
+int top_bit(int value) { return std::bit_width(static_cast<unsigned>(value)) - 1; }
+int polynomial_products(int degree) { return degree == 8 ? 3 : degree == 4 ? 2 : 1; }
+// Products between two steps: powers of W, onto A and onto T.
+int update_products(Exponent p) { return std::max(top_bit(p.m()), top_bit(2 * p.h())) + bits(p.h()) + bits(p.m()); }
+
+// Depth-first search for the sequence of degrees with the fewest products that reaches the tolerance; among equals the
+// most accurate. Products on the long side do not depend on the degrees, so one sequence serves every shape.
+class DegreeSearch {
+ public:
+  DegreeSearch(Exponent p, double epsilon, double tolerance, Rules rules)
+      : p_(p), epsilon_(epsilon), tolerance_(tolerance), rules_(std::move(rules)) {
+    extend({}, 0);
+  }
+  const std::vector<int>& best() const { return best_; }  // empty where there is none
+
+ private:
+  void extend(std::vector<int> degrees, int products) {
+    if (static_cast<int>(degrees.size()) == rules_.max_steps) return;
+    for (int degree : rules_.degrees) {
+      const int cost = products + polynomial_products(degree);
+      if (cost > fewest_) continue;
+      degrees.push_back(degree);
+      const double error = cached_design(p_, epsilon_, degrees, rules_.first_cushion, rules_.cushion)->error;
+      if (error > tolerance_ && std::isfinite(error)) extend(degrees, cost + update_products(p_));
+      if (error <= tolerance_ && (cost < fewest_ || error < least_error_)) {
+        best_ = degrees;
+        fewest_ = cost;
+        least_error_ = error;
+      }
+      degrees.pop_back();
+    }
+  }
+
+  Exponent p_;
+  double epsilon_, tolerance_;
+  Rules rules_;
+  std::vector<int> best_;
+  int fewest_ = std::numeric_limits<int>::max();
+  double least_error_ = std::numeric_limits<double>::infinity();
+};
+
+// Remembered: the search takes some tens of milliseconds.
+std::vector<int> best_degrees(Exponent p, double epsilon, double tolerance, core::Dtype dtype) {
+  using Key = std::tuple<int, int, double, double, core::Dtype>;
+  static std::mutex mutex;
+  static std::map<Key, std::vector<int>> known;
+  std::lock_guard lock(mutex);
+  const auto [entry, is_new] = known.try_emplace(Key{p.numerator, p.denominator, epsilon, tolerance, dtype});
+  if (is_new) entry->second = DegreeSearch(p, epsilon, tolerance, rules_of(p, dtype)).best();
+  return entry->second;
+}
+
+// The Gram matrix loses small eigenvalues to rounding; rebuilding it from an iterate whose spectrum is flatter brings
+// them back. float32 needs one rebuild, two for p ≤ 0, which raises small singular values the most; a second one is
+// also taken where the second step still works on a wide interval and the rebuild costs little, as it does for square
+// matrices (docs/numerics.md has the errors).
+constexpr double kWideSpan = 1e4, kNearlyFree = 1.05;
+
+int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
+  const int most = static_cast<int>(s.degrees.size()) - 1;
+  if (s.long_result) return most;
+  if (p.numerator <= 0 || most < 2) return std::min(most, 2);
+  const DesignStep& second = s.design->steps[1];
+  s.restarts = 1;
+  const double once = schedule_flops(s, p, rows, cols);
+  s.restarts = 2;
+  const bool wanted = second.high > kWideSpan * second.low;
+  return wanted && schedule_flops(s, p, rows, cols) <= kNearlyFree * once ? 2 : 1;
+}
+
+}  // namespace
+
+double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
+  const int h = p.h(), m = p.m(), steps = static_cast<int>(schedule.degrees.size());
+  const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
+  const double half = core::symmetric_flops(n, n), gram = core::symmetric_flops(n, k), full = core::gemm_flops(n, n, k);
+  const bool same = h == m;       // Y and Z are one matrix
+  double total = gram;
+  bool gathered = false;          // T holds a product already
+  for (int i = 0; i < steps; ++i) {
+    const bool last = i + 1 == steps, restart = i < schedule.restarts && !last;
+    int halves = polynomial_products(schedule.degrees[static_cast<std::size_t>(i)]);
+    const int update = last ? 0 : restart ? h : 2 * h;
+    halves += std::max(top_bit(m), update ? top_bit(update) : 0);  // squarings of W
+    const int gathers = bits(m) - (gathered ? 0 : 1);  // onto T
+    if (schedule.averaged)
+      total += gathers * core::gemm_flops(n, n, n);
+    else
+      halves += gathers;
+    if (restart && !same) halves += bits(h) - 1;     // Wʰ
+    if (!last && !restart) halves += bits(2 * h);                   // onto A
+    total += halves * half;
+    gathered = true;
+    if (restart) {
+      total += full + gram;
+      if (schedule.long_result && !same) total += full;
+      if (schedule.long_result || same) gathered = false;
+    }
+  }
+  return total + full;
+}
+
+Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype, std::int64_t rows,
+                         std::int64_t cols) {
+  const Rules rules = rules_of(p, dtype);
+  const bool narrow = dtype == core::Dtype::bfloat16;
+  const double from = epsilon / kBoundSlack;
+  Schedule s;
+  s.degrees = best_degrees(p, from, kDesignShare * tolerance, dtype);
+  if (s.degrees.empty())
+    core::fail("a spectral power p = {} within a relative error of {} for singular values from {} on takes more than {} "
+               "steps in {}; larger values of tolerance and epsilon are valid",
+               to_string(p), tolerance, epsilon, rules.max_steps, name_of(dtype));
+  s.design = cached_design(p, from, s.degrees, rules.first_cushion, rules.cushion);
+  s.long_result = narrow;
+  s.averaged = p.numerator < 0 && !narrow;
+  s.restarts = restarts_of(s, p, rows, cols);
+  return s;
+}
+
+}  // namespace muonp::optim::spectral

@@ -1,0 +1,34 @@
+// Which steps the coupled recurrence takes: degrees of the step polynomials and how often the Gram matrix is rebuilt,
+// chosen by a search over their cost for the wanted accuracy.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/dtype.h"
+#include "optim/spectral/minimax.h"
+
+namespace muonp::optim::spectral {
+
+struct Schedule {
+  std::vector<int> degrees;
+  int restarts = 0;          // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
+  bool long_result = false;  // Z is multiplied at every restart (narrow storage) instead of once at the end
+  bool averaged = false;     // T is multiplied in full and symmetrized: p < 0, where T spans many orders of magnitude
+  std::shared_ptr<const Design> design;
+};
+
+// The bound on σ_max that a matrix is divided by may be this much above σ_max (eigenvalue_bound() gives at most 1.5 for
+// spectra met in tests up to n = 2048); steps are designed from ε/kBoundSlack on, so that the error holds for
+// σ ≥ ε·σ_max, not only for σ ≥ ε·bound.
+inline constexpr double kBoundSlack = 1.6;
+
+// The cheapest schedule for [rows, cols] whose designed error is at most `tolerance`. Error where there is none.
+Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype, std::int64_t rows,
+                         std::int64_t cols);
+
+// Floating-point operations of the products that the recurrence executes with this schedule.
+double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols);
+
+}  // namespace muonp::optim::spectral

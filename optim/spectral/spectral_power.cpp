@@ -1,0 +1,52 @@
+#include "optim/spectral/spectral_power.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/config.h"
+#include "core/error.h"
+#include "optim/spectral/methods.h"
+
+namespace muonp::optim::spectral {
+namespace {
+
+void check_numbers(const SpectralOptions& o) {
+  if (!(o.epsilon > 0 && o.epsilon < 1))
+    core::fail("epsilon: {} is out of range; valid are numbers between 0 and 1, such as 1e-3", o.epsilon);
+  if (!(o.tolerance > 0 && o.tolerance < 1))
+    core::fail("tolerance: {} is out of range; valid are numbers between 0 and 1, such as 0.01", o.tolerance);
+  MUONP_ASSERT(o.p.denominator >= 1 && 2 * o.p.numerator >= -o.p.denominator && o.p.numerator <= o.p.denominator,
+               "p = {}/{}", o.p.numerator, o.p.denominator);
+}
+
+void check_dtype(const SpectralOptions& o, bool can_be_narrow) {
+  if (o.dtype == core::Dtype::float32 || (can_be_narrow && o.dtype == core::Dtype::bfloat16)) return;
+  core::fail("dtype: {} cannot compute in {}; valid is float32{}", o.method, name_of(o.dtype),
+             can_be_narrow ? ", and bfloat16 where the processor has it" : "");
+}
+
+}  // namespace
+
+std::unique_ptr<SpectralPower> make_spectral_power(const SpectralOptions& options) {
+  struct Entry {
+    std::string_view name;
+    Method (*make)(const SpectralOptions&);
+    bool can_be_narrow;
+  };
+  static constexpr Entry entries[] = {
+      {"coupled_minimax", make_coupled_minimax, true}, {"newton_schulz5", make_newton_schulz5, true},
+      {"polar_express", make_polar_express, true},     {"bivariate", make_bivariate, false},
+      {"coupled_newton", make_coupled_newton, false},  {"svd", make_svd, false}};
+  static_assert(std::size(entries) == std::size(kMethods));
+  check_numbers(options);
+  for (const Entry& entry : entries)
+    if (entry.name == options.method) {
+      check_dtype(options, entry.can_be_narrow);
+      return entry.make(options);
+    }
+  const std::vector<std::string> valid(std::begin(kMethods), std::end(kMethods));
+  core::fail("method: \"{}\" is unknown; did you mean \"{}\"? Valid are {}", options.method,
+             core::nearest(options.method, valid), fmt::join(kMethods, ", "));
+}
+
+}  // namespace muonp::optim::spectral

@@ -1,0 +1,110 @@
+// U Sᵖ Vᵀ from a singular value decomposition: LAPACK's divide and conquer (sgesdd) in float32. Any p. Singular values
+// that rounding cannot tell from zero, below max(rows, cols)·2⁻²⁴·σ_max, count as zero and stay zero.
+#include <lapacke.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/for_each.h"
+#include "optim/spectral/elementwise.h"
+#include "optim/spectral/methods.h"
+#include "optim/spectral/per_matrix.h"
+
+namespace muonp::optim::spectral {
+namespace {
+
+using core::Category;
+using core::Dtype;
+using core::MatrixView;
+using core::Tensor;
+
+lapack_int lapack_size(std::int64_t value) {
+  MUONP_ASSERT(value <= std::numeric_limits<lapack_int>::max(), "LAPACK's sizes are 32 bits, this one is {}", value);
+  return static_cast<lapack_int>(value);
+}
+
+// sgesdd on the column-major reading of row-major G, which is Gᵀ = V S Uᵀ: LAPACK's left vectors are V.
+struct Decomposition {
+  lapack_int rows, cols, rank;  // of Gᵀ
+  std::int64_t work = 0;
+
+  Decomposition(std::int64_t g_rows, std::int64_t g_cols)
+      : rows(lapack_size(g_cols)), cols(lapack_size(g_rows)), rank(std::min(rows, cols)) {
+    float size = 0;
+    call(nullptr, nullptr, nullptr, nullptr, &size, -1, nullptr);
+    // The query answers in float32, which cannot hold every size; one more unit in the last place covers it.
+    work = static_cast<std::int64_t>(std::nextafter(size, INFINITY)) + 1;
+  }
+
+  lapack_int call(float* a, float* s, float* u, float* vt, float* work_area, std::int64_t work_size,
+                  lapack_int* integers) const {
+    return LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'S', rows, cols, a, rows, s, u, rows, vt, rank, work_area,
+                               lapack_size(work_size), integers);
+  }
+
+  std::int64_t bytes() const {
+    const std::int64_t r = rows, c = cols, k = rank;
+    return (r * c + k + r * k + k * c + work) * 4 + 8 * k * static_cast<std::int64_t>(sizeof(lapack_int));
+  }
+};
+
+class Svd final : public PerMatrix {
+ public:
+  using PerMatrix::PerMatrix;
+
+  // Golub and Van Loan's count for the thin decomposition with both sets of vectors, and the product that follows.
+  double flops(std::int64_t rows, std::int64_t cols) const override {
+    const double n = static_cast<double>(std::min(rows, cols)), k = static_cast<double>(std::max(rows, cols));
+    return 6 * k * n * n + 20 * n * n * n + 2 * k * n * n;
+  }
+  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override {
+    return rows == 0 || cols == 0 ? 0 : Decomposition(rows, cols).bytes();
+  }
+
+ protected:
+  Outcome one(core::Device& device, const Input& input, const MatrixView& z) const override {
+    core::Queue& queue = device.queue();
+    const Decomposition d(input.g.rows, input.g.cols);
+    const std::int64_t m = input.g.rows, n = input.g.cols, k = d.rank;
+    const auto floats = [&](core::Shape shape) {
+      return Tensor::empty(device, std::move(shape), Dtype::float32, Category::exchange);
+    };
+    static_assert(sizeof(lapack_int) == 4);
+    const Tensor g = floats({m, n}), s = floats({k}), vt = floats({k, n}), u = floats({m, k}), work = floats({d.work});
+    const Tensor integers = Tensor::empty(device, {8 * k}, Dtype::int32, Category::exchange);
+    copy_scaled(queue, input.g, input.factor, MatrixView(g));
+    const lapack_int info = d.call(g.data<float>(), s.data<float>(), vt.data<float>(), u.data<float>(),
+                                   work.data<float>(), d.work, integers.data<std::int32_t>());
+    if (info != 0) core::fail("sgesdd did not converge (info {})", info);
+    const float largest = s.data<float>()[0];
+    raise_rows(queue, s, largest, static_cast<double>(std::max(m, n)) * 0x1p-24 * largest, vt);
+    core::gemm(queue, core::Op::none, core::Op::none, static_cast<float>(gain(input, largest)), MatrixView(u),
+               MatrixView(vt), 0, z);
+    Outcome outcome;
+    outcome.scale = largest;
+    outcome.predicted_error = 0;
+    outcome.flops = flops(m, n);
+    return outcome;
+  }
+
+ private:
+  // Row i of Vᵀ times (σ_i/largest)ᵖ, or 0 where σ_i is below the threshold.
+  void raise_rows(core::Queue& queue, const Tensor& s, float largest, double threshold, const Tensor& vt) const {
+    const double p = options().p.value();
+    const float* sigma = s.data<float>();
+    float* rows = vt.data<float>();
+    const std::int64_t cols = vt.dim(-1);
+    core::for_each_row(queue, vt.dim(0), cols, [=](const core::Row& row) {
+      const double value = sigma[row.index];
+      const float factor = value > threshold ? static_cast<float>(std::pow(value / largest, p)) : 0.0f;
+      float* r = rows + row.index * cols;
+      row.each([=](std::int64_t j) { r[j] *= factor; });
+    });
+  }
+};
+
+}  // namespace
+
+Method make_svd(const SpectralOptions& options) { return std::make_unique<Svd>(options); }
+
+}  // namespace muonp::optim::spectral

@@ -1,0 +1,146 @@
+#include "dist/mpi.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "communicator_checks.h"
+#include "dist/agreement.h"
+#include "dist/async.h"
+#include "dist/decorators.h"
+#include "dist/thread.h"
+#include "expect_error.h"
+#include "ranks.h"
+
+namespace muonp::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+TEST(Mpi, ReduceScatter) { check_reduce_scatter(ranks()); }
+TEST(Mpi, AllGather) { check_all_gather(ranks()); }
+TEST(Mpi, AllReduce) { check_all_reduce(ranks()); }
+TEST(Mpi, AllReduceOfDoubles) { check_all_reduce_values(ranks()); }
+TEST(Mpi, Broadcast) { check_broadcast(ranks()); }
+TEST(Mpi, Exchange) { check_exchange(ranks()); }
+TEST(Mpi, AllGatherBytes) { check_all_gather_bytes(ranks()); }
+TEST(Mpi, Bfloat16RoundsOnce) { check_bfloat16_rounds_once(ranks()); }
+TEST(Mpi, NotANumberIsKept) { check_not_a_number_is_kept(ranks()); }
+TEST(Mpi, LongMessages) { check_long_messages(ranks()); }
+
+TEST(Mpi, Pitfall28_CountsAreElementsAndGuardBandsStay) {
+  check_reduce_scatter(ranks());
+  check_exchange(ranks());
+}
+
+TEST(Mpi, SameBitsAsThreads) {
+  const std::vector<std::uint32_t> mine = bits_of_rough_sums(ranks());
+  std::vector<std::uint32_t> threads;
+  dist::run_ranks(ranks().size(), [&](dist::Communicator& comm) {
+    const auto bits = bits_of_rough_sums(comm);
+    if (comm.rank() == ranks().rank()) threads = bits;
+  });
+  EXPECT_EQ(mine, threads);
+}
+
+TEST(Mpi, SameBitsWhenRanksDriftApart) {
+  const std::vector<std::uint32_t> once = bits_of_rough_sums(ranks());
+  dist::Delayed delayed(ranks(), std::chrono::milliseconds(3), 9);
+  EXPECT_EQ(once, bits_of_rough_sums(delayed));
+}
+
+TEST(Mpi, ManyOperationsInARow) {  // tags wrap, nothing is left over
+  for (int i = 0; i < 300; ++i) {
+    double value[1] = {static_cast<double>(i)};
+    ranks().all_reduce(value, dist::Reduce::sum);
+    ASSERT_EQ(value[0], static_cast<double>(i) * ranks().size());
+  }
+  dist::Delayed delayed(ranks(), std::chrono::milliseconds(1), 4);
+  check_exchange(delayed);
+}
+
+TEST(Mpi, SessionKnowsRanksAndHosts) {
+  EXPECT_TRUE(dist::MpiSession::launched());
+  EXPECT_EQ(session().size(), ranks().size());
+  EXPECT_EQ(session().local_rank(), session().rank());
+  EXPECT_EQ(session().local_size(), session().size());
+  EXPECT_EQ(session().hosts(), 1);
+  EXPECT_FALSE(session().host().empty());
+  EXPECT_THAT(ranks().description(), AllOf(HasSubstr(session().library()), HasSubstr(" on 1 host")));
+  expect_error<core::Error>([] { dist::MpiSession again; }, HasSubstr("started before"));
+}
+
+TEST(Mpi, Pitfall35_ConstructAndDestroyInALoop) {
+  for (int i = 0; i < 100; ++i) {
+    const auto comm = dist::make_mpi(session(), kRankTimeout);
+    comm->barrier();
+  }
+}
+
+// Rank 0 alone calls an operation; what it throws names who did not come.
+TEST(Mpi, Pitfall43_AnOperationThatOthersDoNotReachTimesOut) {
+  const auto comm = dist::make_mpi(session(), 0.3);
+  if (ranks().rank() == 0 && ranks().size() > 1) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<float> data(static_cast<std::size_t>(ranks().size()) * 100);
+    const dist::Span span(data.data(), ranks().size() * 100, core::Dtype::float32);
+    expect_error<core::Error>([&] { comm->all_gather(span); },
+                              AllOf(HasSubstr("all_gather of"), HasSubstr("(operation 0) made no progress for 0.3 s"),
+                                    HasSubstr("on rank 0 of"), HasSubstr("nothing came from rank 1")));
+    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 5.0);
+    expect_error<core::Error>([&] { comm->barrier(); }, HasSubstr("after an earlier failure: all_gather"));
+  }
+  ranks().barrier();
+}
+
+TEST(Mpi, Pitfall29_LengthsThatDifferAreAnError) {
+  if (ranks().size() < 2) return;
+  const auto comm = dist::make_mpi(session(), 2.0);
+  std::vector<float> data(64);
+  const dist::Transfer send{1, dist::Span(data.data(), 10, core::Dtype::float32)};
+  for (std::int64_t expected : {12, 8}) {
+    const dist::Transfer receive{0, dist::Span(data.data() + 20, expected, core::Dtype::float32)};
+    const auto fresh = dist::make_mpi(session(), 2.0);
+    if (ranks().rank() == 0) fresh->exchange({&send, 1}, {});
+    if (ranks().rank() == 1)
+      expect_error<core::Error>([&] { fresh->exchange({}, {&receive, 1}); },
+                                AllOf(HasSubstr(fmt::format("expects {} bytes from rank 0", expected * 4)),
+                                      HasSubstr(expected == 12 ? "which sent 40" : "which sent more")));
+    ranks().barrier();
+  }
+  dist::Checking checking(*comm);
+  const dist::Transfer receive{0, dist::Span(data.data() + 20, 12, core::Dtype::float32)};
+  const auto call = [&] {
+    if (ranks().rank() == 0) checking.exchange({&send, 1}, {});
+    else if (ranks().rank() == 1) checking.exchange({}, {&receive, 1});
+    else checking.exchange({}, {});
+  };
+  expect_error<core::Error>(call, HasSubstr("message 0 from rank 0 to rank 1 is 10 float32, where 12 float32"));
+  checking.barrier();
+}
+
+TEST(Mpi, Pitfall45_OneRankFailsAndAllThrowTheSame) {
+  const int bad = ranks().size() - 1;
+  const auto load = [&] {
+    dist::run_on_all(ranks(), [&] {
+      if (ranks().rank() == bad) core::fail("train.bin ends at byte 3");
+    });
+  };
+  expect_error<dist::AgreedError>(load, HasSubstr("train.bin ends at byte 3"));
+  ranks().barrier();
+}
+
+TEST(Mpi, CollectivesFromAWorkerThread) {
+  std::vector<float> data(1000 * static_cast<std::size_t>(ranks().size()), 1.0f);
+  const dist::Span span(data.data(), static_cast<std::int64_t>(data.size()), core::Dtype::float32);
+  dist::AsyncQueue queue(dist::AsyncQueue::Mode::worker);
+  for (int i = 0; i < 10; ++i) queue.submit([&] { ranks().all_reduce(span, dist::Reduce::max); });
+  queue.drain();
+  ranks().barrier();
+  EXPECT_EQ(data[17], 1.0f);
+}
+
+}  // namespace
+}  // namespace muonp::test

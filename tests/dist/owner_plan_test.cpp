@@ -1,0 +1,198 @@
+#include "dist/owner_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/error.h"
+#include "core/rng.h"
+
+namespace muonp::test {
+namespace {
+
+using dist::MatrixTask;
+using dist::OwnerPlan;
+
+constexpr std::int64_t kNoLimit = std::int64_t{1} << 40;
+
+// The matrices of a GPT, cost = products of an n × n Gram recurrence plus the products with the long side.
+std::vector<MatrixTask> gpt(int layers, std::int64_t width) {
+  std::vector<MatrixTask> tasks;
+  const auto add = [&](const std::string& name, std::int64_t rows, std::int64_t cols) {
+    const auto n = static_cast<double>(std::min(rows, cols)), m = static_cast<double>(std::max(rows, cols));
+    tasks.push_back({name, static_cast<int>(tasks.size()), 9 * n * n * n + 3 * m * n * n, rows * cols});
+  };
+  for (int l = 0; l < layers; ++l) {
+    const std::string block = fmt::format("blocks.{}.", l);
+    add(block + "qkv", 3 * width, width);
+    add(block + "projection", width, width);
+    add(block + "up", 4 * width, width);
+    add(block + "down", width, 4 * width);
+  }
+  return tasks;
+}
+
+double max_load(const OwnerPlan& plan, int ranks) {
+  double most = 0;
+  for (int r = 0; r < ranks; ++r) most = std::max(most, plan.load(r));
+  return most;
+}
+
+// No assignment can be better: the mean, or the k smallest of the (k − 1)·ranks + 1 largest costs on one rank.
+double lower_bound(const std::vector<MatrixTask>& tasks, int ranks) {
+  std::vector<double> costs;
+  double sum = 0;
+  for (const MatrixTask& t : tasks) {
+    costs.push_back(t.cost);
+    sum += t.cost;
+  }
+  std::sort(costs.rbegin(), costs.rend());
+  double bound = sum / ranks;
+  for (std::size_t k = 1; (k - 1) * static_cast<std::size_t>(ranks) < costs.size(); ++k) {
+    const std::size_t last = (k - 1) * static_cast<std::size_t>(ranks);
+    double least = 0;
+    for (std::size_t i = 0; i < k; ++i) least += costs[last - i];
+    bound = std::max(bound, least);
+  }
+  return bound;
+}
+
+double best_possible(const std::vector<MatrixTask>& tasks, std::vector<double>& loads, std::size_t next) {
+  if (next == tasks.size()) return *std::max_element(loads.begin(), loads.end());
+  double best = 1e300;
+  for (double& load : loads) {
+    load += tasks[next].cost;
+    best = std::min(best, best_possible(tasks, loads, next + 1));
+    load -= tasks[next].cost;
+  }
+  return best;
+}
+
+TEST(OwnerPlan, Pitfall23_WithinFourThirdsOfTheBestPossible) {
+  for (std::uint64_t trial = 0; trial < 60; ++trial)
+    for (int ranks : {2, 3}) {
+      std::vector<MatrixTask> tasks;
+      for (int t = 0; t < 8; ++t)
+        tasks.push_back({fmt::format("m{}", t), t,
+                         1.0 + static_cast<double>(core::random_below(5, trial, static_cast<std::uint64_t>(t), 50)), 10});
+      std::vector<double> loads(static_cast<std::size_t>(ranks));
+      const double best = best_possible(tasks, loads, 0);
+      EXPECT_LE(max_load(OwnerPlan(tasks, ranks, kNoLimit), ranks), (4.0 / 3 - 1.0 / (3 * ranks)) * best + 1e-9);
+    }
+}
+
+TEST(OwnerPlan, Pitfall23_BalancedByCostOnRealShapes) {
+  for (int ranks : {1, 2, 3, 4, 5, 7, 8, 16}) {
+    const auto tasks = gpt(12, 768);
+    const OwnerPlan plan(tasks, ranks, kNoLimit);
+    EXPECT_LE(max_load(plan, ranks), 4.0 / 3 * lower_bound(tasks, ranks)) << ranks << " ranks";
+    EXPECT_GE(plan.imbalance(), 1.0);
+  }
+  EXPECT_LT(OwnerPlan(gpt(12, 768), 4, kNoLimit).imbalance(), 1.05);
+}
+
+// Cost is not the number of elements: the many long matrices are cheap here.
+TEST(OwnerPlan, Pitfall23_ElementsDoNotCount) {
+  const std::vector<MatrixTask> tasks = {{"a", 0, 10, 1}, {"b", 1, 10, 1}, {"c", 2, 1, 100}, {"d", 3, 1, 100}};
+  const OwnerPlan plan(tasks, 2, kNoLimit);
+  EXPECT_NE(plan.owner(0), plan.owner(1));
+  EXPECT_NE(plan.owner(2), plan.owner(3));
+  EXPECT_DOUBLE_EQ(plan.imbalance(), 1.0);
+}
+
+TEST(OwnerPlan, MatricesOfOneLayerSpreadWhereItIsFree) {
+  std::vector<MatrixTask> tasks;
+  for (int l = 0; l < 8; ++l)
+    for (const char* part : {"q", "k", "v", "o"})
+      tasks.push_back({fmt::format("blocks.{}.{}", l, part), static_cast<int>(tasks.size()), 1, 64});
+  const OwnerPlan plan(tasks, 4, kNoLimit);
+  EXPECT_DOUBLE_EQ(plan.imbalance(), 1.0);
+  for (std::size_t l = 0; l < 8; ++l) {
+    std::set<int> owners;
+    for (std::size_t i = 0; i < 4; ++i) owners.insert(plan.owner(static_cast<int>(4 * l + i)));
+    EXPECT_EQ(owners.size(), 4u) << "layer " << l;
+  }
+}
+
+// Who owns a matrix depends on names and costs, not on the order in which the matrices are listed.
+TEST(OwnerPlan, Pitfall22_OwnersDoNotDependOnTheOrderOfTasks) {
+  for (int ranks : {1, 2, 3, 5, 7}) {
+    const auto tasks = gpt(5, 96);
+    auto shuffled = tasks;
+    std::rotate(shuffled.begin(), shuffled.begin() + 7, shuffled.end());
+    std::reverse(shuffled.begin(), shuffled.begin() + 9);
+    const OwnerPlan a(tasks, ranks, kNoLimit), b(shuffled, ranks, kNoLimit);
+    EXPECT_EQ(a.hash(), OwnerPlan(tasks, ranks, kNoLimit).hash());
+    for (std::size_t i = 0; i < tasks.size(); ++i)
+      for (std::size_t j = 0; j < tasks.size(); ++j)
+        if (tasks[i].name == shuffled[j].name) {
+          EXPECT_EQ(a.owner(static_cast<int>(i)), b.owner(static_cast<int>(j))) << tasks[i].name;
+        }
+  }
+}
+
+TEST(OwnerPlan, Pitfall21_WavesHoldEachMatrixOnceAndKeepTheLimit) {
+  for (int ranks : {1, 2, 3, 5, 7})
+    for (std::int64_t limit : {std::int64_t{1}, std::int64_t{30'000}, std::int64_t{200'000}, kNoLimit}) {
+      const auto tasks = gpt(5, 96);
+      const OwnerPlan plan(tasks, ranks, limit);
+      std::vector<int> seen(tasks.size(), 0);
+      for (int w = 0; w < plan.waves(); ++w) {
+        EXPECT_TRUE(std::is_sorted(plan.wave(w).begin(), plan.wave(w).end()));
+        EXPECT_FALSE(plan.wave(w).empty());
+        std::vector<std::int64_t> held(static_cast<std::size_t>(ranks)), matrices(held);
+        for (int t : plan.wave(w)) {
+          ++seen[static_cast<std::size_t>(t)];
+          held[static_cast<std::size_t>(plan.owner(t))] += tasks[static_cast<std::size_t>(t)].elements;
+          ++matrices[static_cast<std::size_t>(plan.owner(t))];
+        }
+        for (std::size_t r = 0; r < held.size(); ++r)
+          EXPECT_TRUE(held[r] <= limit || matrices[r] == 1) << "wave " << w << ", rank " << r;
+      }
+      EXPECT_EQ(seen, std::vector<int>(tasks.size(), 1));
+    }
+  EXPECT_EQ(OwnerPlan(gpt(5, 96), 2, kNoLimit).waves(), 1);
+}
+
+// With many waves the owners stay in step: no wave costs far more on one rank than its share.
+TEST(OwnerPlan, WavesAreOfAboutEqualCost) {
+  const auto tasks = gpt(12, 768);
+  const OwnerPlan plan(tasks, 4, std::int64_t{6} << 20);
+  ASSERT_GE(plan.waves(), 4);
+  double summed = 0, most = 0;
+  for (int w = 0; w < plan.waves(); ++w) {
+    std::vector<double> cost(4);
+    for (int t : plan.wave(w)) cost[static_cast<std::size_t>(plan.owner(t))] += tasks[static_cast<std::size_t>(t)].cost;
+    summed += *std::max_element(cost.begin(), cost.end());
+  }
+  for (int r = 0; r < 4; ++r) most = std::max(most, plan.load(r));
+  EXPECT_LE(summed, 1.5 * most);
+}
+
+TEST(OwnerPlan, Pitfall08_FewerMatricesThanRanks) {
+  const OwnerPlan one({{"w", 0, 5, 25}}, 7, 100);
+  EXPECT_EQ(one.owner(0), 0);
+  EXPECT_EQ(one.waves(), 1);
+  EXPECT_DOUBLE_EQ(one.imbalance(), 7.0);
+  const OwnerPlan none({}, 3, 100);
+  EXPECT_EQ(none.waves(), 0);
+  EXPECT_DOUBLE_EQ(none.imbalance(), 1.0);
+  const OwnerPlan empty({{"a", 0, 0, 0}, {"b", 1, 0, 0}}, 2, 1);
+  EXPECT_DOUBLE_EQ(empty.imbalance(), 1.0);
+  EXPECT_EQ(empty.waves(), 1);
+}
+
+TEST(OwnerPlan, Pitfall24_HashChangesWithTheResultOnly) {
+  const auto tasks = gpt(4, 96);
+  const OwnerPlan plan(tasks, 4, 100'000);
+  EXPECT_NE(plan.hash(), OwnerPlan(tasks, 3, 100'000).hash());
+  EXPECT_NE(plan.hash(), OwnerPlan(tasks, 4, 50'000).hash());
+  auto scaled = tasks;
+  for (MatrixTask& t : scaled) t.cost *= 2;
+  EXPECT_EQ(plan.hash(), OwnerPlan(scaled, 4, 100'000).hash());
+  EXPECT_NE(plan.describe().find("blocks.3.up (parameter 14, 36864 elements): rank "), std::string::npos);
+}
+
+}  // namespace
+}  // namespace muonp::test

@@ -1,0 +1,119 @@
+#include <cmath>
+
+#include "tests/e2e/program.h"
+
+namespace muonp::e2e {
+
+class Train : public ProgramTest {
+ protected:
+  // Largest relative difference between two runs' losses over all steps.
+  double difference(const std::string& a, const std::string& b) const {
+    const std::vector<double> x = metric(a, "loss"), y = metric(b, "loss");
+    EXPECT_EQ(x.size(), 30u);
+    EXPECT_EQ(x.size(), y.size());
+    double worst = 0;
+    for (std::size_t i = 0; i < std::min(x.size(), y.size()); ++i)
+      worst = std::fmax(worst, std::fabs(x[i] - y[i]) / x[i]);
+    return worst;
+  }
+};
+
+TEST_F(Train, LearnsAndWritesItsFiles) {
+  train("one", {});
+  const std::vector<double> losses = metric("one", "loss");
+  ASSERT_EQ(losses.size(), 30u);
+  EXPECT_NEAR(losses.front(), std::log(256.0), 0.3);
+  EXPECT_LT(losses.back(), 0.8 * losses.front());
+  EXPECT_EQ(metric("one", "val_loss").size(), 3u);
+  for (const char* key : {"step", "loss", "lr", "grad_norm", "seconds", "tokens"})
+    EXPECT_GE(metric("one", key).size(), 30u) << key;
+  EXPECT_EQ(metric("one", "tokens").back(), 30 * 12 * 32);
+  // The resolved configuration runs as it is.
+  const Outcome again = muonp("config runs/one/config.resolved.yaml");
+  EXPECT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(again.out, read("runs/one/config.resolved.yaml"));
+}
+
+TEST_F(Train, SameLossesAtEveryWorldSizeAndStage) {
+  train("reference", {"parallel.zero=0"});
+  for (int ranks : {1, 2, 3, 4})
+    for (int zero : {0, 1, 2}) {
+      const std::string name = "np" + std::to_string(ranks) + "-zero" + std::to_string(zero);
+      train(name, {"parallel.zero=" + std::to_string(zero)}, ranks);
+      EXPECT_LE(difference("reference", name), 1e-4) << name;
+    }
+}
+
+TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
+  train("reference", {"model.dropout=0.1"});
+  struct Case {
+    int ranks, micro_batch, zero;
+    const char* overlap;
+  };
+  for (const Case& c :
+       {Case{1, 4, 0, "false"}, Case{1, 4, 2, "false"}, Case{2, 3, 1, "true"}, Case{2, 3, 2, "true"},
+        Case{3, 2, 0, "true"}, Case{4, 1, 1, "false"}, Case{4, 1, 2, "true"}}) {
+    const std::string name = fmt::format("np{}-micro{}-zero{}", c.ranks, c.micro_batch, c.zero);
+    train(name,
+          {"model.dropout=0.1", fmt::format("data.micro_batch={}", c.micro_batch),
+           fmt::format("parallel.zero={}", c.zero), fmt::format("parallel.overlap={}", c.overlap)},
+          c.ranks);
+    EXPECT_LE(difference("reference", name), 1e-4) << name;
+  }
+}
+
+TEST_F(Train, EmulatedBfloat16LearnsLikeFloat32) {
+  train("single", {});
+  train("half", {"parallel.compute=bfloat16", "parallel.emulate_bfloat16=true"}, 2);
+  EXPECT_LE(difference("single", "half"), 0.02);
+  EXPECT_GT(difference("single", "half"), 0);
+}
+
+TEST_F(Train, EveryRuleAndMethodRuns) {
+  for (const char* setting : {"optimizer.matrices.rule=adamw", "optimizer.matrices.rule=sgd",
+                              "optimizer.matrices.p=0", "optimizer.matrices.p=-1/4", "optimizer.matrices.p=1",
+                              "optimizer.matrices.method=svd", "optimizer.matrices.method=coupled_newton"}) {
+    train("rule", {setting, "run.steps=4", "checkpoint.at_end=false"}, 2);
+    for (double loss : metric("rule", "loss")) EXPECT_TRUE(std::isfinite(loss)) << setting;
+  }
+}
+
+TEST_F(Train, EvalAndGenerateReadTheRun) {
+  train("one", {"log.validation_batches=0"}, 2);
+  const Outcome eval = muonp("eval runs/one --json");
+  ASSERT_EQ(eval.status, 0) << eval.err;
+  // Another cut into batches sums in another order.
+  const double validated = metric("one", "val_loss").back();
+  const std::size_t at = eval.out.find("\"loss\": ");
+  ASSERT_NE(at, std::string::npos) << eval.out;
+  EXPECT_NEAR(std::stod(eval.out.substr(at + 8)), validated, 1e-5 * validated);
+
+  const Outcome a = muonp("generate runs/one --prompt sun --tokens 20 --seed 4");
+  const Outcome b = muonp("generate runs/one --prompt sun --tokens 20 --seed 4");
+  const Outcome c = muonp("generate runs/one --prompt sun --tokens 20 --seed 5");
+  ASSERT_EQ(a.status, 0) << a.err;
+  EXPECT_EQ(a.out.substr(0, 3), "sun");
+  EXPECT_EQ(a.out.size(), 3u + 20 + 1);  // bytes are tokens here
+  EXPECT_EQ(a.out, b.out);
+  EXPECT_NE(a.out, c.out);
+}
+
+TEST_F(Train, PlanNeedsNoRanks) {
+  const Outcome plan = muonp("plan tiny.yaml --ranks 4 --json");
+  EXPECT_EQ(plan.status, 0) << plan.err;
+  EXPECT_NE(plan.out.find("\"imbalance\""), std::string::npos);
+}
+
+TEST_F(Train, BenchStepCountsItsMemoryAsPlanned) {
+  const Outcome bench = muonp("bench step tiny.yaml --json --repeats 2", 2);
+  ASSERT_EQ(bench.status, 0) << bench.err;
+  const auto number = [&](const std::string& key) {
+    const std::size_t at = bench.out.find("\"" + key + "\": ");
+    EXPECT_NE(at, std::string::npos) << key << "\n" << bench.out;
+    return std::stod(bench.out.substr(at + key.size() + 4));
+  };
+  EXPECT_NEAR(number("peak_bytes"), number("planned_peak_bytes"), 0.1 * number("planned_peak_bytes"));
+  EXPECT_GT(number("tokens_per_second"), 0);
+}
+
+}  // namespace muonp::e2e

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Runs the built program as a person would, with good and bad input: exit status and message of each.
+#   cli_test.sh MUONP [MPIRUN]
+set -u
+muonp=$1
+mpirun=${2:-}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+unset OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE
+export LC_ALL=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+failures=0
+
+# expect NAME STATUS TEXT COMMAND...: the command ends with STATUS and prints TEXT (a fixed string) somewhere.
+expect() {
+  local name=$1 status=$2 text=$3
+  shift 3
+  local output got
+  output=$("$@" 2>&1 </dev/null)
+  got=$?
+  if [[ $got -ne $status || $output != *"$text"* ]]; then
+    echo "FAILED: $name: status $got, expected $status with '$text'. Output:"
+    echo "$output" | head -20
+    failures=$((failures + 1))
+  fi
+}
+
+# expect_one_line NAME COMMAND...: an error is one line on standard error and nothing on standard output.
+expect_one_line() {
+  local name=$1
+  shift
+  "$@" >out.txt 2>err.txt </dev/null
+  if [[ -s out.txt || $(wc -l <err.txt) -ne 1 ]]; then
+    echo "FAILED: $name: expected one line on standard error. Output:"
+    cat out.txt err.txt | head -20
+    failures=$((failures + 1))
+  fi
+}
+
+# npy FILE SHAPE: a float32 matrix of the values 1 to count (as single bytes of the exponent, all finite and nonzero).
+npy() {
+  local header="{'descr': '<f4', 'fortran_order': False, 'shape': $2, }"
+  while (((10 + ${#header} + 1) % 64)); do header+=' '; done
+  printf '\x93NUMPY\x01\x00'"\\x$(printf %02x $((${#header} + 1)))"'\x00%s\n' "$header" >"$1"
+  for ((i = 0; i < $3; ++i)); do printf "\\x00\\x00\\x$(printf %02x $((128 + i % 100)))\\x3f" >>"$1"; done
+}
+
+# --- the command line
+expect 'help' 0 'Examples:' "$muonp" --help
+for command in train eval generate tokenize spectral bench plan config compare; do
+  expect "help of $command" 0 'Examples:' "$muonp" $command --help
+done
+expect 'help of bench spectral' 0 'Examples:' "$muonp" bench spectral --help
+expect 'version' 0 'oneDNN' "$muonp" --version
+expect 'no command' 2 'a command is needed' "$muonp"
+expect 'unknown command' 2 "unknown command 'trian'; the nearest is 'train'" "$muonp" trian
+expect 'unknown option' 2 "unknown option '--inn'; the nearest is '--in'" "$muonp" spectral --inn x --in a --out b --p 1
+expect 'missing option' 2 '--out is required' "$muonp" spectral --in a --p 1/2
+expect 'missing value' 2 '--in' "$muonp" spectral --p 1/2 --out b --in
+expect 'not a number' 2 '--threads' "$muonp" spectral --in a --out b --p 1/2 --threads many
+expect 'negative threads' 2 '--threads' "$muonp" spectral --in a --out b --p 1/2 --threads -1
+expect 'no subject' 2 'a command is needed: spectral, step' "$muonp" bench
+expect_one_line 'unknown command' "$muonp" trian
+expect_one_line 'unknown option' "$muonp" train --foo=3 x.yaml
+
+# --- spectral
+npy G.npy '(3, 4)' 12
+expect 'spectral' 0 'predicted error' "$muonp" spectral --in G.npy --out Z.npy --p 1/2 --threads 1 --check
+expect 'spectral as JSON' 0 '"relative_error_max"' "$muonp" spectral --in G.npy --out Z.npy --p 0.25 --check --json
+expect 'negative exponent' 0 '"p": "-1/4"' "$muonp" spectral --in G.npy --out Z.npy --p -1/4 --json
+[[ $(stat -c %s Z.npy) -eq $(stat -c %s G.npy) ]] || { echo "FAILED: size of Z.npy"; failures=$((failures + 1)); }
+npy B.npy '(2, 3, 2)' 12
+expect 'batch' 0 '"scale": [' "$muonp" spectral --in B.npy --out Z.npy --p 1/2 --json
+expect 'exponent out of range' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p 2
+expect 'exponent that is no number' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p half
+expect 'unknown method' 1 'coupled_minimax' "$muonp" spectral --in G.npy --out Z.npy --p 1/2 --method best
+expect 'unknown dtype' 1 'float32' "$muonp" spectral --in G.npy --out Z.npy --p 1/2 --dtype double
+expect 'missing file' 1 'none.npy' "$muonp" spectral --in none.npy --out Z.npy --p 1/2
+expect 'a folder' 1 "$folder" "$muonp" spectral --in "$folder" --out Z.npy --p 1/2
+cp G.npy N.npy && printf '\x00\x00\xc0\x7f' | dd of=N.npy bs=1 seek=136 conv=notrunc status=none
+expect 'NaN' 1 'N.npy: entry [0, 2] is nan' "$muonp" spectral --in N.npy --out Z.npy --p 1/2
+head -c 150 G.npy >T.npy
+expect 'truncated' 1 'T.npy: the file is truncated' "$muonp" spectral --in T.npy --out Z.npy --p 1/2
+expect 'no folder for the result' 1 'none/Z.npy' "$muonp" spectral --in G.npy --out none/Z.npy --p 1/2
+npy L.npy '(64, 64)' 4096
+cp G.npy Z.npy
+expect 'full disk' 1 'Z.npy' bash -c "ulimit -f 4; exec '$muonp' spectral --in L.npy --out Z.npy --p 1/2"
+cmp -s G.npy Z.npy || { echo "FAILED: a full disk destroyed the old file"; failures=$((failures + 1)); }
+
+# --- bench
+expect 'bench' 0 '"relative_error_frobenius"' "$muonp" bench spectral --rows 48 --cols 32 --p 1/2 --threads 1 --repeats 2 --json
+expect 'bench compares' 0 'newton_schulz5' "$muonp" bench spectral --rows 48 --cols 32 --repeats 2 --compare newton_schulz5
+expect 'bench of no rows' 2 '--rows' "$muonp" bench spectral --rows 0 --cols 32
+
+# --- config
+"$muonp" config --reference >reference.yaml || { echo "FAILED: config --reference"; failures=$((failures + 1)); }
+expect 'reference is read' 1 'reference.yaml' "$muonp" config reference.yaml
+expect 'both file and reference' 2 'either' "$muonp" config reference.yaml --reference
+expect 'neither file nor reference' 2 'either' "$muonp" config
+expect 'missing configuration' 1 'none.yaml: cannot be opened' "$muonp" config none.yaml
+printf 'run:\n  stepz: 3\n' >a.yaml
+expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml
+expect 'unknown key by --set' 1 '--set run.stepz=4: run.stepz: unknown key' "$muonp" config a.yaml --set run.stepz=4
+expect 'train reports the same' 1 'a.yaml:2: run.stepz: unknown key' "$muonp" train a.yaml
+
+# --- compare
+mkdir one two
+for run in one two; do
+  for step in 1 2 3; do
+    echo "{\"step\":$step,\"loss\":$((5 - step)),\"seconds\":$step,\"tokens\":$((step * 1000))}"
+  done >$run/metrics.jsonl
+  echo '{"step":3,"val_loss":2.5}' >>$run/metrics.jsonl
+done
+expect 'compare' 0 '2.5000' "$muonp" compare one two --svg curves.svg
+[[ $(head -c 4 curves.svg) == '<svg' ]] || { echo "FAILED: curves.svg"; failures=$((failures + 1)); }
+expect 'compare without runs' 2 'RUN is required' "$muonp" compare
+expect 'compare nothing' 1 'three: no such' "$muonp" compare one three
+expect 'compare an unknown metric' 1 "no line has 'accuracy'" "$muonp" compare one --metric accuracy
+
+# --- under mpirun: one message for all ranks
+if [[ -n $mpirun ]]; then
+  "$mpirun" --oversubscribe --bind-to none -np 3 "$muonp" train a.yaml >out.txt 2>&1 </dev/null
+  status=$?
+  count=$(grep -c 'unknown key' out.txt)
+  if [[ $status -eq 0 || $count -ne 1 ]]; then
+    echo "FAILED: an error on all ranks: status $status, printed $count times"
+    cat out.txt
+    failures=$((failures + 1))
+  fi
+  expect 'one process only' 1 'this command runs in one process' \
+    "$mpirun" --oversubscribe --bind-to none -np 2 "$muonp" spectral --in G.npy --out Z.npy --p 1/2
+fi
+
+echo "$failures failures"
+[[ $failures -eq 0 ]]
