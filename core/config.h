@@ -1,9 +1,10 @@
-// Typed configuration. A plain struct with defaults is the schema: its describe() names every field once, and that
-// one description parses YAML, validates, prints the resolved file and prints the reference.
+// Typed configuration. A plain struct with defaults is the schema: its describe() names every field once, and
+// that one description parses YAML, validates, prints the resolved file and prints the reference.
 //
 //   struct CheckpointConfig {
 //     std::int64_t keep = 3;
-//     void describe(core::Fields& f) { f.integer("keep", keep, {.min = 1}, "checkpoints kept, oldest deleted first"); }
+//     void describe(core::Fields& f) { f.integer("keep", keep, {.min = 1}, "checkpoints kept, oldest deleted
+//     first"); }
 //   };
 #pragma once
 
@@ -27,40 +28,46 @@ struct RealRange {
 };
 enum class Presence : std::uint8_t { optional, required };
 
-// What describe() calls, one call a field. `meaning` is one line; it ends in the unit in brackets where there is one.
-// A number whose default lies outside its valid range has no default: like a required text, it has to be given.
+// What describe() calls, one call a field. `meaning` is one line; it ends in the unit in brackets where there
+// is one. A number whose default lies outside its valid range has no default: like a required text, it has to
+// be given.
 class Fields {
  public:
   virtual ~Fields() = default;
-  virtual void integer(std::string_view name, std::int64_t& value, IntegerRange valid, std::string_view meaning) = 0;
+  virtual void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
+                       std::string_view meaning) = 0;
   virtual void real(std::string_view name, double& value, RealRange valid, std::string_view meaning) = 0;
   virtual void boolean(std::string_view name, bool& value, std::string_view meaning) = 0;
   virtual void text(std::string_view name, std::string& value, std::string_view meaning,
                     Presence presence = Presence::optional) = 0;
   virtual void choice(std::string_view name, std::string& value, std::span<const std::string_view> valid,
                       std::string_view meaning) = 0;
-  virtual void text_list(std::string_view name, std::vector<std::string>& value, std::string_view meaning) = 0;
+  virtual void text_list(std::string_view name, std::vector<std::string>& value,
+                         std::string_view meaning) = 0;
   // A nested section: calls describe(fields) for what is below `name`.
   virtual void section(std::string_view name, const std::function<void(Fields&)>& describe,
                        std::string_view meaning) = 0;
   // A list of sections; resize(n) makes room for n entries, describe(i, fields) describes the i-th.
-  virtual void section_list(std::string_view name, std::size_t size, const std::function<void(std::size_t)>& resize,
-                            const std::function<void(std::size_t, Fields&)>& describe, std::string_view meaning) = 0;
+  virtual void section_list(std::string_view name, std::size_t size,
+                            const std::function<void(std::size_t)>& resize,
+                            const std::function<void(std::size_t, Fields&)>& describe,
+                            std::string_view meaning) = 0;
 };
 
 using Describe = std::function<void(Fields&)>;
 
-// Reads `file`, applies `overrides` ("a.b=c", same paths as the YAML, list entries by index as in "a.0.b=c"), fills the
-// fields. describe() runs once for the file and once an override. Unknown keys, wrong types, values out of range and
-// missing required keys are one Error: a line for each with file:line, the nearest valid key and what is valid.
+// Reads `file`, applies `overrides` ("a.b=c", same paths as the YAML, list entries by index as in "a.0.b=c"),
+// fills the fields. describe() runs once for the file and once an override. Unknown keys, wrong types, values
+// out of range and missing required keys are one Error: a line for each with file:line, the nearest valid key
+// and what is valid.
 void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe);
 // The same from a string; `source` stands for the file's name in messages.
-void read_config_text(const std::string& yaml, const std::string& source, std::span<const std::string> overrides,
-                      const Describe& describe);
+void read_config_text(const std::string& yaml, const std::string& source,
+                      std::span<const std::string> overrides, const Describe& describe);
 // YAML that reads back to the same values.
 std::string write_config(const Describe& describe);
-// Every key with its default, valid values and meaning, as commented YAML that reads back to the defaults once the keys
-// that have none, left empty in it, are filled in.
+// Every key with its default, valid values and meaning, as commented YAML that reads back to the defaults
+// once the keys that have none, left empty in it, are filled in.
 std::string config_reference(const Describe& describe);
 
 // The candidate with the smallest edit distance to `word`; empty if there are none.

@@ -23,7 +23,8 @@ constexpr std::size_t kMostProblems = 10;
 class Problems {
  public:
   void add(const std::string& where, const std::string& path, const std::string& what) {
-    std::string line = path.empty() ? fmt::format("{}: {}", where, what) : fmt::format("{}: {}: {}", where, path, what);
+    std::string line =
+        path.empty() ? fmt::format("{}: {}", where, what) : fmt::format("{}: {}: {}", where, path, what);
     if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(std::move(line));
   }
 
@@ -32,7 +33,8 @@ class Problems {
     std::string message;
     for (std::size_t i = 0; i < std::min(lines_.size(), kMostProblems); ++i)
       message += (i == 0 ? "" : "\n") + lines_[i];
-    if (lines_.size() > kMostProblems) message += fmt::format("\n... and {} more", lines_.size() - kMostProblems);
+    if (lines_.size() > kMostProblems)
+      message += fmt::format("\n... and {} more", lines_.size() - kMostProblems);
     throw Error(message);
   }
 
@@ -62,8 +64,8 @@ class Required {
   std::set<std::string> given_;
 };
 
-// Fills the fields from one tree. `patching`: the tree is an override, in which the keys of a section list are the
-// indices of entries that exist already.
+// Fills the fields from one tree. `patching`: the tree is an override, in which the keys of a section list
+// are the indices of entries that exist already.
 class Reader : public Fields {
  public:
   Reader(const Tree& root, const std::string& source, bool patching, Problems& problems, Required& required)
@@ -73,13 +75,16 @@ class Reader : public Fields {
     if (expect_section(*level_.tree, "")) describe_level(describe);
   }
 
-  void integer(std::string_view name, std::int64_t& value, IntegerRange valid, std::string_view meaning) override {
+  void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
+               std::string_view meaning) override {
     const bool has_default = value >= valid.min && value <= valid.max;
     const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
     if (tree == nullptr) return;
     const auto [parsed, problem] = config::parse_integer(tree->scalar);
-    if (!parsed) return report(*tree, name, fmt::format("expected {}, but {}", config::describe_valid(valid), problem));
-    if (*parsed < valid.min || *parsed > valid.max) return out_of_range(*tree, name, config::describe_valid(valid));
+    if (!parsed)
+      return report(*tree, name, fmt::format("expected {}, but {}", config::describe_valid(valid), problem));
+    if (*parsed < valid.min || *parsed > valid.max)
+      return out_of_range(*tree, name, config::describe_valid(valid));
     value = *parsed;
   }
 
@@ -88,8 +93,10 @@ class Reader : public Fields {
     const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
     if (tree == nullptr) return;
     const auto [parsed, problem] = config::parse_real(tree->scalar);
-    if (!parsed) return report(*tree, name, fmt::format("expected {}, but {}", config::describe_valid(valid), problem));
-    if (*parsed < valid.min || *parsed > valid.max) return out_of_range(*tree, name, config::describe_valid(valid));
+    if (!parsed)
+      return report(*tree, name, fmt::format("expected {}, but {}", config::describe_valid(valid), problem));
+    if (*parsed < valid.min || *parsed > valid.max)
+      return out_of_range(*tree, name, config::describe_valid(valid));
     value = *parsed;
   }
 
@@ -103,8 +110,7 @@ class Reader : public Fields {
 
   void text(std::string_view name, std::string& value, std::string_view meaning, Presence presence) override {
     const Tree* tree = take(name, presence == Presence::optional, meaning);
-    if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, "a text (\"\" for an empty one)"))
-      return;
+    if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, "a text (\"\" for an empty one)")) return;
     if (presence == Presence::required && tree->scalar.empty())
       return report(*tree, name, fmt::format("must not be empty ({})", meaning));
     value = tree->scalar;
@@ -117,8 +123,9 @@ class Reader : public Fields {
     if (tree == nullptr) return;
     if (!expect(*tree, Tree::Kind::scalar, name, "one of " + config::quoted_list(words))) return;
     if (std::find(words.begin(), words.end(), tree->scalar) == words.end())
-      return report(*tree, name, fmt::format("'{}' is not a valid value;{} valid values are {}", tree->scalar,
-                                             config::suggestion(tree->scalar, words), config::quoted_list(words)));
+      return report(*tree, name,
+                    fmt::format("'{}' is not a valid value;{} valid values are {}", tree->scalar,
+                                config::suggestion(tree->scalar, words), config::quoted_list(words)));
     value = tree->scalar;
   }
 
@@ -133,7 +140,8 @@ class Reader : public Fields {
     value = std::move(items);
   }
 
-  void section(std::string_view name, const std::function<void(Fields&)>& describe, std::string_view) override {
+  void section(std::string_view name, const std::function<void(Fields&)>& describe,
+               std::string_view) override {
     const Tree* tree = take(name);
     const std::string here = path(name);
     if (tree != nullptr && !expect_section(*tree, here)) return;
@@ -172,8 +180,8 @@ class Reader : public Fields {
     report(tree, name, fmt::format("{} is out of range; it must be {}", tree.scalar, valid));
   }
 
-  // The value of `name` at this level, or nullptr; notes that the key exists, and that it is missing if it has to be
-  // given.
+  // The value of `name` at this level, or nullptr; notes that the key exists, and that it is missing if it
+  // has to be given.
   const Tree* take(std::string_view name, bool has_default = true, std::string_view meaning = "") {
     level_.known.emplace_back(name);
     const Tree::Entry* entry = level_.tree->find(name);
@@ -189,18 +197,22 @@ class Reader : public Fields {
     return false;
   }
 
-  // The value of `name` if it is an unquoted scalar that is not empty; otherwise nullptr, reported if it is given.
-  const Tree* number(std::string_view name, const std::string& valid, bool has_default, std::string_view meaning) {
+  // The value of `name` if it is an unquoted scalar that is not empty; otherwise nullptr, reported if it is
+  // given.
+  const Tree* number(std::string_view name, const std::string& valid, bool has_default,
+                     std::string_view meaning) {
     const Tree* tree = take(name, has_default, meaning);
     if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, valid)) return nullptr;
     if (!tree->quoted && !tree->scalar.empty()) return tree;
-    report(*tree, name, fmt::format("expected {}, found {}", valid, tree->scalar.empty() ? "nothing" : tree->found()));
+    report(*tree, name,
+           fmt::format("expected {}, found {}", valid, tree->scalar.empty() ? "nothing" : tree->found()));
     return nullptr;
   }
 
   bool expect_section(const Tree& tree, const std::string& here) {
     if (tree.kind == Tree::Kind::section || tree.kind == Tree::Kind::null) return true;
-    problems_.add(tree.where, here, fmt::format("expected a section (keys with values), found {}", tree.found()));
+    problems_.add(tree.where, here,
+                  fmt::format("expected a section (keys with values), found {}", tree.found()));
     return false;
   }
 
@@ -208,9 +220,10 @@ class Reader : public Fields {
     describe(*this);
     for (const Tree::Entry& entry : level_.tree->keys) {
       if (std::find(level_.known.begin(), level_.known.end(), entry.key) != level_.known.end()) continue;
-      problems_.add(entry.where, path(entry.key),
-                    fmt::format("unknown key;{} valid keys are {}", config::suggestion(entry.key, level_.known),
-                                config::quoted_list(level_.known)));
+      problems_.add(
+          entry.where, path(entry.key),
+          fmt::format("unknown key;{} valid keys are {}", config::suggestion(entry.key, level_.known),
+                      config::quoted_list(level_.known)));
     }
   }
 
@@ -234,7 +247,8 @@ class Reader : public Fields {
       if (index && *index >= 0 && *index < static_cast<std::int64_t>(size)) {
         read_entry(entry.value, name, static_cast<std::size_t>(*index), describe);
       } else {
-        const std::string valid = size == 0 ? "the list is empty" : fmt::format("valid entries are 0 to {}", size - 1);
+        const std::string valid =
+            size == 0 ? "the list is empty" : fmt::format("valid entries are 0 to {}", size - 1);
         problems_.add(entry.where, path(fmt::format("{}.{}", name, entry.key)), "no such entry; " + valid);
       }
     }
@@ -280,8 +294,8 @@ void read_config(const std::string& file, std::span<const std::string> overrides
   fill(root, file, overrides, describe);
 }
 
-void read_config_text(const std::string& yaml, const std::string& source, std::span<const std::string> overrides,
-                      const Describe& describe) {
+void read_config_text(const std::string& yaml, const std::string& source,
+                      std::span<const std::string> overrides, const Describe& describe) {
   fill(config::parse_tree(yaml, source), source, overrides, describe);
 }
 

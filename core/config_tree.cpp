@@ -9,7 +9,7 @@
 namespace muonp::core::config {
 namespace {
 
-constexpr int kDeepest = 64;              // levels; also ends references that contain themselves
+constexpr int kDeepest = 64;               // levels; also ends references that contain themselves
 constexpr std::int64_t kLargest = 100000;  // values; ends references that multiply
 
 class Converter {
@@ -106,10 +106,14 @@ const Tree::Entry* Tree::find(std::string_view key) const {
 
 std::string Tree::found() const {
   switch (kind) {
-    case Kind::scalar: return quoted ? fmt::format("the text \"{}\"", scalar) : fmt::format("'{}'", scalar);
-    case Kind::list: return "a list";
-    case Kind::section: return "a section";
-    case Kind::null: break;
+    case Kind::scalar:
+      return quoted ? fmt::format("the text \"{}\"", scalar) : fmt::format("'{}'", scalar);
+    case Kind::list:
+      return "a list";
+    case Kind::section:
+      return "a section";
+    case Kind::null:
+      break;
   }
   return "nothing";
 }
@@ -120,7 +124,8 @@ Tree parse_override(const std::string& assignment) {
   const std::string where = "--set " + assignment;
   const std::size_t equals = assignment.find('=');
   if (equals == std::string::npos) fail("{}: no '='; write --set section.key=value", where);
-  const std::vector<std::string> path = split_path(trimmed(std::string_view(assignment).substr(0, equals)), where);
+  const std::vector<std::string> path =
+      split_path(trimmed(std::string_view(assignment).substr(0, equals)), where);
   Tree tree = override_value(trimmed(std::string_view(assignment).substr(equals + 1)), where);
   for (auto part = path.rbegin(); part != path.rend(); ++part) {
     Tree section;

@@ -28,12 +28,12 @@ struct Tree::Entry {
   Tree value;
 };
 
-// One YAML document. Syntax errors, several documents, a key twice and keys that are not scalars are an Error with
-// source:line. An empty text gives Kind::null.
+// One YAML document. Syntax errors, several documents, a key twice and keys that are not scalars are an Error
+// with source:line. An empty text gives Kind::null.
 Tree parse_tree(const std::string& yaml, const std::string& source);
 
-// "a.b=c" as nested sections. c may be a YAML list or section in flow style ([x, y], {a: 1}) or a quoted text;
-// anything else is the scalar itself.
+// "a.b=c" as nested sections. c may be a YAML list or section in flow style ([x, y], {a: 1}) or a quoted
+// text; anything else is the scalar itself.
 Tree parse_override(const std::string& assignment);
 
 }  // namespace muonp::core::config

@@ -46,12 +46,18 @@ bool plain_in_yaml(std::string_view text) {
 
 std::string escaped(char c) {
   switch (c) {
-    case '"': return "\\\"";
-    case '\\': return "\\\\";
-    case '\n': return "\\n";
-    case '\t': return "\\t";
-    case '\r': return "\\r";
-    default: break;
+    case '"':
+      return "\\\"";
+    case '\\':
+      return "\\\\";
+    case '\n':
+      return "\\n";
+    case '\t':
+      return "\\t";
+    case '\r':
+      return "\\r";
+    default:
+      break;
   }
   const auto byte = static_cast<unsigned char>(c);
   return byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, c);
@@ -103,7 +109,8 @@ std::string describe_valid(const RealRange& range) {
 }
 
 std::string format_real(double value) {
-  MUONP_ASSERT(std::isfinite(value), "a configuration value is {}, which YAML files of this program cannot hold", value);
+  MUONP_ASSERT(std::isfinite(value),
+               "a configuration value is {}, which YAML files of this program cannot hold", value);
   return fmt::format("{}", value);
 }
 

@@ -1,4 +1,5 @@
-// Scalars of the configuration: text to value and back, and how valid values are described. Used by core/config_*.cpp.
+// Scalars of the configuration: text to value and back, and how valid values are described. Used by
+// core/config_*.cpp.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace muonp::core::config {
 
-// The value, or why the text is not one. An integer may be written as an integral decimal ("1e3", "2.0"); a real must
-// be finite; nothing may be left over after the number.
+// The value, or why the text is not one. An integer may be written as an integral decimal ("1e3", "2.0"); a
+// real must be finite; nothing may be left over after the number.
 struct ParsedInteger {
   std::optional<std::int64_t> value;
   std::string problem;
@@ -27,8 +28,8 @@ std::optional<bool> parse_boolean(std::string_view text);  // "true" or "false",
 std::string describe_valid(const IntegerRange& range);  // "an integer ≥ 1"
 std::string describe_valid(const RealRange& range);     // "a number in [0, 1]"
 
-std::string format_real(double value);             // shortest decimal that reads back to the same double
-std::string format_text(std::string_view text);    // as a YAML scalar, quoted only where it has to be
+std::string format_real(double value);           // shortest decimal that reads back to the same double
+std::string format_text(std::string_view text);  // as a YAML scalar, quoted only where it has to be
 
 // Insertions, deletions, substitutions and swaps of neighbours that turn a into b.
 std::size_t edit_distance(std::string_view a, std::string_view b);

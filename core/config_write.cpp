@@ -12,8 +12,10 @@ class Writer : public Fields {
  public:
   Writer(bool comments, std::string margin) : comments_(comments), margin_(std::move(margin)) {}
 
-  void integer(std::string_view name, std::int64_t& value, IntegerRange valid, std::string_view meaning) override {
-    line(name, fmt::format("{}", value), meaning, config::describe_valid(valid), value >= valid.min && value <= valid.max);
+  void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
+               std::string_view meaning) override {
+    line(name, fmt::format("{}", value), meaning, config::describe_valid(valid),
+         value >= valid.min && value <= valid.max);
   }
   void real(std::string_view name, double& value, RealRange valid, std::string_view meaning) override {
     line(name, config::format_real(value), meaning, config::describe_valid(valid),
@@ -23,7 +25,8 @@ class Writer : public Fields {
     line(name, value ? "true" : "false", meaning, "true or false");
   }
   void text(std::string_view name, std::string& value, std::string_view meaning, Presence presence) override {
-    line(name, config::format_text(value), meaning, "a text", presence == Presence::optional || !value.empty());
+    line(name, config::format_text(value), meaning, "a text",
+         presence == Presence::optional || !value.empty());
   }
   void choice(std::string_view name, std::string& value, std::span<const std::string_view> valid,
               std::string_view meaning) override {
@@ -47,7 +50,8 @@ class Writer : public Fields {
   }
 
   void section_list(std::string_view name, std::size_t size, const std::function<void(std::size_t)>& resize,
-                    const std::function<void(std::size_t, Fields&)>& describe, std::string_view meaning) override {
+                    const std::function<void(std::size_t, Fields&)>& describe,
+                    std::string_view meaning) override {
     comment(meaning, "a list of sections");
     begin_line();
     out_ += fmt::format("{}:{}\n", name, size == 0 ? " []" : "");
@@ -66,8 +70,8 @@ class Writer : public Fields {
   }
 
   // A reference leaves a key that has to be given empty.
-  void line(std::string_view name, const std::string& value, std::string_view meaning, const std::string& valid,
-            bool has_default = true) {
+  void line(std::string_view name, const std::string& value, std::string_view meaning,
+            const std::string& valid, bool has_default = true) {
     comment(meaning, has_default ? valid : valid + ", required");
     begin_line();
     out_ += comments_ && !has_default ? fmt::format("{}:\n", name) : fmt::format("{}: {}\n", name, value);

@@ -32,30 +32,35 @@ void cut(const Block& block, std::int64_t largest, std::vector<Block>& blocks) {
   }
 }
 
-void halve_triangle(std::int64_t begin, std::int64_t size, std::int64_t largest, std::vector<Block>& blocks) {
-  if (size <= kDiagonalBlock) {
-    if (size > 0) blocks.push_back({begin, begin, size, size});
-    return;
-  }
+void halve_triangle(std::int64_t begin, std::int64_t size, std::vector<Block>& blocks) {
+  if (size <= kDiagonalBlock) return blocks.push_back({begin, begin, size, size});
   const std::int64_t h = halve(size);
-  cut({begin + h, begin, size - h, h}, largest, blocks);
-  halve_triangle(begin, h, largest, blocks);
-  halve_triangle(begin + h, size - h, largest, blocks);
+  blocks.push_back({begin + h, begin, size - h, h});
+  halve_triangle(begin, h, blocks);
+  halve_triangle(begin + h, size - h, blocks);
 }
 
-// Blocks that cover the lower triangle, largest first, none so large that a thread would wait long for another.
-std::vector<Block> triangle_blocks(std::int64_t n, int threads) {
+// Rows of a panel: wide enough for the library's fast kernels, and its operand and result stay near in the caches.
+constexpr std::int64_t kPanel = 256;
+
+// Blocks that cover the lower triangle: panels of rows, each a rectangle left of its diagonal block, and that one by
+// halves.
+std::vector<Block> triangle_blocks(std::int64_t n) {
   std::vector<Block> blocks;
-  halve_triangle(0, n, threads == 1 ? n * n : n * n / (4 * threads), blocks);
-  if (threads > 1)
-    std::stable_sort(blocks.begin(), blocks.end(), [](auto& x, auto& y) { return x.area() > y.area(); });
+  for (std::int64_t row = 0; row < n; row += kPanel) {
+    const std::int64_t rows = std::min(kPanel, n - row);
+    if (row > 0) blocks.push_back({row, 0, rows, row});
+    halve_triangle(row, rows, blocks);
+  }
   return blocks;
 }
 
-double triangle_area(std::int64_t size) {
-  if (size <= kDiagonalBlock) return static_cast<double>(size) * static_cast<double>(size);
-  const std::int64_t h = halve(size);
-  return static_cast<double>(h) * static_cast<double>(size - h) + triangle_area(h) + triangle_area(size - h);
+// The same for several threads: largest first, none so large that a thread would wait long for another.
+std::vector<Block> shared_triangle_blocks(std::int64_t n, int threads) {
+  std::vector<Block> blocks;
+  for (const Block& block : triangle_blocks(n)) cut(block, n * n / (4 * threads), blocks);
+  std::stable_sort(blocks.begin(), blocks.end(), [](auto& x, auto& y) { return x.area() > y.area(); });
+  return blocks;
 }
 
 // ---- forms, by tiles of 8×8 in registers ----
@@ -101,12 +106,13 @@ class FormKernel {
         in_place_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data &&
                   !terms_[1].data) {}
 
-  void run(const Block& block) const {
-    constexpr std::int64_t kTile = 64;  // reads and mirrored writes of one tile stay in the first-level cache
-    const std::int64_t row_end = block.row + block.rows, col_end = block.col + block.cols;
-    for (std::int64_t r = block.row; r < row_end; r += kTile)
-      for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end); j += kTile)
-        tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
+  void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
+    for (std::int64_t r = row; r < row_end; r += kLanes)
+      for (std::int64_t j = col; j < col_end && j <= r; j += kLanes)
+        if (r + kLanes <= row_end && j + kLanes <= r)
+          whole(r, j);
+        else
+          edge(r, std::min(row_end, r + kLanes), j, std::min(col_end, j + kLanes));
   }
 
  private:
@@ -116,15 +122,6 @@ class FormKernel {
     explicit Source(const MatrixView& view) : data(static_cast<T*>(view.data)), stride(view.stride) {}
     T* at(std::int64_t row, std::int64_t col) const { return data + row * stride + col; }
   };
-
-  void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
-    for (std::int64_t r = row; r < row_end; r += kLanes)
-      for (std::int64_t j = col; j < col_end && j <= r; j += kLanes)
-        if (r + kLanes <= row_end && j + kLanes <= r)
-          whole(r, j);
-        else
-          edge(r, std::min(row_end, r + kLanes), j, std::min(col_end, j + kLanes));
-  }
 
   // Strictly below the diagonal, so there is no identity term.
   void whole(std::int64_t row, std::int64_t col) const {
@@ -164,9 +161,18 @@ class FormKernel {
   bool mirror_, in_place_;
 };
 
+template <class T>
+void run_forms_of(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
+  constexpr std::int64_t kTile = 64;  // what the forms read and write of one tile stays in the nearest caches
+  const std::int64_t row_end = block.row + block.rows, col_end = block.col + block.cols;
+  for (std::int64_t r = block.row; r < row_end; r += kTile)
+    for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end); j += kTile)
+      for (const SymmetricForm& form : forms)
+        FormKernel<T>(c, form).tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
+}
+
 void run_forms(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
-  for (const SymmetricForm& form : forms)
-    c.dtype == Dtype::float32 ? FormKernel<float>(c, form).run(block) : FormKernel<bfloat16>(c, form).run(block);
+  c.dtype == Dtype::float32 ? run_forms_of<float>(c, forms, block) : run_forms_of<bfloat16>(c, forms, block);
 }
 
 void check_square(const MatrixView& view, std::int64_t n, Dtype dtype) {
@@ -190,7 +196,8 @@ void lower_triangle(Queue& queue, const MatrixView& c, std::span<const Symmetric
   check_forms(c, forms);
   const SymmetricForm mirror{.out = c};
   if (forms.empty()) forms = {&mirror, 1};
-  const std::vector<Block> blocks = triangle_blocks(c.rows, omp_in_parallel() ? 1 : queue.threads());
+  const bool alone = queue.threads() == 1 || omp_in_parallel();
+  const std::vector<Block> blocks = alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
     const Block& block = blocks[static_cast<std::size_t>(i)];
     multiply(block);
@@ -241,7 +248,7 @@ void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const M
   for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
   gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
   std::vector<Block> blocks;
-  halve_triangle(0, c.rows, kDiagonalBlock * kDiagonalBlock, blocks);  // small: both triangles' parts stay in cache
+  for (const Block& block : triangle_blocks(c.rows)) cut(block, kDiagonalBlock * kDiagonalBlock, blocks);
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
     const Block& block = blocks[static_cast<std::size_t>(i)];
     c.dtype == Dtype::float32 ? average_block<float>(c, block) : average_block<bfloat16>(c, block);
@@ -251,7 +258,7 @@ void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const M
 void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
   check_square(c, c.rows, c.dtype);
   check_forms(c, forms);
-  const std::vector<Block> blocks = triangle_blocks(c.rows, queue.threads());
+  const std::vector<Block> blocks = shared_triangle_blocks(c.rows, queue.threads());
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()),
             [&](std::int64_t i) { run_forms(c, forms, blocks[static_cast<std::size_t>(i)]); });
 }
@@ -304,6 +311,10 @@ std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const
   return x.dtype == Dtype::float32 ? moments<float>(queue, x, y) : moments<bfloat16>(queue, x, y);
 }
 
-double symmetric_flops(std::int64_t n, std::int64_t k) { return 2.0 * triangle_area(n) * static_cast<double>(k); }
+double symmetric_flops(std::int64_t n, std::int64_t k) {
+  double area = 0;
+  for (const Block& block : triangle_blocks(n)) area += static_cast<double>(block.area());
+  return 2 * area * static_cast<double>(k);
+}
 
 }  // namespace muonp::core

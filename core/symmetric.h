@@ -1,6 +1,6 @@
 // Products whose result is known to be symmetric, at about half the cost of a full one: only the lower triangle is
-// computed, by recursive halving (one square block below the diagonal, then the two diagonal halves, down to
-// kDiagonalBlock), and mirrored while it is still in cache. float32 and bfloat16 storage; sums are float32.
+// computed, in panels of rows whose diagonal blocks are halved down to kDiagonalBlock, and mirrored block by block while
+// it is still in cache. float32 and bfloat16 storage; sums are float32.
 //
 // "Symmetric" operands hold both triangles. CPU queues only.
 #pragma once

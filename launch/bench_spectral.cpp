@@ -17,9 +17,12 @@ using optim::spectral::SpectralOptions;
 using Json = nlohmann::ordered_json;
 
 constexpr const char* kFooter =
-    "The matrix has random singular vectors and singular values from 1 down to EPS. All methods run in turn in one\n"
-    "process, with a plain matrix product between them; ratios are medians of neighbouring runs. A method is NAME or\n"
-    "NAME@P; newton_schulz5 and polar_express, which know p = 0 only, are compared at 0 if no other P is given.\n"
+    "The matrix has random singular vectors and singular values from 1 down to EPS. All methods run in turn "
+    "in one\n"
+    "process, with a plain matrix product between them; ratios are medians of neighbouring runs. A method is "
+    "NAME or\n"
+    "NAME@P; newton_schulz5 and polar_express, which know p = 0 only, are compared at 0 if no other P is "
+    "given.\n"
     "Examples:\n"
     "  muonp bench spectral --rows 1024 --cols 1024 --p 1/2 --threads 1 --compare newton_schulz5\n"
     "  muonp bench spectral --rows 4096 --cols 1024 --p 1/2 --method coupled_minimax,svd --json";
@@ -40,8 +43,10 @@ SpectralOptions parse_method(const std::string& text, const SpectralOptions& com
   const std::size_t at = text.find('@');
   options.method = text.substr(0, at);
   const bool zero_only = options.method == "newton_schulz5" || options.method == "polar_express";
-  if (at != std::string::npos) options.p = optim::spectral::parse_exponent(text.substr(at + 1));
-  else if (compared && zero_only) options.p = Exponent{0, 1};
+  if (at != std::string::npos)
+    options.p = optim::spectral::parse_exponent(text.substr(at + 1));
+  else if (compared && zero_only)
+    options.p = Exponent{0, 1};
   return options;
 }
 
@@ -49,7 +54,8 @@ void complete(Arguments& a) {
   a.common.p = optim::spectral::parse_exponent(a.p);
   a.common.dtype = core::parse_dtype(a.dtype);
   auto& candidates = a.benchmark.candidates;
-  for (const std::string& method : a.methods) candidates.push_back(parse_method(method, a.common, !candidates.empty()));
+  for (const std::string& method : a.methods)
+    candidates.push_back(parse_method(method, a.common, !candidates.empty()));
   if (!a.compare.empty()) a.benchmark.baseline = candidates.size();
   for (const std::string& method : a.compare) candidates.push_back(parse_method(method, a.common, true));
 }
@@ -79,7 +85,9 @@ Json as_json(const SpectralMeasurement& m, const SpectralBenchmarkResult& result
 }
 
 std::string as_json(const Arguments& a, int threads, const SpectralBenchmarkResult& result) {
-  Json object = {{"rows", a.benchmark.rows}, {"cols", a.benchmark.cols}, {"threads", threads},
+  Json object = {{"rows", a.benchmark.rows},
+                 {"cols", a.benchmark.cols},
+                 {"threads", threads},
                  {"repeats", a.benchmark.repeats}};
   object.update(as_json(result.measurements.front(), result));
   if (result.measurements.size() > 1) {
@@ -94,18 +102,18 @@ std::string error_cell(double value) { return std::isfinite(value) ? fmt::format
 
 std::string as_table(const Arguments& a, int threads, const SpectralBenchmarkResult& result) {
   constexpr Align right = Align::right;
-  Table table({"method", "p", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product", "worst error",
-               "Frobenius"},
+  Table table({"method", "p", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product",
+               "worst error", "Frobenius"},
               {Align::left, right, right, right, right, right, right, right, right, right, right});
-  table.caption(fmt::format("{} x {}, {} thread{}, {} repeats, {}, errors for sigma in [{}, 1]", a.benchmark.rows,
-                            a.benchmark.cols, threads, threads == 1 ? "" : "s", a.benchmark.repeats, a.dtype,
-                            a.common.epsilon));
+  table.caption(fmt::format("{} x {}, {} thread{}, {} repeats, {}, errors for sigma in [{}, 1]",
+                            a.benchmark.rows, a.benchmark.cols, threads, threads == 1 ? "" : "s",
+                            a.benchmark.repeats, a.dtype, a.common.epsilon));
   for (const SpectralMeasurement& m : result.measurements)
     table.add({m.options.method, optim::spectral::to_string(m.options.p), fmt::format("{}", m.report.steps),
-               format_duration(m.seconds_median), format_duration(m.seconds_min), fmt::format("{:.3f}", m.ratio),
-               fmt::format("{:.2f}", m.report.flops * 1e-9), fmt::format("{:.1f}", m.gflops()),
-               format_percent(m.gflops() / result.gemm_gflops), error_cell(m.relative_error_max),
-               error_cell(m.relative_error_frobenius)});
+               format_duration(m.seconds_median), format_duration(m.seconds_min),
+               fmt::format("{:.3f}", m.ratio), fmt::format("{:.2f}", m.report.flops * 1e-9),
+               fmt::format("{:.1f}", m.gflops()), format_percent(m.gflops() / result.gemm_gflops),
+               error_cell(m.relative_error_max), error_cell(m.relative_error_frobenius)});
   table.rule();
   table.add({"plain product", "", "", format_duration(result.gemm_seconds), "", "", "",
              fmt::format("{:.1f}", result.gemm_gflops), "", "", ""});
@@ -114,7 +122,8 @@ std::string as_table(const Arguments& a, int threads, const SpectralBenchmarkRes
 
 int run(Session& session, const Arguments& a) {
   const SpectralBenchmarkResult result = run_spectral_benchmark(session, a.benchmark);
-  session.log().info("{}", a.json ? as_json(a, session.threads(), result) : as_table(a, session.threads(), result));
+  session.log().info("{}",
+                     a.json ? as_json(a, session.threads(), result) : as_table(a, session.threads(), result));
   return 0;
 }
 
@@ -125,11 +134,22 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
   auto a = std::make_shared<Arguments>();
   command->footer(kFooter);
   const CLI::Validator side = CLI::Range(std::int64_t{1}, std::int64_t{65536}).description("");
-  command->add_option("--rows", a->benchmark.rows, "Rows of the matrix")->capture_default_str()->check(side)->type_name("N");
-  command->add_option("--cols", a->benchmark.cols, "Columns of the matrix")->capture_default_str()->check(side)->type_name("N");
+  command->add_option("--rows", a->benchmark.rows, "Rows of the matrix")
+      ->capture_default_str()
+      ->check(side)
+      ->type_name("N");
+  command->add_option("--cols", a->benchmark.cols, "Columns of the matrix")
+      ->capture_default_str()
+      ->check(side)
+      ->type_name("N");
   command->add_option("--p", a->p, "Exponent")->capture_default_str();
-  command->add_option("--method", a->methods, "Method, or several")->delimiter(',')->capture_default_str()->type_name("NAME[@P]");
-  command->add_option("--compare", a->compare, "Methods to compare with; ratios are to the first of them")->delimiter(',')->type_name("NAME[@P]");
+  command->add_option("--method", a->methods, "Method, or several")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->type_name("NAME[@P]");
+  command->add_option("--compare", a->compare, "Methods to compare with; ratios are to the first of them")
+      ->delimiter(',')
+      ->type_name("NAME[@P]");
   command->add_option("--threads", a->threads, "Threads, 0 for all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""))
@@ -142,7 +162,8 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
       ->capture_default_str()
       ->check(CLI::Range(1e-6, 0.5).description(""))
       ->type_name("E");
-  command->add_option("--tolerance", a->common.tolerance, "Relative error to design for")->capture_default_str();
+  command->add_option("--tolerance", a->common.tolerance, "Relative error to design for")
+      ->capture_default_str();
   command->add_option("--dtype", a->dtype, "Storage of the iterates")->capture_default_str();
   command->add_option("--seed", a->benchmark.seed, "Key of the random matrix")->capture_default_str();
   command->add_flag("--json", a->json, "Report as JSON");

@@ -1,5 +1,6 @@
-// The command line of the muonp program. Each subcommand's file adds it with its options; its callback, which runs while
-// the line is parsed, says in the Context what session it needs and what to do with it. main does the rest.
+// The command line of the muonp program. Each subcommand's file adds it with its options; its callback, which
+// runs while the line is parsed, says in the Context what session it needs and what to do with it. main does
+// the rest.
 #pragma once
 
 #include <functional>
@@ -42,8 +43,9 @@ struct ConfigArguments {
 };
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments, bool file_required = true);
 
-// Parses the line into the context. Returns an exit status if there is nothing to run: help and version (0), a command
-// line that is wrong (2; the message is printed). Errors of a subcommand's callback come out as they are.
+// Parses the line into the context. Returns an exit status if there is nothing to run: help and version (0),
+// a command line that is wrong (2; the message is printed). Errors of a subcommand's callback come out as
+// they are.
 std::optional<int> parse_command_line(int argc, char** argv, Context& context);
 
 }  // namespace muonp::launch

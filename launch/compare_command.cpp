@@ -40,30 +40,38 @@ void make_names_unique(std::vector<RunHistory>& runs, const std::vector<std::str
     if (uses[runs[i].name] > 1) runs[i].name = paths[i];
 }
 
-std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs, const std::vector<RunSummary>& summaries) {
+std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs,
+                     const std::vector<RunSummary>& summaries) {
   constexpr Align right = Align::right;
-  Table table({"run", "steps", "final " + a.metric, "best " + a.metric, "at step", "train loss", "time", "tokens/s"},
-              {Align::left, right, right, right, right, right, right, right});
+  Table table(
+      {"run", "steps", "final " + a.metric, "best " + a.metric, "at step", "train loss", "time", "tokens/s"},
+      {Align::left, right, right, right, right, right, right, right});
   double best = INFINITY;
   for (const RunSummary& s : summaries) best = std::min(best, s.best_value);
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const RunSummary& s = summaries[i];
-    table.add({runs[i].name + (runs.size() > 1 && s.best_value == best ? " *" : ""), fmt::format("{}", s.steps),
-               value_cell(s.final_value), value_cell(s.best_value), fmt::format("{}", s.best_step),
-               value_cell(s.train_loss), std::isfinite(s.seconds) ? format_duration(s.seconds) : "-",
+    table.add({runs[i].name + (runs.size() > 1 && s.best_value == best ? " *" : ""),
+               fmt::format("{}", s.steps), value_cell(s.final_value), value_cell(s.best_value),
+               fmt::format("{}", s.best_step), value_cell(s.train_loss),
+               std::isfinite(s.seconds) ? format_duration(s.seconds) : "-",
                std::isfinite(s.tokens / s.seconds) ? format_count(s.tokens / s.seconds) : "-"});
   }
   return table.render();
 }
 
-Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs, const std::vector<RunSummary>& summaries) {
+Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs,
+             const std::vector<RunSummary>& summaries) {
   const auto& [axis, label] = kAxes.at(a.axis);
   const bool loss = a.metric == "val_loss";
   Plot plot{a.title, "", label, axis_label(a.metric), {}};
-  if (plot.title.empty()) plot.title = fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
-  plot.subtitle = loss ? "strong: validation, light: training; numbers: best validation loss" : "numbers: best value";
+  if (plot.title.empty())
+    plot.title =
+        fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
+  plot.subtitle =
+      loss ? "strong: validation, light: training; numbers: best validation loss" : "numbers: best value";
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    PlotSeries series{runs[i].name, fmt::format("{:.3f}", summaries[i].best_value), curve(runs[i], a.metric, axis), {}};
+    PlotSeries series{
+        runs[i].name, fmt::format("{:.3f}", summaries[i].best_value), curve(runs[i], a.metric, axis), {}};
     if (loss) series.light = curve(runs[i], "loss", axis);
     plot.series.push_back(std::move(series));
   }
@@ -88,7 +96,8 @@ int run(Session& session, const Arguments& a) {
 }  // namespace
 
 void add_compare_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("compare", "Compare runs: a table of losses and speed, and their curves");
+  CLI::App* command =
+      app.add_subcommand("compare", "Compare runs: a table of losses and speed, and their curves");
   auto a = std::make_shared<Arguments>();
   command->add_option("RUN", a->runs, "Folders of runs, or their metrics.jsonl")->required();
   command->add_option("--svg", a->svg, "Draw the curves into this file")->type_name("FILE");

@@ -26,10 +26,12 @@ int run(Session& session, const Arguments& a) {
 }  // namespace
 
 void add_config_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("config", "Check a configuration and print it with all defaults filled in");
+  CLI::App* command =
+      app.add_subcommand("config", "Check a configuration and print it with all defaults filled in");
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config, false);
-  command->add_flag("--reference", a->reference, "Print every key with its default, valid values and meaning");
+  command->add_flag("--reference", a->reference,
+                    "Print every key with its default, valid values and meaning");
   command->footer(
       "Examples:\n"
       "  muonp config configs/quickstart.yaml --set optimizer.matrices.p=1/3\n"
@@ -37,7 +39,8 @@ void add_config_command(CLI::App& app, Context& context) {
   command->callback([a, &context] {
     const bool given = !a->config.file.empty();
     if (given == a->reference) throw CLI::ValidationError("give either a CONFIG file or --reference");
-    if (a->reference && !a->config.overrides.empty()) throw CLI::ValidationError("--reference takes no --set");
+    if (a->reference && !a->config.overrides.empty())
+      throw CLI::ValidationError("--reference takes no --set");
     context.run = [a](Session& session) { return run(session, *a); };
   });
 }

@@ -14,8 +14,8 @@ namespace {
 using muonp::launch::Context;
 using muonp::launch::Session;
 
-// An error of the command line or a file is met by all ranks at once, before MPI is there: rank 0 reports it, and
-// another rank speaks up only if rank 0 has not ended the run within this time.
+// An error of the command line or a file is met by all ranks at once, before MPI is there: rank 0 reports it,
+// and another rank speaks up only if rank 0 has not ended the run within this time.
 constexpr std::chrono::seconds kLetRankZeroSpeak(2);
 
 int end_with(const std::string& message, int status, Session& session) {

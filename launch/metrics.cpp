@@ -35,18 +35,21 @@ bool for_each_line(const std::string& content, const Use& use) {
 Json parse_line(const std::string& path, std::int64_t number, std::string_view line) {
   Json object = Json::parse(line, nullptr, false);
   if (!object.is_object())
-    core::fail("{}:{}: not a JSON object; the file is damaged, move it away to start a new one", path, number);
+    core::fail("{}:{}: not a JSON object; the file is damaged, move it away to start a new one", path,
+               number);
   return object;
 }
 
-// The file without what a run that starts at `first_step` writes again; the second is whether anything was removed.
+// The file without what a run that starts at `first_step` writes again; the second is whether anything was
+// removed.
 std::pair<std::string, bool> kept_lines(const std::string& path, std::int64_t first_step) {
   std::string kept;
   const std::string content = read_regular_file(path);
   for_each_line(content, [&](std::int64_t number, std::string_view line) {
     const Json object = parse_line(path, number, line);
     const auto step = object.find("step");
-    const bool again = step != object.end() && step->is_number() && step->get<double>() >= static_cast<double>(first_step);
+    const bool again =
+        step != object.end() && step->is_number() && step->get<double>() >= static_cast<double>(first_step);
     if (!again) kept.append(line).push_back('\n');
   });
   const bool changed = kept.size() != content.size();
@@ -83,7 +86,8 @@ MetricsWriter::MetricsWriter(const std::string& path, std::int64_t first_step) :
 void MetricsWriter::write(const MetricFields& fields) {
   const std::string line = metrics_line(fields) + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
-  if (!written || std::fflush(file_.get()) != 0) core::fail("{}: cannot be written: {}", path_, std::strerror(errno));
+  if (!written || std::fflush(file_.get()) != 0)
+    core::fail("{}: cannot be written: {}", path_, std::strerror(errno));
 }
 
 std::vector<MetricNumbers> read_metrics(const std::string& path) {

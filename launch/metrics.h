@@ -1,7 +1,8 @@
 // metrics.jsonl: one JSON object a line, appended as the run goes.
 //
-// A line of a training step has at least step, loss, lr, grad_norm, seconds and tokens; a line of a validation has
-// step and val_loss. `step` counts from 1, `seconds` and `tokens` count from the start of the run, over interruptions.
+// A line of a training step has at least step, loss, lr, grad_norm, seconds and tokens; a line of a
+// validation has step and val_loss. `step` counts from 1, `seconds` and `tokens` count from the start of the
+// run, over interruptions.
 #pragma once
 
 #include <cstdint>
@@ -21,14 +22,15 @@ using MetricValue = std::variant<std::int64_t, double, bool, std::string>;
 using MetricField = std::pair<std::string_view, MetricValue>;
 using MetricFields = std::vector<MetricField>;
 
-// The line: numbers are the shortest decimals that read back to the same double. NaN and infinity, which JSON lacks,
-// become null, and "note" says which key had what.
+// The line: numbers are the shortest decimals that read back to the same double. NaN and infinity, which JSON
+// lacks, become null, and "note" says which key had what.
 std::string metrics_line(const MetricFields& fields);
 
 class MetricsWriter {
  public:
-  // Appends to `path`, creating it. Lines whose step is `first_step` or later, and a last line that was cut off, are
-  // removed first, in one atomic replacement of the file. Error if the file cannot be read or written.
+  // Appends to `path`, creating it. Lines whose step is `first_step` or later, and a last line that was cut
+  // off, are removed first, in one atomic replacement of the file. Error if the file cannot be read or
+  // written.
   MetricsWriter(const std::string& path, std::int64_t first_step);
 
   // One line, handed to the operating system before this returns.
@@ -45,8 +47,8 @@ class MetricsWriter {
 // The numbers of one line; keys whose value is no number are left out.
 using MetricNumbers = std::map<std::string, double, std::less<>>;
 
-// All lines in order. Error with path:line for a line that is not a JSON object, except a last one without a line
-// break, which a killed run leaves behind.
+// All lines in order. Error with path:line for a line that is not a JSON object, except a last one without a
+// line break, which a killed run leaves behind.
 std::vector<MetricNumbers> read_metrics(const std::string& path);
 
 }  // namespace muonp::launch

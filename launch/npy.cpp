@@ -25,7 +25,8 @@ struct Header {
   core::Shape shape;
 };
 
-// Reads the Python dictionary literal of the header: {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }
+// Reads the Python dictionary literal of the header: {'descr': '<f4', 'fortran_order': False, 'shape': (3,
+// 4), }
 class HeaderParser {
  public:
   HeaderParser(std::string_view text, const std::string& path) : text_(text), path_(path) {}
@@ -119,7 +120,8 @@ class HeaderParser {
 
 class File {
  public:
-  explicit File(const std::string& path) : path_(path), size_(core::file_size(path)), stream_(path, std::ios::binary) {
+  explicit File(const std::string& path)
+      : path_(path), size_(core::file_size(path)), stream_(path, std::ios::binary) {
     if (!stream_) core::fail("{}: cannot be opened: {}", path, std::strerror(errno));
   }
   std::int64_t left() const { return size_ - at_; }
@@ -150,7 +152,8 @@ std::string read_header(File& file, const std::string& path) {
   file.read(size, version == 1 ? 2 : 4);
   std::int64_t length = 0;
   for (int i = 3; i >= 0; --i) length = length * 256 + size[i];
-  if (length > kLongestHeader) core::fail("{}: the .npy header claims {} bytes, which cannot be", path, length);
+  if (length > kLongestHeader)
+    core::fail("{}: the .npy header claims {} bytes, which cannot be", path, length);
   std::string header(static_cast<std::size_t>(length), '\0');
   file.read(header.data(), length);
   return header;
@@ -159,7 +162,8 @@ std::string read_header(File& file, const std::string& path) {
 void require_float32(const Header& header, const std::string& path) {
   if (header.type == "<f4" || header.type == "=f4") return;
   const std::string convert = "np.save(path, np.ascontiguousarray(G, dtype='<f4'))";
-  core::fail("{}: the element type is '{}'{}; little-endian float32 ('<f4') is needed, as by {}", path, header.type,
+  core::fail("{}: the element type is '{}'{}; little-endian float32 ('<f4') is needed, as by {}", path,
+             header.type,
              header.type == ">f4"   ? " (big-endian float32)"
              : header.type == "<f8" ? " (float64)"
              : header.type == "<f2" ? " (float16)"
@@ -172,9 +176,12 @@ void require_matrix(const Header& header, const std::string& path) {
     core::fail("{}: the shape is {}; a matrix [rows, cols] or a batch [batch, rows, cols] is needed", path,
                core::to_string(header.shape));
   for (const std::int64_t dimension : header.shape)
-    if (dimension == 0) core::fail("{}: the shape is {}; an empty array has no matrix", path, core::to_string(header.shape));
+    if (dimension == 0)
+      core::fail("{}: the shape is {}; an empty array has no matrix", path, core::to_string(header.shape));
   if (header.fortran)
-    core::fail("{}: the array is in Fortran order; C order is needed, as by np.save(path, np.ascontiguousarray(G))", path);
+    core::fail(
+        "{}: the array is in Fortran order; C order is needed, as by np.save(path, np.ascontiguousarray(G))",
+        path);
 }
 
 // Elements of the array, or nothing where more than any file holds.
@@ -197,8 +204,8 @@ NpyArray read_npy(const std::string& path) {
     core::fail("{}: the file is truncated: shape {} needs more than the {} bytes of values it has", path,
                core::to_string(header.shape), file.left());
   if (*count * 4 < file.left())
-    core::fail("{}: {} bytes follow the values of shape {}; the file is damaged", path, file.left() - *count * 4,
-               core::to_string(header.shape));
+    core::fail("{}: {} bytes follow the values of shape {}; the file is damaged", path,
+               file.left() - *count * 4, core::to_string(header.shape));
   NpyArray array{header.shape, std::vector<float>(static_cast<std::size_t>(*count))};
   file.read(array.values.data(), *count * 4);
   return array;
@@ -210,19 +217,21 @@ void require_finite(const NpyArray& array, const std::string& path) {
     core::Shape index(array.shape.size());
     auto rest = static_cast<std::int64_t>(i);
     for (std::size_t d = index.size(); d-- > 0; rest /= array.shape[d]) index[d] = rest % array.shape[d];
-    core::fail("{}: entry {} is {}; every entry must be finite", path, core::to_string(index), array.values[i]);
+    core::fail("{}: entry {} is {}; every entry must be finite", path, core::to_string(index),
+               array.values[i]);
   }
 }
 
 void write_npy(const std::string& path, const NpyArray& array) {
-  MUONP_ASSERT(core::element_count(array.shape) == static_cast<std::int64_t>(array.values.size()), "shape {}, {} values",
-               core::to_string(array.shape), array.values.size());
+  MUONP_ASSERT(core::element_count(array.shape) == static_cast<std::int64_t>(array.values.size()),
+               "shape {}, {} values", core::to_string(array.shape), array.values.size());
   std::string shape;
   for (const std::int64_t dimension : array.shape) shape += fmt::format("{}, ", dimension);
   if (array.shape.size() > 1) shape.resize(shape.size() - 2);
   std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", shape);
   const std::size_t prefix = kMagic.size() + 4;
-  header.append((64 - (prefix + header.size() + 1) % 64) % 64, ' ').push_back('\n');  // values begin at 64-byte steps
+  header.append((64 - (prefix + header.size() + 1) % 64) % 64, ' ')
+      .push_back('\n');  // values begin at 64-byte steps
   std::string start(kMagic);
   start += {'\x01', '\x00', static_cast<char>(header.size() % 256), static_cast<char>(header.size() / 256)};
   const auto bytes = static_cast<std::int64_t>(array.values.size() * sizeof(float));

@@ -10,12 +10,12 @@
 namespace muonp::launch {
 
 struct NpyArray {
-  core::Shape shape;         // [rows, cols] or [batch, rows, cols], every dimension ≥ 1
+  core::Shape shape;          // [rows, cols] or [batch, rows, cols], every dimension ≥ 1
   std::vector<float> values;  // row-major
 };
 
-// Error names the file and what is valid: no .npy file, truncated or too long, another element type or byte order,
-// Fortran order, another number of dimensions, an empty array.
+// Error names the file and what is valid: no .npy file, truncated or too long, another element type or byte
+// order, Fortran order, another number of dimensions, an empty array.
 NpyArray read_npy(const std::string& path);
 
 // Error names the first entry that is NaN or infinite.

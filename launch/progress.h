@@ -1,5 +1,5 @@
-// How far a long job is. On a terminal a bar with the time left that redraws itself; elsewhere (a file, a pipe, a job
-// log) a line now and then.
+// How far a long job is. On a terminal a bar with the time left that redraws itself; elsewhere (a file, a
+// pipe, a job log) a line now and then.
 #pragma once
 
 #include <cstdint>
@@ -13,13 +13,14 @@ struct ProgressOptions {
   std::FILE* out = stdout;
   bool terminal = false;
   bool unicode = false;
-  int columns = 80;              // of the terminal
-  double redraw_seconds = 0.1;   // least time between two drawings of the bar
-  double line_seconds = 30;      // least time between two lines where there is no terminal
+  int columns = 80;               // of the terminal
+  double redraw_seconds = 0.1;    // least time between two drawings of the bar
+  double line_seconds = 30;       // least time between two lines where there is no terminal
   std::function<double()> clock;  // seconds; empty: a steady clock
 };
 
-// What suits `out`: isatty, its width, the locale. A terminal that cannot move its cursor (TERM=dumb) counts as none.
+// What suits `out`: isatty, its width, the locale. A terminal that cannot move its cursor (TERM=dumb) counts
+// as none.
 ProgressOptions progress_options_for(std::FILE* out);
 
 class Progress {

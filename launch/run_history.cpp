@@ -11,9 +11,12 @@ namespace {
 
 const char* key_of(RunAxis axis) {
   switch (axis) {
-    case RunAxis::step: return "step";
-    case RunAxis::tokens: return "tokens";
-    case RunAxis::seconds: break;
+    case RunAxis::step:
+      return "step";
+    case RunAxis::tokens:
+      return "tokens";
+    case RunAxis::seconds:
+      break;
   }
   return "seconds";
 }
@@ -34,7 +37,8 @@ double last_value(const RunHistory& run, const std::string& key) {
 RunHistory read_run(const std::string& path) {
   const bool folder = core::is_directory(path);
   const std::string file = folder ? path + "/metrics.jsonl" : path;
-  if (!core::exists(file)) core::fail("{}: no such file; a run's folder or its metrics.jsonl is needed", file);
+  if (!core::exists(file))
+    core::fail("{}: no such file; a run's folder or its metrics.jsonl is needed", file);
   RunHistory run{last_part(folder ? path : core::parent_directory(path)), read_metrics(file)};
   if (run.lines.empty()) core::fail("{}: has no complete line yet", file);
   return run;
@@ -63,7 +67,8 @@ RunSummary summarize(const RunHistory& run, const std::string& metric) {
       for (const auto& [key, value] : line) keys.insert(key);
     core::fail("{}: no line has '{}'; there are {}", run.name, metric, fmt::join(keys, ", "));
   }
-  const auto best = std::min_element(points.begin(), points.end(), [](auto& a, auto& b) { return a.y < b.y; });
+  const auto best =
+      std::min_element(points.begin(), points.end(), [](auto& a, auto& b) { return a.y < b.y; });
   summary.best_value = best->y;
   summary.best_step = best->x;
   summary.final_value = points.back().y;

@@ -1,5 +1,6 @@
-// Being asked to stop. SIGINT (Ctrl-C), SIGTERM (a scheduler, mpirun) and SIGUSR1 (a scheduler's warning) set a flag
-// that a training loop looks at between steps; a second Ctrl-C ends the process at once with status 130.
+// Being asked to stop. SIGINT (Ctrl-C), SIGTERM (a scheduler, mpirun) and SIGUSR1 (a scheduler's warning) set
+// a flag that a training loop looks at between steps; a second Ctrl-C ends the process at once with status
+// 130.
 #pragma once
 
 #include <csignal>

@@ -11,12 +11,14 @@
 #include "core/error.h"
 #include "core/rng.h"
 
-// LAPACK is column-major: a row-major m × n matrix is its n × m transpose, and the vectors lie one after the other.
+// LAPACK is column-major: a row-major m × n matrix is its n × m transpose, and the vectors lie one after the
+// other.
 namespace muonp::launch {
 namespace {
 
 int checked_int(std::int64_t n) {
-  if (n > std::numeric_limits<int>::max()) core::fail("a matrix with a side of {} is too large for LAPACK", n);
+  if (n > std::numeric_limits<int>::max())
+    core::fail("a matrix with a side of {} is too large for LAPACK", n);
   return static_cast<int>(n);
 }
 
@@ -48,16 +50,19 @@ std::vector<double> powers(const SingularSystem& system, double p) {
   return result;
 }
 
-double norm(std::span<const double> x) { return cblas_dnrm2(checked_int(static_cast<std::int64_t>(x.size())), x.data(), 1); }
+double norm(std::span<const double> x) {
+  return cblas_dnrm2(checked_int(static_cast<std::int64_t>(x.size())), x.data(), 1);
+}
 
 // Σ weight_i u_i v_iᵀ, row-major.
 std::vector<double> compose(const SingularSystem& system, const std::vector<double>& weights) {
   const int m = checked_int(system.rows), n = checked_int(system.cols), k = checked_int(system.size());
   std::vector<double> scaled = system.u;
-  for (int i = 0; i < k; ++i) cblas_dscal(m, weights[static_cast<std::size_t>(i)], scaled.data() + std::int64_t{i} * m, 1);
+  for (int i = 0; i < k; ++i)
+    cblas_dscal(m, weights[static_cast<std::size_t>(i)], scaled.data() + std::int64_t{i} * m, 1);
   std::vector<double> result(static_cast<std::size_t>(system.rows * system.cols));
-  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, n, k, 1.0, scaled.data(), m, system.v.data(), n, 0.0,
-              result.data(), n);
+  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, n, k, 1.0, scaled.data(), m, system.v.data(), n,
+              0.0, result.data(), n);
   return result;
 }
 
@@ -71,31 +76,35 @@ SingularSystem singular_system_of(const float* matrix, std::int64_t rows, std::i
   std::vector<double> a(matrix, matrix + rows * cols);
   std::vector<double> ut(static_cast<std::size_t>(k * rows));  // k × rows, column-major: u_i is a row
   const int m = checked_int(rows), n = checked_int(cols), terms = checked_int(k);
-  require_success(LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', n, m, a.data(), n, system.sigma.data(), system.v.data(), n,
-                                 ut.data(), terms),
+  require_success(LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', n, m, a.data(), n, system.sigma.data(),
+                                 system.v.data(), n, ut.data(), terms),
                   "dgesdd");
-  for (std::int64_t i = 0; i < k; ++i)
-    cblas_dcopy(m, ut.data() + i, terms, system.u.data() + i * rows, 1);
+  for (std::int64_t i = 0; i < k; ++i) cblas_dcopy(m, ut.data() + i, terms, system.u.data() + i * rows, 1);
   return system;
 }
 
-SingularSystem random_singular_system(std::int64_t rows, std::int64_t cols, double smallest, std::uint64_t seed) {
+SingularSystem random_singular_system(std::int64_t rows, std::int64_t cols, double smallest,
+                                      std::uint64_t seed) {
   const std::int64_t k = std::min(rows, cols);
-  SingularSystem system{rows, cols, {}, random_orthonormal(rows, k, 2 * seed), random_orthonormal(cols, k, 2 * seed + 1)};
+  SingularSystem system{
+      rows, cols, {}, random_orthonormal(rows, k, 2 * seed), random_orthonormal(cols, k, 2 * seed + 1)};
   for (std::int64_t i = 0; i < k; ++i)
-    system.sigma.push_back(k == 1 ? 1.0 : std::pow(smallest, static_cast<double>(i) / static_cast<double>(k - 1)));
+    system.sigma.push_back(k == 1 ? 1.0
+                                  : std::pow(smallest, static_cast<double>(i) / static_cast<double>(k - 1)));
   return system;
 }
 
-std::vector<double> power_of(const SingularSystem& system, double p) { return compose(system, powers(system, p)); }
+std::vector<double> power_of(const SingularSystem& system, double p) {
+  return compose(system, powers(system, p));
+}
 
 SpectralErrors measure_errors(const SingularSystem& system, const float* z, double p, double smallest) {
   const int m = checked_int(system.rows), n = checked_int(system.cols), k = checked_int(system.size());
   const std::vector<double> exact = powers(system, p);
   const std::vector<double> computed(z, z + system.rows * system.cols);
   std::vector<double> zv(static_cast<std::size_t>(system.rows * system.size()));  // vector i is Z v_i
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k, m, n, 1.0, system.v.data(), n, computed.data(), n, 0.0,
-              zv.data(), m);
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k, m, n, 1.0, system.v.data(), n, computed.data(), n,
+              0.0, zv.data(), m);
   SpectralErrors errors;
   for (std::int64_t i = 0; i < k; ++i) {
     const auto at = static_cast<std::size_t>(i);

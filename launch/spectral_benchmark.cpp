@@ -23,7 +23,8 @@ double seconds_of(core::Queue& queue, const F& f) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::int64_t rows, std::int64_t cols) {
+Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::int64_t rows,
+                 std::int64_t cols) {
   const std::vector<float> rounded(values.begin(), values.end());
   Tensor tensor = Tensor::empty(device, {rows, cols}, core::Dtype::float32, core::Category::other);
   device.queue().copy(tensor.raw(), rounded.data(), tensor.bytes());
@@ -58,7 +59,8 @@ class PlainProduct {
 void measure_accuracy(const SingularSystem& system, const Tensor& z, SpectralMeasurement& m) {
   const double p = m.options.p.value();
   const SpectralErrors all = measure_errors(system, z.data<float>(), p, m.options.epsilon * 0.999999);
-  const SpectralErrors designed = measure_errors(system, z.data<float>(), p, m.options.epsilon * m.report.scale.at(0));
+  const SpectralErrors designed =
+      measure_errors(system, z.data<float>(), p, m.options.epsilon * m.report.scale.at(0));
   m.relative_error_max = all.worst;
   m.relative_error_scaled = designed.worst;
   m.relative_error_frobenius = all.frobenius;
@@ -79,14 +81,16 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
                benchmark.repeats);
   core::Device& device = session.device();
   std::vector<std::unique_ptr<SpectralPower>> powers;
-  for (const auto& options : benchmark.candidates) powers.push_back(optim::spectral::make_spectral_power(options));
+  for (const auto& options : benchmark.candidates)
+    powers.push_back(optim::spectral::make_spectral_power(options));
 
-  const SingularSystem system = random_singular_system(benchmark.rows, benchmark.cols,
-                                                       benchmark.candidates[0].epsilon, benchmark.seed);
+  const SingularSystem system =
+      random_singular_system(benchmark.rows, benchmark.cols, benchmark.candidates[0].epsilon, benchmark.seed);
   const Tensor g = as_tensor(device, power_of(system, 1), benchmark.rows, benchmark.cols);
   const Tensor z = Tensor::empty(device, g.shape(), core::Dtype::float32, core::Category::other);
   const bool half = benchmark.candidates[0].dtype == core::Dtype::bfloat16;
-  const PlainProduct product(device, std::max(benchmark.rows, benchmark.cols), std::min(benchmark.rows, benchmark.cols),
+  const PlainProduct product(device, std::max(benchmark.rows, benchmark.cols),
+                             std::min(benchmark.rows, benchmark.cols),
                              half ? core::Dtype::bfloat16 : core::Dtype::float32);
 
   SpectralBenchmarkResult result;
@@ -100,13 +104,14 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
   }
   product.run();
 
-  // As many products at a time as have the candidate's work: on a shared machine, a short and a long measurement do
-  // not see the same speed.
+  // As many products at a time as have the candidate's work: on a shared machine, a short and a long
+  // measurement do not see the same speed.
   std::vector<std::vector<double>> seconds(count);
   std::vector<double> product_seconds;
   for (std::int64_t repeat = 0; repeat < benchmark.repeats; ++repeat) {
     for (std::size_t i = 0; i < count; ++i) {
-      const double products = std::clamp(std::round(result.measurements[i].report.flops / product.flops()), 1.0, 32.0);
+      const double products =
+          std::clamp(std::round(result.measurements[i].report.flops / product.flops()), 1.0, 32.0);
       seconds[i].push_back(seconds_of(device.queue(), [&] { powers[i]->apply(device, g, z); }));
       const double together = seconds_of(device.queue(), [&] {
         for (int run = 0; run < static_cast<int>(products); ++run) product.run();

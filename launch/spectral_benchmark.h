@@ -13,7 +13,7 @@ namespace muonp::launch {
 struct SpectralBenchmark {
   std::int64_t rows = 1024, cols = 1024;
   std::vector<optim::spectral::SpectralOptions> candidates;  // at least one
-  std::size_t baseline = 0;                                  // index of the candidate that ratios are taken to
+  std::size_t baseline = 0;  // index of the candidate that ratios are taken to
   std::int64_t repeats = 7;
   std::uint64_t seed = 1;
 };
@@ -22,8 +22,8 @@ struct SpectralMeasurement {
   optim::spectral::SpectralOptions options;
   optim::spectral::SpectralReport report;
   double seconds_median = 0, seconds_min = 0;
-  double ratio = 1;                  // median over the repeats of its seconds / the baseline's seconds beside it
-  double relative_error_max = 0;     // of σᵖ, over singular values in [ε, 1]·σ_max
+  double ratio = 1;               // median over the repeats of its seconds / the baseline's seconds beside it
+  double relative_error_max = 0;  // of σᵖ, over singular values in [ε, 1]·σ_max
   double relative_error_scaled = 0;  // the same over [ε, 1]·scale, which is what the method is designed for
   double relative_error_frobenius = 0;
   double gflops() const { return report.flops / seconds_median * 1e-9; }
@@ -35,8 +35,8 @@ struct SpectralBenchmarkResult {
   double gemm_seconds = 0, gemm_gflops = 0;
 };
 
-// The matrix has random singular vectors and σ geometric from 1 to the first candidate's ε. Each candidate and the
-// product run once unmeasured, then in turn, `repeats` times.
+// The matrix has random singular vectors and σ geometric from 1 to the first candidate's ε. Each candidate
+// and the product run once unmeasured, then in turn, `repeats` times.
 SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralBenchmark& benchmark);
 
 double median(std::vector<double> values);  // of at least one

@@ -20,7 +20,8 @@ using optim::spectral::SpectralOptions;
 using optim::spectral::SpectralReport;
 
 constexpr const char* kFooter =
-    "Z = U S^p V^T of G = U S V^T, for each matrix of the file. The matrix is float32, C order, [rows, cols] or\n"
+    "Z = U S^p V^T of G = U S V^T, for each matrix of the file. The matrix is float32, C order, [rows, cols] "
+    "or\n"
     "[batch, rows, cols]; singular values below EPS times the scale come out smaller than sigma^p.\n"
     "Examples:\n"
     "  muonp spectral --in G.npy --out Z.npy --p 1/2\n"
@@ -92,7 +93,8 @@ std::string as_json(const Arguments& a, const NpyArray& g, const Outcome& outcom
                                    {"epsilon", a.options.epsilon},
                                    {"tolerance", a.options.tolerance},
                                    {"dtype", a.dtype}};
-  object["scale"] = g.shape.size() == 2 ? nlohmann::ordered_json(report.scale.at(0)) : nlohmann::ordered_json(report.scale);
+  object["scale"] =
+      g.shape.size() == 2 ? nlohmann::ordered_json(report.scale.at(0)) : nlohmann::ordered_json(report.scale);
   object["steps"] = report.steps;
   object["restarts"] = report.restarts;
   object["predicted_error"] = number(report.predicted_error);
@@ -113,17 +115,19 @@ std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outco
   const auto [low, high] = std::minmax_element(report.scale.begin(), report.scale.end());
   Table table({"", ""});
   table.caption(fmt::format("{}: {} {}", a.out, core::to_string(g.shape), a.dtype));
-  table.add({"exponent, method", fmt::format("{}, {}", optim::spectral::to_string(a.options.p), a.options.method)});
-  table.add({"scale", *low == *high ? fmt::format("{:.6g}", *low) : fmt::format("{:.6g} to {:.6g}", *low, *high)});
+  table.add(
+      {"exponent, method", fmt::format("{}, {}", optim::spectral::to_string(a.options.p), a.options.method)});
+  table.add(
+      {"scale", *low == *high ? fmt::format("{:.6g}", *low) : fmt::format("{:.6g} to {:.6g}", *low, *high)});
   table.add({"steps, restarts", fmt::format("{}, {}", report.steps, report.restarts)});
   table.add({"predicted error", percent_or_unknown(report.predicted_error)});
-  table.add({"work", fmt::format("{}flop in {}, {}flop/s", format_count(report.flops),
-                                 format_duration(outcome.seconds), format_count(report.flops / outcome.seconds))});
+  table.add({"work", fmt::format("{:.3g} Gflop in {}, {:.3g} Gflop/s", report.flops * 1e-9,
+                                 format_duration(outcome.seconds), report.flops * 1e-9 / outcome.seconds)});
   if (a.check) {
     table.rule();
-    table.add({"worst error of a singular value", fmt::format("{}, of {} of {} that are at least eps times the scale",
-                                                              percent_or_unknown(checked.worst), checked.counted,
-                                                              checked.values)});
+    table.add({"worst error of a singular value",
+               fmt::format("{}, of {} of {} that are at least eps times the scale",
+                           percent_or_unknown(checked.worst), checked.counted, checked.values)});
     table.add({"relative Frobenius error", percent_or_unknown(checked.frobenius)});
   }
   return table.render();
@@ -142,7 +146,8 @@ int run(Session& session, const Arguments& a) {
 }  // namespace
 
 void add_spectral_command(CLI::App& app, Context& context) {
-  CLI::App* command = app.add_subcommand("spectral", "Apply the spectral power to the matrices of a .npy file");
+  CLI::App* command =
+      app.add_subcommand("spectral", "Apply the spectral power to the matrices of a .npy file");
   auto a = std::make_shared<Arguments>();
   command->footer(kFooter);
   command->add_option("--in", a->in, "Matrix G, or a batch (.npy, float32)")->required()->type_name("FILE");
@@ -152,16 +157,21 @@ void add_spectral_command(CLI::App& app, Context& context) {
   for (const std::string_view method : optim::spectral::kMethods)
     methods += fmt::format("{}{}", methods.empty() ? "" : ", ", method);
   command->add_option("--method", a->options.method, "Recurrence: " + methods)->capture_default_str();
-  command->add_option("--eps", a->options.epsilon, "Smallest singular value, relative to the scale, that is exact")
+  command
+      ->add_option("--eps", a->options.epsilon,
+                   "Smallest singular value, relative to the scale, that is exact")
       ->capture_default_str();
-  command->add_option("--tolerance", a->options.tolerance, "Relative error to design for")->capture_default_str();
-  command->add_option("--dtype", a->dtype, "Storage of the iterates: float32, float16, bfloat16")->capture_default_str();
+  command->add_option("--tolerance", a->options.tolerance, "Relative error to design for")
+      ->capture_default_str();
+  command->add_option("--dtype", a->dtype, "Storage of the iterates: float32, float16, bfloat16")
+      ->capture_default_str();
   command->add_option("--threads", a->threads, "Threads, 0 for all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""))
       ->type_name("N");
   command->add_flag("--json", a->json, "Report as JSON");
-  command->add_flag("--check", a->check, "Measure the error against a singular value decomposition in float64");
+  command->add_flag("--check", a->check,
+                    "Measure the error against a singular value decomposition in float64");
   command->callback([a, &context] {
     a->options.p = optim::spectral::parse_exponent(a->p);
     a->options.dtype = core::parse_dtype(a->dtype);

@@ -1,4 +1,5 @@
-// Line plots as self-contained SVG: axes with ticks, grid, legend, colours that colour-blind readers tell apart.
+// Line plots as self-contained SVG: axes with ticks, grid, legend, colours that colour-blind readers tell
+// apart.
 #pragma once
 
 #include <string>
@@ -11,10 +12,10 @@ struct PlotPoint {
 };
 
 struct PlotSeries {
-  std::string name;                // in the legend
-  std::string detail;              // behind the name, lighter ("best 3.21")
-  std::vector<PlotPoint> strong;   // the line that is read, with markers if it has few points
-  std::vector<PlotPoint> light;    // thin and pale behind it; averaged where it has more points than pixels
+  std::string name;               // in the legend
+  std::string detail;             // behind the name, lighter ("best 3.21")
+  std::vector<PlotPoint> strong;  // the line that is read, with markers if it has few points
+  std::vector<PlotPoint> light;   // thin and pale behind it; averaged where it has more points than pixels
 };
 
 struct Plot {
@@ -22,9 +23,9 @@ struct Plot {
   std::vector<PlotSeries> series;
 };
 
-// The y range goes from the lowest point to the highest of the strong lines, so that a training loss that begins far up
-// does not flatten everything; without strong lines it covers the light ones. Points that are not finite are
-// left out. Error if there is nothing to draw.
+// The y range goes from the lowest point to the highest of the strong lines, so that a training loss that
+// begins far up does not flatten everything; without strong lines it covers the light ones. Points that are
+// not finite are left out. Error if there is nothing to draw.
 std::string render_svg(const Plot& plot);
 
 // Round values (1, 2, 2.5 or 5 times a power of ten apart) that cover [low, high], about `wanted` of them.

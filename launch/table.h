@@ -10,7 +10,8 @@ namespace muonp::launch {
 enum class Align : std::uint8_t { left, right };
 enum class BoxStyle : std::uint8_t { ascii, unicode };
 
-// Unicode box characters if the locale in the environment (LC_ALL, LC_CTYPE, LANG) is a UTF-8 one, else ASCII.
+// Unicode box characters if the locale in the environment (LC_ALL, LC_CTYPE, LANG) is a UTF-8 one, else
+// ASCII.
 BoxStyle box_style_of_environment();
 
 // Columns a text takes on a terminal: code points, not bytes.

@@ -34,7 +34,8 @@ TEST_F(Train, LearnsAndWritesItsFiles) {
   EXPECT_EQ(again.out, read("runs/one/config.resolved.yaml"));
 }
 
-TEST_F(Train, SameLossesAtEveryWorldSizeAndStage) {
+// The configuration compares the weights' hash over ranks after every step (log.hash_every: 1).
+TEST_F(Train, Pitfall19_SameLossesAndHashesAtEveryWorldSizeAndStage) {
   train("reference", {"parallel.zero=0"});
   for (int ranks : {1, 2, 3, 4})
     for (int zero : {0, 1, 2}) {

@@ -22,8 +22,8 @@ std::string bytes_of(const std::vector<float>& values) {
 }
 
 // A file as NumPy writes it: the header padded to a multiple of 64 bytes.
-std::string npy(const std::string& type, const std::string& order, const std::string& shape, const std::string& values,
-                int version = 1) {
+std::string npy(const std::string& type, const std::string& order, const std::string& shape,
+                const std::string& values, int version = 1) {
   std::string header = "{'descr': '" + type + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }";
   const std::size_t prefix = version == 1 ? 10 : 12;
   while ((prefix + header.size() + 1) % 64 != 0) header += ' ';
@@ -44,7 +44,8 @@ class Npy : public TemporaryFolder {
 
 TEST_F(Npy, ReadsAMatrixOfEachFormatVersion) {
   for (const int version : {1, 2, 3}) {
-    const NpyArray g = read_npy(make("G.npy", npy("<f4", "False", "(2, 3)", bytes_of({1, 2, 3, 4, 5, 6}), version)));
+    const NpyArray g =
+        read_npy(make("G.npy", npy("<f4", "False", "(2, 3)", bytes_of({1, 2, 3, 4, 5, 6}), version)));
     EXPECT_EQ(g.shape, (core::Shape{2, 3}));
     EXPECT_EQ(g.values, (std::vector<float>{1, 2, 3, 4, 5, 6}));
   }
@@ -79,8 +80,9 @@ TEST_F(Npy, WritesTheBytesThatNumpyWrites) {
 }
 
 TEST_F(Npy, Pitfall42_OtherElementTypesAreNamed) {
-  EXPECT_THAT(problem(npy("<f8", "False", "(1, 1)", "12345678")), AllOf(HasSubstr("G.npy"), HasSubstr("'<f8' (float64)"),
-                                                                        HasSubstr("float32 ('<f4') is needed")));
+  EXPECT_THAT(
+      problem(npy("<f8", "False", "(1, 1)", "12345678")),
+      AllOf(HasSubstr("G.npy"), HasSubstr("'<f8' (float64)"), HasSubstr("float32 ('<f4') is needed")));
   EXPECT_THAT(problem(npy(">f4", "False", "(1, 1)", "1234")), HasSubstr("big-endian"));
   EXPECT_THAT(problem(npy("|i1", "False", "(1, 1)", "1")), HasSubstr("'|i1'"));
   std::string structured = npy("<f4", "False", "(1, 1)", "1234");
@@ -93,7 +95,8 @@ TEST_F(Npy, FortranOrderIsRefusedByName) {
 }
 
 TEST_F(Npy, OtherShapesAreRefused) {
-  EXPECT_THAT(problem(npy("<f4", "False", "(2,)", bytes_of({1, 2}))), HasSubstr("the shape is [2]; a matrix"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(2,)", bytes_of({1, 2}))),
+              HasSubstr("the shape is [2]; a matrix"));
   EXPECT_THAT(problem(npy("<f4", "False", "()", bytes_of({1}))), HasSubstr("the shape is []"));
   EXPECT_THAT(problem(npy("<f4", "False", "(1, 1, 1, 1)", bytes_of({1}))), HasSubstr("[1, 1, 1, 1]"));
   EXPECT_THAT(problem(npy("<f4", "False", "(3, 0)", "")), HasSubstr("empty array"));
@@ -106,11 +109,14 @@ TEST_F(Npy, DamagedFilesAreRefused) {
     EXPECT_THAT(problem(good.substr(0, length)), HasSubstr("G.npy")) << length;
   EXPECT_THAT(problem(""), HasSubstr("the file is empty"));
   EXPECT_THAT(problem("PK\x03\x04 something else"), HasSubstr("not a .npy file"));
-  EXPECT_THAT(problem(good.substr(0, good.size() - 1)), HasSubstr("the file is truncated: shape [2, 2] needs more than"));
+  EXPECT_THAT(problem(good.substr(0, good.size() - 1)),
+              HasSubstr("the file is truncated: shape [2, 2] needs more than"));
   EXPECT_THAT(problem(good + "x"), HasSubstr("1 bytes follow the values"));
   EXPECT_THAT(problem(npy("<f4", "False", "(2, 2)", bytes_of({1, 2, 3, 4}), 4)), HasSubstr("version 4"));
-  EXPECT_THAT(problem(npy("<f4", "Maybe", "(2, 2)", bytes_of({1, 2, 3, 4}))), HasSubstr("header is malformed"));
-  EXPECT_THAT(problem(npy("<f4", "False", "(2, -2)", bytes_of({1, 2, 3, 4}))), HasSubstr("header is malformed"));
+  EXPECT_THAT(problem(npy("<f4", "Maybe", "(2, 2)", bytes_of({1, 2, 3, 4}))),
+              HasSubstr("header is malformed"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(2, -2)", bytes_of({1, 2, 3, 4}))),
+              HasSubstr("header is malformed"));
 }
 
 TEST_F(Npy, SizesBeyondAnyFileAreTruncatedFiles) {
@@ -125,9 +131,13 @@ TEST_F(Npy, MissingFileAndFolder) {
 
 TEST_F(Npy, NotFiniteEntriesAreNamedByIndex) {
   EXPECT_EQ(problem_of([] { require_finite({{2, 2}, {1, 2, 3, 4}}, "G.npy"); }), "no error");
-  EXPECT_EQ(problem_of([] { require_finite({{2, 2}, {1, 2, NAN, 4}}, "G.npy"); }),
+  EXPECT_EQ(problem_of([] {
+              require_finite({{2, 2}, {1, 2, NAN, 4}}, "G.npy");
+            }),
             "G.npy: entry [1, 0] is nan; every entry must be finite");
-  EXPECT_THAT(problem_of([] { require_finite({{2, 1, 2}, {1, 2, 3, -INFINITY}}, "G.npy"); }),
+  EXPECT_THAT(problem_of([] {
+                require_finite({{2, 1, 2}, {1, 2, 3, -INFINITY}}, "G.npy");
+              }),
               HasSubstr("entry [1, 0, 1] is -inf"));
 }
 

@@ -12,7 +12,8 @@ namespace muonp::launch {
 namespace {
 
 TEST(StopSignals, EachSignalSetsTheFlag) {
-  for (const auto& [number, name] : {std::pair{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}}) {
+  for (const auto& [number, name] :
+       {std::pair{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}}) {
     StopSignals stop;
     EXPECT_FALSE(stop.requested());
     EXPECT_STREQ(stop.name(), "");

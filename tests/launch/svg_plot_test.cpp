@@ -18,7 +18,8 @@ using ::testing::Not;
 TEST(NiceTicks, AreRoundAndCoverTheRange) {
   EXPECT_THAT(nice_ticks(0, 100, 5), ElementsAre(0, 20, 40, 60, 80, 100));
   EXPECT_THAT(nice_ticks(0.5, 1.9, 3), ElementsAre(0.5, 1, 1.5, 2));
-  for (const auto& [low, high] : {std::pair{2.871, 2.895}, {-3.0, 7.0}, {1e-9, 3e-9}, {0.0, 12345.0}, {5.0, 5.0}, {0.0, 0.0}}) {
+  for (const auto& [low, high] :
+       {std::pair{2.871, 2.895}, {-3.0, 7.0}, {1e-9, 3e-9}, {0.0, 12345.0}, {5.0, 5.0}, {0.0, 0.0}}) {
     const auto ticks = nice_ticks(low, high, 7);
     EXPECT_GE(ticks.size(), 3u);
     EXPECT_LE(ticks.size(), 13u);
@@ -29,12 +30,17 @@ TEST(NiceTicks, AreRoundAndCoverTheRange) {
 
 std::size_t count(const std::string& text, const std::string& piece) {
   std::size_t n = 0;
-  for (std::size_t at = text.find(piece); at != std::string::npos; at = text.find(piece, at + piece.size())) ++n;
+  for (std::size_t at = text.find(piece); at != std::string::npos; at = text.find(piece, at + piece.size()))
+    ++n;
   return n;
 }
 
 TEST(SvgPlot, DrawsEverySeriesInItsColour) {
-  const Plot plot{"Loss", "", "steps", "loss", {{"a", "3.1", {{0, 4}, {10, 3}}, {{0, 5}, {10, 3}}}, {"b", "", {{0, 5}, {10, 4}}, {}}}};
+  const Plot plot{"Loss",
+                  "",
+                  "steps",
+                  "loss",
+                  {{"a", "3.1", {{0, 4}, {10, 3}}, {{0, 5}, {10, 3}}}, {"b", "", {{0, 5}, {10, 4}}, {}}}};
   const std::string svg = render_svg(plot);
   EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
   EXPECT_EQ(count(svg, "stroke=\"#0072B2\""), 3u);  // light line, strong line, legend
@@ -51,14 +57,16 @@ TEST(SvgPlot, EscapesNames) {
 }
 
 TEST(SvgPlot, LeavesOutWhatIsNotFinite) {
-  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, NAN}, {2, INFINITY}, {3, 2}}, {}}}});
+  const std::string svg =
+      render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, NAN}, {2, INFINITY}, {3, 2}}, {}}}});
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   EXPECT_THAT(svg, Not(HasSubstr("inf")));
   EXPECT_EQ(count(svg, "<circle"), 2u);
 }
 
 TEST(SvgPlot, AHighStartOfALightLineDoesNotFlattenTheRest) {
-  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{1, 2}, {2, 1}}, {{0, 90}, {1, 2}, {2, 0.6}}}}});
+  const std::string svg =
+      render_svg({"t", "", "x", "y", {{"a", "", {{1, 2}, {2, 1}}, {{0, 90}, {1, 2}, {2, 0.6}}}}});
   EXPECT_THAT(svg, HasSubstr(">2.0</text>"));
   EXPECT_THAT(svg, HasSubstr(">0.6</text>"));  // the lowest point is in the picture
   EXPECT_THAT(svg, Not(HasSubstr(">80</text>")));

@@ -20,7 +20,8 @@ class TemporaryFolder : public ::testing::Test {
  protected:
   TemporaryFolder() {
     const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-    folder_ = std::filesystem::temp_directory_path() / fmt::format("muonp_{}_{}_{}", test->test_suite_name(), test->name(), getpid());
+    folder_ = std::filesystem::temp_directory_path() /
+              fmt::format("muonp_{}_{}_{}", test->test_suite_name(), test->name(), getpid());
     std::filesystem::create_directories(folder_);
   }
   ~TemporaryFolder() override { std::filesystem::remove_all(folder_); }

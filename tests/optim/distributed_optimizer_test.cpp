@@ -266,7 +266,7 @@ TEST(DistributedOptimizer, Pitfall26_BytesSentEqualThePlan) {
     }
 }
 
-TEST(DistributedOptimizer, Pitfall36_StateOf4RanksOpensBitEqualAtOthers) {
+TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOthers) {
   // What 4 ranks hold, assembled by name, against what N ranks hold after loading it; then the next step
   // agrees.
   std::map<std::string, std::vector<float>> stored;
@@ -306,7 +306,7 @@ TEST(DistributedOptimizer, Pitfall36_StateOf4RanksOpensBitEqualAtOthers) {
         optimizer.load_state(3, [&](const StateTensor& t) {
           std::copy_n(stored.at(t.name).begin() + t.interval.begin, t.data.size(), t.data.data<float>());
         });
-        optimizer.require_equal_weights();  // Pitfall 37: weights are gathered after a load
+        optimizer.require_equal_weights();  // they are gathered after a load
         for (const core::Parameter* p : model.list)
           for (std::int64_t i = 0; i < p->size(); ++i)
             ASSERT_EQ(p->value.data<float>()[i], stored.at(p->name + "/master")[std::size_t(i)]);
@@ -318,6 +318,44 @@ TEST(DistributedOptimizer, Pitfall36_StateOf4RanksOpensBitEqualAtOthers) {
         for (std::size_t i = 0; i < weights.size(); ++i)
           ASSERT_NEAR(weights[i], next[i], 160 * 0x1p-24 * (1 + std::fabs(next[i])));
       });
+}
+
+TEST(DistributedOptimizer, Pitfall04_TheRecurrenceSeesWholeMatricesNotShards) {
+  for (int zero : {0, 1, 2})
+    dist::run_ranks(3, [&](dist::Communicator& c) {
+      auto device = core::make_cpu_device(1);
+      Model model;
+      DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = zero}), c);
+      optimizer.observe_inputs([&](const std::string& name, const core::Tensor& input) {
+        for (const core::Parameter* p : model.list) {
+          if (p->name == name) {
+            EXPECT_EQ(input.shape(), p->shape);
+          }
+        }
+      });
+      optimizer.initialize(3);
+      backward(model, optimizer, c.rank(), 3, 1, 0, sample_gradient);
+      optimizer.step(1);
+    });
+}
+
+TEST(DistributedOptimizer, Pitfall19_AReplicaThatDriftsIsNoticedOnAllRanks) {
+  for (int zero : {0, 1, 2})
+    EXPECT_THROW(dist::run_ranks(3,
+                                 [&](dist::Communicator& c) {
+                                   auto device = core::make_cpu_device(1);
+                                   Model model;
+                                   DistributedOptimizer optimizer(*device, model.list, small_config(),
+                                                                  options_of({.zero = zero}), c);
+                                   optimizer.initialize(3);
+                                   optimizer.require_equal_weights();
+                                   if (c.rank() == 2) {
+                                     float& w = model.parameters[3].value.data<float>()[7];
+                                     w = std::nextafter(w, 10.0f);
+                                   }
+                                   optimizer.require_equal_weights();
+                                 }),
+                 core::Error);
 }
 
 TEST(DistributedOptimizer, Pitfall24_DifferentPlansAreAnErrorThatNamesTheDifference) {
