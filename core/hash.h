@@ -1,5 +1,5 @@
-// Fast non-cryptographic hashes (XXH3): agreement checks between ranks, hashes of weights. The value depends on the
-// bytes and the seed only, on every machine.
+// Fast non-cryptographic hashes (XXH3): agreement checks between ranks, hashes of weights. The value depends
+// on the bytes and the seed only, on every machine.
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,8 @@ std::string excerpt(const std::string& line, const std::string& other) {
   const auto at = static_cast<std::size_t>(
       std::mismatch(line.begin(), line.end(), other.begin(), other.end()).first - line.begin());
   const std::size_t begin = at > kBefore ? at - kBefore : 0;
-  return (begin > 0 ? "..." : "") + line.substr(begin, kLength) + (begin + kLength < line.size() ? "..." : "");
+  return (begin > 0 ? "..." : "") + line.substr(begin, kLength) +
+         (begin + kLength < line.size() ? "..." : "");
 }
 
 std::string first_difference(const std::vector<std::string>& descriptions) {
@@ -107,7 +108,8 @@ void rethrow_on_all(Communicator& communicator, std::exception_ptr local) {
   for (std::size_t r = 0; r < texts.size(); ++r) {
     if (texts[r].empty()) continue;
     const std::string message = texts[r].substr(texts[r].find('\n') + 1);
-    auto known = std::find_if(messages.begin(), messages.end(), [&](const auto& m) { return m.first == message; });
+    auto known =
+        std::find_if(messages.begin(), messages.end(), [&](const auto& m) { return m.first == message; });
     if (known == messages.end()) known = messages.insert(known, {message, {}});
     known->second.push_back(r);
   }

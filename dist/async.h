@@ -11,9 +11,9 @@
 
 namespace muonp::dist {
 
-// Work is run one piece at a time in the order of submission, which is what keeps collectives in the same order on all
-// ranks. After a piece has thrown nothing more runs: its ticket, all later tickets, drain() and submit() rethrow that
-// exception. Tickets of work that ended before stay good.
+// Work is run one piece at a time in the order of submission, which is what keeps collectives in the same
+// order on all ranks. After a piece has thrown nothing more runs: its ticket, all later tickets, drain() and
+// submit() rethrow that exception. Tickets of work that ended before stay good.
 class AsyncQueue {
  public:
   enum class Mode : std::uint8_t {
@@ -25,7 +25,8 @@ class AsyncQueue {
   };
 
   explicit AsyncQueue(Mode mode);
-  // Lets the piece that is running end, discards what has not started, joins. Call drain() first for the orderly way.
+  // Lets the piece that is running end, discards what has not started, joins. Call drain() first for the
+  // orderly way.
   ~AsyncQueue();
   AsyncQueue(const AsyncQueue&) = delete;
   AsyncQueue& operator=(const AsyncQueue&) = delete;

@@ -22,7 +22,8 @@ void Decorator::all_reduce(Span data, Reduce op) {
 
 void Decorator::all_reduce(std::span<double> values, Reduce op) {
   const auto count = static_cast<std::int64_t>(values.size());
-  if (before({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op})) inner_.all_reduce(values, op);
+  if (before({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op}))
+    inner_.all_reduce(values, op);
 }
 
 void Decorator::reduce_scatter(Span data) {
@@ -31,11 +32,13 @@ void Decorator::reduce_scatter(Span data) {
 }
 
 void Decorator::all_gather(Span data) {
-  if (before({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype})) inner_.all_gather(data);
+  if (before({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype}))
+    inner_.all_gather(data);
 }
 
 void Decorator::exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) {
-  if (before({.kind = OperationKind::exchange, .sends = sends, .receives = receives})) inner_.exchange(sends, receives);
+  if (before({.kind = OperationKind::exchange, .sends = sends, .receives = receives}))
+    inner_.exchange(sends, receives);
 }
 
 std::vector<std::string> Decorator::all_gather_bytes(const std::string& mine) {
@@ -101,7 +104,8 @@ bool Faulty::before(const Operation& operation) {
 
 bool Delayed::before(const Operation&) {
   const auto most = static_cast<std::uint64_t>(longest_.count()) + 1;
-  const std::uint64_t microseconds = core::random_below(seed_, static_cast<std::uint64_t>(rank()), calls_++, most);
+  const std::uint64_t microseconds =
+      core::random_below(seed_, static_cast<std::uint64_t>(rank()), calls_++, most);
   std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
   return true;
 }

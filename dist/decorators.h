@@ -1,5 +1,5 @@
-// Communicators around a communicator: they record, check, break or delay its operations. The inner one must outlive
-// them and has the same rank and size. Like any communicator, one thread at a time.
+// Communicators around a communicator: they record, check, break or delay its operations. The inner one must
+// outlive them and has the same rank and size. Like any communicator, one thread at a time.
 #pragma once
 
 #include <array>
@@ -36,7 +36,8 @@ class Decorator : public Communicator {
   Communicator& inner_;
 };
 
-// Counts what this rank sends (bytes_sent() in dist/operation.h has the formulas). May be read by another thread.
+// Counts what this rank sends (bytes_sent() in dist/operation.h has the formulas). May be read by another
+// thread.
 class Recording final : public Decorator {
  public:
   struct Record {
@@ -64,8 +65,9 @@ class Recording final : public Decorator {
   std::array<Total, kOperationKinds> totals_{};
 };
 
-// Compares kind, count, element type, root and reduction, and each message of an exchange, over all ranks before the
-// operation runs; the first difference is the same Error on every rank. Costs one all_gather_bytes per operation.
+// Compares kind, count, element type, root and reduction, and each message of an exchange, over all ranks
+// before the operation runs; the first difference is the same Error on every rank. Costs one all_gather_bytes
+// per operation.
 class Checking final : public Decorator {
  public:
   using Decorator::Decorator;

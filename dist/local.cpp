@@ -31,7 +31,8 @@ class Local final : public Communicator {
     if (const std::string why = mismatch({&operation, 1}); !why.empty()) throw core::Error(why);
     for (std::size_t i = 0; i < sends.size(); ++i)
       if (sends[i].span.count > 0)
-        std::memmove(receives[i].span.data, sends[i].span.data, static_cast<std::size_t>(sends[i].span.bytes()));
+        std::memmove(receives[i].span.data, sends[i].span.data,
+                     static_cast<std::size_t>(sends[i].span.bytes()));
   }
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
     check({});

@@ -13,7 +13,8 @@ namespace muonp::dist {
 
 namespace {
 
-constexpr std::int64_t kMessageBytes = std::int64_t{4} << 20;  // longest message: progress shows, and int counts suffice
+constexpr std::int64_t kMessageBytes = std::int64_t{4}
+                                       << 20;  // longest message: progress shows, and int counts suffice
 constexpr std::int64_t kReduceMessageBytes = std::int64_t{1} << 20;
 constexpr int kTags = 32768;  // every MPI has at least so many
 constexpr int kInFlight = 2;  // rounds of messages under way at once
@@ -32,7 +33,8 @@ char* bytes_of(Span span) { return static_cast<char*>(span.data); }
 class Mpi final : public Communicator {
  public:
   Mpi(const MpiSession& session, double timeout_seconds)
-      : session_(session), channel_{session, MPI_COMM_WORLD, timeout_seconds, 0, "creation of a communicator"} {
+      : session_(session), channel_{session, MPI_COMM_WORLD, timeout_seconds, 0, "creation of a communicator",
+                                    0} {
     MPI_Comm comm = MPI_COMM_NULL;
     MPI_Request request = MPI_REQUEST_NULL;
     MUONP_MPI(session_, MPI_Comm_idup(MPI_COMM_WORLD, &comm, &request));
@@ -93,7 +95,8 @@ class Mpi final : public Communicator {
       std::vector<const double*> sources;
       for (int r = 0; r < size(); ++r) sources.push_back(&all[0] + r * count);
       std::copy(values.begin(), values.end(), all.begin() + rank() * count);
-      to_and_from_all(values.data(), count * 8, [&](int peer) { return &all[0] + peer * count; }, count * 8);
+      to_and_from_all(
+          values.data(), count * 8, [&](int peer) { return &all[0] + peer * count; }, count * 8);
       reduce_in_order(sources, values.data(), count, op);
     });
   }
@@ -106,7 +109,8 @@ class Mpi final : public Communicator {
 
   void all_gather(Span data) override {
     validate(data);
-    run({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype}, [&] { gather(data, -1); });
+    run({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype},
+        [&] { gather(data, -1); });
   }
 
   void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) override {
@@ -114,12 +118,16 @@ class Mpi final : public Communicator {
       std::vector<Message> out, in;
       std::vector<Span> from_self, to_self;
       for (const Transfer& t : sends) {
-        if (t.peer != rank()) out.push_back({t.peer, bytes_of(t.span), t.span.bytes()});
-        else from_self.push_back(t.span);
+        if (t.peer != rank())
+          out.push_back({t.peer, bytes_of(t.span), t.span.bytes()});
+        else
+          from_self.push_back(t.span);
       }
       for (const Transfer& t : receives) {
-        if (t.peer != rank()) in.push_back({t.peer, bytes_of(t.span), t.span.bytes()});
-        else to_self.push_back(t.span);
+        if (t.peer != rank())
+          in.push_back({t.peer, bytes_of(t.span), t.span.bytes()});
+        else
+          to_self.push_back(t.span);
       }
       for (std::size_t i = 0; i < to_self.size(); ++i) copy_to_self(to_self[i], from_self[i]);
       transfer(out, in);
@@ -131,7 +139,8 @@ class Mpi final : public Communicator {
     const auto length = static_cast<std::int64_t>(mine.size());
     run({.kind = OperationKind::all_gather_bytes, .count = length}, [&] {
       std::vector<std::int64_t> lengths(all.size(), length);
-      to_and_from_all(&length, 8, [&](int peer) { return &lengths[static_cast<std::size_t>(peer)]; }, 8);
+      to_and_from_all(
+          &length, 8, [&](int peer) { return &lengths[static_cast<std::size_t>(peer)]; }, 8);
       std::vector<Message> sends, receives;
       std::string copy = mine;
       for (int i = 1; i < size(); ++i) {
@@ -150,7 +159,8 @@ class Mpi final : public Communicator {
   void abort(const std::string& why) noexcept override { session_.abort_all(why); }
 
  private:
-  // Peers in an order that spreads the load: in step i everyone sends to the rank i after and receives from i before.
+  // Peers in an order that spreads the load: in step i everyone sends to the rank i after and receives from i
+  // before.
   int after(int i) const { return (rank() + i) % size(); }
   int before(int i) const { return (rank() + size() - i) % size(); }
 
@@ -184,12 +194,13 @@ class Mpi final : public Communicator {
     if (to.count != from.count || to.dtype != from.dtype)
       core::fail("exchange: a message of {} {} to this rank itself, where {} {} are expected", from.count,
                  name_of(from.dtype), to.count, name_of(to.dtype));
-    if (to.count > 0 && to.data != from.data) std::memmove(to.data, from.data, static_cast<std::size_t>(to.bytes()));
+    if (to.count > 0 && to.data != from.data)
+      std::memmove(to.data, from.data, static_cast<std::size_t>(to.bytes()));
   }
 
-  // All messages, in rounds of at most kMessageBytes each. Both sides cut a message alike, and MPI keeps the order of
-  // messages between two ranks. Empty ones are not sent.
-  void transfer(const std::vector<Message>& sends, const std::vector<Message>& receives) const {
+  // All messages, in rounds of at most kMessageBytes each. Both sides cut a message alike, and MPI keeps the
+  // order of messages between two ranks. Empty ones are not sent.
+  void transfer(const std::vector<Message>& sends, const std::vector<Message>& receives) {
     std::int64_t longest = 0;
     for (const auto& list : {std::cref(sends), std::cref(receives)})
       for (const Message& m : list.get()) longest = std::max(longest, m.bytes);
@@ -200,9 +211,11 @@ class Mpi final : public Communicator {
       MpiRequests& requests = *flight[round % kInFlight];
       requests.wait();
       for (const Message& m : receives)
-        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0) requests.receive(p.data, p.bytes, p.peer);
+        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0)
+          requests.receive(p.data, p.bytes, p.peer);
       for (const Message& m : sends)
-        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0) requests.send(p.data, p.bytes, p.peer);
+        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0)
+          requests.send(p.data, p.bytes, p.peer);
     }
     flight[round % kInFlight]->wait();
     flight[(round + 1) % kInFlight]->wait();
@@ -210,7 +223,7 @@ class Mpi final : public Communicator {
 
   // One short message to and from each other rank.
   template <class F>
-  void to_and_from_all(const void* data, std::int64_t bytes, const F& to, std::int64_t receive_bytes) const {
+  void to_and_from_all(const void* data, std::int64_t bytes, const F& to, std::int64_t receive_bytes) {
     if (bytes == 0) return;
     MpiRequests requests(channel_);
     for (int i = 1; i < size(); ++i) requests.receive(to(before(i)), receive_bytes, before(i));
@@ -219,7 +232,7 @@ class Mpi final : public Communicator {
   }
 
   // Every rank's slice to every other rank. `complete` has all slices already and receives none, or is −1.
-  void gather(Span data, int complete) const {
+  void gather(Span data, int complete) {
     std::vector<Message> sends, receives;
     for (int i = 1; i < size(); ++i) {
       if (after(i) != complete) sends.push_back(slice(data, rank(), after(i)));
@@ -228,8 +241,8 @@ class Mpi final : public Communicator {
     transfer(sends, receives);
   }
 
-  // This rank's slice becomes the reduction of everyone's. Chunk by chunk, every peer's part is received into staging
-  // and all are combined in rank order; the next chunk is under way meanwhile.
+  // This rank's slice becomes the reduction of everyone's. Chunk by chunk, every peer's part is received into
+  // staging and all are combined in rank order; the next chunk is under way meanwhile.
   void reduce(Span data, Reduce op) {
     const std::int64_t element = core::size_of(data.dtype), peers = size() - 1;
     if (peers == 0) return;
@@ -250,7 +263,8 @@ class Mpi final : public Communicator {
     for (std::int64_t round = 0; round < rounds; ++round) {
       MpiRequests& requests = *flight[round % kInFlight];
       const std::int64_t begin = round * chunk, n = std::clamp<std::int64_t>(mine.count - begin, 0, chunk);
-      for (int i = 1; i < size() && n > 0; ++i) requests.receive(staged(before(i), n * element, round), n * element, before(i));
+      for (int i = 1; i < size() && n > 0; ++i)
+        requests.receive(staged(before(i), n * element, round), n * element, before(i));
       for (int i = 1; i < size(); ++i) {
         const Message m = slice(data, after(i), after(i)).part(begin * element, chunk * element);
         if (m.bytes > 0) requests.send(m.data, m.bytes, m.peer);
@@ -263,7 +277,8 @@ class Mpi final : public Communicator {
   // Room for a message of `bytes` from `peer` in this round.
   char* staged(int peer, std::int64_t bytes, std::int64_t round) {
     const std::int64_t index = peer < rank() ? peer : peer - 1;
-    return staging_.data() + (round % kInFlight) * static_cast<std::int64_t>(staging_.size()) / kInFlight + index * bytes;
+    return staging_.data() + (round % kInFlight) * static_cast<std::int64_t>(staging_.size()) / kInFlight +
+           index * bytes;
   }
 
   void combine(Span to, std::int64_t round, Reduce op) {

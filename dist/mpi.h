@@ -9,13 +9,14 @@
 
 namespace muonp::dist {
 
-// MPI from start to end; one per process, owned by main, outlives every communicator made from it. Used by one thread
-// at a time (MPI_THREAD_SERIALIZED).
+// MPI from start to end; one per process, owned by main, outlives every communicator made from it. Used by
+// one thread at a time (MPI_THREAD_SERIALIZED).
 class MpiSession {
  public:
   // Error if MPI gives less thread support than that, or has been started before in this process.
   MpiSession();
-  // close(); but while an exception unwinds, says so and ends the job, because the other ranks may be waiting.
+  // close(); but while an exception unwinds, says so and ends the job, because the other ranks may be
+  // waiting.
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
@@ -35,8 +36,8 @@ class MpiSession {
   // The orderly end: collective; waits for all ranks.
   void close();
 
-  // The other end: prints "muonp: error: rank 2 of 4 on host: why" to standard error and ends all ranks with `status`.
-  // Ranks above 0 wait a moment first, so that a failure that several ranks see is printed once.
+  // The other end: prints "muonp: error: rank 2 of 4 on host: why" to standard error and ends all ranks with
+  // `status`. Ranks above 0 wait a moment first, so that a failure that several ranks see is printed once.
   [[noreturn]] void abort_all(const std::string& why, int status = 1) const noexcept;
 
  private:
@@ -46,11 +47,11 @@ class MpiSession {
   bool open_ = true;
 };
 
-// Collective. All operations are chunked pairwise messages (docs/parallelism.md), sums in rank order, staging bounded
-// by kMpiStagingBytes. An operation in which no message completes for `timeout_seconds` throws an Error that names the
-// operation, its number, this rank and the ranks not heard from; so does an operation that MPI reports as failed. The
-// communicator is unusable afterwards, and the memory of that operation must stay until the process ends.
-// abort() is MpiSession::abort_all(): it does not return.
+// Collective. All operations are chunked pairwise messages (docs/parallelism.md), sums in rank order, staging
+// bounded by kMpiStagingBytes. An operation in which no message completes for `timeout_seconds` throws an
+// Error that names the operation, its number, this rank and the ranks not heard from; so does an operation
+// that MPI reports as failed. The communicator is unusable afterwards, and the memory of that operation must
+// stay until the process ends. abort() is MpiSession::abort_all(): it does not return.
 std::unique_ptr<Communicator> make_mpi(const MpiSession& session, double timeout_seconds);
 
 inline constexpr std::int64_t kMpiStagingBytes = std::int64_t{4} << 20;  // of a reduction, per communicator

@@ -14,30 +14,39 @@ namespace {
 std::string text_of(int code) {
   std::array<char, MPI_MAX_ERROR_STRING> text{};
   int length = 0;
-  return MPI_Error_string(code, text.data(), &length) == MPI_SUCCESS ? text.data() : fmt::format("code {}", code);
+  return MPI_Error_string(code, text.data(), &length) == MPI_SUCCESS ? text.data()
+                                                                     : fmt::format("code {}", code);
 }
 
-// Polling that leaves the processor to whoever can use it: a peer on the same core, or this rank's compute thread.
-// A yield returns at once on an idle core and within microseconds when peers take turns. When it was away for long, a
-// thread that computes has the core: then sleeping is better, because a sleeper that wakes is served first.
+// Polling that leaves the processor to whoever can use it: a peer on the same core, or this rank's compute
+// thread. A yield returns at once on an idle core and within microseconds when peers take turns. When it was
+// away for long, a thread that computes has the core: then sleeping is better for this and the next waits,
+// because a sleeper that wakes is served before a thread that has used its share.
 class Backoff {
  public:
   using Clock = std::chrono::steady_clock;
 
+  explicit Backoff(int& crowded) : crowded_(crowded) {
+    if (crowded_ > 0) --crowded_;
+  }
+  void progress() {
+    start_ = Clock::now();
+    yields_ = 0;
+  }
   double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
   void pause() {
-    if (yields_ < kYields) {
-      const auto before = Clock::now();
-      sched_yield();
-      yields_ = Clock::now() - before > kLongYield ? kYields : yields_ + 1;
-    } else {
-      std::this_thread::sleep_for(kSleep);
-    }
+    if (crowded_ > 0 || yields_ >= kYields) return std::this_thread::sleep_for(kSleep);
+    const auto before = Clock::now();
+    sched_yield();
+    ++yields_;
+    if (Clock::now() - before > kLongYield) crowded_ = kCrowdedWaits;
   }
 
  private:
   static constexpr int kYields = 2000;  // about a millisecond: most messages end within it
+  static constexpr int kCrowdedWaits = 64;
   static constexpr std::chrono::microseconds kLongYield{200}, kSleep{30};
+  int& crowded_;                            // waits that sleep at once
   Clock::time_point start_ = Clock::now();  // or the last message that ended
   int yields_ = 0;
 };
@@ -46,11 +55,12 @@ class Backoff {
 
 void check_mpi(int code, const char* call, const MpiSession& session) {
   if (code == MPI_SUCCESS) return;
-  core::fail("{} failed on rank {} of {} ({}): {}", call, session.rank(), session.size(), session.host(), text_of(code));
+  core::fail("{} failed on rank {} of {} ({}): {}", call, session.rank(), session.size(), session.host(),
+             text_of(code));
 }
 
-// Only after a failure is anything left here. Receives are cancelled so that nothing is written to memory that is
-// about to go; a send only reads, and cannot be cancelled.
+// Only after a failure is anything left here. Receives are cancelled so that nothing is written to memory
+// that is about to go; a send only reads, and cannot be cancelled.
 MpiRequests::~MpiRequests() {
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] == MPI_REQUEST_NULL || messages_[i].kind == Kind::other) continue;
@@ -66,13 +76,15 @@ void MpiRequests::push(MPI_Request request, Message message) {
 
 void MpiRequests::send(const void* data, std::int64_t bytes, int peer) {
   MPI_Request request = MPI_REQUEST_NULL;
-  MUONP_MPI(channel_.session, MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+  MUONP_MPI(channel_.session,
+            MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
   push(request, {Kind::send, peer, bytes});
 }
 
 void MpiRequests::receive(void* data, std::int64_t bytes, int peer) {
   MPI_Request request = MPI_REQUEST_NULL;
-  MUONP_MPI(channel_.session, MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+  MUONP_MPI(channel_.session,
+            MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
   push(request, {Kind::receive, peer, bytes});
 }
 
@@ -81,15 +93,16 @@ void MpiRequests::add(MPI_Request request) { push(request, {Kind::other, channel
 void MpiRequests::wait() {
   std::vector<int> ended(requests_.size());
   std::vector<MPI_Status> statuses(requests_.size());
-  Backoff backoff;
+  Backoff backoff(channel_.crowded);
   for (std::size_t left = requests_.size(); left > 0;) {
     int count = 0;
-    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, ended.data(), statuses.data());
+    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, ended.data(),
+                                  statuses.data());
     if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome", channel_.session);
     for (std::size_t i = 0; count != MPI_UNDEFINED && i < static_cast<std::size_t>(count); ++i, --left)
       check(messages_[static_cast<std::size_t>(ended[i])], statuses[i], code == MPI_ERR_IN_STATUS);
     if (left == 0) break;
-    if (count > 0) backoff = Backoff();
+    if (count > 0) backoff.progress();
     if (backoff.seconds() > channel_.timeout_seconds) time_out();
     backoff.pause();
   }
@@ -101,15 +114,16 @@ void MpiRequests::check(const Message& m, const MPI_Status& status, bool has_err
   const MpiSession& session = channel_.session;
   const int error = has_error ? status.MPI_ERROR : MPI_SUCCESS;
   int length = static_cast<int>(m.bytes);
-  if (error == MPI_SUCCESS && m.kind == Kind::receive) MUONP_MPI(session, MPI_Get_count(&status, MPI_BYTE, &length));
+  if (error == MPI_SUCCESS && m.kind == Kind::receive)
+    MUONP_MPI(session, MPI_Get_count(&status, MPI_BYTE, &length));
   if (error == MPI_ERR_TRUNCATE || length != m.bytes)
     core::fail("{}: rank {} of {} ({}) expects {} bytes from rank {} ({}), which sent {}", channel_.operation,
                session.rank(), session.size(), session.host(), m.bytes, m.peer, session.host_of(m.peer),
                error == MPI_ERR_TRUNCATE ? "more" : fmt::format("{}", length));
   if (error != MPI_SUCCESS)
     core::fail("{}: the message {} rank {} ({}) failed on rank {} of {} ({}): {}", channel_.operation,
-               m.kind == Kind::receive ? "from" : "to", m.peer, session.host_of(m.peer), session.rank(), session.size(),
-               session.host(), text_of(error));
+               m.kind == Kind::receive ? "from" : "to", m.peer, session.host_of(m.peer), session.rank(),
+               session.size(), session.host(), text_of(error));
 }
 
 void MpiRequests::time_out() {
@@ -117,8 +131,8 @@ void MpiRequests::time_out() {
   std::set<int> silent, not_taking;
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     int done = 0;
-    if (requests_[i] != MPI_REQUEST_NULL && MPI_Request_get_status(requests_[i], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS &&
-        !done)
+    if (requests_[i] != MPI_REQUEST_NULL &&
+        MPI_Request_get_status(requests_[i], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done)
       (messages_[i].kind == Kind::receive ? silent : not_taking).insert(messages_[i].peer);
   }
   std::vector<std::string> peers;
@@ -126,8 +140,9 @@ void MpiRequests::time_out() {
   for (int r : not_taking)
     if (r != session.rank() && !silent.contains(r))
       peers.push_back(fmt::format("rank {} ({}) did not take its message", r, session.host_of(r)));
-  core::fail("{} made no progress for {} s on rank {} of {} ({}): {}", channel_.operation, channel_.timeout_seconds,
-             session.rank(), session.size(), session.host(), fmt::join(peers, "; "));
+  core::fail("{} made no progress for {} s on rank {} of {} ({}): {}", channel_.operation,
+             channel_.timeout_seconds, session.rank(), session.size(), session.host(),
+             fmt::join(peers, "; "));
 }
 
 }  // namespace muonp::dist

@@ -23,12 +23,13 @@ struct MpiChannel {
   double timeout_seconds;
   int tag = 0;
   std::string operation;  // for messages: "all_gather of 12 float32 (operation 17)"
+  int crowded = 0;        // see Backoff: waits to come in which polling gives way to computation
 };
 
 // A set of messages that are waited for together.
 class MpiRequests {
  public:
-  explicit MpiRequests(const MpiChannel& channel) : channel_(channel) {}
+  explicit MpiRequests(MpiChannel& channel) : channel_(channel) {}
   ~MpiRequests();
   MpiRequests(const MpiRequests&) = delete;
   MpiRequests& operator=(const MpiRequests&) = delete;
@@ -51,7 +52,7 @@ class MpiRequests {
   void check(const Message& message, const MPI_Status& status, bool has_error) const;
   [[noreturn]] void time_out();
 
-  const MpiChannel& channel_;
+  MpiChannel& channel_;
   std::vector<MPI_Request> requests_;
   std::vector<Message> messages_;
 };

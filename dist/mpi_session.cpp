@@ -47,7 +47,8 @@ MpiSession::MpiSession() {
 
 void MpiSession::read_hosts() {
   MPI_Comm host_comm = MPI_COMM_NULL;
-  MUONP_MPI(*this, MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host_comm));
+  MUONP_MPI(*this,
+            MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host_comm));
   MUONP_MPI(*this, MPI_Comm_rank(host_comm, &local_rank_));
   MUONP_MPI(*this, MPI_Comm_size(host_comm, &local_size_));
   MUONP_MPI(*this, MPI_Comm_free(&host_comm));
@@ -57,7 +58,8 @@ void MpiSession::read_hosts() {
   const std::string name = own_host();
   std::copy_n(name.begin(), std::min(name.size(), kLength - 1), mine.begin());
   std::vector<char> all(kLength * static_cast<std::size_t>(size_));
-  MUONP_MPI(*this, MPI_Allgather(mine.data(), kLength, MPI_CHAR, all.data(), kLength, MPI_CHAR, MPI_COMM_WORLD));
+  MUONP_MPI(*this,
+            MPI_Allgather(mine.data(), kLength, MPI_CHAR, all.data(), kLength, MPI_CHAR, MPI_COMM_WORLD));
   for (std::size_t r = 0; r < host_names_.size(); ++r) host_names_[r] = &all[r * kLength];
   hosts_ = static_cast<int>(std::set<std::string>(host_names_.begin(), host_names_.end()).size());
 }

@@ -21,12 +21,18 @@ std::string describe(const Operation& o) {
   const std::string what = fmt::format("{} {}", o.count, name_of(o.dtype));
   switch (o.kind) {
     case OperationKind::barrier:
-    case OperationKind::all_gather_bytes: return std::string(name_of(o.kind));
-    case OperationKind::broadcast: return fmt::format("broadcast of {} from rank {}", what, o.root);
-    case OperationKind::all_reduce: return fmt::format("all_reduce({}) of {}", name_of(o.reduce), what);
-    case OperationKind::all_reduce_values: return fmt::format("all_reduce({}) of {} doubles", name_of(o.reduce), o.count);
-    case OperationKind::exchange: return fmt::format("exchange of {} sends, {} receives", o.sends.size(), o.receives.size());
-    default: return fmt::format("{} of {}", name_of(o.kind), what);
+    case OperationKind::all_gather_bytes:
+      return std::string(name_of(o.kind));
+    case OperationKind::broadcast:
+      return fmt::format("broadcast of {} from rank {}", what, o.root);
+    case OperationKind::all_reduce:
+      return fmt::format("all_reduce({}) of {}", name_of(o.reduce), what);
+    case OperationKind::all_reduce_values:
+      return fmt::format("all_reduce({}) of {} doubles", name_of(o.reduce), o.count);
+    case OperationKind::exchange:
+      return fmt::format("exchange of {} sends, {} receives", o.sends.size(), o.receives.size());
+    default:
+      return fmt::format("{} of {}", name_of(o.kind), what);
   }
 }
 
@@ -51,21 +57,29 @@ std::int64_t bytes_sent(const Operation& o, int rank, int size) {
   const std::int64_t mine = cut(o.count, size, rank).count;
   const std::int64_t scatter = (o.count - mine) * element, gather = others * mine * element;
   switch (o.kind) {
-    case OperationKind::barrier: return 0;
-    case OperationKind::broadcast: return rank == o.root ? scatter + gather : (others - 1) * mine * element;
-    case OperationKind::all_reduce: return scatter + gather;
-    case OperationKind::all_reduce_values: return others * o.count * 8;
-    case OperationKind::reduce_scatter: return scatter;
-    case OperationKind::all_gather: return gather;
-    case OperationKind::exchange: return sent_to_others(o.sends, rank);
-    case OperationKind::all_gather_bytes: return others * (8 + o.count);
+    case OperationKind::barrier:
+      return 0;
+    case OperationKind::broadcast:
+      return rank == o.root ? scatter + gather : (others - 1) * mine * element;
+    case OperationKind::all_reduce:
+      return scatter + gather;
+    case OperationKind::all_reduce_values:
+      return others * o.count * 8;
+    case OperationKind::reduce_scatter:
+      return scatter;
+    case OperationKind::all_gather:
+      return gather;
+    case OperationKind::exchange:
+      return sent_to_others(o.sends, rank);
+    case OperationKind::all_gather_bytes:
+      return others * (8 + o.count);
   }
   return 0;
 }
 
 void validate(Span data) {
-  MUONP_ASSERT(data.count >= 0 && (data.data != nullptr || data.count == 0), "a span of {} elements at {}", data.count,
-               fmt::ptr(data.data));
+  MUONP_ASSERT(data.count >= 0 && (data.data != nullptr || data.count == 0), "a span of {} elements at {}",
+               data.count, fmt::ptr(data.data));
 }
 
 void validate(const Operation& o, int rank, int size) {
@@ -94,11 +108,16 @@ bool fits(const Operation& a, const Operation& b) {
   switch (a.kind) {
     case OperationKind::barrier:
     case OperationKind::exchange:
-    case OperationKind::all_gather_bytes: return true;
-    case OperationKind::broadcast: return a.count == b.count && a.dtype == b.dtype && a.root == b.root;
-    case OperationKind::all_reduce: return a.count == b.count && a.dtype == b.dtype && a.reduce == b.reduce;
-    case OperationKind::all_reduce_values: return a.count == b.count && a.reduce == b.reduce;
-    default: return a.count == b.count && a.dtype == b.dtype;
+    case OperationKind::all_gather_bytes:
+      return true;
+    case OperationKind::broadcast:
+      return a.count == b.count && a.dtype == b.dtype && a.root == b.root;
+    case OperationKind::all_reduce:
+      return a.count == b.count && a.dtype == b.dtype && a.reduce == b.reduce;
+    case OperationKind::all_reduce_values:
+      return a.count == b.count && a.reduce == b.reduce;
+    default:
+      return a.count == b.count && a.dtype == b.dtype;
   }
 }
 
@@ -116,12 +135,13 @@ std::string exchange_mismatch(std::span<const Operation> by_rank) {
       const auto sent = with_peer(by_rank[static_cast<std::size_t>(from)].sends, to);
       const auto expected = with_peer(by_rank[static_cast<std::size_t>(to)].receives, from);
       if (sent.size() != expected.size())
-        return fmt::format("exchange: rank {} sends {} messages to rank {}, which expects {}", from, sent.size(), to,
-                           expected.size());
+        return fmt::format("exchange: rank {} sends {} messages to rank {}, which expects {}", from,
+                           sent.size(), to, expected.size());
       for (std::size_t k = 0; k < sent.size(); ++k)
         if (sent[k].count != expected[k].count || sent[k].dtype != expected[k].dtype)
-          return fmt::format("exchange: message {} from rank {} to rank {} is {} {}, where {} {} are expected", k, from,
-                             to, sent[k].count, name_of(sent[k].dtype), expected[k].count, name_of(expected[k].dtype));
+          return fmt::format(
+              "exchange: message {} from rank {} to rank {} is {} {}, where {} {} are expected", k, from, to,
+              sent[k].count, name_of(sent[k].dtype), expected[k].count, name_of(expected[k].dtype));
     }
   return {};
 }
@@ -138,7 +158,9 @@ std::string mismatch(std::span<const Operation> by_rank) {
 
 namespace {
 
-void put(std::string& to, std::int64_t value) { to.append(reinterpret_cast<const char*>(&value), sizeof value); }
+void put(std::string& to, std::int64_t value) {
+  to.append(reinterpret_cast<const char*>(&value), sizeof value);
+}
 
 struct Reader {
   const std::string& from;
@@ -156,13 +178,15 @@ struct Reader {
 
 std::string encode(const Operation& o) {
   std::string out;
-  for (std::int64_t value : {static_cast<std::int64_t>(o.kind), o.count, static_cast<std::int64_t>(o.dtype),
-                             static_cast<std::int64_t>(o.root), static_cast<std::int64_t>(o.reduce),
-                             static_cast<std::int64_t>(o.sends.size()), static_cast<std::int64_t>(o.receives.size())})
+  for (std::int64_t value :
+       {static_cast<std::int64_t>(o.kind), o.count, static_cast<std::int64_t>(o.dtype),
+        static_cast<std::int64_t>(o.root), static_cast<std::int64_t>(o.reduce),
+        static_cast<std::int64_t>(o.sends.size()), static_cast<std::int64_t>(o.receives.size())})
     put(out, value);
   for (const auto& list : {o.sends, o.receives})
     for (const Transfer& t : list)
-      for (std::int64_t value : {static_cast<std::int64_t>(t.peer), t.span.count, static_cast<std::int64_t>(t.span.dtype)})
+      for (std::int64_t value :
+           {static_cast<std::int64_t>(t.peer), t.span.count, static_cast<std::int64_t>(t.span.dtype)})
         put(out, value);
   return out;
 }

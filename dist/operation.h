@@ -43,10 +43,11 @@ struct Cut {
 };
 Cut cut(std::int64_t count, int parts, int part);
 
-// Bytes that `rank` of `size` sends to other ranks, N = size, B = bytes of the whole span. With counts that N divides:
+// Bytes that `rank` of `size` sends to others; N = size, B = bytes of the whole span, N divides its count:
 //   reduce_scatter, all_gather   (N−1)/N · B
 //   all_reduce                   2 (N−1)/N · B
-//   broadcast                    2 (N−1)/N · B from the root (scatter, then all-gather), (N−2)/N · B from others
+//   broadcast                    2 (N−1)/N · B from the root (scatter, then all-gather)
+//                                (N−2)/N · B from others
 //   exchange                     sum of the sends to other ranks
 //   all_reduce of doubles        (N−1) · B
 //   all_gather_bytes             (N−1) · (8 + length of this rank's string)
@@ -54,16 +55,16 @@ Cut cut(std::int64_t count, int parts, int part);
 // and the exact count of the uneven cut above otherwise. The MPI form sends these bytes and no others.
 std::int64_t bytes_sent(const Operation& operation, int rank, int size);
 
-// Preconditions that one rank can check alone: ranks in range, memory where there are elements, slices of equal
-// length. InternalError names the one that is broken.
+// Preconditions that one rank can check alone: ranks in range, memory where there are elements, slices of
+// equal length. InternalError names the one that is broken.
 void validate(const Operation& operation, int rank, int size);
 void validate(Span data);
 
 // The first difference between what the ranks are about to do, or an empty string when it fits together.
 std::string mismatch(std::span<const Operation> by_rank);
 
-// To send an operation to other ranks. decode() fills `transfers` with memory that the result refers to; spans carry
-// counts and types, no data.
+// To send an operation to other ranks. decode() fills `transfers` with memory that the result refers to;
+// spans carry counts and types, no data.
 std::string encode(const Operation& operation);
 Operation decode(const std::string& encoded, std::vector<Transfer>& transfers);
 

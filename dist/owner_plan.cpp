@@ -11,7 +11,8 @@ namespace muonp::dist {
 
 namespace {
 
-// The layer a matrix belongs to: its name up to the first component that is a number ("blocks.3"), else the name.
+// The layer a matrix belongs to: its name up to the first component that is a number ("blocks.3"), else the
+// name.
 std::string layer_of(const std::string& name) {
   for (std::size_t begin = 0; begin < name.size();) {
     const std::size_t end = std::min(name.find('.', begin), name.size());
@@ -30,8 +31,8 @@ struct Load {
   std::map<std::string, int> layers;  // matrices of each layer
 };
 
-// Greedy longest processing time (Graham 1969): at most 4/3 − 1/(3N) times the best possible maximum. Equal loads:
-// the rank with fewer matrices of the same layer, then with fewer elements, then the lowest.
+// Greedy longest processing time (Graham 1969): at most 4/3 − 1/(3N) times the best possible maximum. Equal
+// loads: the rank with fewer matrices of the same layer, then with fewer elements, then the lowest.
 std::vector<int> assign(const std::vector<MatrixTask>& tasks, int world_size) {
   std::vector<std::size_t> order(tasks.size());
   std::iota(order.begin(), order.end(), 0);
@@ -121,7 +122,8 @@ OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t
   std::vector<int> order(tasks_.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](int a, int b) {
-    const int x = tasks_[static_cast<std::size_t>(a)].parameter, y = tasks_[static_cast<std::size_t>(b)].parameter;
+    const int x = tasks_[static_cast<std::size_t>(a)].parameter,
+              y = tasks_[static_cast<std::size_t>(b)].parameter;
     return x != y ? x > y : a < b;
   });
   std::vector<std::vector<int>> of_rank(static_cast<std::size_t>(world_size_));

@@ -23,11 +23,15 @@ struct Sum {
 // b != b: a NaN on the right wins; one on the left stays because no comparison with it holds.
 struct Max {
   template <class T>
-  T operator()(T a, T b) const { return b > a || b != b ? b : a; }
+  T operator()(T a, T b) const {
+    return b > a || b != b ? b : a;
+  }
 };
 struct Min {
   template <class T>
-  T operator()(T a, T b) const { return b < a || b != b ? b : a; }
+  T operator()(T a, T b) const {
+    return b < a || b != b ? b : a;
+  }
 };
 
 // T: stored type. A: type of the accumulator.
@@ -46,9 +50,12 @@ void reduce(std::span<const T* const> sources, T* to, std::int64_t count, const 
 template <class T, class A>
 void reduce(std::span<const T* const> sources, T* to, std::int64_t count, Reduce op) {
   switch (op) {
-    case Reduce::sum: return reduce<T, A>(sources, to, count, Sum{});
-    case Reduce::max: return reduce<T, A>(sources, to, count, Max{});
-    case Reduce::min: return reduce<T, A>(sources, to, count, Min{});
+    case Reduce::sum:
+      return reduce<T, A>(sources, to, count, Sum{});
+    case Reduce::max:
+      return reduce<T, A>(sources, to, count, Max{});
+    case Reduce::min:
+      return reduce<T, A>(sources, to, count, Min{});
   }
 }
 
@@ -61,13 +68,18 @@ void reduce_as(std::span<const void* const> sources, void* to, std::int64_t coun
 
 }  // namespace
 
-void reduce_in_order(std::span<const void* const> sources, void* to, std::int64_t count, Dtype dtype, Reduce op) {
+void reduce_in_order(std::span<const void* const> sources, void* to, std::int64_t count, Dtype dtype,
+                     Reduce op) {
   MUONP_ASSERT(!sources.empty(), "nothing to reduce");
   switch (dtype) {
-    case Dtype::float32: return reduce_as<float, float>(sources, to, count, op);
-    case Dtype::bfloat16: return reduce_as<bfloat16, float>(sources, to, count, op);
-    case Dtype::float16: return reduce_as<float16, float>(sources, to, count, op);
-    case Dtype::int32: return reduce_as<std::int32_t, std::int32_t>(sources, to, count, op);
+    case Dtype::float32:
+      return reduce_as<float, float>(sources, to, count, op);
+    case Dtype::bfloat16:
+      return reduce_as<bfloat16, float>(sources, to, count, op);
+    case Dtype::float16:
+      return reduce_as<float16, float>(sources, to, count, op);
+    case Dtype::int32:
+      return reduce_as<std::int32_t, std::int32_t>(sources, to, count, op);
   }
 }
 

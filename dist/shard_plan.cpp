@@ -8,7 +8,8 @@ namespace muonp::dist {
 
 namespace {
 
-constexpr std::int64_t kSliceAlignment = 16;  // elements: a slice of float32 starts on a cache line of the bucket
+constexpr std::int64_t kSliceAlignment =
+    16;  // elements: a slice of float32 starts on a cache line of the bucket
 
 std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -61,8 +62,8 @@ std::uint64_t ShardPlan::hash() const {
 }
 
 std::string ShardPlan::describe() const {
-  std::string text = fmt::format("{} parameters in {} buckets over {} ranks", parameters_.size(), buckets_.size(),
-                                 world_size_);
+  std::string text = fmt::format("{} parameters in {} buckets over {} ranks", parameters_.size(),
+                                 buckets_.size(), world_size_);
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     const Bucket& bucket = buckets_[b];
     text += fmt::format("\nbucket {}: {} of {} elements used by", b, bucket.used, bucket.size);

@@ -17,8 +17,8 @@ namespace {
 // What one rank brings to an operation.
 struct Posting {
   Operation operation;
-  void* data = nullptr;                // of the span, or doubles
-  const std::string* text = nullptr;   // of all_gather_bytes
+  void* data = nullptr;               // of the span, or doubles
+  const std::string* text = nullptr;  // of all_gather_bytes
 };
 
 class Group {
@@ -28,7 +28,8 @@ class Group {
   // Of other ranks: valid between enter() and leave() of an operation.
   const Posting& posting(int rank) const { return postings_[static_cast<std::size_t>(rank)]; }
 
-  // Returns when every rank has posted the same operation; throws when the group is aborted or they do not fit.
+  // Returns when every rank has posted the same operation; throws when the group is aborted or they do not
+  // fit.
   void enter(int rank, const Posting& posting) {
     std::unique_lock lock(mutex_);
     postings_[static_cast<std::size_t>(rank)] = posting;
@@ -41,8 +42,8 @@ class Group {
     }
     wait_for_all(lock, true);
   }
-  // Between the phases of an operation. Nothing but memory copies lies between enter() and here, so all ranks come;
-  // an abort must not let one rank go while another still reads its memory.
+  // Between the phases of an operation. Nothing but memory copies lies between enter() and here, so all ranks
+  // come; an abort must not let one rank go while another still reads its memory.
   void meet() {
     std::unique_lock lock(mutex_);
     wait_for_all(lock, false);
@@ -106,22 +107,27 @@ class Thread final : public Communicator {
   int size() const override { return group_.size(); }
   std::string description() const override { return fmt::format("{} threads of one process", size()); }
 
-  void barrier() override { run({}, [] {}); }
+  void barrier() override {
+    run({}, [] {});
+  }
 
   void broadcast(Span data, int root) override {
     validate(data);
-    run({{.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root}, data.data},
+    run({{.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root},
+         data.data},
         [&] { copy(data.data, group_.posting(root).data, data.bytes()); });
   }
 
   void all_reduce(Span data, Reduce op) override {
     validate(data);
-    run({{.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op}, data.data}, [&] {
-      const Cut mine = cut(data.count, size(), rank_);
-      reduce_part(data, mine.begin, mine.count, op);
-      group_.meet();
-      for (int r = 0; r < size(); ++r) copy_part(data, r);
-    });
+    run({{.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op},
+         data.data},
+        [&] {
+          const Cut mine = cut(data.count, size(), rank_);
+          reduce_part(data, mine.begin, mine.count, op);
+          group_.meet();
+          for (int r = 0; r < size(); ++r) copy_part(data, r);
+        });
   }
 
   void all_reduce(std::span<double> values, Reduce op) override {
@@ -153,7 +159,8 @@ class Thread final : public Communicator {
 
   void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) override {
     run({{.kind = OperationKind::exchange, .sends = sends, .receives = receives}}, [&] {
-      std::vector<std::size_t> next(static_cast<std::size_t>(size()), 0);  // by peer: where to go on in its sends
+      std::vector<std::size_t> next(static_cast<std::size_t>(size()),
+                                    0);  // by peer: where to go on in its sends
       for (const Transfer& to : receives) {
         const auto from = group_.posting(to.peer).operation.sends;
         std::size_t& i = next[static_cast<std::size_t>(to.peer)];

@@ -1,6 +1,7 @@
 // muonp tokenize: learns a byte-pair encoding from text, and encodes text into token files.
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <filesystem>
 
 #include "core/data/bpe_training.h"
 #include "core/data/dataset.h"
@@ -75,6 +76,10 @@ void encode(const Session& session, const Arguments& a, const std::string& model
 
 int run(const Session& session, const Arguments& a) {
   const std::vector<std::string> files = core::text_files_of(a.in, "--in");
+  for (const std::string& written : {a.out, a.bin})
+    for (const std::string& file : files)
+      if (std::error_code absent; std::filesystem::equivalent(written, file, absent))
+        core::fail("{} would be overwritten: it is part of the text in {}", file, a.in);
   if (!a.out.empty()) learn(session, a, files);
   encode(session, a, a.out.empty() ? a.model : a.out, files);
   return 0;

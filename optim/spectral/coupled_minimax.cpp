@@ -25,8 +25,8 @@ namespace {
 using core::MatrixView;
 using core::SymmetricForm;
 
-// Next to A, T, W and two that are being written, an octic needs two for its factors.
-int small_matrices(const Schedule& schedule) { return std::ranges::count(schedule.degrees, 8) > 0 ? 7 : 5; }
+// A, T, Wᵐ, W and two that are being written; an octic has one factor more.
+int small_matrices(const Schedule& schedule) { return std::ranges::count(schedule.degrees, 8) > 0 ? 7 : 6; }
 
 // How many matrices of G's shape are alive at once: Y and what Z is made from, and the product that replaces one.
 int long_matrices(const Schedule& schedule, Exponent p) {
@@ -44,8 +44,8 @@ class Recurrence {
         schedule_(schedule),
         input_(input),
         n_(std::min(input.g.rows, input.g.cols)) {
-    for (MatrixView* small : {&gram_, &product_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
-    if (small_matrices(schedule) == 7) left_ = scratch_.matrix(n_, n_), right_ = scratch_.matrix(n_, n_);
+    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
+    if (small_matrices(schedule) == 7) right_ = scratch_.matrix(n_, n_);
   }
 
   // z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
@@ -191,28 +191,25 @@ class Recurrence {
   struct Target {
     MatrixView* matrix;
     int exponent;
-    bool* holds;  // something to multiply; otherwise it becomes the power itself
-    bool averaged = false;
+    bool holds;  // something to multiply; otherwise it becomes the power itself
   };
 
   // With W in power_: T ← T·Wᵐ; A ← A·W^on_gram where that is not 0; gram_ ← W^on_long where that is not 0 (A has
   // served then). W is squared up to the highest bit of the exponents and multiplied on where a bit is set.
   void raise(int on_gram, int on_long) {
-    bool gram_holds = true, long_holds = false;
-    const Target targets[] = {{&product_, p_.m(), &product_holds_, schedule_.averaged},
-                              {&gram_, on_gram, &gram_holds},
-                              {&gram_, on_long, &long_holds}};
+    Target targets[] = {{&left_, p_.m(), false}, {&gram_, on_gram, true}, {&gram_, on_long, false}};
     const int all = p_.m() | on_gram | on_long;
     for (int bit = 0; (all >> bit) != 0; ++bit) {
       MatrixView* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
-      for (const Target& t : targets) {
+      for (Target& t : targets) {
         if ((t.exponent >> bit & 1) == 0) continue;
-        if (*t.holds) {
-          append(t);
+        if (t.holds) {
+          multiply(*t.matrix, power_, spare_);
+          std::swap(*t.matrix, spare_);
         } else {
           if (taker) copy(power_, *taker);
           taker = t.matrix;
-          *t.holds = true;
+          t.holds = true;
         }
       }
       const bool more = (all >> (bit + 1)) != 0;
@@ -220,16 +217,22 @@ class Recurrence {
       if (taker) std::swap(*taker, power_);
       if (more) std::swap(power_, next_);
     }
+    gather();
   }
 
-  void append(const Target& t) {
-    if (t.averaged) {
-      core::symmetrized_product(queue_, 1, *t.matrix, power_, spare_);
+  // T ← T·left_, or left_ itself where T holds nothing yet.
+  void gather() {
+    if (!product_holds_) {
+      std::swap(product_, left_);
+    } else if (schedule_.averaged) {
+      core::symmetrized_product(queue_, 1, product_, left_, spare_);
       flops_ += core::gemm_flops(n_, n_, n_);
+      std::swap(product_, spare_);
     } else {
-      multiply(*t.matrix, power_, spare_);
+      multiply(product_, left_, spare_);
+      std::swap(product_, spare_);
     }
-    std::swap(*t.matrix, spare_);
+    product_holds_ = true;
   }
 
   // Y ← Y·Wʰ and A = YᵀY. What Z is made from follows only where it is Y itself (p = 0), or where storage is so
@@ -243,6 +246,7 @@ class Recurrence {
       multiply_long(1 / divisor, source, product_, source_);
       product_holds_ = false;
       divisor_ = 1;
+      if (source.data != y.data) free_.push_back(source);
     }
     if (polar()) {
       y_ = source_;
@@ -251,7 +255,6 @@ class Recurrence {
       multiply_long(y.data == source.data ? 1 / divisor : 1, y, gram_, y_);
     }
     if (y.data != source_.data) free_.push_back(y);
-    if (source.data != y.data && source.data != source_.data) free_.push_back(source);
     rebuild_gram();
   }
 
@@ -275,7 +278,7 @@ class Recurrence {
   double divisor_ = 1;  // what source_ is still to be divided by
   bool product_holds_ = false;
   MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
-  MatrixView left_, right_;                           // factors of an octic
+  MatrixView left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
   MatrixView y_, source_;                             // Z = source_·T / divisor_
   std::vector<MatrixView> free_;
 };

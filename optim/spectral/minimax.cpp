@@ -23,16 +23,18 @@ class Exchange {
   // Returns the largest deviation; coefficients() then are those of the minimax polynomial.
   Real run() {
     start();
-    Real largest = 0;
     for (int round = 0; round < kRounds; ++round) {
       solve();
       const std::vector<Real> points = extrema();
-      largest = 0;
-      for (Real x : points) largest = std::max(largest, std::abs(deviation(x)));
+      const Real worst = *std::max_element(points.begin(), points.end(), [this](Real x, Real y) {
+        return std::abs(deviation(x)) < std::abs(deviation(y));
+      });
+      const Real largest = std::abs(deviation(worst));
       if (largest - std::abs(level_) <= kRelative * largest + kFloor) return largest;
-      MUONP_ASSERT(points.size() == reference_.size(), "{} extrema of a degree {} weight on [{}, 1]", points.size(),
-                   degree_, static_cast<double>(low_));
-      reference_ = points;
+      if (alternates(points))
+        reference_ = points;
+      else
+        exchange_one(worst);
     }
     MUONP_ASSERT(false, "no convergence: degree {} on [{}, 1]", degree_, static_cast<double>(low_));
   }
@@ -46,13 +48,15 @@ class Exchange {
 
   Real deviation(Real x) const { return 1 - std::pow(x, power_) * evaluate(coefficients_, x); }
 
-  // x^power is steep near 0: a point set between Chebyshev's in x and in log x has no gap at either end.
+  // At power 1/2 the deviation is an odd polynomial in √x, whose extrema lie near Chebyshev's points in √x; other
+  // powers are close enough to start there.
   void start() {
     const int count = degree_ + 2;
+    const Real left = std::sqrt(low_);
     reference_.resize(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i) {
-      const Real t = (1 - std::cos(std::acos(Real(-1)) * i / (count - 1))) / 2;
-      reference_[static_cast<std::size_t>(i)] = std::exp(std::log(low_) * (1 - t));
+      const Real t = (1 - std::cos(std::acos(Real(-1)) * i / (count - 1))) / 2, root = left + (1 - left) * t;
+      reference_[static_cast<std::size_t>(i)] = root * root;
     }
     reference_.front() = low_;
     reference_.back() = 1;
@@ -81,6 +85,29 @@ class Exchange {
     coefficients_.assign(n - 1, 0);
     for (std::size_t k = 0; k + 1 < n; ++k) coefficients_[k] = rows[k][n] / rows[k][k];
     level_ = rows[n - 1][n] / rows[n - 1][n - 1];
+  }
+
+  bool alternates(const std::vector<Real>& points) const {
+    if (points.size() != reference_.size()) return false;
+    for (std::size_t i = 0; i + 1 < points.size(); ++i)
+      if ((deviation(points[i]) < 0) == (deviation(points[i + 1]) < 0)) return false;
+    return true;
+  }
+
+  // Far from the solution not all extrema are there. Taking in the worst point for a neighbour of its sign keeps the
+  // signs alternating and always raises the level.
+  void exchange_one(Real worst) {
+    const auto same_sign = [&](Real x) { return (deviation(x) < 0) == (deviation(worst) < 0); };
+    const auto right = std::lower_bound(reference_.begin(), reference_.end(), worst);
+    if (right == reference_.begin()) {
+      if (!same_sign(*right)) std::rotate(reference_.begin(), reference_.end() - 1, reference_.end());
+      reference_.front() = worst;
+    } else if (right == reference_.end()) {
+      if (!same_sign(reference_.back())) std::rotate(reference_.begin(), reference_.begin() + 1, reference_.end());
+      reference_.back() = worst;
+    } else {
+      *(same_sign(*right) ? right : right - 1) = worst;
+    }
   }
 
   // The deviation's derivative is x^(power−1) times a polynomial of the same degree, Σ (power + k)·c_k·xᵏ, so its

@@ -87,7 +87,7 @@ std::vector<int> best_degrees(Exponent p, double epsilon, double tolerance, core
 }
 
 // The Gram matrix loses small eigenvalues to rounding; rebuilding it from an iterate whose spectrum is flatter brings
-// them back. float32 needs one rebuild, two for p ≤ 0, which raises small singular values the most; a second one is
+// them back. float32 needs one rebuild, two for p < 1/4 and every one for p < 0, which raise small singular values the most; a second one is
 // also taken where the second step still works on a wide interval and the rebuild costs little, as it does for square
 // matrices (docs/numerics.md has the errors).
 constexpr double kWideSpan = 1e4, kNearlyFree = 1.05;
@@ -95,7 +95,8 @@ constexpr double kWideSpan = 1e4, kNearlyFree = 1.05;
 int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
   const int most = static_cast<int>(s.degrees.size()) - 1;
   if (s.long_result) return most;
-  if (p.numerator <= 0 || most < 2) return std::min(most, 2);
+  if (p.numerator < 0) return most;
+  if (4 * p.numerator < p.denominator || most < 2) return std::min(most, 2);
   const DesignStep& second = s.design->steps[1];
   s.restarts = 1;
   const double once = schedule_flops(s, p, rows, cols);
@@ -118,11 +119,11 @@ double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, s
     int halves = polynomial_products(schedule.degrees[static_cast<std::size_t>(i)]);
     const int update = last ? 0 : restart ? h : 2 * h;
     halves += std::max(top_bit(m), update ? top_bit(update) : 0);  // squarings of W
-    const int gathers = bits(m) - (gathered ? 0 : 1);  // onto T
-    if (schedule.averaged)
-      total += gathers * core::gemm_flops(n, n, n);
-    else
-      halves += gathers;
+    halves += bits(m) - 1;                                         // Wᵐ
+    if (gathered && schedule.averaged)
+      total += core::gemm_flops(n, n, n);
+    else if (gathered)
+      ++halves;  // T·Wᵐ
     if (restart && !same) halves += bits(h) - 1;     // Wʰ
     if (!last && !restart) halves += bits(2 * h);                   // onto A
     total += halves * half;
@@ -149,7 +150,7 @@ Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dty
                to_string(p), tolerance, epsilon, rules.max_steps, name_of(dtype));
   s.design = cached_design(p, from, s.degrees, rules.first_cushion, rules.cushion);
   s.long_result = narrow;
-  s.averaged = p.numerator < 0 && !narrow;
+  s.averaged = !narrow && p.h() != p.m() && 3 * p.m() >= 2 * p.h();
   s.restarts = restarts_of(s, p, rows, cols);
   return s;
 }

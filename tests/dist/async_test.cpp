@@ -119,7 +119,8 @@ TEST(AsyncQueue, ARankThatFailsEndsTheWorkersOfOthers) {
     queue.submit([&] { comm.barrier(); });
     queue.drain();
   };
-  expect_error<core::Error>([&] { dist::run_ranks(3, body); }, testing::HasSubstr("rank 1 of 3: out of data"));
+  expect_error<core::Error>([&] { dist::run_ranks(3, body); },
+                            testing::HasSubstr("rank 1 of 3: out of data"));
 }
 
 }  // namespace

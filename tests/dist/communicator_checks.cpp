@@ -38,7 +38,8 @@ void reduce_scatter_of(Communicator& comm, std::int64_t slice) {
   fill(data, comm.rank());
   comm.reduce_scatter(data.span());
   for (std::int64_t i = comm.rank() * slice; i < (comm.rank() + 1) * slice; ++i)
-    ASSERT_EQ(static_cast<float>(data[i]), sum_over_ranks(comm.size(), i)) << "element " << i << ", slice " << slice;
+    ASSERT_EQ(static_cast<float>(data[i]), sum_over_ranks(comm.size(), i))
+        << "element " << i << ", slice " << slice;
   ASSERT_TRUE(data.intact()) << "slice " << slice;
 }
 
@@ -63,7 +64,9 @@ void all_reduce_of(Communicator& comm, std::int64_t count) {
       float expected = whole(0, i);
       for (int r = 1; r < comm.size(); ++r) {
         const float v = whole(r, i);
-        expected = op == Reduce::sum ? expected + v : op == Reduce::max ? std::max(expected, v) : std::min(expected, v);
+        expected = op == Reduce::sum   ? expected + v
+                   : op == Reduce::max ? std::max(expected, v)
+                                       : std::min(expected, v);
       }
       ASSERT_EQ(static_cast<float>(data[i]), expected) << "element " << i << " of " << count;
     }
@@ -138,13 +141,16 @@ void check_broadcast(Communicator& comm) {
 // Every pair of ranks, and each rank with itself, exchanges 0 to 3 messages of 0 to 40 elements.
 void check_exchange(Communicator& comm) {
   const auto messages = [](int from, int to) { return (from * 3 + to * 5) % 4; };
-  const auto length = [](int from, int to, int k) { return std::int64_t{(from * 7 + to * 11 + k * 13) % 41}; };
+  const auto length = [](int from, int to, int k) {
+    return std::int64_t{(from * 7 + to * 11 + k * 13) % 41};
+  };
   std::vector<Guarded<float>> out, in;
   std::vector<dist::Transfer> sends, receives;
   for (int peer = comm.size() - 1; peer >= 0; --peer) {  // not in rank order: it must not matter
     for (int k = 0; k < messages(comm.rank(), peer); ++k) {
       out.emplace_back(length(comm.rank(), peer, k));
-      for (std::int64_t i = 0; i < out.back().count(); ++i) out.back()[i] = whole(comm.rank() * 100 + peer * 10 + k, i);
+      for (std::int64_t i = 0; i < out.back().count(); ++i)
+        out.back()[i] = whole(comm.rank() * 100 + peer * 10 + k, i);
       sends.push_back({peer, out.back().span()});
     }
     for (int k = 0; k < messages(peer, comm.rank()); ++k) {
@@ -157,7 +163,8 @@ void check_exchange(Communicator& comm) {
   for (int peer = comm.size() - 1; peer >= 0; --peer)
     for (int k = 0; k < messages(peer, comm.rank()); ++k, ++at) {
       for (std::int64_t i = 0; i < in[at].count(); ++i)
-        ASSERT_EQ(in[at][i], whole(peer * 100 + comm.rank() * 10 + k, i)) << "from " << peer << ", message " << k;
+        ASSERT_EQ(in[at][i], whole(peer * 100 + comm.rank() * 10 + k, i))
+            << "from " << peer << ", message " << k;
       ASSERT_TRUE(in[at].intact());
     }
   comm.exchange({}, {});
@@ -175,7 +182,8 @@ void check_all_gather_bytes(Communicator& comm) {
   EXPECT_EQ(comm.all_gather_bytes(""), std::vector<std::string>(static_cast<std::size_t>(comm.size())));
 }
 
-// 256 + 1 + 1 is 258 when summed in float32 and rounded once; rounded after each addition, both ones would be lost.
+// 256 + 1 + 1 is 258 when summed in float32 and rounded once; rounded after each addition, both ones would be
+// lost.
 void check_bfloat16_rounds_once(Communicator& comm) {
   if (comm.size() < 3) return;
   Guarded<bfloat16> data(1);
@@ -198,7 +206,8 @@ void check_not_a_number_is_kept(Communicator& comm) {
     }
 }
 
-// Longer than the pieces that messages are cut into, by an odd number of elements, and cut unevenly over ranks.
+// Longer than the pieces that messages are cut into, by an odd number of elements, and cut unevenly over
+// ranks.
 void check_long_messages(Communicator& comm) {
   reduce_scatter_of<float>(comm, 600'011);
   const std::int64_t slice = 2'400'007;  // 9.6 MB
@@ -209,7 +218,8 @@ void check_long_messages(Communicator& comm) {
   const int before = (comm.rank() + comm.size() - 1) % comm.size();
   const dist::Transfer receive{before, from_before.span()};
   comm.exchange({&send, 1}, {&receive, 1});
-  for (std::int64_t i = 0; i < slice; ++i) ASSERT_EQ(from_before[i], static_cast<float>((i + before) % 1000)) << i;
+  for (std::int64_t i = 0; i < slice; ++i)
+    ASSERT_EQ(from_before[i], static_cast<float>((i + before) % 1000)) << i;
   ASSERT_TRUE(from_before.intact());
 }
 
@@ -236,7 +246,8 @@ std::vector<std::uint32_t> bits_of_rough_sums(Communicator& comm) {
     narrow[i] = bfloat16(rough(comm.rank(), i));
   }
   comm.reduce_scatter(scattered.span());
-  comm.all_reduce(reduced.span().part(1, count - 1), Reduce::sum);  // cut at other places than the reduce_scatter
+  comm.all_reduce(reduced.span().part(1, count - 1),
+                  Reduce::sum);  // cut at other places than the reduce_scatter
   comm.all_reduce(narrow.span(), Reduce::sum);
   const std::int64_t slice = count / comm.size();
   for (std::int64_t i = 0; i < count; ++i) {

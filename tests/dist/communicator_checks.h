@@ -1,5 +1,5 @@
-// What every communicator must do, checked on all forms of it. Collective: every rank calls the same check. Data are
-// whole numbers, so that results are exact whatever the order; buffers lie between guard bands.
+// What every communicator must do, checked on all forms of it. Collective: every rank calls the same check.
+// Data are whole numbers, so that results are exact whatever the order; buffers lie between guard bands.
 #pragma once
 
 #include <bit>
@@ -41,7 +41,7 @@ class Guarded {
 // A whole number in [−8, 8]: sums over a few ranks are exact in every element type.
 inline float whole(int rank, std::int64_t i) {
   return static_cast<float>(static_cast<int>(core::random_below(7, static_cast<std::uint64_t>(rank),
-                                                                 static_cast<std::uint64_t>(i), 17)) -
+                                                                static_cast<std::uint64_t>(i), 17)) -
                             8);
 }
 // A number whose sums depend on the order.
@@ -63,7 +63,8 @@ void check_long_messages(dist::Communicator& comm);
 // All of the above, on one communicator in a row.
 void check_everything(dist::Communicator& comm);
 
-// The bits that this rank holds after sums of numbers that are not exact: equal for all forms of communicator.
+// The bits that this rank holds after sums of numbers that are not exact: equal for all forms of
+// communicator.
 std::vector<std::uint32_t> bits_of_rough_sums(dist::Communicator& comm);
 
 }  // namespace muonp::test

@@ -97,26 +97,34 @@ void expect_refused(int ranks, const F& call, const std::string& message) {
 }
 
 TEST(Checking, Pitfall29_NamesTheFirstDifference) {
-  expect_refused(3, [](Communicator& c, bool odd, dist::Span s) { odd ? c.all_gather(s) : c.reduce_scatter(s); },
-                 "rank 0 calls reduce_scatter of 12 float32, rank 1 calls all_gather of 12 float32");
-  expect_refused(3, [](Communicator& c, bool odd, dist::Span s) { c.all_reduce(s.part(0, odd ? 3 : 4), Reduce::sum); },
-                 "rank 0 calls all_reduce(sum) of 4 float32, rank 1 calls all_reduce(sum) of 3 float32");
-  expect_refused(2, [](Communicator& c, bool odd, dist::Span s) { c.all_reduce(s, odd ? Reduce::max : Reduce::sum); },
-                 "rank 1 calls all_reduce(max)");
-  expect_refused(2, [](Communicator& c, bool odd, dist::Span s) { c.broadcast(s, odd ? 1 : 0); },
-                 "rank 1 calls broadcast of 12 float32 from rank 1");
-  expect_refused(2,
-                 [](Communicator& c, bool odd, dist::Span s) {
-                   c.all_gather({s.data, s.count, odd ? Dtype::int32 : Dtype::float32});
-                 },
-                 "rank 1 calls all_gather of 12 int32");
-  expect_refused(3,
-                 [](Communicator& c, bool odd, dist::Span s) {
-                   const dist::Transfer send{0, s.part(0, 4)};
-                   if (odd) c.exchange({&send, 1}, {});
-                   else c.exchange({}, {});
-                 },
-                 "rank 1 sends 1 messages to rank 0, which expects 0");
+  expect_refused(
+      3, [](Communicator& c, bool odd, dist::Span s) { odd ? c.all_gather(s) : c.reduce_scatter(s); },
+      "rank 0 calls reduce_scatter of 12 float32, rank 1 calls all_gather of 12 float32");
+  expect_refused(
+      3, [](Communicator& c, bool odd, dist::Span s) { c.all_reduce(s.part(0, odd ? 3 : 4), Reduce::sum); },
+      "rank 0 calls all_reduce(sum) of 4 float32, rank 1 calls all_reduce(sum) of 3 float32");
+  expect_refused(
+      2, [](Communicator& c, bool odd, dist::Span s) { c.all_reduce(s, odd ? Reduce::max : Reduce::sum); },
+      "rank 1 calls all_reduce(max)");
+  expect_refused(
+      2, [](Communicator& c, bool odd, dist::Span s) { c.broadcast(s, odd ? 1 : 0); },
+      "rank 1 calls broadcast of 12 float32 from rank 1");
+  expect_refused(
+      2,
+      [](Communicator& c, bool odd, dist::Span s) {
+        c.all_gather({s.data, s.count, odd ? Dtype::int32 : Dtype::float32});
+      },
+      "rank 1 calls all_gather of 12 int32");
+  expect_refused(
+      3,
+      [](Communicator& c, bool odd, dist::Span s) {
+        const dist::Transfer send{0, s.part(0, 4)};
+        if (odd)
+          c.exchange({&send, 1}, {});
+        else
+          c.exchange({}, {});
+      },
+      "rank 1 sends 1 messages to rank 0, which expects 0");
 }
 
 TEST(Faulty, FailsAtTheNamedCallOnly) {
@@ -124,7 +132,8 @@ TEST(Faulty, FailsAtTheNamedCallOnly) {
     dist::Faulty faulty(comm, 2, dist::Fault::error);
     faulty.barrier();
     faulty.barrier();
-    expect_error<core::Error>([&] { faulty.barrier(); }, AllOf(HasSubstr("injected"), HasSubstr("operation 2: barrier")));
+    expect_error<core::Error>([&] { faulty.barrier(); },
+                              AllOf(HasSubstr("injected"), HasSubstr("operation 2: barrier")));
     faulty.barrier();
   });
 }

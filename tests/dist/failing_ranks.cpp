@@ -1,4 +1,5 @@
-// A job in which something goes wrong, with the ending that a program of ranks should have: failing_ranks MODE.
+// A job in which something goes wrong, with the ending that a program of ranks should have: failing_ranks
+// MODE.
 #include <csignal>
 #include <cstdio>
 #include <string>

@@ -86,9 +86,10 @@ TEST(Mpi, Pitfall43_AnOperationThatOthersDoNotReachTimesOut) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<float> data(static_cast<std::size_t>(ranks().size()) * 100);
     const dist::Span span(data.data(), ranks().size() * 100, core::Dtype::float32);
-    expect_error<core::Error>([&] { comm->all_gather(span); },
-                              AllOf(HasSubstr("all_gather of"), HasSubstr("(operation 0) made no progress for 0.3 s"),
-                                    HasSubstr("on rank 0 of"), HasSubstr("nothing came from rank 1")));
+    expect_error<core::Error>(
+        [&] { comm->all_gather(span); },
+        AllOf(HasSubstr("all_gather of"), HasSubstr("(operation 0) made no progress for 0.3 s"),
+              HasSubstr("on rank 0 of"), HasSubstr("nothing came from rank 1")));
     EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 5.0);
     expect_error<core::Error>([&] { comm->barrier(); }, HasSubstr("after an earlier failure: all_gather"));
   }
@@ -105,19 +106,26 @@ TEST(Mpi, Pitfall29_LengthsThatDifferAreAnError) {
     const auto fresh = dist::make_mpi(session(), 2.0);
     if (ranks().rank() == 0) fresh->exchange({&send, 1}, {});
     if (ranks().rank() == 1)
-      expect_error<core::Error>([&] { fresh->exchange({}, {&receive, 1}); },
-                                AllOf(HasSubstr(fmt::format("expects {} bytes from rank 0", expected * 4)),
-                                      HasSubstr(expected == 12 ? "which sent 40" : "which sent more")));
+      expect_error<core::Error>(
+          [&] {
+            fresh->exchange({}, {&receive, 1});
+          },
+          AllOf(HasSubstr(fmt::format("expects {} bytes from rank 0", expected * 4)),
+                HasSubstr(expected == 12 ? "which sent 40" : "which sent more")));
     ranks().barrier();
   }
   dist::Checking checking(*comm);
   const dist::Transfer receive{0, dist::Span(data.data() + 20, 12, core::Dtype::float32)};
   const auto call = [&] {
-    if (ranks().rank() == 0) checking.exchange({&send, 1}, {});
-    else if (ranks().rank() == 1) checking.exchange({}, {&receive, 1});
-    else checking.exchange({}, {});
+    if (ranks().rank() == 0)
+      checking.exchange({&send, 1}, {});
+    else if (ranks().rank() == 1)
+      checking.exchange({}, {&receive, 1});
+    else
+      checking.exchange({}, {});
   };
-  expect_error<core::Error>(call, HasSubstr("message 0 from rank 0 to rank 1 is 10 float32, where 12 float32"));
+  expect_error<core::Error>(call,
+                            HasSubstr("message 0 from rank 0 to rank 1 is 10 float32, where 12 float32"));
   checking.barrier();
 }
 

@@ -31,14 +31,17 @@ TEST(Operation, CutsTileTheWholeEvenly) {
 
 TEST(Operation, BytesPastTwoToTheThirtyOne) {
   const std::int64_t count = std::int64_t{6} << 30;  // elements
-  EXPECT_EQ(dist::bytes_sent({.kind = OperationKind::reduce_scatter, .count = count}, 1, 3), (std::int64_t{4} << 30) * 4);
+  EXPECT_EQ(dist::bytes_sent({.kind = OperationKind::reduce_scatter, .count = count}, 1, 3),
+            (std::int64_t{4} << 30) * 4);
   EXPECT_EQ(dist::Span(nullptr, count, Dtype::bfloat16).bytes(), std::int64_t{12} << 30);
 }
 
 TEST(Operation, UnevenBytesAddUp) {
-  // Everything that ranks send in an all_reduce: each of 10 elements goes from 2 others to its owner and back.
+  // Everything that ranks send in an all_reduce: each of 10 elements goes from 2 others to its owner and
+  // back.
   std::int64_t total = 0;
-  for (int r = 0; r < 3; ++r) total += dist::bytes_sent({.kind = OperationKind::all_reduce, .count = 10}, r, 3);
+  for (int r = 0; r < 3; ++r)
+    total += dist::bytes_sent({.kind = OperationKind::all_reduce, .count = 10}, r, 3);
   EXPECT_EQ(total, 10 * 2 * 2 * 4);
   total = 0;  // broadcast: each other rank gets every element once
   for (int r = 0; r < 3; ++r)
@@ -50,8 +53,13 @@ TEST(Operation, EncodingKeepsEverything) {
   float x[4];
   const std::vector<dist::Transfer> sends = {{1, {x, 3, Dtype::bfloat16}}, {0, {x, 0, Dtype::int32}}};
   const std::vector<dist::Transfer> receives = {{2, {x, 4, Dtype::float32}}};
-  const Operation o{.kind = OperationKind::exchange, .count = 9, .dtype = Dtype::float16, .root = 3,
-                    .reduce = dist::Reduce::min, .sends = sends, .receives = receives};
+  const Operation o{.kind = OperationKind::exchange,
+                    .count = 9,
+                    .dtype = Dtype::float16,
+                    .root = 3,
+                    .reduce = dist::Reduce::min,
+                    .sends = sends,
+                    .receives = receives};
   std::vector<dist::Transfer> storage;
   const Operation d = dist::decode(dist::encode(o), storage);
   EXPECT_EQ(d.kind, o.kind);

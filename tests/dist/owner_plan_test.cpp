@@ -39,7 +39,8 @@ double max_load(const OwnerPlan& plan, int ranks) {
   return most;
 }
 
-// No assignment can be better: the mean, or the k smallest of the (k − 1)·ranks + 1 largest costs on one rank.
+// No assignment can be better: the mean, or the k smallest of the (k − 1)·ranks + 1 largest costs on one
+// rank.
 double lower_bound(const std::vector<MatrixTask>& tasks, int ranks) {
   std::vector<double> costs;
   double sum = 0;
@@ -74,11 +75,13 @@ TEST(OwnerPlan, Pitfall23_WithinFourThirdsOfTheBestPossible) {
     for (int ranks : {2, 3}) {
       std::vector<MatrixTask> tasks;
       for (int t = 0; t < 8; ++t)
-        tasks.push_back({fmt::format("m{}", t), t,
-                         1.0 + static_cast<double>(core::random_below(5, trial, static_cast<std::uint64_t>(t), 50)), 10});
+        tasks.push_back(
+            {fmt::format("m{}", t), t,
+             1.0 + static_cast<double>(core::random_below(5, trial, static_cast<std::uint64_t>(t), 50)), 10});
       std::vector<double> loads(static_cast<std::size_t>(ranks));
       const double best = best_possible(tasks, loads, 0);
-      EXPECT_LE(max_load(OwnerPlan(tasks, ranks, kNoLimit), ranks), (4.0 / 3 - 1.0 / (3 * ranks)) * best + 1e-9);
+      EXPECT_LE(max_load(OwnerPlan(tasks, ranks, kNoLimit), ranks),
+                (4.0 / 3 - 1.0 / (3 * ranks)) * best + 1e-9);
     }
 }
 
@@ -94,7 +97,8 @@ TEST(OwnerPlan, Pitfall23_BalancedByCostOnRealShapes) {
 
 // Cost is not the number of elements: the many long matrices are cheap here.
 TEST(OwnerPlan, Pitfall23_ElementsDoNotCount) {
-  const std::vector<MatrixTask> tasks = {{"a", 0, 10, 1}, {"b", 1, 10, 1}, {"c", 2, 1, 100}, {"d", 3, 1, 100}};
+  const std::vector<MatrixTask> tasks = {
+      {"a", 0, 10, 1}, {"b", 1, 10, 1}, {"c", 2, 1, 100}, {"d", 3, 1, 100}};
   const OwnerPlan plan(tasks, 2, kNoLimit);
   EXPECT_NE(plan.owner(0), plan.owner(1));
   EXPECT_NE(plan.owner(2), plan.owner(3));
@@ -113,6 +117,16 @@ TEST(OwnerPlan, MatricesOfOneLayerSpreadWhereItIsFree) {
     for (std::size_t i = 0; i < 4; ++i) owners.insert(plan.owner(static_cast<int>(4 * l + i)));
     EXPECT_EQ(owners.size(), 4u) << "layer " << l;
   }
+}
+
+TEST(OwnerPlan, TiesGoToTheRankWithoutTheLayer) {
+  const OwnerPlan plan(
+      {{"blocks.0.a", 0, 2, 9}, {"blocks.0.b", 1, 1, 9}, {"blocks.1.a", 2, 2, 9}, {"blocks.1.b", 3, 1, 9}}, 2,
+      kNoLimit);
+  EXPECT_EQ(plan.owner(0), 0);
+  EXPECT_EQ(plan.owner(1), 1);
+  EXPECT_EQ(plan.owner(2), 1);
+  EXPECT_EQ(plan.owner(3), 0);
 }
 
 // Who owns a matrix depends on names and costs, not on the order in which the matrices are listed.
@@ -163,7 +177,8 @@ TEST(OwnerPlan, WavesAreOfAboutEqualCost) {
   double summed = 0, most = 0;
   for (int w = 0; w < plan.waves(); ++w) {
     std::vector<double> cost(4);
-    for (int t : plan.wave(w)) cost[static_cast<std::size_t>(plan.owner(t))] += tasks[static_cast<std::size_t>(t)].cost;
+    for (int t : plan.wave(w))
+      cost[static_cast<std::size_t>(plan.owner(t))] += tasks[static_cast<std::size_t>(t)].cost;
     summed += *std::max_element(cost.begin(), cost.end());
   }
   for (int r = 0; r < 4; ++r) most = std::max(most, plan.load(r));

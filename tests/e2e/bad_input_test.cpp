@@ -33,7 +33,7 @@ TEST_F(BadInput, Yaml) {
   write("broken.yaml", "run: {steps: 3\ndata: [\n");
   expect_refusal("train broken.yaml", {"broken.yaml:"});
   write("unknown.yaml", tiny_config() + "optimiser: {p: 1}\n");
-  expect_refusal("train unknown.yaml", {"unknown.yaml:9", "optimiser", "optimizer"});
+  expect_refusal("train unknown.yaml", {"unknown.yaml:10", "optimiser", "optimizer"});
   expect_refusal("train missing.yaml", {"missing.yaml"});
   expect_setting_refused("optimizer.matrices.moment=1", {"moment", "momentum"});
   expect_setting_refused("run.steps=many", {"run.steps", "many"});

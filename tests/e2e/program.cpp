@@ -93,8 +93,8 @@ std::string ProgramTest::tiny_config() {
 data: {train: text.txt, sequence: 32, batch: 12}
 model: {layers: 2, heads: 2, width: 32, context: 32}
 optimizer:
-  matrices: {p: 1/2, lr: 0.02}
-  others: {lr: 1e-2}
+  matrices: {p: 1/2, lr: 3e-3}
+  others: {lr: 3e-3}
 schedule: {kind: cosine, warmup: 3}
 parallel: {threads: 1, bucket_mib: 0.02, wave_mib: 0.02}
 log: {hash_every: 1, peak: false, validate_every: 10, validation_batches: 2}

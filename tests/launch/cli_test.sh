@@ -2,7 +2,7 @@
 # Runs the built program as a person would, with good and bad input: exit status and message of each.
 #   cli_test.sh MUONP [MPIRUN]
 set -u
-muonp=$1
+muonp=$(realpath "$1")
 mpirun=${2:-}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,5 +1,6 @@
-// GoogleTest's main for ranks: rank 0 prints; the failures of other ranks are gathered after each test, printed there
-// with their rank, and fail the test on rank 0. Whatever keeps the tests from running is a failure, never a skip.
+// GoogleTest's main for ranks: rank 0 prints; the failures of other ranks are gathered after each test,
+// printed there with their rank, and fail the test on rank 0. Whatever keeps the tests from running is a
+// failure, never a skip.
 //
 // --ranks=N: how many ranks there must be (a program that was started without its launcher must not pass).
 #include <gtest/gtest.h>
@@ -72,7 +73,8 @@ std::string names_of_selected_tests() {
   const testing::UnitTest& unit = *testing::UnitTest::GetInstance();
   for (int s = 0; s < unit.total_test_suite_count(); ++s)
     for (int t = 0; t < unit.GetTestSuite(s)->total_test_count(); ++t)
-      names += fmt::format("{}.{}\n", unit.GetTestSuite(s)->name(), unit.GetTestSuite(s)->GetTestInfo(t)->name());
+      names +=
+          fmt::format("{}.{}\n", unit.GetTestSuite(s)->name(), unit.GetTestSuite(s)->GetTestInfo(t)->name());
   return names;
 }
 
@@ -80,7 +82,8 @@ int run(const dist::MpiSession& session, int expected) {
   // Longer than the tests' own: a rank that times out in a test reports that before its report is given up.
   const auto reports = dist::make_mpi(session, 3 * kRankTimeout);
   if (session.size() != expected)
-    throw dist::AgreedError(fmt::format("{} ranks are running where --ranks={} are expected", session.size(), expected));
+    throw dist::AgreedError(
+        fmt::format("{} ranks are running where --ranks={} are expected", session.size(), expected));
   const std::string names = names_of_selected_tests();
   const auto length = static_cast<std::int64_t>(names.size());
   dist::require_agreement(*reports, "the list of tests", core::hash_bytes(names.data(), length), names);

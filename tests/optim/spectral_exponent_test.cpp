@@ -1,0 +1,70 @@
+#include "optim/spectral/exponent.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "core/error.h"
+
+using namespace muonp::optim::spectral;
+using muonp::core::Error;
+using testing::HasSubstr;
+
+namespace {
+
+std::string message(std::string_view text) {
+  try {
+    parse_exponent(text);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST(Exponent, FractionsAreReduced) {
+  EXPECT_EQ(parse_exponent("1/2"), (Exponent{1, 2}));
+  EXPECT_EQ(parse_exponent("2/4"), (Exponent{1, 2}));
+  EXPECT_EQ(parse_exponent("-1/4"), (Exponent{-1, 4}));
+  EXPECT_EQ(parse_exponent("-8/16"), (Exponent{-1, 2}));
+  EXPECT_EQ(parse_exponent("0/3"), (Exponent{0, 1}));
+  EXPECT_EQ(parse_exponent("5/5"), (Exponent{1, 1}));
+  EXPECT_EQ(parse_exponent("13/15"), (Exponent{13, 15}));
+}
+
+TEST(Exponent, DecimalsThatAreRationals) {
+  EXPECT_EQ(parse_exponent("0"), (Exponent{0, 1}));
+  EXPECT_EQ(parse_exponent("1"), (Exponent{1, 1}));
+  EXPECT_EQ(parse_exponent("+0.5"), (Exponent{1, 2}));
+  EXPECT_EQ(parse_exponent("0.25"), (Exponent{1, 4}));
+  EXPECT_EQ(parse_exponent("-0.25"), (Exponent{-1, 4}));
+  EXPECT_EQ(parse_exponent("0.0625"), (Exponent{1, 16}));
+  EXPECT_EQ(parse_exponent("2.5e-1"), (Exponent{1, 4}));
+  EXPECT_EQ(parse_exponent("0.33333333"), (Exponent{1, 3}));
+}
+
+TEST(Exponent, EveryValidOneRoundTrips) {
+  for (int d = 1; d <= 16; ++d)
+    for (int n = -d / 2; n <= d; ++n) {
+      if (std::gcd(n, d) != 1) continue;
+      const Exponent p{n, d};
+      EXPECT_EQ(parse_exponent(to_string(p)), p);
+      EXPECT_EQ(p.h() - p.m(), n);
+      EXPECT_EQ(parse_exponent(fmt::format("{:.9f}", p.value())), p);
+    }
+}
+
+TEST(Exponent, OthersAreRefusedWithTheNearest) {
+  EXPECT_THAT(message("2"), testing::AllOf(HasSubstr("p: 2"), HasSubstr("nearest are 1,"), HasSubstr("[-1/2, 1]")));
+  EXPECT_THAT(message("-3/4"), HasSubstr("nearest are -1/2,"));
+  EXPECT_THAT(message("1/17"), HasSubstr("nearest are 1/16"));
+  EXPECT_THAT(message("0.333"), HasSubstr("nearest are 1/3"));
+  EXPECT_THAT(message("0.26"), testing::AllOf(HasSubstr("1/4"), HasSubstr("4/15")));
+}
+
+TEST(Exponent, WhatIsNoNumberIsRefused) {
+  for (const char* text : {"", "x", "1/", "/2", "1/0", "1/-2", "0.5x", "nan", "inf", "1//2", " 1/2", "--1"})
+    EXPECT_NE(message(text), "") << text;
+}
