@@ -93,10 +93,10 @@ class Mpi final : public Communicator {
     run({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op}, [&] {
       std::vector<double> all(values.size() * static_cast<std::size_t>(size()));
       std::vector<const double*> sources;
-      for (int r = 0; r < size(); ++r) sources.push_back(&all[0] + r * count);
+      for (int r = 0; r < size(); ++r) sources.push_back(all.data() + r * count);
       std::copy(values.begin(), values.end(), all.begin() + rank() * count);
       to_and_from_all(
-          values.data(), count * 8, [&](int peer) { return &all[0] + peer * count; }, count * 8);
+          values.data(), count * 8, [&](int peer) { return all.data() + peer * count; }, count * 8);
       reduce_in_order(sources, values.data(), count, op);
     });
   }

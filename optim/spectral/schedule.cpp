@@ -152,6 +152,7 @@ Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dty
   s.long_result = narrow;
   s.averaged = !narrow && p.h() != p.m() && 3 * p.m() >= 2 * p.h();
   s.restarts = restarts_of(s, p, rows, cols);
+  if (s.restarts > 1 && 4 * p.numerator >= p.denominator) s.averaged = false;
   return s;
 }
 

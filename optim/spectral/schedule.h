@@ -15,7 +15,7 @@ struct Schedule {
   std::vector<int> degrees;
   int restarts = 0;          // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
   bool long_result = false;  // Z is multiplied at every restart (narrow storage) instead of once at the end
-  bool averaged = false;     // T·Wᵐ is a full product, symmetrized: for p ≤ 1/3, where T spans orders of magnitude
+  bool averaged = false;     // T·Wᵐ is a full product, symmetrized, where T spans many orders of magnitude
   std::shared_ptr<const Design> design;
 };
 

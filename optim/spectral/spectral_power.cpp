@@ -10,15 +10,16 @@
 namespace muonp::optim::spectral {
 namespace {
 
-// Squared, it is still above float32's rounding of a Gram matrix by no more than a restart can bring back.
-constexpr double kSmallestEpsilon = 1e-6;
+// Float32 products keep neither smaller singular values nor smaller errors.
+constexpr double kSmallestEpsilon = 1e-5, kSmallestTolerance = 1e-4;
 
 void check_numbers(const SpectralOptions& o) {
   if (!(o.epsilon >= kSmallestEpsilon && o.epsilon < 1))
     core::fail("epsilon: {} is out of range; valid are numbers from {} up to 1, such as 1e-3", o.epsilon,
                kSmallestEpsilon);
-  if (!(o.tolerance > 0 && o.tolerance < 1))
-    core::fail("tolerance: {} is out of range; valid are numbers between 0 and 1, such as 0.01", o.tolerance);
+  if (!(o.tolerance >= kSmallestTolerance && o.tolerance < 1))
+    core::fail("tolerance: {} is out of range; valid are numbers from {} up to 1, such as 0.01", o.tolerance,
+               kSmallestTolerance);
   MUONP_ASSERT(o.p.denominator >= 1 && 2 * o.p.numerator >= -o.p.denominator && o.p.numerator <= o.p.denominator,
                "p = {}/{}", o.p.numerator, o.p.denominator);
 }

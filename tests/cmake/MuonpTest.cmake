@@ -22,11 +22,12 @@ function(muonp_rank_command result ranks)
       PARENT_SCOPE)
 endfunction()
 
-# PROCESSORS: what ctest counts a test as, so that it does not start too many at once.
+# PROCESSORS: what ctest counts a test as, so that it does not start too many at once. Leaks are looked for in the
+# tests with ranks as threads: Open MPI's plugins leak, and are unloaded before their names could be suppressed.
 function(muonp_set_rank_properties test timeout)
   set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1)
   if(MUONP_SANITIZE MATCHES "address")
-    list(APPEND environment LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/lsan.supp)
+    list(APPEND environment ASAN_OPTIONS=detect_leaks=0)
   endif()
   set_tests_properties(${test} PROPERTIES ENVIRONMENT "${environment}" TIMEOUT ${timeout} PROCESSORS 2 LABELS ranks)
 endfunction()

@@ -44,7 +44,7 @@ TEST_F(BadInput, Yaml) {
 
 TEST_F(BadInput, ExponentListsTheNearest) {
   expect_setting_refused("optimizer.matrices.p=2", {"p", "2", "1"});
-  expect_setting_refused("optimizer.matrices.p=0.3", {"0.3", "3/10"});
+  expect_setting_refused("optimizer.matrices.p=0.31", {"0.31", "5/16"});
   expect_setting_refused("optimizer.matrices.p=half", {"half"});
 }
 
@@ -64,7 +64,7 @@ TEST_F(BadInput, MoreRanksThanMatricesWorks) {
   write("small.yaml", tiny_config());
   const Outcome outcome = muonp(
       "train small.yaml --set model.layers=1 --set run.steps=3 --set "
-      "optimizer.matrices.select=[*.qkv.weight]",
+      "'optimizer.matrices.select=[\"*.qkv.weight\"]'",
       4);
   EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
 }

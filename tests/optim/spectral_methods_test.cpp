@@ -44,6 +44,7 @@ void for_shapes(const std::function<void(core::Device&, const Factors&, const co
   for (int threads : {1, 2}) {
     auto device = core::make_cpu_device(threads);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{48, 48}, {90, 40}, {40, 90}, {1, 9}, {9, 1}}) {
+      if (threads > 1 && rows != 90) continue;  // one shape shows that threads change nothing
       const Factors f = known_factors("gaussian", rows, cols);
       const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }));
       run(*device, f, g, empty_like(*device, g));
@@ -178,12 +179,8 @@ TEST(SpectralPower, WhatAMethodCannotDoIsRefusedByName) {
     EXPECT_THAT(message(o), HasSubstr("epsilon")) << bad;
     o = options("coupled_minimax", "1/2");
     o.tolerance = bad;
-    EXPECT_NE(message(o), "") << bad;
+    EXPECT_THAT(message(o), HasSubstr("tolerance")) << bad;
   }
-  o = options("coupled_minimax", "0");
-  o.epsilon = 1e-6;
-  o.tolerance = 1e-7;
-  EXPECT_THAT(message(o), HasSubstr("larger values of tolerance and epsilon"));
 }
 
 TEST(SpectralPower, TensorsOfTheWrongKindAreRefused) {

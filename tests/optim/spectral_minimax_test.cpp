@@ -81,6 +81,17 @@ TEST(Minimax, IsScaleFree) {
   }
 }
 
+TEST(Minimax, ConvergesForEveryRootOnVeryWideIntervals) {
+  for (int root = 2; root <= 32; ++root)
+    for (int degree : {1, 2, 4, 8})
+      for (double low : {1e-11, 1e-7, 1e-3, 0.1, 0.9}) {
+        const MinimaxWeight w = minimax_weight(root, low, 1, degree);
+        EXPECT_GT(w.error, 0);
+        EXPECT_LT(w.error, 1);
+        for (double a : {low, std::sqrt(low), 1.0}) EXPECT_LE(std::abs(deviation(w, root, a)), w.error * (1 + 1e-6) + 1e-10);
+      }
+}
+
 TEST(Minimax, NarrowIntervalsNeedNoHighDegree) {
   const MinimaxWeight w = minimax_weight(4, 1 - 1e-6, 1 + 1e-6, 4);
   ASSERT_EQ(w.coefficients.size(), 5u);
