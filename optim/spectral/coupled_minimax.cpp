@@ -217,14 +217,14 @@ class Recurrence {
       if (taker) std::swap(*taker, power_);
       if (more) std::swap(power_, next_);
     }
-    gather();
+    gather(on_gram == 0 && on_long == 0 && !polar());
   }
 
   // T ← T·left_, or left_ itself where T holds nothing yet.
-  void gather() {
+  void gather(bool last) {
     if (!product_holds_) {
       std::swap(product_, left_);
-    } else if (schedule_.averaged) {
+    } else if (is_averaged(schedule_.averaging, last)) {
       core::symmetrized_product(queue_, 1, product_, left_, spare_);
       flops_ += core::gemm_flops(n_, n_, n_);
       std::swap(product_, spare_);

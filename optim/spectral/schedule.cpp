@@ -120,7 +120,7 @@ double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, s
     const int update = last ? 0 : restart ? h : 2 * h;
     halves += std::max(top_bit(m), update ? top_bit(update) : 0);  // squarings of W
     halves += bits(m) - 1;                                         // Wᵐ
-    if (gathered && schedule.averaged)
+    if (gathered && is_averaged(schedule.averaging, last))
       total += core::gemm_flops(n, n, n);
     else if (gathered)
       ++halves;  // T·Wᵐ
@@ -150,9 +150,9 @@ Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dty
                to_string(p), tolerance, epsilon, rules.max_steps, name_of(dtype));
   s.design = cached_design(p, from, s.degrees, rules.first_cushion, rules.cushion);
   s.long_result = narrow;
-  s.averaged = !narrow && p.h() != p.m() && 3 * p.m() >= 2 * p.h();
+  if (!narrow && 3 * p.numerator <= p.denominator && p.numerator != 0)
+    s.averaging = p.numerator < 0 ? Averaging::all : Averaging::last;
   s.restarts = restarts_of(s, p, rows, cols);
-  if (s.restarts > 1 && 4 * p.numerator >= p.denominator) s.averaged = false;
   return s;
 }
 

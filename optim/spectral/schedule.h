@@ -11,11 +11,19 @@
 
 namespace muonp::optim::spectral {
 
+// Which products T·Wᵐ are computed in full and symmetrized, because T spans so many orders of magnitude that rounding
+// makes its factors commute only roughly.
+enum class Averaging : std::uint8_t { none, last, all };
+
+inline bool is_averaged(Averaging averaging, bool last_step) {
+  return averaging == Averaging::all || (averaging == Averaging::last && last_step);
+}
+
 struct Schedule {
   std::vector<int> degrees;
   int restarts = 0;          // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
   bool long_result = false;  // Z is multiplied at every restart (narrow storage) instead of once at the end
-  bool averaged = false;     // T·Wᵐ is a full product, symmetrized, where T spans many orders of magnitude
+  Averaging averaging = Averaging::none;
   std::shared_ptr<const Design> design;
 };
 

@@ -16,7 +16,8 @@ int main() {
                            {core::Initializer::Kind::normal, 0.5}, {}, {}};
     optim::OptimizerConfig config;
     config.matrices.p = "1/2";
-    config.matrices.lr = 0.05;
+    config.matrices.lr = 0.5;
+    config.matrices.weight_decay = 0;
     optim::DistributedOptimizer optimizer(*device, {&weight}, config, {.zero = 1}, communicator);
     optimizer.initialize(1);
     for (int step = 0; step < 200; ++step) {
