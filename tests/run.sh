@@ -25,7 +25,7 @@ command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 build_and_test() {
   local preset=$1; shift
   echo "== $preset: configure and build"
-  cmake --preset "$preset" "${launcher[@]}" >"build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
+  cmake --preset "$preset" -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >"build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
   cmake --build --preset "$preset" --parallel "$(nproc)" >>"build/$preset.log" 2>&1 || { tail -n 60 "build/$preset.log"; return 1; }
   echo "== $preset: tests"
   ctest --test-dir "build/$preset" --parallel "$(nproc)" --output-on-failure --no-tests=error "$@"
