@@ -41,9 +41,10 @@ train() {
   echo "== Training $name"
   ./launch/mpirun.sh -np 2 "$muonp" train configs/quickstart.yaml --set "run.name=$name" "${settings[@]}" "$@"
 }
+# Each at the best learning rate of docs/learning.md.
 train quickstart-p-1-2
-train quickstart-muon --set optimizer.matrices.p=0
-train quickstart-adamw --set optimizer.matrices.rule=adamw --set optimizer.matrices.lr=3e-3
+train quickstart-muon --set optimizer.matrices.p=0 --set optimizer.matrices.lr=5e-3
+train quickstart-adamw --set optimizer.matrices.rule=adamw --set optimizer.matrices.lr=1e-3
 
 echo "== Results"
 "$muonp" compare runs/quickstart-p-1-2 runs/quickstart-muon runs/quickstart-adamw --svg runs/quickstart.svg
