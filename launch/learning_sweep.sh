@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Validation losses of AdamW, Muon (p = 0) and Muon^p (p = 1/4, 1/2, 3/4) after equal steps of configs/quickstart.yaml,
-# each at four learning rates of its matrices: the table of docs/learning.md. Two runs at a time, one thread each.
+# each at four or five learning rates of its matrices: the table of docs/learning.md. Two runs at a time, one thread each.
 #
 #   launch/learning_sweep.sh [STEPS]        100 steps unless said otherwise: about 12 minutes on two cores
 #
@@ -21,9 +21,9 @@ add() {  # add NAME SETTING LR...
 }
 add p-0 optimizer.matrices.p=0 0.0025 0.005 0.01 0.02
 add p-1-4 optimizer.matrices.p=1/4 0.00125 0.0025 0.005 0.01
-add p-1-2 optimizer.matrices.p=1/2 0.000625 0.00125 0.0025 0.005
-add p-3-4 optimizer.matrices.p=3/4 0.0003125 0.000625 0.00125 0.0025
-add adamw optimizer.matrices.rule=adamw 0.00025 0.0005 0.001 0.002
+add p-1-2 optimizer.matrices.p=1/2 0.0003125 0.000625 0.00125 0.0025 0.005
+add p-3-4 optimizer.matrices.p=3/4 0.00015625 0.0003125 0.000625 0.00125 0.0025
+add adamw optimizer.matrices.rule=adamw 0.000125 0.00025 0.0005 0.001 0.002
 
 export muonp steps
 run_one() {
