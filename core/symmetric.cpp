@@ -20,7 +20,8 @@ struct Block {  // rows [row, row + rows) and columns [col, col + cols) of the r
 std::int64_t halve(std::int64_t size) { return (size / 2 + 15) / 16 * 16; }
 
 void cut(const Block& block, std::int64_t largest, std::vector<Block>& blocks) {
-  if (block.area() <= largest || std::max(block.rows, block.cols) <= kDiagonalBlock) return blocks.push_back(block);
+  if (block.area() <= largest || std::max(block.rows, block.cols) <= kDiagonalBlock)
+    return blocks.push_back(block);
   const bool tall = block.rows >= block.cols;
   const std::int64_t h = halve(tall ? block.rows : block.cols);
   if (tall) {
@@ -40,11 +41,12 @@ void halve_triangle(std::int64_t begin, std::int64_t size, std::vector<Block>& b
   halve_triangle(begin + h, size - h, blocks);
 }
 
-// Rows of a panel: wide enough for the library's fast kernels, and its operand and result stay near in the caches.
+// Rows of a panel: wide enough for the library's fast kernels, and its operand and result stay near in the
+// caches.
 constexpr std::int64_t kPanel = 256;
 
-// Blocks that cover the lower triangle: panels of rows, each a rectangle left of its diagonal block, and that one by
-// halves.
+// Blocks that cover the lower triangle: panels of rows, each a rectangle left of its diagonal block, and that
+// one by halves.
 std::vector<Block> triangle_blocks(std::int64_t n) {
   std::vector<Block> blocks;
   for (std::int64_t row = 0; row < n; row += kPanel) {
@@ -100,8 +102,12 @@ template <class T>
 class FormKernel {
  public:
   FormKernel(const MatrixView& c, const SymmetricForm& form)
-      : c_(c), out_(form.out), terms_{Source(form.first.matrix), Source(form.second.matrix)},
-        factors_{form.first.factor, form.second.factor}, product_(form.product), identity_(form.identity),
+      : c_(c),
+        out_(form.out),
+        terms_{Source(form.first.matrix), Source(form.second.matrix)},
+        factors_{form.first.factor, form.second.factor},
+        product_(form.product),
+        identity_(form.identity),
         mirror_(form.mirror),
         in_place_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data &&
                   !terms_[1].data) {}
@@ -166,7 +172,8 @@ void run_forms_of(const MatrixView& c, std::span<const SymmetricForm> forms, con
   constexpr std::int64_t kTile = 64;  // what the forms read and write of one tile stays in the nearest caches
   const std::int64_t row_end = block.row + block.rows, col_end = block.col + block.cols;
   for (std::int64_t r = block.row; r < row_end; r += kTile)
-    for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end); j += kTile)
+    for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end);
+         j += kTile)
       for (const SymmetricForm& form : forms)
         FormKernel<T>(c, form).tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
 }
@@ -186,18 +193,21 @@ void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
     check_square(form.out, c.rows, c.dtype);
     for (const SymmetricTerm* term : {&form.first, &form.second})
       if (term->matrix.data) check_square(term->matrix, c.rows, c.dtype);
-    MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(), "a form that overwrites C is not the last one");
+    MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(),
+                 "a form that overwrites C is not the last one");
   }
 }
 
 // multiply(block) computes that block of C.
 template <class Multiply>
-void lower_triangle(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms, const Multiply& multiply) {
+void lower_triangle(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms,
+                    const Multiply& multiply) {
   check_forms(c, forms);
   const SymmetricForm mirror{.out = c};
   if (forms.empty()) forms = {&mirror, 1};
   const bool alone = queue.threads() == 1 || omp_in_parallel();
-  const std::vector<Block> blocks = alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
+  const std::vector<Block> blocks =
+      alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
     const Block& block = blocks[static_cast<std::size_t>(i)];
     multiply(block);
@@ -207,12 +217,12 @@ void lower_triangle(Queue& queue, const MatrixView& c, std::span<const Symmetric
 
 }  // namespace
 
-void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c,
-                       std::span<const SymmetricForm> forms) {
+void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
+                       const MatrixView& c, std::span<const SymmetricForm> forms) {
   for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
   lower_triangle(queue, c, forms, [&](const Block& k) {
-    gemm(queue, Op::none, Op::none, alpha, a.block(k.row, 0, k.rows, a.cols), b.block(0, k.col, b.rows, k.cols), 0,
-         c.block(k.row, k.col, k.rows, k.cols));
+    gemm(queue, Op::none, Op::none, alpha, a.block(k.row, 0, k.rows, a.cols),
+         b.block(0, k.col, b.rows, k.cols), 0, c.block(k.row, k.col, k.rows, k.cols));
   });
 }
 
@@ -222,11 +232,11 @@ void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixV
   lower_triangle(queue, c, forms, [&](const Block& k) {
     const MatrixView out = c.block(k.row, k.col, k.rows, k.cols);
     if (side == Op::none)
-      gemm(queue, Op::none, Op::transpose, alpha, a.block(k.row, 0, k.rows, a.cols), a.block(k.col, 0, k.cols, a.cols),
-           0, out);
+      gemm(queue, Op::none, Op::transpose, alpha, a.block(k.row, 0, k.rows, a.cols),
+           a.block(k.col, 0, k.cols, a.cols), 0, out);
     else
-      gemm(queue, Op::transpose, Op::none, alpha, a.block(0, k.row, a.rows, k.rows), a.block(0, k.col, a.rows, k.cols),
-           0, out);
+      gemm(queue, Op::transpose, Op::none, alpha, a.block(0, k.row, a.rows, k.rows),
+           a.block(0, k.col, a.rows, k.cols), 0, out);
   });
 }
 
@@ -244,7 +254,8 @@ void average_block(const MatrixView& c, const Block& block) {
 
 }  // namespace
 
-void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c) {
+void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
+                         const MatrixView& c) {
   for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
   gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
   std::vector<Block> blocks;

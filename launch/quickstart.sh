@@ -44,7 +44,7 @@ train() {
 # Each at the best learning rate of docs/learning.md.
 train quickstart-p-1-2
 train quickstart-muon --set optimizer.matrices.p=0 --set optimizer.matrices.lr=5e-3
-train quickstart-adamw --set optimizer.matrices.rule=adamw --set optimizer.matrices.lr=1e-3
+train quickstart-adamw --set optimizer.matrices.rule=adamw --set optimizer.matrices.lr=1.25e-4
 
 echo "== Results"
 "$muonp" compare runs/quickstart-p-1-2 runs/quickstart-muon runs/quickstart-adamw --svg runs/quickstart.svg

@@ -1,4 +1,5 @@
-// oneDNN is called from this file only (version 2.6; version 3 builds primitives without the operation descriptor).
+// oneDNN is called from this file only (version 2.6; version 3 builds primitives without the operation
+// descriptor).
 #include "core/blas.h"
 
 #include <dnnl.h>
@@ -35,15 +36,16 @@ struct Product {
 Product checked(Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
                 const MatrixView& c) {
   const bool ta = op_a == Op::transpose, tb = op_b == Op::transpose;
-  const Product p{op_a, op_b, ta ? a.cols : a.rows, tb ? b.rows : b.cols, ta ? a.rows : a.cols, alpha, beta, a, b, c};
+  const Product p{
+      op_a, op_b, ta ? a.cols : a.rows, tb ? b.rows : b.cols, ta ? a.rows : a.cols, alpha, beta, a, b, c};
   MUONP_ASSERT((tb ? b.cols : b.rows) == p.k && c.rows == p.m && c.cols == p.n,
                "[{}, {}]{} times [{}, {}]{} into [{}, {}]", a.rows, a.cols, ta ? "ᵀ" : "", b.rows, b.cols,
                tb ? "ᵀ" : "", c.rows, c.cols);
   for (const MatrixView* view : {&a, &b, &c}) {
     MUONP_ASSERT(view->rows >= 0 && view->cols >= 0 && view->stride >= view->cols, "[{}, {}] with stride {}",
                  view->rows, view->cols, view->stride);
-    MUONP_ASSERT(view->data != nullptr || view->rows == 0 || view->cols == 0, "no data of [{}, {}]", view->rows,
-                 view->cols);
+    MUONP_ASSERT(view->data != nullptr || view->rows == 0 || view->cols == 0, "no data of [{}, {}]",
+                 view->rows, view->cols);
   }
   MUONP_ASSERT(a.dtype == b.dtype && (a.dtype == Dtype::float32 || a.dtype == Dtype::bfloat16),
                "{} times {}; float32 and bfloat16 only, both the same", name_of(a.dtype), name_of(b.dtype));
@@ -66,9 +68,10 @@ void scale_rows(Queue& queue, const MatrixView& c, float beta) {
 // ---- float32 ----
 
 void multiply_float32(const Product& p) {
-  MUONP_DNNL(dnnl_sgemm(p.op_a == Op::none ? 'N' : 'T', p.op_b == Op::none ? 'N' : 'T', p.m, p.n, p.k, p.alpha,
-                        static_cast<const float*>(p.a.data), p.a.stride, static_cast<const float*>(p.b.data),
-                        p.b.stride, p.beta, static_cast<float*>(p.c.data), p.c.stride));
+  MUONP_DNNL(dnnl_sgemm(p.op_a == Op::none ? 'N' : 'T', p.op_b == Op::none ? 'N' : 'T', p.m, p.n, p.k,
+                        p.alpha, static_cast<const float*>(p.a.data), p.a.stride,
+                        static_cast<const float*>(p.b.data), p.b.stride, p.beta,
+                        static_cast<float*>(p.c.data), p.c.stride));
 }
 
 // ---- the matmul primitive: bfloat16, and its emulation in float32 ----
@@ -136,7 +139,8 @@ std::shared_ptr<const Matmul> create_matmul(const Product& p) {
   dnnl_matmul_desc_t operation;
   MUONP_DNNL(dnnl_matmul_desc_init(&operation, &matmul->a, &matmul->b, nullptr, &matmul->c));
   PrimitiveDesc description;
-  MUONP_DNNL(dnnl_primitive_desc_create(&description.handle, &operation, attributes.handle, cpu_engine(), nullptr));
+  MUONP_DNNL(
+      dnnl_primitive_desc_create(&description.handle, &operation, attributes.handle, cpu_engine(), nullptr));
   matmul->scratch = *dnnl_primitive_desc_query_md(description.handle, dnnl_query_scratchpad_md, 0);
   MUONP_DNNL(dnnl_primitive_create(&matmul->primitive.handle, description.handle));
   return matmul;
@@ -146,13 +150,20 @@ std::shared_ptr<const Matmul> create_matmul(const Product& p) {
 class MatmulCache {
  public:
   std::shared_ptr<const Matmul> get(const Product& p) {
-    const Key key{p.m,           p.n,
-                  p.k,           p.a.stride,
-                  p.b.stride,    p.c.stride,
-                  p.op_a,        p.op_b,
-                  p.a.dtype,     p.c.dtype,
-                  std::bit_cast<std::uint32_t>(p.alpha), std::bit_cast<std::uint32_t>(p.beta),
-                  omp_in_parallel() ? 1 : omp_get_max_threads()};  // the library plans for a number of threads
+    const Key key{
+        p.m,
+        p.n,
+        p.k,
+        p.a.stride,
+        p.b.stride,
+        p.c.stride,
+        p.op_a,
+        p.op_b,
+        p.a.dtype,
+        p.c.dtype,
+        std::bit_cast<std::uint32_t>(p.alpha),
+        std::bit_cast<std::uint32_t>(p.beta),
+        omp_in_parallel() ? 1 : omp_get_max_threads()};  // the library plans for a number of threads
     std::lock_guard lock(mutex_);
     const auto found = index_.find(key);
     if (found != index_.end()) {
@@ -169,8 +180,8 @@ class MatmulCache {
   }
 
  private:
-  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Op, Op,
-                         Dtype, Dtype, std::uint32_t, std::uint32_t, int>;
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
+                         Op, Op, Dtype, Dtype, std::uint32_t, std::uint32_t, int>;
   static constexpr std::size_t kCapacity = 1024;
 
   std::mutex mutex_;
@@ -292,7 +303,8 @@ void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alph
     q.c = c[i];
     multiply(queue, q);
   };
-  if (count >= queue.threads() && gemm_flops(p.m, p.n, p.k) < kThreadedFlops) return run_tasks(queue, count, one);
+  if (count >= queue.threads() && gemm_flops(p.m, p.n, p.k) < kThreadedFlops)
+    return run_tasks(queue, count, one);
   for (std::int64_t i = 0; i < count; ++i) one(i);
 }
 
@@ -300,9 +312,10 @@ std::string bfloat16_refusal(DeviceKind kind) {
   if (kind != DeviceKind::cpu) return "";
   const dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
   if ((isa & dnnl_cpu_isa_avx512_core_bf16) == dnnl_cpu_isa_avx512_core_bf16) return "";
-  return fmt::format("this processor ({}) has no bfloat16 products; they need AVX-512 with bfloat16 (avx512_bf16). "
-                     "Use float32",
-                     isa_name(isa));
+  return fmt::format(
+      "this processor ({}) has no bfloat16 products; they need AVX-512 with bfloat16 (avx512_bf16). "
+      "Use float32",
+      isa_name(isa));
 }
 
 std::string bfloat16_refusal(const Queue& queue) {

@@ -1,5 +1,6 @@
-// Runs independent tasks of unequal length on the queue's threads: task(i) for i in [0, count), the next free thread
-// takes the next index. Kernels and products inside a task run on that one thread. The first exception is rethrown.
+// Runs independent tasks of unequal length on the queue's threads: task(i) for i in [0, count), the next free
+// thread takes the next index. Kernels and products inside a task run on that one thread. The first exception
+// is rethrown.
 #pragma once
 
 #include <omp.h>

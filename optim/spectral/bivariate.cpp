@@ -1,10 +1,10 @@
-// The bivariate recurrence of Muon^p (arXiv 2606.13867 and its public code), kept as published: x = G/‖G‖_F stays fixed,
-// y₀ = x, six steps, with powers in the singular-value sense (y³ is Y·YᵀY):
+// The bivariate recurrence of Muon^p (arXiv 2606.13867 and its public code), kept as published: x = G/‖G‖_F
+// stays fixed, y₀ = x, six steps, with powers in the singular-value sense (y³ is Y·YᵀY):
 //   1/3, 1/5, 1/7, 1/15   y ← y − c(y^(1/p) − x)        c = 0.66, 0.2, 1/7, 1/15
 //   3/5, 13/15            y ← y − c(y^b − x^a)          p = a/b, c = 0.2, 1/15
 //   1/2                   y ← y − (y⁴ − x²)(c x + d y)  c = 3, d = −0.795918
-// At p = 1/2 it diverges for a singular value between about 0.725 and 0.999 of ‖G‖_F. A result that is not finite, or
-// longer than √n as no polar power of singular values in [0, 1] is, is an error.
+// At p = 1/2 it diverges for a singular value between about 0.725 and 0.999 of ‖G‖_F. A result that is not
+// finite, or longer than √n as no polar power of singular values in [0, 1] is, is an error.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -28,16 +28,19 @@ struct Coefficients {
   float c, d;
 };
 constexpr Coefficients kPublished[] = {
-    {{1, 2}, 3.0f, -0.795918f},  {{1, 3}, 0.66f, 0},      {{1, 5}, 0.2f, 0},         {{1, 7}, 1.0f / 7, 0},
-    {{3, 5}, 0.2f, 0},           {{1, 15}, 1.0f / 15, 0}, {{13, 15}, 1.0f / 15, 0},
+    {{1, 2}, 3.0f, -0.795918f}, {{1, 3}, 0.66f, 0},      {{1, 5}, 0.2f, 0},        {{1, 7}, 1.0f / 7, 0},
+    {{3, 5}, 0.2f, 0},          {{1, 15}, 1.0f / 15, 0}, {{13, 15}, 1.0f / 15, 0},
 };
 
-int products_of_power(int k) { return k < 2 ? 0 : std::bit_width(static_cast<unsigned>(k)) - 2 + std::popcount(static_cast<unsigned>(k)); }
+int products_of_power(int k) {
+  return k < 2 ? 0 : std::bit_width(static_cast<unsigned>(k)) - 2 + std::popcount(static_cast<unsigned>(k));
+}
 
 // One matrix: the small matrices of a step and the running products.
 class Bivariate final : public PerMatrix {
  public:
-  Bivariate(const SpectralOptions& options, const Coefficients& published) : PerMatrix(options), published_(published) {}
+  Bivariate(const SpectralOptions& options, const Coefficients& published)
+      : PerMatrix(options), published_(published) {}
 
   double flops(std::int64_t rows, std::int64_t cols) const override {
     const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
@@ -138,9 +141,12 @@ class Bivariate final : public PerMatrix {
   static void check(double squared, std::int64_t n) {
     const double norm = std::sqrt(squared), bound = std::sqrt(static_cast<double>(n)) * 1.01;
     if (std::isfinite(norm) && norm <= bound) return;
-    core::fail("the bivariate recurrence diverged: its result has norm {:.4g}, above the bound √n = {:.4g}. Its published "
-               "coefficients do so where one singular value carries most of the norm; method coupled_minimax does not",
-               norm, std::sqrt(static_cast<double>(n)));
+    core::fail(
+        "the bivariate recurrence diverged: its result has norm {:.4g}, above the bound √n = {:.4g}. Its "
+        "published "
+        "coefficients do so where one singular value carries most of the norm; method coupled_minimax does "
+        "not",
+        norm, std::sqrt(static_cast<double>(n)));
   }
 
   Coefficients published_;
@@ -151,8 +157,10 @@ class Bivariate final : public PerMatrix {
 Method make_bivariate(const SpectralOptions& options) {
   for (const Coefficients& published : kPublished)
     if (published.p == options.p) return std::make_unique<Bivariate>(options, published);
-  core::fail("bivariate has no published coefficients for p = {}; it computes p = 1/15, 1/7, 1/5, 1/3, 1/2, 3/5 and 13/15",
-             to_string(options.p));
+  core::fail(
+      "bivariate has no published coefficients for p = {}; it computes p = 1/15, 1/7, 1/5, 1/3, 1/2, 3/5 and "
+      "13/15",
+      to_string(options.p));
 }
 
 }  // namespace muonp::optim::spectral

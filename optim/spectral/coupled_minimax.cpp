@@ -1,7 +1,8 @@
-// The coupled minimax recurrence (docs/numerics.md), p = (h − m)/h. With σ of G scaled into [0, 1] and A = YᵀY:
+// The coupled minimax recurrence (docs/numerics.md), p = (h − m)/h. With σ of G scaled into [0, 1] and A =
+// YᵀY:
 //   W = w_k(A)     Y ← Y·Wʰ → U Vᵀ     Z ← Z·Wᵐ → U Sᵖ Vᵀ
-// A and the running product T of the Wᵐ live on the small side; products of the commuting symmetric matrices there cost
-// half. The polar case p = 0 has Y = Z; its steps are those of Polar Express (arXiv 2505.16932).
+// A and the running product T of the Wᵐ live on the small side; products of the commuting symmetric matrices
+// there cost half. The polar case p = 0 has Y = Z; its steps are those of Polar Express (arXiv 2505.16932).
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -28,7 +29,8 @@ using core::SymmetricForm;
 // A, T, Wᵐ, W and two that are being written; an octic has one factor more.
 int small_matrices(const Schedule& schedule) { return std::ranges::count(schedule.degrees, 8) > 0 ? 7 : 6; }
 
-// How many matrices of G's shape are alive at once: Y and what Z is made from, and the product that replaces one.
+// How many matrices of G's shape are alive at once: Y and what Z is made from, and the product that replaces
+// one.
 int long_matrices(const Schedule& schedule, Exponent p) {
   if (schedule.restarts == 0) return 1;
   if (p.h() == p.m()) return 2;
@@ -37,14 +39,16 @@ int long_matrices(const Schedule& schedule, Exponent p) {
 
 class Recurrence {
  public:
-  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule, const Input& input)
+  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule,
+             const Input& input)
       : queue_(device.queue()),
         scratch_(device, dtype),
         p_(p),
         schedule_(schedule),
         input_(input),
         n_(std::min(input.g.rows, input.g.cols)) {
-    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
+    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_})
+      *small = scratch_.matrix(n_, n_);
     if (small_matrices(schedule) == 7) right_ = scratch_.matrix(n_, n_);
   }
 
@@ -133,12 +137,15 @@ class Recurrence {
     if (c.size() == 3) {
       const SymmetricForm weight{
           .out = power_, .product = f(2), .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
-      squared ? core::symmetric_forms(queue_, next_, {&weight, 1}) : multiply(gram_, gram_, power_, {&weight, 1});
+      squared ? core::symmetric_forms(queue_, next_, {&weight, 1})
+              : multiply(gram_, gram_, power_, {&weight, 1});
       return;
     }
     MUONP_ASSERT(c.size() == 5, "degree {}", c.size() - 1);
     // (c₂ + c₃X + c₄X²)·X² + c₀ + c₁X
-    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}}, squared);
+    square_with(
+        {.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}},
+        squared);
     const SymmetricForm weight{.out = power_, .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
     multiply(spare_, next_, power_, {&weight, 1});
   }
@@ -155,12 +162,17 @@ class Recurrence {
     const auto term = [](const MatrixView& matrix, double factor) {
       return core::SymmetricTerm{.matrix = matrix, .factor = static_cast<float>(factor)};
     };
-    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
+    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)},
+                squared);
     const SymmetricForm factors[] = {
         {.out = left_, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
         {.out = right_, .first = term(next_, o.e2 * y)},
-        {.out = power_, .product = static_cast<float>(o.e0), .identity = static_cast<float>(o.f0),
-         .first = term(next_, o.f2 * y), .second = term(gram_, o.f1 * x), .mirror = false}};
+        {.out = power_,
+         .product = static_cast<float>(o.e0),
+         .identity = static_cast<float>(o.f0),
+         .first = term(next_, o.f2 * y),
+         .second = term(gram_, o.f1 * x),
+         .mirror = false}};
     multiply(next_, spare_, power_, factors, y);
     const auto sign = static_cast<float>(o.sign);
     const SymmetricForm weight{.out = power_, .product = sign, .first = term(power_, sign)};
@@ -168,13 +180,15 @@ class Recurrence {
   }
 
   void add_to_diagonal(const MatrixView& x, float value) {
-    x.dtype == core::Dtype::float32 ? add_to_diagonal_of<float>(x, value) : add_to_diagonal_of<core::bfloat16>(x, value);
+    x.dtype == core::Dtype::float32 ? add_to_diagonal_of<float>(x, value)
+                                    : add_to_diagonal_of<core::bfloat16>(x, value);
   }
   template <class T>
   void add_to_diagonal_of(const MatrixView& x, float value) {
     T* data = static_cast<T*>(x.data);
     const std::int64_t step = x.stride + 1;
-    core::for_each(queue_, n_, [=](std::int64_t i) { data[i * step] = T(static_cast<float>(data[i * step]) + value); });
+    core::for_each(queue_, n_,
+                   [=](std::int64_t i) { data[i * step] = T(static_cast<float>(data[i * step]) + value); });
   }
 
   // From A and A² (in next_). Moments rounded to bfloat16 are too coarse for the finer of the two bounds.
@@ -194,8 +208,9 @@ class Recurrence {
     bool holds;  // something to multiply; otherwise it becomes the power itself
   };
 
-  // With W in power_: T ← T·Wᵐ; A ← A·W^on_gram where that is not 0; gram_ ← W^on_long where that is not 0 (A has
-  // served then). W is squared up to the highest bit of the exponents and multiplied on where a bit is set.
+  // With W in power_: T ← T·Wᵐ; A ← A·W^on_gram where that is not 0; gram_ ← W^on_long where that is not 0 (A
+  // has served then). W is squared up to the highest bit of the exponents and multiplied on where a bit is
+  // set.
   void raise(int on_gram, int on_long) {
     Target targets[] = {{&left_, p_.m(), false}, {&gram_, on_gram, true}, {&gram_, on_long, false}};
     const int all = p_.m() | on_gram | on_long;
@@ -235,8 +250,8 @@ class Recurrence {
     product_holds_ = true;
   }
 
-  // Y ← Y·Wʰ and A = YᵀY. What Z is made from follows only where it is Y itself (p = 0), or where storage is so
-  // narrow that T could not be gathered over several steps.
+  // Y ← Y·Wʰ and A = YᵀY. What Z is made from follows only where it is Y itself (p = 0), or where storage is
+  // so narrow that T could not be gathered over several steps.
   void restart() {
     raise(0, polar() ? 0 : p_.h());
     const MatrixView y = y_, source = source_;
@@ -321,13 +336,16 @@ class CoupledMinimax final : public PerMatrix {
   }
 
  private:
-  bool trivial(std::int64_t rows, std::int64_t cols) const { return options().p.m() == 0 || rows == 0 || cols == 0; }
+  bool trivial(std::int64_t rows, std::int64_t cols) const {
+    return options().p.m() == 0 || rows == 0 || cols == 0;
+  }
 
   const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {
     std::lock_guard lock(mutex_);
     const auto [entry, is_new] = schedules_.try_emplace({rows, cols});
     if (is_new)
-      entry->second = choose_schedule(options().p, options().epsilon, options().tolerance, options().dtype, rows, cols);
+      entry->second =
+          choose_schedule(options().p, options().epsilon, options().tolerance, options().dtype, rows, cols);
     return entry->second;
   }
 
@@ -337,6 +355,8 @@ class CoupledMinimax final : public PerMatrix {
 
 }  // namespace
 
-Method make_coupled_minimax(const SpectralOptions& options) { return std::make_unique<CoupledMinimax>(options); }
+Method make_coupled_minimax(const SpectralOptions& options) {
+  return std::make_unique<CoupledMinimax>(options);
+}
 
 }  // namespace muonp::optim::spectral

@@ -1,5 +1,6 @@
-// The recurrence of BeyondMuon (arXiv 2602.04669 and its public code): G·(GᵀG + ridge)^(−1/4) gives p = 1/2; applied
-// twice it gives p = 1/4. The inverse fourth root is two coupled Newton–Schulz square roots, each fifteen times
+// The recurrence of BeyondMuon (arXiv 2602.04669 and its public code): G·(GᵀG + ridge)^(−1/4) gives p = 1/2;
+// applied twice it gives p = 1/4. The inverse fourth root is two coupled Newton–Schulz square roots, each
+// fifteen times
 //   T = (3I − Z·Y)/2,  Y ← Y·T,  Z ← T·Z   from Y = A/‖A‖_F, Z = I:   Y → (A/‖A‖)^½, Z → (A/‖A‖)^(−½).
 // ridge = 10⁻⁶ + 10⁻⁴·tr A/n, for G scaled to ‖G‖_F = 1. Plain products, as published.
 #include <algorithm>
@@ -23,7 +24,8 @@ constexpr double kRidge = 1e-6, kRelativeRidge = 1e-4;
 
 class CoupledNewton final : public PerMatrix {
  public:
-  CoupledNewton(const SpectralOptions& options, int applications) : PerMatrix(options), applications_(applications) {}
+  CoupledNewton(const SpectralOptions& options, int applications)
+      : PerMatrix(options), applications_(applications) {}
 
   double flops(std::int64_t rows, std::int64_t cols) const override {
     const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);

@@ -50,8 +50,8 @@ void affine_rows(core::Queue& queue, float identity, float factor, const MatrixV
 }  // namespace
 
 void copy_scaled(core::Queue& queue, const MatrixView& from, double factor, const MatrixView& to) {
-  MUONP_ASSERT(from.dtype == Dtype::float32 && from.rows == to.rows && from.cols == to.cols, "[{}, {}] into [{}, {}]",
-               from.rows, from.cols, to.rows, to.cols);
+  MUONP_ASSERT(from.dtype == Dtype::float32 && from.rows == to.rows && from.cols == to.cols,
+               "[{}, {}] into [{}, {}]", from.rows, from.cols, to.rows, to.cols);
   to.dtype == Dtype::float32 ? copy_rows<float>(queue, from, factor, to)
                              : copy_rows<core::bfloat16>(queue, from, factor, to);
 }

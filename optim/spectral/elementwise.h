@@ -5,13 +5,14 @@
 
 namespace muonp::optim::spectral {
 
-// to = factor·from, from float32, to in its own dtype; may be in place. The factor may lie outside float32's range.
+// to = factor·from, from float32, to in its own dtype; may be in place. The factor may lie outside float32's
+// range.
 void copy_scaled(core::Queue& queue, const core::MatrixView& from, double factor, const core::MatrixView& to);
 
-// out = identity·I + factor·out + term_factor·X, where X, if it has data, has out's shape and dtype. I has ones where
-// row and column are equal.
-void affine(core::Queue& queue, float identity, float factor, const core::MatrixView& out, float term_factor = 0,
-            const core::MatrixView& term = {});
+// out = identity·I + factor·out + term_factor·X, where X, if it has data, has out's shape and dtype. I has
+// ones where row and column are equal.
+void affine(core::Queue& queue, float identity, float factor, const core::MatrixView& out,
+            float term_factor = 0, const core::MatrixView& term = {});
 
 // ‖X‖_F² of a float32 matrix in double precision; NaN or infinite exactly when an entry is.
 double squared_norm(core::Queue& queue, const core::MatrixView& x);
@@ -22,7 +23,9 @@ void multiply_small(core::Queue& queue, float alpha, const core::MatrixView& x, 
 
 inline bool is_wide(const core::MatrixView& x) { return x.rows < x.cols; }
 // The side on which the smaller Gram matrix stands, as gram() takes it.
-inline core::Op gram_side(const core::MatrixView& x) { return is_wide(x) ? core::Op::none : core::Op::transpose; }
+inline core::Op gram_side(const core::MatrixView& x) {
+  return is_wide(x) ? core::Op::none : core::Op::transpose;
+}
 // The smaller Gram matrix by a plain product.
 void plain_gram(core::Queue& queue, const core::MatrixView& x, const core::MatrixView& out);
 

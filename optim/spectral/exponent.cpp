@@ -43,19 +43,21 @@ std::vector<Exponent> all_exponents() {
 
 std::string nearest_list(double value) {
   std::vector<Exponent> all = all_exponents();
-  std::stable_sort(all.begin(), all.end(),
-                   [value](Exponent a, Exponent b) { return std::abs(a.value() - value) < std::abs(b.value() - value); });
+  std::stable_sort(all.begin(), all.end(), [value](Exponent a, Exponent b) {
+    return std::abs(a.value() - value) < std::abs(b.value() - value);
+  });
   return fmt::format("{}, {} and {}", to_string(all[0]), to_string(all[1]), to_string(all[2]));
 }
 
 [[noreturn]] void refuse(std::string_view text, double value) {
-  core::fail("p: {} is not a valid exponent; valid are rationals in [-1/2, 1] with denominator up to {}, "
-             "such as 1/3 or 0.25; the nearest are {}",
-             text, kMaxDenominator, nearest_list(value));
+  core::fail(
+      "p: {} is not a valid exponent; valid are rationals in [-1/2, 1] with denominator up to {}, "
+      "such as 1/3 or 0.25; the nearest are {}",
+      text, kMaxDenominator, nearest_list(value));
 }
 
-// Written digits of a decimal stand for a rational when they are it, rounded at the last digit written ("0.333" does
-// not: it would pass for 1/3 by accident; "0.33333333" does).
+// Written digits of a decimal stand for a rational when they are it, rounded at the last digit written
+// ("0.333" does not: it would pass for 1/3 by accident; "0.33333333" does).
 bool stands_for(double value, Exponent p) { return std::abs(value - p.value()) <= 1e-7; }
 
 }  // namespace
@@ -63,7 +65,8 @@ bool stands_for(double value, Exponent p) { return std::abs(value - p.value()) <
 Exponent parse_exponent(std::string_view text) {
   const std::size_t slash = text.find('/');
   if (slash != std::string_view::npos) {
-    const auto numerator = parse_whole(text.substr(0, slash)), denominator = parse_whole(text.substr(slash + 1));
+    const auto numerator = parse_whole(text.substr(0, slash)),
+               denominator = parse_whole(text.substr(slash + 1));
     if (!numerator || !denominator || *denominator <= 0)
       core::fail("p: \"{}\" is neither a fraction nor a number; write 1/2, -1/4, 0 or 0.25", text);
     const std::int64_t divisor = std::gcd(*numerator, *denominator);

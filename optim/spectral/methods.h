@@ -1,5 +1,5 @@
-// One factory per recurrence; make_spectral_power() chooses among them. Each throws core::Error for an exponent or a
-// dtype that it cannot do.
+// One factory per recurrence; make_spectral_power() chooses among them. Each throws core::Error for an
+// exponent or a dtype that it cannot do.
 #pragma once
 
 #include <memory>

@@ -48,8 +48,8 @@ class Exchange {
 
   Real deviation(Real x) const { return 1 - std::pow(x, power_) * evaluate(coefficients_, x); }
 
-  // At power 1/2 the deviation is an odd polynomial in √x, whose extrema lie near Chebyshev's points in √x; other
-  // powers are close enough to start there.
+  // At power 1/2 the deviation is an odd polynomial in √x, whose extrema lie near Chebyshev's points in √x;
+  // other powers are close enough to start there.
   void start() {
     const int count = degree_ + 2;
     const Real left = std::sqrt(low_);
@@ -94,8 +94,8 @@ class Exchange {
     return true;
   }
 
-  // Far from the solution not all extrema are there. Taking in the worst point for a neighbour of its sign keeps the
-  // signs alternating and always raises the level.
+  // Far from the solution not all extrema are there. Taking in the worst point for a neighbour of its sign
+  // keeps the signs alternating and always raises the level.
   void exchange_one(Real worst) {
     const auto same_sign = [&](Real x) { return (deviation(x) < 0) == (deviation(worst) < 0); };
     const auto right = std::lower_bound(reference_.begin(), reference_.end(), worst);
@@ -103,15 +103,16 @@ class Exchange {
       if (!same_sign(*right)) std::rotate(reference_.begin(), reference_.end() - 1, reference_.end());
       reference_.front() = worst;
     } else if (right == reference_.end()) {
-      if (!same_sign(reference_.back())) std::rotate(reference_.begin(), reference_.begin() + 1, reference_.end());
+      if (!same_sign(reference_.back()))
+        std::rotate(reference_.begin(), reference_.begin() + 1, reference_.end());
       reference_.back() = worst;
     } else {
       *(same_sign(*right) ? right : right - 1) = worst;
     }
   }
 
-  // The deviation's derivative is x^(power−1) times a polynomial of the same degree, Σ (power + k)·c_k·xᵏ, so its
-  // interior extrema are that polynomial's roots; with the two ends they are at most degree + 2 points.
+  // The deviation's derivative is x^(power−1) times a polynomial of the same degree, Σ (power + k)·c_k·xᵏ, so
+  // its interior extrema are that polynomial's roots; with the two ends they are at most degree + 2 points.
   std::vector<Real> extrema() const {
     std::vector<Real> slope = coefficients_;
     for (std::size_t k = 0; k < slope.size(); ++k) slope[k] *= power_ + static_cast<Real>(k);
@@ -133,10 +134,10 @@ constexpr double kNarrow = 4;  // wider intervals need every degree they are giv
 }  // namespace
 
 MinimaxWeight minimax_weight(int root, double low, double high, int degree) {
-  MUONP_ASSERT(root >= 1 && low > 0 && low < high && degree >= 0 && degree <= 8, "root {}, [{}, {}], degree {}", root,
-               low, high, degree);
-  // On a narrow interval a low degree is already as exact as the products can be; higher ones would only add large
-  // cancelling coefficients.
+  MUONP_ASSERT(root >= 1 && low > 0 && low < high && degree >= 0 && degree <= 8,
+               "root {}, [{}, {}], degree {}", root, low, high, degree);
+  // On a narrow interval a low degree is already as exact as the products can be; higher ones would only add
+  // large cancelling coefficients.
   MinimaxWeight weight;
   std::vector<Real> scaled;
   for (int d = high < kNarrow * low ? std::min(degree, 1) : degree;; ++d) {
@@ -155,9 +156,10 @@ MinimaxWeight minimax_weight(int root, double low, double high, int degree) {
   return weight;
 }
 
-Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion, double cushion) {
-  MUONP_ASSERT(epsilon > 0 && epsilon < 1 && first_cushion >= 0 && cushion >= 0 && cushion < 1, "ε {}, cushions {}, {}",
-               epsilon, first_cushion, cushion);
+Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion,
+                    double cushion) {
+  MUONP_ASSERT(epsilon > 0 && epsilon < 1 && first_cushion >= 0 && cushion >= 0 && cushion < 1,
+               "ε {}, cushions {}, {}", epsilon, first_cushion, cushion);
   const int root = 2 * p.h();
   Design design;
   double low = epsilon * epsilon, high = 1 + first_cushion, error = 0;
@@ -186,7 +188,8 @@ std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const st
   const Key key{p.numerator, p.denominator, epsilon, degrees, first_cushion, cushion};
   std::lock_guard lock(mutex);
   auto& entry = designs[key];
-  if (!entry) entry = std::make_shared<const Design>(design_steps(p, epsilon, degrees, first_cushion, cushion));
+  if (!entry)
+    entry = std::make_shared<const Design>(design_steps(p, epsilon, degrees, first_cushion, cushion));
   return entry;
 }
 

@@ -10,8 +10,8 @@
 namespace muonp::optim::spectral {
 namespace {
 
-// What rounding of the stored matrices does to w, in units of one rounding of w's largest value: every product
-// passes on the rounding of each factor times the size of the other.
+// What rounding of the stored matrices does to w, in units of one rounding of w's largest value: every
+// product passes on the rounding of each factor times the size of the other.
 double rounding(const Octic& o, double low, double high) {
   constexpr int kSamples = 200;
   double q = 0, left = 0, right = 0, whole = 0;
@@ -24,15 +24,26 @@ double rounding(const Octic& o, double low, double high) {
     whole = std::max(whole, std::abs(l * r + o.e0 * v + o.f2 * y + o.f1 * x + o.f0));
   }
   const double of_v = q + std::abs(o.c4) + std::abs(o.c3);
-  const double of_left = of_v + std::abs(o.d2) + std::abs(o.d1) + left, of_right = of_v + std::abs(o.e2) + right;
+  const double of_left = of_v + std::abs(o.d2) + std::abs(o.d1) + left,
+               of_right = of_v + std::abs(o.e2) + right;
   const double of_rest = std::abs(o.e0) * of_v + std::abs(o.f2) + std::abs(o.f1) + std::abs(o.f0);
   return (of_left * right + of_right * left + left * right + of_rest) / whole;
 }
 
 // Comparing coefficients of x⁸ … x⁰. x³ and x⁴ leave a quadratic equation in e2; `branch` ±1 picks its root.
 std::optional<Octic> solve(std::vector<double> b, double center, double radius, int branch) {
-  Octic o{.center = center, .radius = radius, .c4 = 0, .c3 = 0, .d2 = 0, .d1 = 0, .e2 = 0, .e0 = 0, .f2 = 0, .f1 = 0,
-          .f0 = 0, .sign = b[8] < 0 ? -1.0 : 1.0};
+  Octic o{.center = center,
+          .radius = radius,
+          .c4 = 0,
+          .c3 = 0,
+          .d2 = 0,
+          .d1 = 0,
+          .e2 = 0,
+          .e0 = 0,
+          .f2 = 0,
+          .f1 = 0,
+          .f0 = 0,
+          .sign = b[8] < 0 ? -1.0 : 1.0};
   for (double& value : b) value *= o.sign;
   o.c4 = std::sqrt(b[8]);
   o.c3 = b[7] / (2 * o.c4);
@@ -58,7 +69,8 @@ double Octic::operator()(double a) const {
 std::optional<Octic> factor_octic(const std::vector<double>& coefficients, double low, double high) {
   constexpr int kOffsets = 20;
   constexpr double kTolerable = 200;  // roundings
-  MUONP_ASSERT(coefficients.size() == 9 && low < high, "{} coefficients on [{}, {}]", coefficients.size(), low, high);
+  MUONP_ASSERT(coefficients.size() == 9 && low < high, "{} coefficients on [{}, {}]", coefficients.size(),
+               low, high);
   const double radius = (high - low) / 2;
   std::optional<Octic> best;
   double least = kTolerable;
@@ -68,7 +80,8 @@ std::optional<Octic> factor_octic(const std::vector<double>& coefficients, doubl
     for (std::size_t k = 0; k < b.size(); ++k) b[k] *= std::pow(radius, static_cast<double>(k));
     for (int branch : {-1, 1}) {
       const std::optional<Octic> candidate = solve(b, center, radius, branch);
-      const double cost = candidate ? rounding(*candidate, low, high) : std::numeric_limits<double>::infinity();
+      const double cost =
+          candidate ? rounding(*candidate, low, high) : std::numeric_limits<double>::infinity();
       if (!(cost < least)) continue;
       least = cost;
       best = candidate;

@@ -1,5 +1,5 @@
-// A polynomial of degree 8 evaluated with three products of polynomials instead of the seven of Horner's rule, after
-// Sastre, "Efficient evaluation of matrix polynomials", Linear Algebra Appl. 539 (2018).
+// A polynomial of degree 8 evaluated with three products of polynomials instead of the seven of Horner's
+// rule, after Sastre, "Efficient evaluation of matrix polynomials", Linear Algebra Appl. 539 (2018).
 #pragma once
 
 #include <optional>
@@ -16,9 +16,10 @@ struct Octic {
   double operator()(double a) const;
 };
 
-// The nine numbers that reproduce `coefficients` (ascending, nine of them) on [low, high]. They solve a quadratic
-// equation that has real roots for most centers; the center near the middle of the interval is taken that keeps the
-// intermediate values, and with them the rounding of the products, smallest. Nothing where there is none.
+// The nine numbers that reproduce `coefficients` (ascending, nine of them) on [low, high]. They solve a
+// quadratic equation that has real roots for most centers; the center near the middle of the interval is
+// taken that keeps the intermediate values, and with them the rounding of the products, smallest. Nothing
+// where there is none.
 std::optional<Octic> factor_octic(const std::vector<double>& coefficients, double low, double high);
 
 }  // namespace muonp::optim::spectral

@@ -1,5 +1,5 @@
-// What all methods share: checks, batches, zero matrices, non-finite input, and scaling G by a power of two so that
-// neither its Gram matrix nor that one's square leaves the range of float32.
+// What all methods share: checks, batches, zero matrices, non-finite input, and scaling G by a power of two
+// so that neither its Gram matrix nor that one's square leaves the range of float32.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace muonp::optim::spectral {
 
-struct Outcome {         // of one matrix
-  double scale = 0;      // what G·2^−exponent was divided by
+struct Outcome {     // of one matrix
+  double scale = 0;  // what G·2^−exponent was divided by
   int steps = 0, restarts = 0;
   double predicted_error = std::numeric_limits<double>::quiet_NaN();
   double flops = 0;
@@ -38,7 +38,8 @@ class PerMatrix : public SpectralPower {
   double gain(const Input& input, double scale) const;
 
  private:
-  Outcome one_of_batch(core::Device& device, const core::Tensor& g, const core::Tensor& z, std::int64_t index) const;
+  Outcome one_of_batch(core::Device& device, const core::Tensor& g, const core::Tensor& z,
+                       std::int64_t index) const;
 
   SpectralOptions options_;
 };

@@ -32,7 +32,8 @@ std::vector<double> shifted(const std::vector<double>& coefficients, double shif
   return d;
 }
 
-// Between two neighbouring roots of the derivative (and the ends) a polynomial is monotone: at most one root there.
+// Between two neighbouring roots of the derivative (and the ends) a polynomial is monotone: at most one root
+// there.
 std::vector<long double> roots_between(const std::vector<long double>& coefficients, long double low,
                                        long double high) {
   if (coefficients.size() < 2) return {};

@@ -1,7 +1,7 @@
 // Polar factor by odd quintic polynomials, plain products, on the smaller Gram side:
 //   X ← X·(a I + b A + c A²), A = XᵀX (or from the left with XXᵀ), X₀ = G/‖G‖_F
-// newton_schulz5: five steps with one set of coefficients (Muon, Jordan 2024). polar_express: coefficients of each step
-// minimax for the interval that the step before leaves (arXiv 2505.16932).
+// newton_schulz5: five steps with one set of coefficients (Muon, Jordan 2024). polar_express: coefficients of
+// each step minimax for the interval that the step before leaves (arXiv 2505.16932).
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -93,8 +93,8 @@ Method make_polar_express(const SpectralOptions& options) {
   do {
     degrees.push_back(2);
     if (degrees.size() > 16)
-      core::fail("polar_express does not reach a tolerance of {} for epsilon {} in 16 steps", options.tolerance,
-                 options.epsilon);
+      core::fail("polar_express does not reach a tolerance of {} for epsilon {} in 16 steps",
+                 options.tolerance, options.epsilon);
     design = cached_design(options.p, options.epsilon, degrees, std::max(kCushion, cushion), cushion);
   } while (design->error > options.tolerance);
   std::vector<Quintic> steps;

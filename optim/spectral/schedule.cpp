@@ -16,7 +16,8 @@ namespace {
 
 constexpr int kMaxSteps = 12;
 constexpr double kDesignShare = 0.9;  // of the tolerance; the rest is for rounding
-// Storage of eight bits of mantissa moves eigenvalues by up to a few per cent of the largest one in every product.
+// Storage of eight bits of mantissa moves eigenvalues by up to a few per cent of the largest one in every
+// product.
 constexpr double kFirstCushion = 0.01, kNarrowCushion = 0.03;
 
 struct Rules {
@@ -25,8 +26,8 @@ struct Rules {
   int max_steps;
 };
 
-// Higher degrees have larger cancelling coefficients than bfloat16 can carry, and than T can at p < 0, where it spans
-// many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the search.
+// Higher degrees have larger cancelling coefficients than bfloat16 can carry, and than T can at p < 0, where
+// it spans many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the search.
 Rules rules_of(Exponent p, core::Dtype dtype) {
   if (dtype == core::Dtype::bfloat16) return {{2}, kNarrowCushion, kNarrowCushion, kMaxSteps};
   if (p.numerator < 0) return {{4, 2}, kFirstCushion, 0, 7};
@@ -37,10 +38,13 @@ int bits(int value) { return std::popcount(static_cast<unsigned>(value)); }
 int top_bit(int value) { return std::bit_width(static_cast<unsigned>(value)) - 1; }
 int polynomial_products(int degree) { return degree == 8 ? 3 : degree == 4 ? 2 : 1; }
 // Products between two steps: powers of W, onto A and onto T.
-int update_products(Exponent p) { return std::max(top_bit(p.m()), top_bit(2 * p.h())) + bits(p.h()) + bits(p.m()); }
+int update_products(Exponent p) {
+  return std::max(top_bit(p.m()), top_bit(2 * p.h())) + bits(p.h()) + bits(p.m());
+}
 
-// Depth-first search for the sequence of degrees with the fewest products that reaches the tolerance; among equals the
-// most accurate. Products on the long side do not depend on the degrees, so one sequence serves every shape.
+// Depth-first search for the sequence of degrees with the fewest products that reaches the tolerance; among
+// equals the most accurate. Products on the long side do not depend on the degrees, so one sequence serves
+// every shape.
 class DegreeSearch {
  public:
   DegreeSearch(Exponent p, double epsilon, double tolerance, Rules rules)
@@ -86,10 +90,10 @@ std::vector<int> best_degrees(Exponent p, double epsilon, double tolerance, core
   return entry->second;
 }
 
-// The Gram matrix loses small eigenvalues to rounding; rebuilding it from an iterate whose spectrum is flatter brings
-// them back. float32 needs one rebuild, two for p < 1/4 and every one for p < 0, which raise small singular values the most; a second one is
-// also taken where the second step still works on a wide interval and the rebuild costs little, as it does for square
-// matrices (docs/numerics.md has the errors).
+// The Gram matrix loses small eigenvalues to rounding; rebuilding it from an iterate whose spectrum is
+// flatter brings them back. float32 needs one rebuild, two for p < 1/4 and every one for p < 0, which raise
+// small singular values the most; a second one is also taken where the second step still works on a wide
+// interval and the rebuild costs little, as it does for square matrices (docs/numerics.md has the errors).
 constexpr double kWideSpan = 1e4, kNearlyFree = 1.05;
 
 int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
@@ -110,10 +114,11 @@ int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
 double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
   const int h = p.h(), m = p.m(), steps = static_cast<int>(schedule.degrees.size());
   const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
-  const double half = core::symmetric_flops(n, n), gram = core::symmetric_flops(n, k), full = core::gemm_flops(n, n, k);
-  const bool same = h == m;       // Y and Z are one matrix
+  const double half = core::symmetric_flops(n, n), gram = core::symmetric_flops(n, k),
+               full = core::gemm_flops(n, n, k);
+  const bool same = h == m;  // Y and Z are one matrix
   double total = gram;
-  bool gathered = false;          // T holds a product already
+  bool gathered = false;  // T holds a product already
   for (int i = 0; i < steps; ++i) {
     const bool last = i + 1 == steps, restart = i < schedule.restarts && !last;
     int halves = polynomial_products(schedule.degrees[static_cast<std::size_t>(i)]);
@@ -123,9 +128,9 @@ double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, s
     if (gathered && is_averaged(schedule.averaging, last))
       total += core::gemm_flops(n, n, n);
     else if (gathered)
-      ++halves;  // T·Wᵐ
-    if (restart && !same) halves += bits(h) - 1;     // Wʰ
-    if (!last && !restart) halves += bits(2 * h);                   // onto A
+      ++halves;                                    // T·Wᵐ
+    if (restart && !same) halves += bits(h) - 1;   // Wʰ
+    if (!last && !restart) halves += bits(2 * h);  // onto A
     total += halves * half;
     gathered = true;
     if (restart) {
@@ -145,9 +150,11 @@ Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dty
   Schedule s;
   s.degrees = best_degrees(p, from, kDesignShare * tolerance, dtype);
   if (s.degrees.empty())
-    core::fail("a spectral power p = {} within a relative error of {} for singular values from {} on takes more than {} "
-               "steps in {}; larger values of tolerance and epsilon are valid",
-               to_string(p), tolerance, epsilon, rules.max_steps, name_of(dtype));
+    core::fail(
+        "a spectral power p = {} within a relative error of {} for singular values from {} on takes more "
+        "than {} "
+        "steps in {}; larger values of tolerance and epsilon are valid",
+        to_string(p), tolerance, epsilon, rules.max_steps, name_of(dtype));
   s.design = cached_design(p, from, s.degrees, rules.first_cushion, rules.cushion);
   s.long_result = narrow;
   if (!narrow && 3 * p.numerator <= p.denominator && p.numerator != 0)

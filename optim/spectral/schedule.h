@@ -1,5 +1,5 @@
-// Which steps the coupled recurrence takes: degrees of the step polynomials and how often the Gram matrix is rebuilt,
-// chosen by a search over their cost for the wanted accuracy.
+// Which steps the coupled recurrence takes: degrees of the step polynomials and how often the Gram matrix is
+// rebuilt, chosen by a search over their cost for the wanted accuracy.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace muonp::optim::spectral {
 
-// Which products T·Wᵐ are computed in full and symmetrized, because T spans so many orders of magnitude that rounding
-// makes its factors commute only roughly.
+// Which products T·Wᵐ are computed in full and symmetrized, because T spans so many orders of magnitude that
+// rounding makes its factors commute only roughly.
 enum class Averaging : std::uint8_t { none, last, all };
 
 inline bool is_averaged(Averaging averaging, bool last_step) {
@@ -21,18 +21,19 @@ inline bool is_averaged(Averaging averaging, bool last_step) {
 
 struct Schedule {
   std::vector<int> degrees;
-  int restarts = 0;          // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
+  int restarts = 0;  // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
   bool long_result = false;  // Z is multiplied at every restart (narrow storage) instead of once at the end
   Averaging averaging = Averaging::none;
   std::shared_ptr<const Design> design;
 };
 
-// The bound on σ_max that a matrix is divided by may be this much above σ_max (eigenvalue_bound() gives at most 1.5 for
-// spectra met in tests up to n = 2048); steps are designed from ε/kBoundSlack on, so that the error holds for
-// σ ≥ ε·σ_max, not only for σ ≥ ε·bound.
+// The bound on σ_max that a matrix is divided by may be this much above σ_max (eigenvalue_bound() gives at
+// most 1.5 for spectra met in tests up to n = 2048); steps are designed from ε/kBoundSlack on, so that the
+// error holds for σ ≥ ε·σ_max, not only for σ ≥ ε·bound.
 inline constexpr double kBoundSlack = 1.6;
 
-// The cheapest schedule for [rows, cols] whose designed error is at most `tolerance`. Error where there is none.
+// The cheapest schedule for [rows, cols] whose designed error is at most `tolerance`. Error where there is
+// none.
 Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype, std::int64_t rows,
                          std::int64_t cols);
 

@@ -1,5 +1,5 @@
-// Scratch matrices of one spectral power, from the device's allocator. Rows are padded so that their distance is not a
-// power of two: with 4096 bytes between rows, products of n = 512 run at half speed.
+// Scratch matrices of one spectral power, from the device's allocator. Rows are padded so that their distance
+// is not a power of two: with 4096 bytes between rows, products of n = 512 run at half speed.
 #pragma once
 
 #include <cstdint>

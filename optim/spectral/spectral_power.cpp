@@ -20,8 +20,9 @@ void check_numbers(const SpectralOptions& o) {
   if (!(o.tolerance >= kSmallestTolerance && o.tolerance < 1))
     core::fail("tolerance: {} is out of range; valid are numbers from {} up to 1, such as 0.01", o.tolerance,
                kSmallestTolerance);
-  MUONP_ASSERT(o.p.denominator >= 1 && 2 * o.p.numerator >= -o.p.denominator && o.p.numerator <= o.p.denominator,
-               "p = {}/{}", o.p.numerator, o.p.denominator);
+  MUONP_ASSERT(
+      o.p.denominator >= 1 && 2 * o.p.numerator >= -o.p.denominator && o.p.numerator <= o.p.denominator,
+      "p = {}/{}", o.p.numerator, o.p.denominator);
 }
 
 void check_dtype(const SpectralOptions& o, bool can_be_narrow) {

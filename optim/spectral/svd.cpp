@@ -1,5 +1,6 @@
-// U Sᵖ Vᵀ from a singular value decomposition: LAPACK's divide and conquer (sgesdd) in float32. Any p. Singular values
-// that rounding cannot tell from zero, below max(rows, cols)·2⁻²⁴·σ_max, count as zero and stay zero.
+// U Sᵖ Vᵀ from a singular value decomposition: LAPACK's divide and conquer (sgesdd) in float32. Any p.
+// Singular values that rounding cannot tell from zero, below max(rows, cols)·2⁻²⁴·σ_max, count as zero and
+// stay zero.
 #include <lapacke.h>
 
 #include <algorithm>
@@ -19,7 +20,8 @@ using core::MatrixView;
 using core::Tensor;
 
 lapack_int lapack_size(std::int64_t value) {
-  MUONP_ASSERT(value <= std::numeric_limits<lapack_int>::max(), "LAPACK's sizes are 32 bits, this one is {}", value);
+  MUONP_ASSERT(value <= std::numeric_limits<lapack_int>::max(), "LAPACK's sizes are 32 bits, this one is {}",
+               value);
   return static_cast<lapack_int>(value);
 }
 
@@ -52,7 +54,8 @@ class Svd final : public PerMatrix {
  public:
   using PerMatrix::PerMatrix;
 
-  // Golub and Van Loan's count for the thin decomposition with both sets of vectors, and the product that follows.
+  // Golub and Van Loan's count for the thin decomposition with both sets of vectors, and the product that
+  // follows.
   double flops(std::int64_t rows, std::int64_t cols) const override {
     const double n = static_cast<double>(std::min(rows, cols)), k = static_cast<double>(std::max(rows, cols));
     return 6 * k * n * n + 20 * n * n * n + 2 * k * n * n;
@@ -70,7 +73,8 @@ class Svd final : public PerMatrix {
       return Tensor::empty(device, std::move(shape), Dtype::float32, Category::exchange);
     };
     static_assert(sizeof(lapack_int) == 4);
-    const Tensor g = floats({m, n}), s = floats({k}), vt = floats({k, n}), u = floats({m, k}), work = floats({d.work});
+    const Tensor g = floats({m, n}), s = floats({k}), vt = floats({k, n}), u = floats({m, k}),
+                 work = floats({d.work});
     const Tensor integers = Tensor::empty(device, {8 * k}, Dtype::int32, Category::exchange);
     copy_scaled(queue, input.g, input.factor, MatrixView(g));
     const lapack_int info = d.call(g.data<float>(), s.data<float>(), vt.data<float>(), u.data<float>(),
@@ -89,7 +93,8 @@ class Svd final : public PerMatrix {
 
  private:
   // Row i of Vᵀ times (σ_i/largest)ᵖ, or 0 where σ_i is below the threshold.
-  void raise_rows(core::Queue& queue, const Tensor& s, float largest, double threshold, const Tensor& vt) const {
+  void raise_rows(core::Queue& queue, const Tensor& s, float largest, double threshold,
+                  const Tensor& vt) const {
     const double p = options().p.value();
     const float* sigma = s.data<float>();
     float* rows = vt.data<float>();

@@ -27,7 +27,9 @@ struct Matrix {
       values[i] = T(static_cast<float>(random_below(seed, 0, i, 9)) - 4.0f);
   }
   MatrixView view() { return {values.data(), rows, cols, stride, dtype_of<T>}; }
-  double at(std::int64_t r, std::int64_t c) const { return static_cast<float>(values[static_cast<std::size_t>(r * stride + c)]); }
+  double at(std::int64_t r, std::int64_t c) const {
+    return static_cast<float>(values[static_cast<std::size_t>(r * stride + c)]);
+  }
 };
 
 template <class T>
@@ -55,7 +57,8 @@ void check_gemm(Device& device, std::int64_t m, std::int64_t n, std::int64_t k, 
       const double wanted = alpha * reference(a, b, op_a, op_b, r, j) + beta * before.at(r, j);
       ASSERT_EQ(c.at(r, j), static_cast<float>(Result(static_cast<float>(wanted)))) << r << ", " << j;
     }
-    for (std::int64_t j = n; j < c.stride; ++j) ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
+    for (std::int64_t j = n; j < c.stride; ++j)
+      ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
   }
 }
 
@@ -63,7 +66,8 @@ template <class T, class Result>
 void check_all_shapes(Device& device) {
   for (Op op_a : {Op::none, Op::transpose})
     for (Op op_b : {Op::none, Op::transpose})
-      for (auto [m, n, k] : {std::array<std::int64_t, 3>{1, 1, 1}, {3, 5, 7}, {17, 1, 33}, {1, 40, 9}, {65, 70, 66}}) {
+      for (auto [m, n, k] :
+           {std::array<std::int64_t, 3>{1, 1, 1}, {3, 5, 7}, {17, 1, 33}, {1, 40, 9}, {65, 70, 66}}) {
         check_gemm<T, Result>(device, m, n, k, op_a, op_b, 1, 0);
         check_gemm<T, Result>(device, m, n, k, op_a, op_b, 2, 1);
         check_gemm<T, Result>(device, m, n, k, op_a, op_b, -0.5f, -2);
@@ -101,8 +105,8 @@ TEST(Gemm, ZeroBetaDoesNotReadTheResult) {
   gemm(device->queue(), Op::none, Op::none, 1, {&a, 1, 1, 1}, {&b, 1, 1, 1}, 0, {&c, 1, 1, 1});
   EXPECT_EQ(c, 6);
   bfloat16 x(2.0f), y(3.0f), z(NAN);
-  gemm(device->queue(), Op::none, Op::none, 1, {&x, 1, 1, 1, Dtype::bfloat16}, {&y, 1, 1, 1, Dtype::bfloat16}, 0,
-       {&z, 1, 1, 1, Dtype::bfloat16});
+  gemm(device->queue(), Op::none, Op::none, 1, {&x, 1, 1, 1, Dtype::bfloat16}, {&y, 1, 1, 1, Dtype::bfloat16},
+       0, {&z, 1, 1, 1, Dtype::bfloat16});
   EXPECT_EQ(float(z), 6);
 }
 
@@ -123,7 +127,8 @@ TEST(Gemm, SizesOfZero) {
 TEST(Gemm, WrongArgumentsAreRefused) {
   auto device = make_cpu_device(1, Bfloat16::emulated);
   std::vector<float> data(64, 1);
-  const auto view = [&](std::int64_t rows, std::int64_t cols, std::int64_t stride, Dtype dtype = Dtype::float32) {
+  const auto view = [&](std::int64_t rows, std::int64_t cols, std::int64_t stride,
+                        Dtype dtype = Dtype::float32) {
     return MatrixView(data.data(), rows, cols, stride, dtype);
   };
   const auto run = [&](const MatrixView& a, const MatrixView& b, const MatrixView& c) {
@@ -134,7 +139,8 @@ TEST(Gemm, WrongArgumentsAreRefused) {
   EXPECT_THROW(run(view(2, 3, 2), view(3, 2, 2), view(2, 2, 2)), InternalError);
   EXPECT_THROW(run(view(2, 3, 3, Dtype::bfloat16), view(3, 2, 2), view(2, 2, 2)), InternalError);
   EXPECT_THROW(run(view(2, 3, 3), view(3, 2, 2), view(2, 2, 2, Dtype::bfloat16)), InternalError);
-  EXPECT_THROW(run(view(2, 3, 3, Dtype::float16), view(3, 2, 2, Dtype::float16), view(2, 2, 2)), InternalError);
+  EXPECT_THROW(run(view(2, 3, 3, Dtype::float16), view(3, 2, 2, Dtype::float16), view(2, 2, 2)),
+               InternalError);
   EXPECT_THROW(run({nullptr, 2, 3, 3}, view(3, 2, 2), view(2, 2, 2)), InternalError);
 }
 
@@ -143,8 +149,8 @@ TEST(Gemm, BatchEqualsALoopWithSharedAndStridedOperands) {
     auto device = make_cpu_device(threads);
     constexpr std::int64_t count = 5, m = 6, n = 7, k = 8;
     Matrix<float> a(count * m, k, 0, 1), b(k, n, 0, 2), c(count * m, n, 3, 3), d = c;
-    gemm_batched(device->queue(), count, Op::none, Op::none, 1, {{a.values.data(), m, k, k}, m * k}, {b.view(), 0}, 1,
-                 {{c.values.data(), m, n, c.stride}, m * c.stride});
+    gemm_batched(device->queue(), count, Op::none, Op::none, 1, {{a.values.data(), m, k, k}, m * k},
+                 {b.view(), 0}, 1, {{c.values.data(), m, n, c.stride}, m * c.stride});
     for (std::int64_t i = 0; i < count; ++i)
       gemm(device->queue(), Op::none, Op::none, 1, a.view().block(i * m, 0, m, k), b.view(), 1,
            d.view().block(i * m, 0, m, n));
@@ -156,14 +162,17 @@ TEST(Gemm, OverlappingBatchResultsAreRefused) {
   auto device = make_cpu_device(1);
   std::vector<float> x(16, 1), y(16);
   const MatrixView a(x.data(), 2, 2, 2), c(y.data(), 2, 2, 2);
-  EXPECT_THROW(gemm_batched(device->queue(), 2, Op::none, Op::none, 1, {a, 0}, {a, 0}, 0, {c, 3}), InternalError);
+  EXPECT_THROW(gemm_batched(device->queue(), 2, Op::none, Op::none, 1, {a, 0}, {a, 0}, 0, {c, 3}),
+               InternalError);
 }
 
-// Operands whose offsets in elements, and in bytes, do not fit 32 bits: few pages of a large reservation are touched.
+// Operands whose offsets in elements, and in bytes, do not fit 32 bits: few pages of a large reservation are
+// touched.
 TEST(Gemm, Pitfall14_OffsetsPast32Bits) {
   constexpr std::int64_t batch_stride = (std::int64_t{1} << 31) + 48;
   constexpr std::size_t bytes = (2 * batch_stride + 4096) * sizeof(float);
-  void* reserved = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* reserved =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(reserved, MAP_FAILED);
   auto device = make_cpu_device(1);
   const MatrixBatch batch{{reserved, 2, 2, 2}, batch_stride};
@@ -178,7 +187,8 @@ TEST(Gemm, Pitfall14_OffsetsPast32Bits) {
   EXPECT_THAT(out, testing::ElementsAre(1, 2, 3, 0, 1, 2, 3, 1, 1, 2, 3, 2));
   // Rows so far apart that row 2 begins past 2³¹ elements.
   const MatrixView tall(reserved, 3, 2, batch_stride);
-  EXPECT_EQ(static_cast<float*>(tall.block(2, 1, 1, 1).data) - static_cast<float*>(reserved), 2 * batch_stride + 1);
+  EXPECT_EQ(static_cast<float*>(tall.block(2, 1, 1, 1).data) - static_cast<float*>(reserved),
+            2 * batch_stride + 1);
   float sum[2];
   float ones[3] = {1, 1, 1};
   gemm(device->queue(), Op::none, Op::none, 1, {ones, 1, 3, 3}, tall, 0, {sum, 1, 2, 2});
@@ -232,8 +242,10 @@ TEST(Symmetric, ProductEqualsTheFullProductForEverySize) {
       symmetric_product(device->queue(), 2, a.view(), a.view(), c.view());
       gemm(device->queue(), Op::none, Op::none, 2, a.view(), a.view(), 0, full.view());
       for (std::int64_t r = 0; r < n; ++r) {
-        for (std::int64_t j = 0; j < n; ++j) ASSERT_EQ(c.at(r, j), full.at(r, j)) << n << ": " << r << ", " << j;
-        for (std::int64_t j = n; j < c.stride; ++j) ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
+        for (std::int64_t j = 0; j < n; ++j)
+          ASSERT_EQ(c.at(r, j), full.at(r, j)) << n << ": " << r << ", " << j;
+        for (std::int64_t j = n; j < c.stride; ++j)
+          ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
       }
     }
   }
@@ -251,7 +263,8 @@ TEST(Symmetric, GramOfEitherSide) {
         const Op other = side == Op::none ? Op::transpose : Op::none;
         for (std::int64_t r = 0; r < n; ++r)
           for (std::int64_t j = 0; j < n; ++j)
-            ASSERT_EQ(c.at(r, j), reference(a, a, side, other, r, j)) << rows << "x" << cols << ": " << r << ", " << j;
+            ASSERT_EQ(c.at(r, j), reference(a, a, side, other, r, j))
+                << rows << "x" << cols << ": " << r << ", " << j;
       }
     }
   }
@@ -324,7 +337,9 @@ TEST(Symmetric, Moments) {
         yy += y.at(r, c) * y.at(r, c);
       }
     }
-    EXPECT_THAT(symmetric_moments(device->queue(), x.view(), y.view()), testing::ElementsAre(trace, xx, xy, yy)) << n;
+    EXPECT_THAT(symmetric_moments(device->queue(), x.view(), y.view()),
+                testing::ElementsAre(trace, xx, xy, yy))
+        << n;
   }
 }
 

@@ -40,7 +40,8 @@ double frobenius(const Factors& f) {
   return std::sqrt(sum);
 }
 
-void for_shapes(const std::function<void(core::Device&, const Factors&, const core::Tensor&, const core::Tensor&)>& run) {
+void for_shapes(
+    const std::function<void(core::Device&, const Factors&, const core::Tensor&, const core::Tensor&)>& run) {
   for (int threads : {1, 2}) {
     auto device = core::make_cpu_device(threads);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{48, 48}, {90, 40}, {40, 90}, {1, 9}, {9, 1}}) {
@@ -69,10 +70,13 @@ TEST(NewtonSchulz5, IsMuonsQuinticFiveTimes) {
     EXPECT_EQ(report.steps, 5);
     EXPECT_NEAR(report.scale[0], frobenius(f), 1e-5 * frobenius(f));
     EXPECT_TRUE(std::isnan(report.predicted_error));
-    EXPECT_LE(distance(z, f, [](double x) {
-                for (int k = 0; k < 5; ++k) x = 3.4445 * x - 4.7750 * x * x * x + 2.0315 * std::pow(x, 5);
-                return x;
-              }), 1e-4);
+    EXPECT_LE(distance(z, f,
+                       [](double x) {
+                         for (int k = 0; k < 5; ++k)
+                           x = 3.4445 * x - 4.7750 * x * x * x + 2.0315 * std::pow(x, 5);
+                         return x;
+                       }),
+              1e-4);
   });
 }
 
@@ -106,11 +110,14 @@ TEST(Bivariate, EveryPublishedExponentFollowsItsFormula) {
       const SpectralReport report = make_spectral_power(o)->apply(device, g, z);
       EXPECT_EQ(report.steps, 6);
       const double gain = std::pow(frobenius(f), o.p.value());
-      EXPECT_LE(distance(z, f, [&](double x) {
-                  double y = x;
-                  for (int k = 0; k < 6; ++k) y = c.step(y, x);
-                  return gain * y;
-                }), 1e-4) << c.p;
+      EXPECT_LE(distance(z, f,
+                         [&](double x) {
+                           double y = x;
+                           for (int k = 0; k < 6; ++k) y = c.step(y, x);
+                           return gain * y;
+                         }),
+                1e-4)
+          << c.p;
     });
 }
 
@@ -121,31 +128,50 @@ TEST(CoupledNewton, ReachesItsRidgedPower) {
       const SpectralReport report = make_spectral_power(o)->apply(device, g, z);
       EXPECT_EQ(report.steps, o.p.denominator == 2 ? 30 : 60);
       const double n = static_cast<double>(f.s.size()), gain = std::pow(frobenius(f), o.p.value());
-      const auto half = [&](double x, double trace) { return x * std::pow(x * x + 1e-6 + 1e-4 * trace / n, -0.25); };
+      const auto half = [&](double x, double trace) {
+        return x * std::pow(x * x + 1e-6 + 1e-4 * trace / n, -0.25);
+      };
       double trace = 0;
       for (double s : f.s) trace += std::pow(half(s / frobenius(f), 1), 2);
       // σ far above the ridge; fifteen iterations do not converge for the smallest.
-      EXPECT_LE(distance(z, f, [&](double x) {
-                  const double once = half(x, 1);
-                  return gain * (o.p.denominator == 2 ? once : half(once, trace));
-                }), 5e-3) << p;
+      EXPECT_LE(distance(z, f,
+                         [&](double x) {
+                           const double once = half(x, 1);
+                           return gain * (o.p.denominator == 2 ? once : half(once, trace));
+                         }),
+                5e-3)
+          << p;
     });
 }
 
 // flops() and workspace_bytes() are what apply() executes and takes.
 TEST(SpectralPower, CostsAreThoseOfOneCall) {
-  const std::pair<const char*, const char*> methods[] = {
-      {"coupled_minimax", "0"},   {"coupled_minimax", "1/4"}, {"coupled_minimax", "1/3"}, {"coupled_minimax", "1/2"},
-      {"coupled_minimax", "2/3"}, {"coupled_minimax", "3/4"}, {"coupled_minimax", "1"},   {"coupled_minimax", "-1/4"},
-      {"coupled_minimax", "-1/2"}, {"coupled_minimax", "15/16"}, {"newton_schulz5", "0"}, {"polar_express", "0"},
-      {"bivariate", "1/3"},       {"bivariate", "1/15"},      {"bivariate", "1/2"},       {"bivariate", "13/15"},
-      {"coupled_newton", "1/2"},  {"coupled_newton", "1/4"},  {"svd", "1/2"}};
+  const std::pair<const char*, const char*> methods[] = {{"coupled_minimax", "0"},
+                                                         {"coupled_minimax", "1/4"},
+                                                         {"coupled_minimax", "1/3"},
+                                                         {"coupled_minimax", "1/2"},
+                                                         {"coupled_minimax", "2/3"},
+                                                         {"coupled_minimax", "3/4"},
+                                                         {"coupled_minimax", "1"},
+                                                         {"coupled_minimax", "-1/4"},
+                                                         {"coupled_minimax", "-1/2"},
+                                                         {"coupled_minimax", "15/16"},
+                                                         {"newton_schulz5", "0"},
+                                                         {"polar_express", "0"},
+                                                         {"bivariate", "1/3"},
+                                                         {"bivariate", "1/15"},
+                                                         {"bivariate", "1/2"},
+                                                         {"bivariate", "13/15"},
+                                                         {"coupled_newton", "1/2"},
+                                                         {"coupled_newton", "1/4"},
+                                                         {"svd", "1/2"}};
   for (const auto& [method, p] : methods)
     for (core::Dtype dtype : {core::Dtype::float32, core::Dtype::bfloat16})
       for (auto [rows, cols] : {std::array<std::int64_t, 2>{80, 80}, {260, 70}, {70, 260}}) {
         SpectralOptions o = options(method, p);
         o.dtype = dtype;
-        if (dtype == core::Dtype::bfloat16 && o.method != "coupled_minimax" && o.method != "newton_schulz5") continue;
+        if (dtype == core::Dtype::bfloat16 && o.method != "coupled_minimax" && o.method != "newton_schulz5")
+          continue;
         auto device = core::make_cpu_device(1, core::Bfloat16::emulated);
         const core::Tensor g = to_tensor(*device, gaussian(rows, cols, 1)), z = empty_like(*device, g);
         const auto power = make_spectral_power(o);
@@ -153,19 +179,23 @@ TEST(SpectralPower, CostsAreThoseOfOneCall) {
         const SpectralReport report = power->apply(*device, g, z);
         SCOPED_TRACE(fmt::format("{} {} {}x{} {}", method, p, rows, cols, core::name_of(dtype)));
         EXPECT_DOUBLE_EQ(report.flops, power->flops(rows, cols));
-        EXPECT_EQ(device->allocator()->use().peak_of(core::Category::exchange), power->workspace_bytes(rows, cols));
+        EXPECT_EQ(device->allocator()->use().peak_of(core::Category::exchange),
+                  power->workspace_bytes(rows, cols));
         EXPECT_EQ(device->allocator()->use().of(core::Category::exchange), 0);
       }
 }
 
 TEST(SpectralPower, WhatAMethodCannotDoIsRefusedByName) {
-  EXPECT_THAT(message(options("newton_shulz5", "0")), testing::AllOf(HasSubstr("newton_schulz5"), HasSubstr("bivariate")));
+  EXPECT_THAT(message(options("newton_shulz5", "0")),
+              testing::AllOf(HasSubstr("newton_schulz5"), HasSubstr("bivariate")));
   EXPECT_THAT(message(options("newton_schulz5", "1/2")), HasSubstr("p = 0 only"));
   EXPECT_THAT(message(options("polar_express", "1/2")), HasSubstr("p = 0 only"));
   EXPECT_THAT(message(options("bivariate", "2/3")), HasSubstr("13/15"));
   EXPECT_THAT(message(options("coupled_newton", "1/3")), HasSubstr("1/2 and 1/4"));
   for (std::string_view method : kMethods) {
-    SpectralOptions o = options(std::string(method), method == "coupled_newton" ? "1/2" : method == "bivariate" ? "1/3" : "0");
+    SpectralOptions o = options(std::string(method), method == "coupled_newton" ? "1/2"
+                                                     : method == "bivariate"    ? "1/3"
+                                                                                : "0");
     EXPECT_EQ(message(o), "") << method;
     o.dtype = core::Dtype::float16;
     EXPECT_THAT(message(o), testing::AllOf(HasSubstr("float16"), HasSubstr("float32"))) << method;
@@ -190,7 +220,8 @@ TEST(SpectralPower, TensorsOfTheWrongKindAreRefused) {
   EXPECT_THROW(power->apply(*device, g, g), core::InternalError);
   EXPECT_THROW(power->apply(*device, g, z.view({4, 6})), core::InternalError);
   EXPECT_THROW(power->apply(*device, g.view({24}), z.view({24})), core::InternalError);
-  EXPECT_THROW(power->apply(*device, g.flat(0, 12).view({4, 3}), g.flat(11, 12).view({4, 3})), core::InternalError);
+  EXPECT_THROW(power->apply(*device, g.flat(0, 12).view({4, 3}), g.flat(11, 12).view({4, 3})),
+               core::InternalError);
 }
 
 // ---- bfloat16 ----
@@ -220,13 +251,15 @@ TEST(Bfloat16Storage, EmulatedResultsAreOfItsAccuracy) {
     auto device = core::make_cpu_device(threads, core::Bfloat16::emulated);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{64, 64}, {128, 48}, {48, 128}}) {
       const Factors f = known_factors("harmonic", rows, cols);
-      const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }), 1e-5), z = empty_like(*device, g);
+      const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }), 1e-5),
+                         z = empty_like(*device, g);
       for (const auto& [p, bound] : cases) {
         SpectralOptions o = options("coupled_minimax", p);
         o.dtype = core::Dtype::bfloat16;
         const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
         EXPECT_EQ(report.restarts, report.steps - 1);
-        EXPECT_LE(errors_of(z, f, o.p.value(), 1e-3, 1e-5).frobenius, bound) << rows << "x" << cols << ", p = " << p;
+        EXPECT_LE(errors_of(z, f, o.p.value(), 1e-3, 1e-5).frobenius, bound)
+            << rows << "x" << cols << ", p = " << p;
       }
     }
   }
@@ -235,7 +268,8 @@ TEST(Bfloat16Storage, EmulatedResultsAreOfItsAccuracy) {
 TEST(Bfloat16Storage, NewtonSchulzAndPolarExpress) {
   auto device = core::make_cpu_device(1, core::Bfloat16::emulated);
   const Factors f = known_factors("gaussian", 96, 32);
-  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
+  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
+                     z = empty_like(*device, g);
   for (const char* method : {"newton_schulz5", "polar_express"}) {
     SpectralOptions o = options(method, "0");
     o.dtype = core::Dtype::bfloat16;

@@ -46,8 +46,9 @@ struct Case {
 };
 
 // E as a linear programme on 8000 points finds it, in another language and by another method.
-const Case kCases[] = {{4, 1e-6, 1.0, 1, 0.889223756}, {4, 1e-6, 1.0, 2, 0.856196994}, {4, 1e-6, 1.0, 4, 0.809119199},
-                       {2, 1e-6, 1.0, 2, 0.991529671}, {6, 1e-6, 1.0, 4, 0.616953856}, {8, 1e-4, 1.01, 2, 0.322216610},
+const Case kCases[] = {{4, 1e-6, 1.0, 1, 0.889223756}, {4, 1e-6, 1.0, 2, 0.856196994},
+                       {4, 1e-6, 1.0, 4, 0.809119199}, {2, 1e-6, 1.0, 2, 0.991529671},
+                       {6, 1e-6, 1.0, 4, 0.616953856}, {8, 1e-4, 1.01, 2, 0.322216610},
                        {2, 0.05, 2.5, 4, 0.158523489}, {4, 0.25, 2.5, 1, 0.094584559}};
 
 }  // namespace
@@ -59,20 +60,22 @@ TEST(Minimax, ErrorsEqualThoseOfAnIndependentSolver) {
   }
 }
 
-// Chebyshev: a polynomial is the best one if and only if its deviation takes its largest size at degree + 2 points
-// with alternating signs.
+// Chebyshev: a polynomial is the best one if and only if its deviation takes its largest size at degree + 2
+// points with alternating signs.
 TEST(Minimax, DeviationEquioscillates) {
   for (const Case& c : kCases) {
     const MinimaxWeight w = minimax_weight(c.root, c.low, c.high, c.degree);
     const std::vector<double> found = extrema(w, c.root, c.low, c.high);
     ASSERT_EQ(found.size(), static_cast<std::size_t>(c.degree) + 2);
-    for (double e : found) EXPECT_NEAR(std::abs(e), w.error, 1e-5 * w.error) << c.root << ", degree " << c.degree;
+    for (double e : found)
+      EXPECT_NEAR(std::abs(e), w.error, 1e-5 * w.error) << c.root << ", degree " << c.degree;
   }
 }
 
 TEST(Minimax, IsScaleFree) {
   for (double factor : {1e-6, 1e3}) {
-    const MinimaxWeight one = minimax_weight(4, 1e-4, 1, 2), other = minimax_weight(4, 1e-4 * factor, factor, 2);
+    const MinimaxWeight one = minimax_weight(4, 1e-4, 1, 2),
+                        other = minimax_weight(4, 1e-4 * factor, factor, 2);
     EXPECT_NEAR(one.error, other.error, 1e-12);
     for (std::size_t k = 0; k < 3; ++k) {
       const double scaled = other.coefficients[k] * std::pow(factor, 0.25 + static_cast<double>(k));
@@ -88,7 +91,8 @@ TEST(Minimax, ConvergesForEveryRootOnVeryWideIntervals) {
         const MinimaxWeight w = minimax_weight(root, low, 1, degree);
         EXPECT_GT(w.error, 0);
         EXPECT_LT(w.error, 1);
-        for (double a : {low, std::sqrt(low), 1.0}) EXPECT_LE(std::abs(deviation(w, root, a)), w.error * (1 + 1e-6) + 1e-10);
+        for (double a : {low, std::sqrt(low), 1.0})
+          EXPECT_LE(std::abs(deviation(w, root, a)), w.error * (1 + 1e-6) + 1e-10);
       }
 }
 
@@ -99,7 +103,8 @@ TEST(Minimax, NarrowIntervalsNeedNoHighDegree) {
   for (double c : w.coefficients) EXPECT_LT(std::abs(c), 10);
 }
 
-// Predicted errors of σᵖ after {2, 2, 4, 4} without cushion and {2, 2, 2, 2, 2} with one of 0.03, from the same solver.
+// Predicted errors of σᵖ after {2, 2, 4, 4} without cushion and {2, 2, 2, 2, 2} with one of 0.03, from the
+// same solver.
 TEST(Design, PredictedErrorsEqualThoseOfAnIndependentSolver) {
   const struct {
     Exponent p;
@@ -111,7 +116,8 @@ TEST(Design, PredictedErrorsEqualThoseOfAnIndependentSolver) {
   for (const auto& c : cases) {
     // The grid of that solver misses up to 5e-5 of the error over four steps.
     EXPECT_NEAR(design_steps(c.p, 1e-3, {2, 2, 4, 4}, 0, 0).error, c.plain, 1e-6 + 6e-5 * c.plain);
-    EXPECT_NEAR(design_steps(c.p, 1e-3, {2, 2, 2, 2, 2}, 0.03, 0.03).error, c.cushioned, 1e-6 + 6e-5 * c.cushioned);
+    EXPECT_NEAR(design_steps(c.p, 1e-3, {2, 2, 2, 2, 2}, 0.03, 0.03).error, c.cushioned,
+                1e-6 + 6e-5 * c.cushioned);
   }
 }
 
@@ -128,7 +134,8 @@ TEST(Design, ScalarRecurrenceStaysWithinThePrediction) {
         const double a = y * y;
         ASSERT_GE(a, step.low * (1 - 1e-9));
         ASSERT_LE(a, step.high * (1 + 1e-9));
-        const double w = step.octic ? (*step.octic)(a) : (1 - deviation(step.weight, 2 * p.h(), a)) / std::pow(a, 0.5 / p.h());
+        const double w = step.octic ? (*step.octic)(a)
+                                    : (1 - deviation(step.weight, 2 * p.h(), a)) / std::pow(a, 0.5 / p.h());
         y *= std::pow(w, p.h());
         z *= std::pow(w, p.m());
       }
@@ -140,7 +147,8 @@ TEST(Design, ScalarRecurrenceStaysWithinThePrediction) {
 }
 
 TEST(Design, IsCached) {
-  const auto first = cached_design({1, 2}, 1e-3, {2, 2, 4}, 0.01, 0), again = cached_design({1, 2}, 1e-3, {2, 2, 4}, 0.01, 0);
+  const auto first = cached_design({1, 2}, 1e-3, {2, 2, 4}, 0.01, 0),
+             again = cached_design({1, 2}, 1e-3, {2, 2, 4}, 0.01, 0);
   EXPECT_EQ(first, again);
   EXPECT_NE(first, cached_design({1, 2}, 1e-3, {2, 2, 4}, 0.02, 0));
 }
@@ -155,7 +163,8 @@ TEST(Octic, EqualsItsPolynomialWithThreeProducts) {
       double largest = 0, difference = 0;
       for (int i = 0; i <= 1000; ++i) {
         const double a = step.low + (step.high - step.low) * i / 1000;
-        const double plain = static_cast<double>(evaluate({step.weight.coefficients.begin(), step.weight.coefficients.end()}, a));
+        const double plain = static_cast<double>(
+            evaluate({step.weight.coefficients.begin(), step.weight.coefficients.end()}, a));
         largest = std::max(largest, std::abs(plain));
         difference = std::max(difference, std::abs(plain - (*step.octic)(a)));
       }
@@ -177,9 +186,11 @@ TEST(Schedule, CheapestThatReachesTheTolerance) {
       EXPECT_GE(s.restarts, 1) << text;
       EXPECT_LT(s.restarts, static_cast<int>(s.degrees.size())) << text;
       // Looser tolerances never cost more.
-      const Schedule looser = choose_schedule(p, 1e-3, 2 * tolerance, muonp::core::Dtype::float32, 1024, 1024);
+      const Schedule looser =
+          choose_schedule(p, 1e-3, 2 * tolerance, muonp::core::Dtype::float32, 1024, 1024);
       EXPECT_LE(schedule_flops(looser, p, 1024, 1024) - (looser.restarts - s.restarts) * 3e9,
-                schedule_flops(s, p, 1024, 1024)) << text;
+                schedule_flops(s, p, 1024, 1024))
+          << text;
     }
   EXPECT_THROW(choose_schedule({1, 2}, 1e-9, 1e-8, muonp::core::Dtype::bfloat16, 8, 8), muonp::core::Error);
 }
@@ -214,7 +225,11 @@ TEST(EigenvalueBound, IsABoundAndNeverAboveSchatten) {
         double fourth = 0;
         for (int i = 0; i < n; ++i) {
           const double t = n > 1 ? static_cast<double>(i) / (n - 1) : 0;
-          const double values[] = {1, std::pow(1e-6, t), 1.0 / ((i + 1.0) * (i + 1)), 1 - t * 0.999, i == 0 ? 1 : 1e-6,
+          const double values[] = {1,
+                                   std::pow(1e-6, t),
+                                   1.0 / ((i + 1.0) * (i + 1)),
+                                   1 - t * 0.999,
+                                   i == 0 ? 1 : 1e-6,
                                    i < 2 ? 1 - 0.1 * i : 0};
           x[static_cast<std::size_t>(i)] = values[kind];
           fourth += std::pow(values[kind], 4);

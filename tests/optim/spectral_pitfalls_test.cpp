@@ -17,10 +17,11 @@ namespace {
 struct Choice {
   const char *method, *p;
 };
-const Choice kChoices[] = {{"coupled_minimax", "0"},   {"coupled_minimax", "1/2"}, {"coupled_minimax", "1"},
-                           {"coupled_minimax", "-1/4"}, {"newton_schulz5", "0"},   {"polar_express", "0"},
-                           {"bivariate", "1/3"},       {"bivariate", "1/2"},       {"coupled_newton", "1/2"},
-                           {"svd", "1/2"}};
+const Choice kChoices[] = {{"coupled_minimax", "0"},  {"coupled_minimax", "1/2"},
+                           {"coupled_minimax", "1"},  {"coupled_minimax", "-1/4"},
+                           {"newton_schulz5", "0"},   {"polar_express", "0"},
+                           {"bivariate", "1/3"},      {"bivariate", "1/2"},
+                           {"coupled_newton", "1/2"}, {"svd", "1/2"}};
 
 std::unique_ptr<SpectralPower> make(const Choice& c) {
   SpectralOptions o;
@@ -30,7 +31,8 @@ std::unique_ptr<SpectralPower> make(const Choice& c) {
 }
 
 core::Tensor stack(core::Device& device, std::int64_t batch, std::int64_t rows, std::int64_t cols) {
-  core::Tensor t = core::Tensor::empty(device, {batch, rows, cols}, core::Dtype::float32, core::Category::other);
+  core::Tensor t =
+      core::Tensor::empty(device, {batch, rows, cols}, core::Dtype::float32, core::Category::other);
   for (std::int64_t b = 0; b < batch; ++b) {
     const Dense g = gaussian(rows, cols, static_cast<std::uint64_t>(b + 1));
     for (std::size_t i = 0; i < g.values.size(); ++i) t[b].data<float>()[i] = static_cast<float>(g.values[i]);
@@ -80,8 +82,8 @@ TEST(SpectralBatch, Pitfall09_AStackIsItsMatricesOneByOne) {
   }
 }
 
-// On one thread every product of a batch is the product of the loop. On several, a batch runs its products on one
-// thread each and a single matrix runs them on all: equal up to rounding only (the test above).
+// On one thread every product of a batch is the product of the loop. On several, a batch runs its products on
+// one thread each and a single matrix runs them on all: equal up to rounding only (the test above).
 TEST(SpectralBatch, Pitfall20_BitEqualToALoopOnOneThread) {
   auto device = core::make_cpu_device(1);
   for (const Choice& c : kChoices) {
@@ -90,7 +92,8 @@ TEST(SpectralBatch, Pitfall20_BitEqualToALoopOnOneThread) {
     for (std::int64_t b = 0; b < 3; ++b) {
       const core::Tensor one = empty_like(*device, g[b]);
       make(c)->apply(*device, g[b], one);
-      EXPECT_EQ(std::memcmp(one.raw(), z[b].raw(), static_cast<std::size_t>(one.bytes())), 0) << c.method << " " << c.p;
+      EXPECT_EQ(std::memcmp(one.raw(), z[b].raw(), static_cast<std::size_t>(one.bytes())), 0)
+          << c.method << " " << c.p;
     }
   }
 }
@@ -99,10 +102,12 @@ TEST(SpectralPower, Pitfall20_TwoRunsAreBitEqual) {
   for (int threads : {1, 2}) {
     auto device = core::make_cpu_device(threads);
     for (const Choice& c : {kChoices[1], kChoices[4]}) {
-      const core::Tensor g = stack(*device, 1, 150, 130), z = empty_like(*device, g), again = empty_like(*device, g);
+      const core::Tensor g = stack(*device, 1, 150, 130), z = empty_like(*device, g),
+                         again = empty_like(*device, g);
       make(c)->apply(*device, g, z);
       make(c)->apply(*device, g, again);
-      EXPECT_EQ(std::memcmp(z.raw(), again.raw(), static_cast<std::size_t>(z.bytes())), 0) << c.method << " " << c.p;
+      EXPECT_EQ(std::memcmp(z.raw(), again.raw(), static_cast<std::size_t>(z.bytes())), 0)
+          << c.method << " " << c.p;
     }
   }
 }
@@ -161,8 +166,8 @@ TEST(SpectralPower, Pitfall13_NonFiniteEntriesAreNamed) {
     for (float bad : {NAN, INFINITY, -INFINITY}) {
       const core::Tensor g = stack(*device, 3, 7, 5);
       g[2].data<float>()[3 * 5 + 4] = bad;
-      EXPECT_THAT(failure(*device, c, g), testing::AllOf(HasSubstr("matrix 2 of 3"), HasSubstr("row 3, column 4"),
-                                                         HasSubstr("finite")))
+      EXPECT_THAT(failure(*device, c, g), testing::AllOf(HasSubstr("matrix 2 of 3"),
+                                                         HasSubstr("row 3, column 4"), HasSubstr("finite")))
           << c.method << ", " << bad;
     }
 }
@@ -176,8 +181,9 @@ TEST(Bivariate, Pitfall15_DivergenceNearRankOneIsDetectedAndNamed) {
     f.s[0] = largest;
     const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }));
     const std::string why = failure(*device, half, g);
-    EXPECT_THAT(why, testing::AllOf(HasSubstr("bivariate at p = 1/2"), HasSubstr("diverged"), HasSubstr("matrix 0 of 1"),
-                                    HasSubstr("coupled_minimax"))) << largest;
+    EXPECT_THAT(why, testing::AllOf(HasSubstr("bivariate at p = 1/2"), HasSubstr("diverged"),
+                                    HasSubstr("matrix 0 of 1"), HasSubstr("coupled_minimax")))
+        << largest;
     const core::Tensor z = empty_like(*device, g);
     make({"coupled_minimax", "1/2"})->apply(*device, g, z);
     EXPECT_LE(errors_of(z, f, 0.5).singular_value, 0.01) << largest;

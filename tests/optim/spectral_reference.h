@@ -1,4 +1,5 @@
-// Matrices with known factors, and U Sᵖ Vᵀ of any matrix, in double precision: independent of the code under test.
+// Matrices with known factors, and U Sᵖ Vᵀ of any matrix, in double precision: independent of the code under
+// test.
 #pragma once
 
 #include <lapacke.h>
@@ -19,8 +20,12 @@ struct Dense {  // row-major
   std::int64_t rows = 0, cols = 0;
   std::vector<double> values;
   Dense(std::int64_t r, std::int64_t c) : rows(r), cols(c), values(static_cast<std::size_t>(r * c)) {}
-  double& operator()(std::int64_t r, std::int64_t c) { return values[static_cast<std::size_t>(r * cols + c)]; }
-  double operator()(std::int64_t r, std::int64_t c) const { return values[static_cast<std::size_t>(r * cols + c)]; }
+  double& operator()(std::int64_t r, std::int64_t c) {
+    return values[static_cast<std::size_t>(r * cols + c)];
+  }
+  double operator()(std::int64_t r, std::int64_t c) const {
+    return values[static_cast<std::size_t>(r * cols + c)];
+  }
 };
 
 struct Factors {  // U [rows, n], s [n] in descending order, V [cols, n]
@@ -85,7 +90,8 @@ inline std::vector<double> spectrum(const std::string& kind, std::int64_t n) {
   return s;
 }
 
-inline Factors known_factors(const std::string& kind, std::int64_t rows, std::int64_t cols, std::uint64_t seed = 1) {
+inline Factors known_factors(const std::string& kind, std::int64_t rows, std::int64_t cols,
+                             std::uint64_t seed = 1) {
   if (kind == "gaussian") return decompose(gaussian(rows, cols, seed));
   const std::int64_t n = std::min(rows, cols);
   return {orthonormal(rows, n, seed), orthonormal(cols, n, seed + 1), spectrum(kind, n)};
@@ -93,7 +99,8 @@ inline Factors known_factors(const std::string& kind, std::int64_t rows, std::in
 
 inline core::Tensor to_tensor(core::Device& device, const Dense& g, double scale = 1) {
   core::Tensor t = core::Tensor::empty(device, {g.rows, g.cols}, core::Dtype::float32, core::Category::other);
-  for (std::size_t i = 0; i < g.values.size(); ++i) t.data<float>()[i] = static_cast<float>(scale * g.values[i]);
+  for (std::size_t i = 0; i < g.values.size(); ++i)
+    t.data<float>()[i] = static_cast<float>(scale * g.values[i]);
   return t;
 }
 
@@ -107,7 +114,8 @@ struct Errors {
 };
 
 // Of z as U Sᵖ Vᵀ of scale·(U S Vᵀ).
-inline Errors errors_of(const core::Tensor& z, const Factors& f, double p, double epsilon = 1e-3, double scale = 1) {
+inline Errors errors_of(const core::Tensor& z, const Factors& f, double p, double epsilon = 1e-3,
+                        double scale = 1) {
   const std::int64_t rows = f.u.rows, cols = f.v.rows;
   const auto power = [&](double sigma) { return sigma > 1e-12 * f.s[0] ? std::pow(scale * sigma, p) : 0.0; };
   const float* data = z.data<float>();
