@@ -48,7 +48,7 @@ TEST_P(Accuracy, EverySingularValueIsWithinThePromise) {
       EXPECT_LE(errors.singular_value, promised(o)) << rows << "x" << cols << ", p = " << p;
       EXPECT_LE(report.predicted_error, o.tolerance) << p;
       // Rounding adds to the design's error: more at p < 0, where it is divided by small singular values.
-      EXPECT_LE(errors.singular_value, report.predicted_error + (o.p.numerator < 0 ? 1e-2 : 3e-3))
+      EXPECT_LE(errors.singular_value, report.predicted_error + (o.p.numerator < 0 ? 1e-2 : 5e-3))
           << rows << "x" << cols << ", p = " << p;
       // Singular values of 0 and below ε hold rounding, raised by up to ε^(p−1).
       const bool all_above_epsilon = f.s.back() >= 1e-3 * (1 - 1e-9);
