@@ -45,54 +45,66 @@ std::int64_t size_class(std::int64_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-class CpuAllocator final : public Allocator {
+}  // namespace
+
+void* CachingAllocator::allocate(std::int64_t bytes, Category category) {
+  MUONP_ASSERT(bytes >= 0, "{} bytes requested", bytes);
+  const std::int64_t size = size_class(bytes);
+  void* block = take(size);
+  if (!block) block = obtain_or_trim(size);
+  if (!block) {
+    const MemoryUse u = use();
+    fail("out of memory {}: {} more bytes for {} with {} bytes in use (weights {}, gradients {}, optimizer {}, "
+         "activations {}, exchange {}); a smaller data.micro_batch or a higher parallel.zero needs less, and "
+         "`muonp plan` tells how much",
+         where(), bytes, name_of(category), u.live_total, u.of(Category::weights), u.of(Category::gradients),
+         u.of(Category::optimizer), u.of(Category::activations), u.of(Category::exchange));
+  }
+  count(bytes, category);
+  return block;
+}
+
+void CachingAllocator::release(void* pointer, std::int64_t bytes, Category category) noexcept {
+  count(-bytes, category);
+  const std::lock_guard lock(mutex_);
+  cache_[size_class(bytes)].push_back(pointer);
+}
+
+void CachingAllocator::trim() {
+  const std::lock_guard lock(mutex_);
+  for (auto& [size, blocks] : cache_)
+    for (void* block : blocks) give_back(block);
+  cache_.clear();
+}
+
+void* CachingAllocator::take(std::int64_t size) {
+  const std::lock_guard lock(mutex_);
+  const auto found = cache_.find(size);
+  if (found == cache_.end() || found->second.empty()) return nullptr;
+  void* block = found->second.back();
+  found->second.pop_back();
+  return block;
+}
+
+void* CachingAllocator::obtain_or_trim(std::int64_t size) {
+  if (void* block = obtain(size)) return block;
+  trim();
+  return obtain(size);
+}
+
+namespace {
+
+class CpuAllocator final : public CachingAllocator {
  public:
   ~CpuAllocator() override { trim(); }
 
-  void* allocate(std::int64_t bytes, Category category) override {
-    MUONP_ASSERT(bytes >= 0, "{} bytes requested", bytes);
-    const std::int64_t size = size_class(bytes);
-    void* block = take(size);
-    if (!block) {
-      block = std::aligned_alloc(static_cast<std::size_t>(size < kPage ? kLine : kPage),
-                                 static_cast<std::size_t>(size));
-      if (!block) {
-        const MemoryUse u = use();
-        fail("out of memory: {} more bytes for {} with {} bytes in use (weights {}, gradients {}, optimizer {}, "
-             "activations {}, exchange {}); a smaller data.micro_batch or a higher parallel.zero needs less",
-             bytes, name_of(category), u.live_total, u.of(Category::weights), u.of(Category::gradients),
-             u.of(Category::optimizer), u.of(Category::activations), u.of(Category::exchange));
-      }
-    }
-    count(bytes, category);
-    return block;
-  }
-
-  void release(void* pointer, std::int64_t bytes, Category category) noexcept override {
-    count(-bytes, category);
-    std::lock_guard lock(mutex_);
-    cache_[size_class(bytes)].push_back(pointer);
-  }
-
-  void trim() override {
-    std::lock_guard lock(mutex_);
-    for (auto& [size, blocks] : cache_)
-      for (void* block : blocks) std::free(block);
-    cache_.clear();
-  }
-
  private:
-  void* take(std::int64_t size) {
-    std::lock_guard lock(mutex_);
-    auto found = cache_.find(size);
-    if (found == cache_.end() || found->second.empty()) return nullptr;
-    void* block = found->second.back();
-    found->second.pop_back();
-    return block;
+  void* obtain(std::int64_t size) override {
+    return std::aligned_alloc(static_cast<std::size_t>(size < kPage ? kLine : kPage),
+                              static_cast<std::size_t>(size));
   }
-
-  std::mutex mutex_;
-  std::map<std::int64_t, std::vector<void*>> cache_;
+  void give_back(void* block) noexcept override { std::free(block); }
+  std::string where() const override { return "on the host"; }
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A caching allocator that knows what its memory is for. Blocks are aligned to 4096 bytes from one page up and to
-// 64 bytes below, freed blocks are kept and handed out again for the same size class.
+// Caching allocators that know what their memory is for. The CPU's blocks are aligned to 4096 bytes from one page up and
+// to 64 bytes below, a GPU's to 256 bytes.
 #pragma once
 
 #include <array>
@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -45,6 +46,27 @@ class Allocator {
  private:
   mutable std::mutex use_mutex_;
   MemoryUse use_;
+};
+
+// Keeps freed blocks and hands them out again for the same size class.
+class CachingAllocator : public Allocator {
+ public:
+  void* allocate(std::int64_t bytes, Category category) final;
+  void release(void* pointer, std::int64_t bytes, Category category) noexcept final;
+  void trim() final;
+
+ protected:
+  // A block of the system's memory, null when it has no more; called again after trim() then.
+  virtual void* obtain(std::int64_t bytes) = 0;
+  virtual void give_back(void* block) noexcept = 0;  // derived destructors call trim()
+  virtual std::string where() const = 0;             // "on the host", for the message
+
+ private:
+  void* take(std::int64_t size);
+  void* obtain_or_trim(std::int64_t size);
+
+  std::mutex mutex_;
+  std::map<std::int64_t, std::vector<void*>> cache_;
 };
 
 std::shared_ptr<Allocator> make_cpu_allocator();

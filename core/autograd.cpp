@@ -76,7 +76,7 @@ void Tape::backward(const Variable& loss, float scale, const ParameterList& para
   for (auto p = parameters.rbegin(); p != parameters.rend(); ++p)
     if (uses_left[*p] == 0) unused.push_back(*p);
 
-  *slot(*loss->gradient).gradient.data<float>() = scale;
+  queue().write(slot(*loss->gradient).gradient.raw(), &scale, sizeof scale);
   while (!steps_.empty()) {
     Step step = std::move(steps_.back());
     steps_.pop_back();

@@ -1,5 +1,6 @@
-// Matrix products. All matrices are row-major with a stride (elements between rows). float32 and bfloat16 operands;
-// accumulation is float32. On the CPU they are oneDNN's; bfloat16 needs AVX-512 there (see bfloat16_refusal).
+// Matrix products. All matrices are row-major with a stride (elements between rows). float32, bfloat16 and (on a GPU)
+// float16 operands; accumulation is float32. On the CPU they are oneDNN's, where bfloat16 needs AVX-512 (see
+// bfloat16_refusal); on a GPU cuBLAS's.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +31,18 @@ struct MatrixView {
 enum class Op : std::uint8_t { none, transpose };
 
 // C = alpha·op(A)·op(B) + beta·C. With beta = 0, C is not read. op(A) is m×k, op(B) is k×n, C is m×n; k = 0 gives
-// C = beta·C. A and B have one dtype, float32 or bfloat16; C has the same or is float32. C must not overlap A or B.
+// C = beta·C. A and B have one dtype; C has the same or is float32. C must not overlap A or B.
 // core::Error for bfloat16 where bfloat16_refusal(queue) says so.
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c);
+
+// What gemm() hands to the device: dimensions agree, no result is empty.
+struct Product {
+  Op op_a, op_b;
+  std::int64_t m, n, k;
+  float alpha, beta;
+  MatrixView a, b, c;
+};
 
 // A batch of matrices of one shape; `batch_stride` elements between the first elements of two neighbours.
 struct MatrixBatch {
@@ -47,7 +56,7 @@ struct MatrixBatch {
   }
 };
 
-// gemm() for i in [0, count). Operands may be shared (batch_stride 0); results may not. The last bits of a result may
+// gemm() for i in [0, count). Operands may be shared (batch_stride 0); results lie behind or beside each other. The last bits of a result may
 // differ from those of one gemm() call, because the number of threads per product may.
 void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const MatrixBatch& a,
                   const MatrixBatch& b, float beta, const MatrixBatch& c);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "core/cpu/blas.h"
 #include "core/error.h"
 
 namespace muonp::core {
@@ -20,8 +21,10 @@ namespace {
 
 class CpuQueue final : public Queue {
  public:
-  CpuQueue(int threads, Bfloat16 bfloat16) : threads_(threads), bfloat16_(bfloat16) {}
+  CpuQueue(Device& device, int threads, Bfloat16 bfloat16)
+      : device_(device), threads_(threads), bfloat16_(bfloat16) {}
   DeviceKind kind() const override { return DeviceKind::cpu; }
+  Device& device() override { return device_; }
   int threads() const override { return threads_; }
   bool emulates_bfloat16() const override { return bfloat16_ == Bfloat16::emulated; }
   void synchronize() override {}
@@ -31,8 +34,15 @@ class CpuQueue final : public Queue {
   void fill_zero(void* to, std::int64_t bytes) override {
     if (bytes > 0) std::memset(to, 0, static_cast<std::size_t>(bytes));
   }
+  void read(void* host, const void* from, std::int64_t bytes) override { copy(host, from, bytes); }
+  void write(void* to, const void* host, std::int64_t bytes) override { copy(to, host, bytes); }
+  void multiply(const Product& first, std::int64_t count,
+                const std::array<std::int64_t, 3>& batch_strides) override {
+    cpu::multiply(*this, first, count, batch_strides);
+  }
 
  private:
+  Device& device_;
   int threads_;
   Bfloat16 bfloat16_;
 };
@@ -46,7 +56,7 @@ std::string processor_name() {
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice(int threads, Bfloat16 bfloat16) : queue_(threads, bfloat16), allocator_(make_cpu_allocator()) {
+  CpuDevice(int threads, Bfloat16 bfloat16) : queue_(*this, threads, bfloat16), allocator_(make_cpu_allocator()) {
     omp_set_dynamic(0);
     omp_set_num_threads(threads);
   }

@@ -2,6 +2,7 @@
 // runs on.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,18 +13,29 @@ namespace muonp::core {
 
 enum class DeviceKind : std::uint8_t { cpu, cuda };
 
-// Work submitted to one queue happens in order. Work on two queues, or on a queue and the host, is ordered by
-// synchronize() only (and by events, on devices that have several queues). The CPU's queue runs everything before
-// submission returns.
+class Device;
+struct Product;  // core/blas.h
+
+// Work submitted to one queue happens in order. Work on a queue and the host is ordered by synchronize(), read() and
+// write() only. The CPU's queue runs everything before submission returns.
 class Queue {
  public:
   virtual ~Queue() = default;
   virtual DeviceKind kind() const = 0;
+  virtual Device& device() = 0;
   virtual bool emulates_bfloat16() const { return false; }
-  virtual int threads() const = 0;  // CPU: OpenMP threads of this rank
+  virtual int threads() const = 0;  // CPU: OpenMP threads of this rank; 1 elsewhere
   virtual void synchronize() = 0;
   virtual void copy(void* to, const void* from, std::int64_t bytes) = 0;  // same device; must not overlap
   virtual void fill_zero(void* to, std::int64_t bytes) = 0;
+  // Between host memory and this device's. read() returns when the host has the bytes, write() when `from` may be
+  // changed.
+  virtual void read(void* host, const void* from, std::int64_t bytes) = 0;
+  virtual void write(void* to, const void* host, std::int64_t bytes) = 0;
+  // For gemm() and gemm_batched(), which check first. Products i in [0, count): operands A, B and C of the i-th begin
+  // i·batch_strides elements after those of the first.
+  virtual void multiply(const Product& first, std::int64_t count,
+                        const std::array<std::int64_t, 3>& batch_strides) = 0;
 };
 
 class Device {
@@ -41,6 +53,15 @@ enum class Bfloat16 : std::uint8_t { native, emulated };
 
 // threads ≥ 1, or 0 for all cores this process may use. Sets the calling thread's OpenMP team size.
 std::unique_ptr<Device> make_cpu_device(int threads, Bfloat16 bfloat16 = Bfloat16::native);
+
+// Why a GPU cannot be used in this process (not built in, no driver, driver too old, no device), or an empty string.
+std::string cuda_refusal();
+// GPUs that this process sees; 0 where cuda_refusal() says why.
+int cuda_device_count();
+
+// GPU `ordinal` of this process, current on the calling thread from here on. Error where cuda_refusal() says so or the
+// ordinal is not there. `owner` is who errors name: "rank 3 on node7".
+std::unique_ptr<Device> make_cuda_device(int ordinal, const std::string& owner);
 
 // Cores this process may run on.
 int available_cores();

@@ -1,17 +1,36 @@
-// The two executors that run every elementwise and row-wise kernel. A kernel is a functor that a host and a CUDA
-// compiler both accept; it is written once.
+// The two executors that run every elementwise and row-wise kernel, on the CPU and on the GPU. A kernel is a functor,
+// written once: a struct that holds its arguments by value, with operator() marked MUONP_HD.
 //
 //   for_each(queue, n, f)                 f(i) for i in [0, n), in any order, at the same time
-//   for_each_row(queue, rows, cols, f)    f(row) for each row; within it row.sum(g), row.max(g) reduce g(c) over the
-//                                         columns c and give every caller the result; row.each(g) calls g(c)
+//   for_each_row(queue, rows, cols, f)    f(row) for each row, whose operator() begins with MUONP_ROW_KERNEL.
+//                                         row.index; row.cols; row.sum(g), row.max(g) reduce g(c) over the columns c
+//                                         and give every caller the result; row.each(g) calls g(c);
+//                                         row.part(n) is the same row with n columns; row.narrow<T>(data, g)
+//                                         overwrites the float32 row `data` with the T values g(c), which read
+//                                         data[c] and later columns only
+//
+// On the GPU all threads of a warp or block run the body of a row kernel, and each keeps to its own columns: what one
+// row.each() wrote, another may read at the same column only. Outside sum, max and each, they all write the same value.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
+#ifdef MUONP_DEVICE_CODE
+#include "core/cuda/for_each.h"
+#endif
+
+// Begins the operator() of a row kernel, a template on R, the type of row. It is compiled for rows of the host and of the
+// GPU on both sides, which nvcc would warn of.
+#ifdef __CUDACC__
+#define MUONP_ROW_KERNEL _Pragma("nv_exec_check_disable") template <class R> MUONP_HD
+#else
+#define MUONP_ROW_KERNEL template <class R> MUONP_HD
+#endif
 
 namespace muonp::core {
 
@@ -21,9 +40,10 @@ struct Row {
   std::int64_t index;
   std::int64_t cols;
 
+  // In the type that g returns.
   template <class G>
-  float sum(const G& g) const {
-    float total = 0;
+  auto sum(const G& g) const {
+    decltype(g(std::int64_t{})) total = 0;
 #pragma omp simd reduction(+ : total)
     for (std::int64_t c = 0; c < cols; ++c) total += g(c);
     return total;
@@ -43,24 +63,60 @@ struct Row {
 #pragma omp simd
     for (std::int64_t c = 0; c < cols; ++c) g(c);
   }
+  Row part(std::int64_t n) const { return {index, n}; }
+  template <class T, class G>
+  void narrow(float* data, const G& g) const {
+    constexpr std::int64_t kBlock = 512;
+    char* to = reinterpret_cast<char*>(data);
+    T block[kBlock];
+    T* b = block;
+    for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
+      const std::int64_t count = cols - begin < kBlock ? cols - begin : kBlock;
+      part(count).each([=](std::int64_t c) { b[c] = g(begin + c); });
+      std::memcpy(to + begin * static_cast<std::int64_t>(sizeof(T)), block,
+                  static_cast<std::size_t>(count) * sizeof(T));
+    }
+  }
 };
 
 template <class F>
 void for_each(Queue& queue, std::int64_t n, const F& f) {
-  MUONP_ASSERT(queue.kind() == DeviceKind::cpu, "this kernel was not compiled for CUDA");
+  if (queue.kind() == DeviceKind::cuda) {
+#ifdef MUONP_DEVICE_CODE
+    return cuda::for_each(queue, n, f);
+#else
+    MUONP_ASSERT(false, "this kernel was not compiled for CUDA");
+#endif
+  }
 #pragma omp parallel if (n >= kSerialBelow) num_threads(queue.threads())
   {
-    const F local = f;  // what it captured can then stay in registers, without which the loop is not vectorised
+    const F local = f;  // what it holds can then stay in registers, without which the loop is not vectorised
 #pragma omp for simd schedule(static)
     for (std::int64_t i = 0; i < n; ++i) local(i);
   }
 }
 
+// The CPU's for_each_row, for kernels that are the CPU's alone.
+template <class F>
+void for_each_host_row(Queue& queue, std::int64_t rows, std::int64_t cols, const F& f) {
+#pragma omp parallel if (rows * cols >= kSerialBelow) num_threads(queue.threads())
+  {
+    const F local = f;
+#pragma omp for schedule(static)
+    for (std::int64_t r = 0; r < rows; ++r) local(Row{r, cols});
+  }
+}
+
 template <class F>
 void for_each_row(Queue& queue, std::int64_t rows, std::int64_t cols, const F& f) {
-  MUONP_ASSERT(queue.kind() == DeviceKind::cpu, "this kernel was not compiled for CUDA");
-#pragma omp parallel for schedule(static) if (rows * cols >= kSerialBelow) num_threads(queue.threads())
-  for (std::int64_t r = 0; r < rows; ++r) f(Row{r, cols});
+  if (queue.kind() == DeviceKind::cuda) {
+#ifdef MUONP_DEVICE_CODE
+    return cuda::for_each_row(queue, rows, cols, f);
+#else
+    MUONP_ASSERT(false, "this kernel was not compiled for CUDA");
+#endif
+  }
+  for_each_host_row(queue, rows, cols, f);
 }
 
 }  // namespace muonp::core

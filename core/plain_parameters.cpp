@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/host_view.h"
 #include "core/ops/common.h"
 
 namespace muonp::core {
@@ -27,7 +28,9 @@ PlainParameters::PlainParameters(Device& device, const ParameterList& parameters
     : device_(device), parameters_(parameters) {
   for (Parameter* p : parameters_) {
     p->value = Tensor::empty(device, p->shape, compute, Category::weights);
-    ops::with_float_type(compute, [&]<class T>(T) { initialize_value(*p, seed, p->value.data<T>()); });
+    const HostView host(device.queue(), p->value, Access::write);
+    ops::with_float_type(compute, [&]<class T>(T) { initialize_value(*p, seed, host.data<T>()); });
+    host.upload();
   }
 }
 

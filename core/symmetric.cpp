@@ -6,6 +6,9 @@
 
 #include "core/cpu/tasks.h"
 #include "core/for_each.h"
+#ifdef MUONP_WITH_CUDA
+#include "core/cuda/symmetric.h"
+#endif
 
 namespace muonp::core {
 namespace {
@@ -63,6 +66,17 @@ std::vector<Block> shared_triangle_blocks(std::int64_t n, int threads) {
   for (const Block& block : triangle_blocks(n)) cut(block, n * n / (4 * threads), blocks);
   std::stable_sort(blocks.begin(), blocks.end(), [](auto& x, auto& y) { return x.area() > y.area(); });
   return blocks;
+}
+
+// On a GPU: panels of rows as one rectangle each, diagonal block and all.
+std::vector<Block> gpu_panels(std::int64_t n) {
+  std::vector<Block> panels;
+  const std::int64_t most = n <= 1024 ? 256 : n / 8;
+  for (std::int64_t row = 0; row < n; row += most) {
+    const std::int64_t rows = std::min(most, n - row);
+    panels.push_back({row, 0, rows, row + rows});
+  }
+  return panels;
 }
 
 // ---- forms, by tiles of 8×8 in registers ----
@@ -205,6 +219,12 @@ void lower_triangle(Queue& queue, const MatrixView& c, std::span<const Symmetric
   check_forms(c, forms);
   const SymmetricForm mirror{.out = c};
   if (forms.empty()) forms = {&mirror, 1};
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) {
+    for (const Block& panel : gpu_panels(c.rows)) multiply(panel);
+    return cuda::write_forms(queue, c, forms);
+  }
+#endif
   const bool alone = queue.threads() == 1 || omp_in_parallel();
   const std::vector<Block> blocks =
       alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
@@ -258,6 +278,9 @@ void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const M
                          const MatrixView& c) {
   for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
   gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) return cuda::average_with_transpose(queue, c);
+#endif
   std::vector<Block> blocks;
   for (const Block& block : triangle_blocks(c.rows)) cut(block, kDiagonalBlock * kDiagonalBlock, blocks);
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
@@ -269,6 +292,9 @@ void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const M
 void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
   check_square(c, c.rows, c.dtype);
   check_forms(c, forms);
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, c, forms);
+#endif
   const std::vector<Block> blocks = shared_triangle_blocks(c.rows, queue.threads());
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()),
             [&](std::int64_t i) { run_forms(c, forms, blocks[static_cast<std::size_t>(i)]); });
@@ -301,7 +327,7 @@ std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixVie
   const T *xs = static_cast<const T*>(x.data), *ys = static_cast<const T*>(y.data);
   const std::int64_t x_stride = x.stride, y_stride = y.stride;
   std::vector<std::array<double, 4>> of_row(static_cast<std::size_t>(x.rows));
-  for_each_row(queue, x.rows, x.rows, [=, &of_row](const Row& row) {
+  for_each_host_row(queue, x.rows, x.rows, [=, &of_row](const Row& row) {
     const std::int64_t i = row.index;
     const T *p = xs + i * x_stride, *q = ys + i * y_stride;
     const auto [pp, pq, qq] = dots(p, q, i);
@@ -319,12 +345,15 @@ std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixVie
 std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
   check_square(x, x.rows, x.dtype);
   check_square(y, x.rows, x.dtype);
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) return cuda::symmetric_moments(queue, x, y);
+#endif
   return x.dtype == Dtype::float32 ? moments<float>(queue, x, y) : moments<bfloat16>(queue, x, y);
 }
 
-double symmetric_flops(std::int64_t n, std::int64_t k) {
+double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind) {
   double area = 0;
-  for (const Block& block : triangle_blocks(n)) area += static_cast<double>(block.area());
+  for (const Block& block : kind == DeviceKind::cpu ? triangle_blocks(n) : gpu_panels(n)) area += static_cast<double>(block.area());
   return 2 * area * static_cast<double>(k);
 }
 

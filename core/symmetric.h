@@ -1,8 +1,9 @@
 // Products whose result is known to be symmetric, at about half the cost of a full one: only the lower
 // triangle is computed, in panels of rows whose diagonal blocks are halved down to kDiagonalBlock, and
-// mirrored block by block while it is still in cache. float32 and bfloat16 storage; sums are float32.
+// mirrored block by block while it is still in cache. float32 and bfloat16 (on a GPU
+// also float16) storage; sums are float32. On a GPU panels are wider and have no finer blocks.
 //
-// "Symmetric" operands hold both triangles. CPU queues only.
+// "Symmetric" operands hold both triangles.
 #pragma once
 
 #include <array>
@@ -53,6 +54,6 @@ void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const Symmetri
 std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y);
 
 // Floating-point operations that a symmetric product or Gram matrix executes: n×n, summed over k.
-double symmetric_flops(std::int64_t n, std::int64_t k);
+double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind = DeviceKind::cpu);
 
 }  // namespace muonp::core

@@ -2,6 +2,8 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 namespace muonp::core {
 
 std::int64_t element_count(const Shape& shape) {
@@ -31,6 +33,13 @@ Tensor Tensor::empty(Device& device, Shape shape, Dtype dtype, Category category
 Tensor Tensor::zeros(Device& device, Shape shape, Dtype dtype, Category category) {
   Tensor t = empty(device, std::move(shape), dtype, category);
   t.zero(device.queue());
+  return t;
+}
+
+Tensor Tensor::on_host(Shape shape, Dtype dtype) {
+  const auto bytes = static_cast<std::size_t>(element_count(shape) * size_of(dtype));
+  Tensor t = borrow(nullptr, std::move(shape), dtype);
+  t.storage_ = std::make_shared_for_overwrite<char[]>(std::max<std::size_t>(bytes, 1));
   return t;
 }
 

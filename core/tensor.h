@@ -25,6 +25,8 @@ class Tensor {
   // Uninitialised and zeroed storage from the device's allocator, released with the last handle.
   static Tensor empty(Device& device, Shape shape, Dtype dtype, Category category);
   static Tensor zeros(Device& device, Shape shape, Dtype dtype, Category category);
+  // Uninitialised host memory, whatever the device: tokens, and what the host fills before it is copied. Not counted.
+  static Tensor on_host(Shape shape, Dtype dtype);
   // A view of memory that somebody else owns and keeps alive.
   static Tensor borrow(void* data, Shape shape, Dtype dtype);
 

@@ -9,7 +9,16 @@ using core::Dtype;
 using core::Tensor;
 
 namespace {
+
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+struct Keep {
+  const float* from;
+  float* to;
+  bool add;
+  MUONP_HD void operator()(std::int64_t i) const { to[i] = add ? to[i] + from[i] : from[i]; }
+};
+
 }  // namespace
 
 GradientReducer::GradientReducer(core::Device& device, const ShardedParameters& parameters,
@@ -107,10 +116,7 @@ void GradientReducer::retire() {
   const Interval kept = parameters_.kept_of_bucket(oldest.bucket);
   const float* from = full.data<float>() + kept.begin;
   float* to = slices_[at(oldest.bucket)].data<float>();
-  if (first_)
-    core::for_each(device_.queue(), kept.count(), [=](std::int64_t i) { to[i] = from[i]; });
-  else
-    core::for_each(device_.queue(), kept.count(), [=](std::int64_t i) { to[i] += from[i]; });
+  core::for_each(device_.queue(), kept.count(), Keep{from, to, !first_});
   for (int p : parameters_.plan().buckets()[at(oldest.bucket)].parameters)
     parameters_.parameters()[at(p)]->gradient = Tensor();
   full = Tensor();

@@ -2,10 +2,21 @@
 
 #include "core/for_each.h"
 #include "core/hash.h"
+#include "core/host_view.h"
 
 namespace muonp::dist {
 
 using core::Tensor;
+
+namespace {
+
+struct ToBfloat16 {
+  const float* from;
+  core::bfloat16* to;
+  MUONP_HD void operator()(std::int64_t i) const { to[i] = core::bfloat16(from[i]); }
+};
+
+}  // namespace
 
 ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan,
                                      int rank, int stage, core::Dtype weight_dtype)
@@ -56,9 +67,11 @@ Tensor ShardedParameters::master(int parameter) const {
 void ShardedParameters::initialize(std::uint64_t seed) const {
   for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) {
     const Interval part = kept(p);
-    if (!part.empty())
-      core::initialize(*parameters_[static_cast<std::size_t>(p)], seed, part.begin, part.count(),
-                       master(p).data<float>());
+    if (part.empty()) continue;
+    const core::HostView host(device_.queue(), master(p), core::Access::write);
+    core::initialize(*parameters_[static_cast<std::size_t>(p)], seed, part.begin, part.count(),
+                     host.data<float>());
+    host.upload();
   }
 }
 
@@ -68,7 +81,7 @@ void ShardedParameters::cast_to_weights(int bucket) const {
   const Interval kept = kept_of_bucket(bucket);
   const float* from = master_[static_cast<std::size_t>(bucket)].data<float>();
   core::bfloat16* to = weights.data<core::bfloat16>() + kept.begin;
-  core::for_each(device_.queue(), kept.count(), [=](std::int64_t i) { to[i] = core::bfloat16(from[i]); });
+  core::for_each(device_.queue(), kept.count(), ToBfloat16{from, to});
 }
 
 void ShardedParameters::gather_weights(int bucket, Communicator& communicator) const {
@@ -85,7 +98,8 @@ void ShardedParameters::publish(Communicator& communicator) const {
 std::uint64_t ShardedParameters::weights_hash() const {
   std::uint64_t hash = 0;
   for (const core::Parameter* p : parameters_)
-    hash = core::hash_bytes(p->value.raw(), p->value.bytes(), hash);
+    hash = core::hash_bytes(core::HostView(device_.queue(), p->value, core::Access::read).raw(),
+                            p->value.bytes(), hash);
   return hash;
 }
 

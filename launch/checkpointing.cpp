@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/checkpoint_pieces.h"
+#include "core/host_view.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
 
@@ -31,9 +32,13 @@ void Checkpointing::save(const RunProgress& progress) {
   run_on_rank_zero(communicator, [&] { writer.emplace(store_.begin(progress.step)); });
   core::CheckpointEntry mine;
   run_on_all_patiently(communicator, [&] {
+    std::vector<core::HostView> views;
     std::vector<core::TensorPiece> pieces;
-    for (const optim::StateTensor& t : learner_.optimizer().state_to_save())
-      pieces.push_back({t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, t.data.raw()});
+    for (const optim::StateTensor& t : learner_.optimizer().state_to_save()) {
+      views.emplace_back(session_.device().queue(), t.data, core::Access::read);
+      pieces.push_back(
+          {t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, views.back().raw()});
+    }
     mine = core::write_pieces(core::CheckpointPart(store_.directory(), progress.step),
                               core::piece_file_name(kPrefix, session_.rank()), pieces);
   });
@@ -108,8 +113,9 @@ RunProgress Checkpointing::load(const std::string& path) {
     reader = std::make_unique<core::PieceReader>(checkpoint, kPrefix);
   });
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
-    reader->read_float(t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end,
-                       t.data.data<float>());
+    const core::HostView host(session_.device().queue(), t.data, core::Access::write);
+    reader->read_float(t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, host.data<float>());
+    host.upload();
   });
   learner_.optimizer().require_equal_weights();
   return progress;

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/data/dataset.h"
+#include "core/host_view.h"
 #include "launch/cli.h"
 #include "launch/table.h"
 #include "launch/trained_model.h"
@@ -48,12 +49,13 @@ int run(Session& session, const Arguments& a) {
   for (std::int64_t first = 0; first < count; first += most) {
     const std::int64_t rows = std::min(most, count - first);
     const models::TokenBatch batch{
-        Tensor::empty(device, {rows, time}, core::Dtype::int32, core::Category::activations),
-        Tensor::empty(device, {rows, time}, core::Dtype::int32, core::Category::activations)};
+        Tensor::on_host({rows, time}, core::Dtype::int32),
+        Tensor::on_host({rows, time}, core::Dtype::int32)};
     windows.fill_batch(first, rows, batch.inputs, batch.targets);
     core::Tape tape(device, false);
     sum += static_cast<double>(rows) *
-           static_cast<double>(trained.model->loss(tape, batch, {})->value.data<float>()[0]);
+           static_cast<double>(
+               core::read_scalar(tape.queue(), trained.model->loss(tape, batch, {})->value));
   }
   const double loss = sum / static_cast<double>(count);
   if (a.json) {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/blas.h"
+#include "core/host_view.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
 
@@ -19,9 +20,8 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-models::TokenBatch make_batch(core::Device& device, std::int64_t rows, std::int64_t time) {
-  return {Tensor::empty(device, {rows, time}, Dtype::int32, Category::activations),
-          Tensor::empty(device, {rows, time}, Dtype::int32, Category::activations)};
+models::TokenBatch make_batch(std::int64_t rows, std::int64_t time) {
+  return {Tensor::on_host({rows, time}, Dtype::int32), Tensor::on_host({rows, time}, Dtype::int32)};
 }
 
 }  // namespace
@@ -99,20 +99,21 @@ double Learner::run_pass(std::int64_t step, std::int64_t pass, StepOutcome& outc
   core::Device& device = session_.device();
   const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
   const double start = now();
-  const models::TokenBatch batch = make_batch(device, batches_.micro_batch, config_.data.sequence);
+  const models::TokenBatch batch = make_batch(batches_.micro_batch, config_.data.sequence);
   train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets);
   optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
 
   core::Tape tape(device, true);
   const core::Variable loss = model_->loss(
       tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
-  const double value = loss->value.data<float>()[0];
+  const Tensor value = loss->value;
   const double middle = now();
   tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(),
                 optimizer_->gradients());
+  const double mean = core::read_scalar(device.queue(), value);
   outcome.forward_seconds += middle - start;
   outcome.backward_seconds += now() - middle;
-  return value;
+  return mean;
 }
 
 StepOutcome Learner::step(std::int64_t step, bool stop_requested) {
@@ -137,11 +138,12 @@ double Learner::validate(std::int64_t batches) {
   double sum = 0;
   for (std::int64_t c = session_.rank(); c < chunks; c += session_.world_size()) {
     const std::int64_t first = c * chunk, count = std::min(chunk, windows - first);
-    const models::TokenBatch batch = make_batch(session_.device(), count, config_.data.sequence);
+    const models::TokenBatch batch = make_batch(count, config_.data.sequence);
     validation_->fill_batch(first, count, batch.inputs, batch.targets);
     core::Tape tape(session_.device(), false);
     sum += static_cast<double>(count) *
-           static_cast<double>(model_->loss(tape, batch, {})->value.data<float>()[0]);
+           static_cast<double>(
+               core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value));
   }
   session_.communicator().all_reduce(std::span<double>(&sum, 1), dist::Reduce::sum);
   return sum / static_cast<double>(windows);

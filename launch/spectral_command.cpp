@@ -49,12 +49,16 @@ struct Outcome {
 Outcome apply(Session& session, const SpectralOptions& options, NpyArray& g) {
   const auto power = optim::spectral::make_spectral_power(options);
   Outcome outcome{{g.shape, std::vector<float>(g.values.size())}, {}, 0};
-  const core::Tensor from = core::Tensor::borrow(g.values.data(), g.shape, core::Dtype::float32);
-  const core::Tensor to = core::Tensor::borrow(outcome.z.values.data(), g.shape, core::Dtype::float32);
+  core::Device& device = session.device();
+  const core::Tensor from = core::Tensor::empty(device, g.shape, core::Dtype::float32, core::Category::other);
+  const core::Tensor to = core::Tensor::empty(device, g.shape, core::Dtype::float32, core::Category::other);
+  device.queue().write(from.raw(), g.values.data(), from.bytes());
+  device.queue().synchronize();
   const auto start = std::chrono::steady_clock::now();
-  outcome.report = power->apply(session.device(), from, to);
-  session.device().queue().synchronize();
+  outcome.report = power->apply(device, from, to);
+  device.queue().synchronize();
   outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  device.queue().read(outcome.z.values.data(), to.raw(), to.bytes());
   return outcome;
 }
 

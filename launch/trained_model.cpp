@@ -1,9 +1,12 @@
 #include "launch/trained_model.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "core/checkpoint_pieces.h"
 #include "core/checkpoint_store.h"
 #include "core/files.h"
-#include "core/for_each.h"
+#include "core/host_view.h"
 
 namespace muonp::launch {
 
@@ -22,15 +25,15 @@ core::Checkpoint open_checkpoint(const std::string& run_directory, const std::st
 
 void read_value(core::Device& device, const core::PieceReader& reader, const core::Parameter& p) {
   const std::string name = p.name + "/master";
+  const core::HostView value(device.queue(), p.value, core::Access::write);
   if (p.value.dtype() == core::Dtype::float32) {
-    reader.read_float(name, p.shape, core::Dtype::float32, 0, p.size(), p.value.data<float>());
-    return;
+    reader.read_float(name, p.shape, core::Dtype::float32, 0, p.size(), value.data<float>());
+  } else {
+    std::vector<float> master(static_cast<std::size_t>(p.size()));
+    reader.read_float(name, p.shape, core::Dtype::float32, 0, p.size(), master.data());
+    std::ranges::transform(master, value.data<core::bfloat16>(), [](float x) { return core::bfloat16(x); });
   }
-  const auto master = core::Tensor::empty(device, p.shape, core::Dtype::float32, core::Category::other);
-  reader.read_float(name, p.shape, core::Dtype::float32, 0, p.size(), master.data<float>());
-  const float* from = master.data<float>();
-  core::bfloat16* to = p.value.data<core::bfloat16>();
-  core::for_each(device.queue(), p.size(), [=](std::int64_t i) { to[i] = core::bfloat16(from[i]); });
+  value.upload();
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/host_view.h"
 #include "core/rng.h"
 
 namespace muonp::models {
@@ -64,7 +65,8 @@ std::vector<std::int32_t> generate(core::Device& device, LanguageModel& model,
     core::Tape tape(device, false);
     const core::Tensor logits =
         model.next_token_logits(tape, core::Tensor::borrow(window, {1, length}, core::Dtype::int32));
-    text.push_back(sample_token(logits.span<float>(), options, text.size()));
+    text.push_back(sample_token(core::HostView(device.queue(), logits, core::Access::read).span<float>(),
+                                options, text.size()));
     if (on_token && !on_token(text.back())) break;
   }
   return {text.begin() + static_cast<std::ptrdiff_t>(prompt.size()), text.end()};

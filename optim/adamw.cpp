@@ -13,6 +13,23 @@ double bias_correction(double beta, std::int64_t step) {
   return beta == 0 ? 1.0 : -std::expm1(static_cast<double>(step) * std::log(beta));
 }
 
+struct Update {
+  float *w, *mean, *square;
+  const float* gradients;
+  float scale, b1, a1, b2, a2, keep, rate, root, eps;
+
+  MUONP_HD void operator()(std::int64_t i) const {
+    const float g = scale * gradients[i];
+    const float first = b1 * mean[i] + a1 * g;
+    const float second = b2 * square[i] + a2 * g * g;
+    mean[i] = first;
+    square[i] = second;
+    const float denominator = sqrtf(second) * root + eps;
+    // 0/0 where the gradient has always been zero and eps is 0
+    w[i] = keep * w[i] - (denominator > 0 || denominator != denominator ? rate * first / denominator : 0.0f);
+  }
+};
+
 }  // namespace
 
 void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step,
@@ -22,27 +39,21 @@ void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std:
   const std::int64_t n = master.size();
   MUONP_ASSERT(gradient.size() == n && m.size() == n && v.size() == n, "{} weights, {} gradients, {} m, {} v",
                n, gradient.size(), m.size(), v.size());
-  const auto scale = static_cast<float>(gradient_scale);
-  const auto b1 = static_cast<float>(params.beta1), a1 = static_cast<float>(1 - params.beta1);
-  const auto b2 = static_cast<float>(params.beta2), a2 = static_cast<float>(1 - params.beta2);
-  const auto keep = static_cast<float>(1 - lr * params.weight_decay);
-  const auto rate = static_cast<float>(lr / bias_correction(params.beta1, step));
-  const auto root = static_cast<float>(1 / std::sqrt(bias_correction(params.beta2, step)));
-  const auto eps = static_cast<float>(params.eps);
-  float* w = master.data<float>();
-  const float* gradients = gradient.data<float>();
-  float* mean = m.data<float>();
-  float* square = v.data<float>();
-  core::for_each(queue, n, [=](std::int64_t i) {
-    const float g = scale * gradients[i];
-    const float first = b1 * mean[i] + a1 * g;
-    const float second = b2 * square[i] + a2 * g * g;
-    mean[i] = first;
-    square[i] = second;
-    const float denominator = sqrtf(second) * root + eps;
-    // 0/0 where the gradient has always been zero and eps is 0
-    w[i] = keep * w[i] - (denominator > 0 || denominator != denominator ? rate * first / denominator : 0.0f);
-  });
+  const auto narrow = [](double x) { return static_cast<float>(x); };
+  core::for_each(queue, n,
+                 Update{.w = master.data<float>(),
+                        .mean = m.data<float>(),
+                        .square = v.data<float>(),
+                        .gradients = gradient.data<float>(),
+                        .scale = narrow(gradient_scale),
+                        .b1 = narrow(params.beta1),
+                        .a1 = narrow(1 - params.beta1),
+                        .b2 = narrow(params.beta2),
+                        .a2 = narrow(1 - params.beta2),
+                        .keep = narrow(1 - lr * params.weight_decay),
+                        .rate = narrow(lr / bias_correction(params.beta1, step)),
+                        .root = narrow(1 / std::sqrt(bias_correction(params.beta2, step))),
+                        .eps = narrow(params.eps)});
 }
 
 }  // namespace muonp::optim

@@ -17,31 +17,51 @@ ShapeScale parse_shape_scale(std::string_view name) {
 
 std::string_view name_of(ShapeScale scale) { return kShapeScales[static_cast<std::size_t>(scale)]; }
 
+namespace {
+
+struct Momentum {
+  float *gradients, *average;
+  float scale, mu, own, ahead;  // N = own·g + ahead·M
+
+  MUONP_HD void operator()(std::int64_t i) const {
+    const float g = scale * gradients[i];
+    const float moved = mu * average[i] + g;
+    average[i] = moved;
+    gradients[i] = own * g + ahead * moved;
+  }
+};
+
+struct Apply {
+  float* w;
+  const float* u;
+  float keep, rate;
+  MUONP_HD void operator()(std::int64_t i) const { w[i] = keep * w[i] - rate * u[i]; }
+};
+
+struct Scale {
+  float* u;
+  double factor;  // in double: alone it may lie outside float32's range where Z is tiny or huge
+  MUONP_HD void operator()(std::int64_t i) const { u[i] = static_cast<float>(factor * u[i]); }
+};
+
+}  // namespace
+
 void muonp_momentum(core::Queue& queue, const MuonpParams& params, double gradient_scale,
                     const core::Tensor& gradient, const core::Tensor& momentum) {
   const std::int64_t n = gradient.size();
   MUONP_ASSERT(momentum.size() == n, "{} gradients, {} momentum", n, momentum.size());
   const auto scale = static_cast<float>(params.ema ? gradient_scale * (1 - params.momentum) : gradient_scale);
   const auto mu = static_cast<float>(params.momentum);
-  // N = own·g + ahead·M
   const float own = params.nesterov ? 1.0f : 0.0f, ahead = params.nesterov ? mu : 1.0f;
-  float* gradients = gradient.data<float>();
-  float* average = momentum.data<float>();
-  core::for_each(queue, n, [=](std::int64_t i) {
-    const float g = scale * gradients[i];
-    const float moved = mu * average[i] + g;
-    average[i] = moved;
-    gradients[i] = own * g + ahead * moved;
-  });
+  core::for_each(queue, n,
+                 Momentum{gradient.data<float>(), momentum.data<float>(), scale, mu, own, ahead});
 }
 
 void apply_update(core::Queue& queue, const core::Tensor& master, const core::Tensor& update, double lr,
                   double weight_decay) {
   MUONP_ASSERT(update.size() == master.size(), "{} weights, {} updates", master.size(), update.size());
   const auto keep = static_cast<float>(1 - lr * weight_decay), rate = static_cast<float>(lr);
-  float* w = master.data<float>();
-  const float* u = update.data<float>();
-  core::for_each(queue, master.size(), [=](std::int64_t i) { w[i] = keep * w[i] - rate * u[i]; });
+  core::for_each(queue, master.size(), Apply{master.data<float>(), update.data<float>(), keep, rate});
 }
 
 namespace {
@@ -84,10 +104,7 @@ double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::
   if (!squares.finite) core::fail("the spectral power of the momentum is not finite");
   if (squares.sum == 0) return 0;
   const double factor = shape_factor(queue, scale, p, input, update, std::sqrt(squares.sum));
-  if (factor == 1) return factor;
-  float* u = update.data<float>();
-  // In double: the factor alone may lie outside float32's range where Z is tiny or huge.
-  core::for_each(queue, update.size(), [=](std::int64_t i) { u[i] = static_cast<float>(factor * u[i]); });
+  if (factor != 1) core::for_each(queue, update.size(), Scale{update.data<float>(), factor});
   return factor;
 }
 

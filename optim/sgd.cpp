@@ -4,6 +4,30 @@
 
 namespace muonp::optim {
 
+namespace {
+
+struct Descend {
+  float* w;
+  const float* gradients;
+  float keep, rate, scale;
+  MUONP_HD void operator()(std::int64_t i) const { w[i] = keep * w[i] - rate * (scale * gradients[i]); }
+};
+
+struct DescendWithMomentum {
+  float *w, *average;
+  const float* gradients;
+  float keep, rate, scale, mu, own, ahead;  // the step is own·g + ahead·M
+
+  MUONP_HD void operator()(std::int64_t i) const {
+    const float g = scale * gradients[i];
+    const float moved = mu * average[i] + g;
+    average[i] = moved;
+    w[i] = keep * w[i] - rate * (own * g + ahead * moved);
+  }
+};
+
+}  // namespace
+
 void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double gradient_scale,
                 const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& momentum) {
   const std::int64_t n = master.size();
@@ -13,21 +37,15 @@ void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double g
   const float* gradients = gradient.data<float>();
   if (params.momentum == 0) {
     const auto scale = static_cast<float>(gradient_scale);
-    core::for_each(queue, n, [=](std::int64_t i) { w[i] = keep * w[i] - rate * (scale * gradients[i]); });
-    return;
+    return core::for_each(queue, n, Descend{w, gradients, keep, rate, scale});
   }
   MUONP_ASSERT(momentum.size() == n, "{} weights, {} momentum", n, momentum.size());
   const auto scale = static_cast<float>(params.ema ? gradient_scale * (1 - params.momentum) : gradient_scale);
   const auto mu = static_cast<float>(params.momentum);
-  // u = own·g + ahead·M
   const float own = params.nesterov ? 1.0f : 0.0f, ahead = params.nesterov ? mu : 1.0f;
-  float* average = momentum.data<float>();
-  core::for_each(queue, n, [=](std::int64_t i) {
-    const float g = scale * gradients[i];
-    const float moved = mu * average[i] + g;
-    average[i] = moved;
-    w[i] = keep * w[i] - rate * (own * g + ahead * moved);
-  });
+  core::for_each(
+      queue, n,
+      DescendWithMomentum{w, momentum.data<float>(), gradients, keep, rate, scale, mu, own, ahead});
 }
 
 }  // namespace muonp::optim

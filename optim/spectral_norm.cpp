@@ -4,59 +4,31 @@
 #include <cmath>
 #include <vector>
 
+#include "core/blas.h"
 #include "core/for_each.h"
+#include "core/host_view.h"
 #include "core/rng.h"
+#include "optim/gradient_norm.h"
 
 namespace muonp::optim {
 
 namespace {
 
 constexpr int kSteps = 24;
-constexpr std::int64_t kColumnBlock = 64;  // columns of one task of Gᵀu
+using core::MatrixView;
+using core::Op;
+using core::Tensor;
 
-using Vector = std::vector<float>;
-
-struct Matrix {
-  const float* data;
-  std::int64_t rows, cols;
+struct Divide {
+  float* x;
+  double by;
+  MUONP_HD void operator()(std::int64_t i) const { x[i] = static_cast<float>(x[i] / by); }
 };
 
-// y ← G x − shift·y
-void multiply(core::Queue& queue, const Matrix& g, const Vector& x, double shift, Vector& y) {
-  const float *matrix = g.data, *from = x.data();
-  float* to = y.data();
-  const auto keep = static_cast<float>(shift);
-  core::for_each_row(queue, g.rows, g.cols, [=](const core::Row& row) {
-    const float* entries = matrix + row.index * row.cols;
-    to[row.index] = row.sum([=](std::int64_t c) { return entries[c] * from[c]; }) - keep * to[row.index];
-  });
-}
-
-// y ← Gᵀ x − shift·y
-void multiply_transposed(core::Queue& queue, const Matrix& g, const Vector& x, double shift, Vector& y) {
-  const float *matrix = g.data, *from = x.data();
-  float* to = y.data();
-  const std::int64_t rows = g.rows, cols = g.cols;
-  const auto keep = static_cast<float>(shift);
-  const std::int64_t blocks = (cols + kColumnBlock - 1) / kColumnBlock;
-  core::for_each_row(queue, blocks, rows * kColumnBlock, [=](const core::Row& block) {
-    const std::int64_t begin = block.index * kColumnBlock, width = std::min(kColumnBlock, cols - begin);
-    float sums[kColumnBlock] = {};
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const float* entries = matrix + r * cols + begin;
-      for (std::int64_t c = 0; c < width; ++c) sums[c] += entries[c] * from[r];
-    }
-    for (std::int64_t c = 0; c < width; ++c) to[begin + c] = sums[c] - keep * to[begin + c];
-  });
-}
-
 // Divides by the Euclidean norm, which is returned; a zero vector is left alone.
-double normalise(Vector& x) {
-  double squares = 0;
-  for (const float value : x) squares += static_cast<double>(value) * value;
-  const double norm = std::sqrt(squares);
-  if (norm > 0)
-    for (float& value : x) value = static_cast<float>(value / norm);
+double normalise(core::Queue& queue, const Tensor& x) {
+  const double norm = std::sqrt(sum_of_squares(queue, x).sum);
+  if (norm > 0) core::for_each(queue, x.size(), Divide{x.data<float>(), norm});
   return norm;
 }
 
@@ -109,22 +81,30 @@ double largest_singular_value(const std::vector<double>& alpha, const std::vecto
 double spectral_norm(core::Queue& queue, const core::Tensor& matrix) {
   MUONP_ASSERT(matrix.rank() == 2, "shape {}", core::to_string(matrix.shape()));
   if (matrix.size() == 0) return 0;
-  const Matrix g{matrix.data<float>(), matrix.dim(0), matrix.dim(1)};
-  Vector right(static_cast<std::size_t>(g.cols)), left(static_cast<std::size_t>(g.rows), 0.0f);
-  for (std::size_t i = 0; i < right.size(); ++i) right[i] = core::normal(0, 0, i);
-  normalise(right);
-  multiply(queue, g, right, 0, left);
+  const std::int64_t rows = matrix.dim(0), cols = matrix.dim(1);
+  core::Device& device = queue.device();
+  const Tensor right = Tensor::empty(device, {cols, 1}, core::Dtype::float32, core::Category::exchange);
+  const Tensor left = Tensor::zeros(device, {rows, 1}, core::Dtype::float32, core::Category::exchange);
+  const core::HostView start(queue, right, core::Access::write);
+  for (std::int64_t i = 0; i < cols; ++i) start.data<float>()[i] = core::normal(0, 0, static_cast<std::uint64_t>(i));
+  start.upload();
+  // y ← op(G)·x − shift·y
+  const auto multiply = [&](Op op, const Tensor& x, double shift, const Tensor& y) {
+    core::gemm(queue, op, Op::none, 1, MatrixView(matrix), MatrixView(x), static_cast<float>(-shift), MatrixView(y));
+  };
+  normalise(queue, right);
+  multiply(Op::none, right, 0, left);
   // UᵀG = B Vᵀ with B upper bidiagonal, k × (k + 1): alpha on the diagonal, beta beside it. σ_max(B)² is the
   // largest eigenvalue of BBᵀ, and grows towards σ_max(G)² with k.
-  std::vector<double> alpha = {normalise(left)}, beta;
-  const int steps = static_cast<int>(std::min<std::int64_t>({kSteps, g.rows, g.cols}));
+  std::vector<double> alpha = {normalise(queue, left)}, beta;
+  const int steps = static_cast<int>(std::min<std::int64_t>({kSteps, rows, cols}));
   while (true) {
-    multiply_transposed(queue, g, left, alpha.back(), right);
-    beta.push_back(normalise(right));
+    multiply(Op::transpose, left, alpha.back(), right);
+    beta.push_back(normalise(queue, right));
     const double largest = *std::max_element(alpha.begin(), alpha.end());
     if (static_cast<int>(alpha.size()) == steps || beta.back() <= 1e-6 * largest) break;
-    multiply(queue, g, right, beta.back(), left);
-    alpha.push_back(normalise(left));
+    multiply(Op::none, right, beta.back(), left);
+    alpha.push_back(normalise(queue, left));
     if (alpha.back() <= 1e-6 * largest) break;
   }
   beta.resize(alpha.size(), 0.0);

@@ -31,31 +31,40 @@ namespace {
 // there.
 struct RowStart {
   std::int64_t parts, rows, cols;
-  std::int64_t operator()(std::int64_t index) const {
+  MUONP_HD std::int64_t operator()(std::int64_t index) const {
     const std::int64_t matrix = index / rows, row = index % rows;
     const std::int64_t stack = matrix / parts, part = matrix % parts;
     return ((stack * rows + row) * parts + part) * cols;
   }
 };
 
+struct CopyRow {
+  RowStart start;
+  const float* from;
+  float* to;
+  bool packing;  // to the packed matrices, otherwise from them
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t packed = row.index * row.cols, unpacked = start(row.index);
+    const float* source = from + (packing ? unpacked : packed);
+    float* target = to + (packing ? packed : unpacked);
+    row.each([=](std::int64_t c) { target[c] = source[c]; });
+  }
+};
+
+void copy_rows(core::Queue& queue, const MatrixBatch& b, const float* from, float* to, bool packing) {
+  core::for_each_row(queue, b.count * b.rows, b.cols,
+                     CopyRow{{b.parts, b.rows, b.cols}, from, to, packing});
+}
+
 }  // namespace
 
 void pack(core::Queue& queue, const MatrixBatch& b, const float* parameter, float* packed) {
-  const RowStart start{b.parts, b.rows, b.cols};
-  core::for_each_row(queue, b.count * b.rows, b.cols, [=](const core::Row& row) {
-    const float* from = parameter + start(row.index);
-    float* to = packed + row.index * row.cols;
-    row.each([=](std::int64_t c) { to[c] = from[c]; });
-  });
+  copy_rows(queue, b, parameter, packed, true);
 }
 
 void unpack(core::Queue& queue, const MatrixBatch& b, const float* packed, float* parameter) {
-  const RowStart start{b.parts, b.rows, b.cols};
-  core::for_each_row(queue, b.count * b.rows, b.cols, [=](const core::Row& row) {
-    const float* from = packed + row.index * row.cols;
-    float* to = parameter + start(row.index);
-    row.each([=](std::int64_t c) { to[c] = from[c]; });
-  });
+  copy_rows(queue, b, packed, parameter, false);
 }
 
 }  // namespace muonp::optim

@@ -1,6 +1,6 @@
 // oneDNN is called from this file only (version 2.6; version 3 builds primitives without the operation
 // descriptor).
-#include "core/blas.h"
+#include "core/cpu/blas.h"
 
 #include <dnnl.h>
 #include <omp.h>
@@ -25,34 +25,6 @@ void check(dnnl_status_t status, const char* call) {
                status == dnnl_unimplemented ? "not implemented on this processor" : "oneDNN");
 }
 #define MUONP_DNNL(call) check(call, #call)
-
-struct Product {
-  Op op_a, op_b;
-  std::int64_t m, n, k;
-  float alpha, beta;
-  MatrixView a, b, c;
-};
-
-Product checked(Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
-                const MatrixView& c) {
-  const bool ta = op_a == Op::transpose, tb = op_b == Op::transpose;
-  const Product p{
-      op_a, op_b, ta ? a.cols : a.rows, tb ? b.rows : b.cols, ta ? a.rows : a.cols, alpha, beta, a, b, c};
-  MUONP_ASSERT((tb ? b.cols : b.rows) == p.k && c.rows == p.m && c.cols == p.n,
-               "[{}, {}]{} times [{}, {}]{} into [{}, {}]", a.rows, a.cols, ta ? "ᵀ" : "", b.rows, b.cols,
-               tb ? "ᵀ" : "", c.rows, c.cols);
-  for (const MatrixView* view : {&a, &b, &c}) {
-    MUONP_ASSERT(view->rows >= 0 && view->cols >= 0 && view->stride >= view->cols, "[{}, {}] with stride {}",
-                 view->rows, view->cols, view->stride);
-    MUONP_ASSERT(view->data != nullptr || view->rows == 0 || view->cols == 0, "no data of [{}, {}]",
-                 view->rows, view->cols);
-  }
-  MUONP_ASSERT(a.dtype == b.dtype && (a.dtype == Dtype::float32 || a.dtype == Dtype::bfloat16),
-               "{} times {}; float32 and bfloat16 only, both the same", name_of(a.dtype), name_of(b.dtype));
-  MUONP_ASSERT(c.dtype == a.dtype || c.dtype == Dtype::float32, "{} result of {} operands", name_of(c.dtype),
-               name_of(a.dtype));
-  return p;
-}
 
 template <class T>
 void scale_rows(Queue& queue, const MatrixView& c, float beta) {
@@ -239,8 +211,7 @@ void run_emulated(const Product& p) {
       data[r * p.c.stride + j] = bfloat16(c.values[static_cast<std::size_t>(r * p.n + j)]);
 }
 
-void multiply(Queue& queue, const Product& p) {
-  if (p.m == 0 || p.n == 0) return;
+void multiply_one(Queue& queue, const Product& p) {
   if (p.k == 0)
     return p.c.dtype == Dtype::float32 ? scale_rows<float>(queue, p.c, p.beta)
                                        : scale_rows<bfloat16>(queue, p.c, p.beta);
@@ -264,12 +235,6 @@ class TeamSize {
   int before_;
 };
 
-void check_queue(const Queue& queue, Dtype dtype) {
-  MUONP_ASSERT(queue.kind() == DeviceKind::cpu, "a queue of another device");
-  if (dtype != Dtype::bfloat16) return;
-  if (const std::string refusal = bfloat16_refusal(queue); !refusal.empty()) fail("{}", refusal);
-}
-
 const char* isa_name(dnnl_cpu_isa_t isa) {
   if ((isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni) return "AVX-512 with VNNI";
   if ((isa & dnnl_cpu_isa_avx512_core) == dnnl_cpu_isa_avx512_core) return "AVX-512";
@@ -279,34 +244,24 @@ const char* isa_name(dnnl_cpu_isa_t isa) {
 
 }  // namespace
 
-void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
-          const MatrixView& c) {
-  const Product p = checked(op_a, op_b, alpha, a, b, beta, c);
-  check_queue(queue, a.dtype);
-  const TeamSize team(queue.threads());
-  multiply(queue, p);
-}
+namespace cpu {
 
-void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const MatrixBatch& a,
-                  const MatrixBatch& b, float beta, const MatrixBatch& c) {
-  MUONP_ASSERT(count >= 0 && a.batch_stride >= 0 && b.batch_stride >= 0, "batch of {}, strides {}, {}", count,
-               a.batch_stride, b.batch_stride);
-  const Product p = checked(op_a, op_b, alpha, a.first, b.first, beta, c.first);
-  MUONP_ASSERT(count <= 1 || p.m == 0 || c.batch_stride >= (p.m - 1) * p.c.stride + p.n,
-               "batch stride {} of [{}, {}] results with stride {}", c.batch_stride, p.m, p.n, p.c.stride);
-  check_queue(queue, p.a.dtype);
+void multiply(Queue& queue, const Product& first, std::int64_t count,
+              const std::array<std::int64_t, 3>& batch_strides) {
   const TeamSize team(queue.threads());
   const auto one = [&](std::int64_t i) {
-    Product q = p;
-    q.a = a[i];
-    q.b = b[i];
-    q.c = c[i];
-    multiply(queue, q);
+    Product p = first;
+    p.a = MatrixBatch{first.a, batch_strides[0]}[i];
+    p.b = MatrixBatch{first.b, batch_strides[1]}[i];
+    p.c = MatrixBatch{first.c, batch_strides[2]}[i];
+    multiply_one(queue, p);
   };
-  if (count >= queue.threads() && gemm_flops(p.m, p.n, p.k) < kThreadedFlops)
+  if (count > 1 && count >= queue.threads() && gemm_flops(first.m, first.n, first.k) < kThreadedFlops)
     return run_tasks(queue, count, one);
   for (std::int64_t i = 0; i < count; ++i) one(i);
 }
+
+}  // namespace cpu
 
 std::string bfloat16_refusal(DeviceKind kind) {
   if (kind != DeviceKind::cpu) return "";
@@ -316,10 +271,6 @@ std::string bfloat16_refusal(DeviceKind kind) {
       "this processor ({}) has no bfloat16 products; they need AVX-512 with bfloat16 (avx512_bf16). "
       "Use float32",
       isa_name(isa));
-}
-
-std::string bfloat16_refusal(const Queue& queue) {
-  return queue.emulates_bfloat16() ? "" : bfloat16_refusal(queue.kind());
 }
 
 }  // namespace muonp::core

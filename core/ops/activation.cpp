@@ -22,13 +22,27 @@ struct ReluSquared {
   MUONP_HD static float slope(float x) { return x > 0.0f ? 2.0f * x : (x != x ? x : 0.0f); }
 };
 
+template <class F, class T>
+struct Apply {
+  const T* x;
+  T* y;
+  MUONP_HD void operator()(std::int64_t i) const { y[i] = T(F::value(float(x[i]))); }
+};
+
+template <class F, class T>
+struct ApplySlope {
+  const T* x;
+  T* gradient;  // dy becomes dx
+  MUONP_HD void operator()(std::int64_t i) const {
+    gradient[i] = T(float(gradient[i]) * F::slope(float(x[i])));
+  }
+};
+
 template <class F>
 Variable elementwise(Tape& tape, const Variable& x) {
   const Tensor xv = x->value, y = tape.activation(xv.shape(), xv.dtype());
   with_float_type(xv.dtype(), [&]<class T>(T) {
-    const T* in = xv.data<T>();
-    T* out = y.data<T>();
-    for_each(tape.queue(), xv.size(), [=](std::int64_t i) { out[i] = T(F::value(float(in[i]))); });
+    for_each(tape.queue(), xv.size(), Apply<F, T>{xv.data<T>(), y.data<T>()});
   });
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
@@ -36,46 +50,44 @@ Variable elementwise(Tape& tape, const Variable& x) {
     Tensor dy = take(dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) {
-      const T* in = xv.data<T>();
-      T* d = dy.data<T>();
-      for_each(tape.queue(), xv.size(),
-               [=](std::int64_t i) { d[i] = T(float(d[i]) * F::slope(float(in[i]))); });
+      for_each(tape.queue(), xv.size(), ApplySlope<F, T>{xv.data<T>(), dy.data<T>()});
     });
     give(tape, *dx, std::move(dy));
   });
   return out;
 }
 
+// A row of x is [gate, up], y = gate·sigmoid(gate)·up; row.cols is the width of y.
 template <class T>
-void swiglu_forward(Queue& queue, const Tensor& x, const Tensor& y) {
-  const std::int64_t hidden = last_dim(y);
-  const T* in = x.data<T>();
-  T* out = y.data<T>();
-  for_each_row(queue, row_count(y), hidden, [=](const Row& row) {
-    const T* a = in + row.index * 2 * hidden;
-    const T* b = a + hidden;
-    T* o = out + row.index * hidden;
-    row.each([=](std::int64_t c) { o[c] = T(float(a[c]) * math::sigmoid(float(a[c])) * float(b[c])); });
-  });
-}
+struct Swiglu {
+  const T* x;
+  T* y;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const T *gate = x + row.index * 2 * row.cols, *up = gate + row.cols;
+    T* o = y + row.index * row.cols;
+    row.each([=](std::int64_t c) {
+      o[c] = T(float(gate[c]) * math::sigmoid(float(gate[c])) * float(up[c]));
+    });
+  }
+};
 
 template <class T>
-void swiglu_backward(Queue& queue, const Tensor& x, const Tensor& dy, const Tensor& dx) {
-  const std::int64_t hidden = last_dim(dy);
-  const T* in = x.data<T>();
-  const T* d = dy.data<T>();
-  T* to = dx.data<T>();
-  for_each_row(queue, row_count(dy), hidden, [=](const Row& row) {
-    const T* a = in + row.index * 2 * hidden;
-    const T* e = d + row.index * hidden;
-    T* o = to + row.index * 2 * hidden;
+struct SwigluGradient {
+  const T *x, *dy;
+  T* dx;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t hidden = row.cols;
+    const T *a = x + row.index * 2 * hidden, *e = dy + row.index * hidden;
+    T* o = dx + row.index * 2 * hidden;
     row.each([=](std::int64_t c) {
       const float gate = float(a[c]), up = float(a[hidden + c]), s = math::sigmoid(gate);
       o[c] = T(float(e[c]) * up * (s + gate * s * (1.0f - s)));
       o[hidden + c] = T(float(e[c]) * gate * s);
     });
-  });
-}
+  }
+};
 
 }  // namespace
 
@@ -89,14 +101,19 @@ Variable swiglu(Tape& tape, const Variable& x) {
   Shape shape = xv.shape();
   shape.back() /= 2;
   const Tensor y = tape.activation(std::move(shape), xv.dtype());
-  with_float_type(xv.dtype(), [&]<class T>(T) { swiglu_forward<T>(tape.queue(), xv, y); });
+  with_float_type(xv.dtype(), [&]<class T>(T) {
+    for_each_row(tape.queue(), row_count(y), last_dim(y), Swiglu<T>{xv.data<T>(), y.data<T>()});
+  });
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, xv, dx = x->gradient, dout = out->gradient] {
     const Tensor dy = take(dout);
     if (!dy) return;
     const Tensor to = tape.activation(xv.shape(), xv.dtype());
-    with_float_type(dy.dtype(), [&]<class T>(T) { swiglu_backward<T>(tape.queue(), xv, dy, to); });
+    with_float_type(dy.dtype(), [&]<class T>(T) {
+      for_each_row(tape.queue(), row_count(dy), last_dim(dy),
+                   SwigluGradient<T>{xv.data<T>(), dy.data<T>(), to.data<T>()});
+    });
     give(tape, *dx, to);
   });
   return out;

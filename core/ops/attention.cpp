@@ -1,9 +1,34 @@
 #include "core/ops/attention.h"
 
 #include "core/cpu/attention.h"
+#ifdef MUONP_WITH_CUDA
+#include "core/cuda/attention.h"
+#endif
+#include "core/host_view.h"
 #include "core/ops/common.h"
 
 namespace muonp::core::ops {
+
+namespace {
+
+void forward(Device& device, const cpu::AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+             const Tensor& logsumexp) {
+#ifdef MUONP_WITH_CUDA
+  if (device.kind() == DeviceKind::cuda) return cuda::attention_forward(device, shape, qkv, out, logsumexp);
+#endif
+  cpu::attention_forward(device, shape, qkv, out, logsumexp);
+}
+
+void backward(Device& device, const cpu::AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+              const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
+#ifdef MUONP_WITH_CUDA
+  if (device.kind() == DeviceKind::cuda)
+    return cuda::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
+#endif
+  cpu::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
+}
+
+}  // namespace
 
 Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   const Tensor in = qkv->value;
@@ -13,14 +38,14 @@ Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   const cpu::AttentionShape shape{batch, time, heads, width / heads};
   const Tensor y = tape.activation({batch, time, width}, in.dtype());
   const Tensor normaliser = tape.activation({batch, heads, time}, Dtype::float32);
-  cpu::attention_forward(tape.device(), shape, in, y, normaliser);
+  forward(tape.device(), shape, in, y, normaliser);
   Variable out = tape.result(y, wanted(qkv));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, shape, in, y, normaliser, dx = qkv->gradient, dout = out->gradient] {
     const Tensor dy = take(dout);
     if (!dy) return;
     const Tensor dqkv = tape.activation(in.shape(), in.dtype());
-    cpu::attention_backward(tape.device(), shape, in, y, normaliser, dy, dqkv);
+    backward(tape.device(), shape, in, y, normaliser, dy, dqkv);
     give(tape, *dx, dqkv);
   });
   return out;
@@ -36,43 +61,56 @@ Tensor rotary_table(Tape& tape, std::int64_t time, std::int64_t half) {
         std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half));
   const double* frequency = frequencies.data();
   const Tensor table = tape.activation({time, 2, half}, Dtype::float32);
-  float* to = table.data<float>();
+  const HostView host(tape.queue(), table, Access::write);
+  float* to = host.data<float>();
   constexpr std::int64_t kCost = 16;  // an entry costs as much as so many elements of an ordinary kernel
-  for_each_row(tape.queue(), time, kCost * half, [=](const Row& row) {
+  for_each_host_row(tape.queue(), time, kCost * half, [=](const Row& row) {
     for (std::int64_t i = 0; i < half; ++i) {
       const double angle = static_cast<double>(row.index) * frequency[i];
       to[row.index * 2 * half + i] = static_cast<float>(std::cos(angle));
       to[(row.index * 2 + 1) * half + i] = static_cast<float>(std::sin(angle));
     }
   });
+  host.upload();
   return table;
 }
 
 // direction +1 turns forward, −1 back. `to` may be `from`.
 template <class T>
-void turn(Queue& queue, const Tensor& table, std::int64_t heads, float direction, const Tensor& from,
-          const Tensor& to) {
-  const std::int64_t cols = last_dim(from), width = cols / 3, size = width / heads, half = size / 2;
-  const std::int64_t time = from.dim(1);
-  const T* in = from.data<T>();
-  T* out = to.data<T>();
-  const float* angles = table.data<float>();
-  for_each_row(queue, row_count(from), cols, [=](const Row& row) {
-    const float* cosine = angles + row.index % time * size;
+struct Turn {
+  const float* table;
+  std::int64_t time, heads, size;  // size: of a head
+  float direction;
+  const T* from;
+  T* to;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t half = size / 2, width = heads * size;
+    const float* cosine = table + row.index % time * size;
     const float* sine = cosine + half;
+    const float sign = direction;
     for (std::int64_t h = 0; h < 2 * heads; ++h) {  // queries and keys lie side by side
-      const T* i = in + row.index * cols + h * size;
-      T* o = out + row.index * cols + h * size;
-      Row{0, half}.each([=](std::int64_t c) {
-        const float a = float(i[c]), b = float(i[half + c]), s = direction * sine[c];
+      const T* i = from + row.index * row.cols + h * size;
+      T* o = to + row.index * row.cols + h * size;
+      row.part(half).each([=](std::int64_t c) {
+        const float a = float(i[c]), b = float(i[half + c]), s = sign * sine[c];
         o[c] = T(a * cosine[c] - b * s);
         o[half + c] = T(b * cosine[c] + a * s);
       });
     }
-    const T* values = in + row.index * cols + 2 * width;
-    T* o = out + row.index * cols + 2 * width;
-    if (o != values) Row{0, width}.each([=](std::int64_t c) { o[c] = values[c]; });
-  });
+    const T* values = from + row.index * row.cols + 2 * width;
+    T* o = to + row.index * row.cols + 2 * width;
+    if (o != values) row.part(width).each([=](std::int64_t c) { o[c] = values[c]; });
+  }
+};
+
+template <class T>
+void turn(Queue& queue, const Tensor& table, std::int64_t heads, float direction, const Tensor& from,
+          const Tensor& to) {
+  const std::int64_t cols = last_dim(from);
+  for_each_row(queue, row_count(from), cols,
+               Turn<T>{table.data<float>(), from.dim(1), heads, cols / (3 * heads), direction,
+                       from.data<T>(), to.data<T>()});
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "core/ops/head_loss.h"
 
-#include <cstring>
-
 #include "core/blas.h"
 #include "core/math.h"
 #include "core/ops/common.h"
@@ -13,7 +11,7 @@ namespace {
 
 // What both passes need; the tensors are handles.
 struct Head {
-  Tensor x, targets;
+  Tensor x, targets;  // both on the device
   Parameter* weight;
   std::int64_t rows, width, vocabulary, chunk;
 
@@ -30,56 +28,55 @@ void compute_logits(Queue& queue, const Head& head, std::int64_t first, const Te
        MatrixView(buffer).block(0, 0, head.chunk_size(first), head.vocabulary));
 }
 
-// normaliser[row] = log Σ exp(logits); losses[row] = normaliser − logit of the target, 0 where it is not
-// counted.
-void row_losses(Queue& queue, const Head& head, std::int64_t first, const Tensor& buffer, float* normaliser,
-                float* losses) {
-  const float* logits = buffer.data<float>();
-  const std::int32_t* targets = head.targets.data<std::int32_t>();
-  const std::int64_t vocabulary = head.vocabulary;
-  for_each_row(queue, head.chunk_size(first), vocabulary, [=](const Row& row) {
-    const float* l = logits + row.index * vocabulary;
-    const std::int64_t at = first + row.index;
+// Of each row: normaliser = log Σ exp(logits); loss = normaliser − logit of the target, 0 where it is not counted.
+struct RowLosses {
+  const float* logits;
+  const std::int32_t* targets;
+  float *normaliser, *losses;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* l = logits + row.index * row.cols;
     const float highest = row.max([=](std::int64_t c) { return l[c]; });
     const float sum = row.sum([=](std::int64_t c) { return math::exp(l[c] - highest); });
-    normaliser[at] = highest + math::log(sum);
-    losses[at] = targets[at] < 0 ? 0.0f : normaliser[at] - l[targets[at]];
-  });
-}
-
-// One row of logits becomes (softmax − target)·weight in the same memory, as T. By blocks through a local
-// array: T may be narrower than the logits it overwrites, and then element c lands on logits that were read
-// before.
-template <class T>
-void gradient_row(float* logits, std::int64_t vocabulary, float normaliser, std::int32_t target,
-                  float weight) {
-  constexpr std::int64_t kBlock = 512;
-  char* to = reinterpret_cast<char*>(logits);
-  const T at_target(target < 0 ? 0.0f : (math::exp(logits[target] - normaliser) - 1.0f) * weight);
-  const float scale = target < 0 ? 0.0f : weight;
-  T block[kBlock];
-  T* b = block;
-  for (std::int64_t begin = 0; begin < vocabulary; begin += kBlock) {
-    const std::int64_t count = std::min(kBlock, vocabulary - begin);
-    const float* l = logits + begin;
-    Row{0, count}.each([=](std::int64_t c) { b[c] = T(math::exp(l[c] - normaliser) * scale); });
-    std::memcpy(to + begin * static_cast<std::int64_t>(sizeof(T)), block,
-                static_cast<std::size_t>(count) * sizeof(T));
+    const float total = highest + math::log(sum);
+    const std::int32_t target = targets[row.index];
+    normaliser[row.index] = total;
+    losses[row.index] = target < 0 ? 0.0f : total - l[target];
   }
-  if (target >= 0) std::memcpy(to + target * static_cast<std::int64_t>(sizeof(T)), &at_target, sizeof(T));
-}
+};
 
+// The mean of the counted rows' losses: a sum of one row, in double precision.
+struct MeanLoss {
+  const float* losses;
+  float* mean;
+  double count;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* l = losses;
+    const double sum = row.sum([=](std::int64_t i) { return static_cast<double>(l[i]); });
+    *mean = count == 0 ? 0.0f : static_cast<float>(sum / count);
+  }
+};
+
+// One row of logits becomes (softmax − target)·weight in the same memory, as T.
 template <class T>
-void logit_gradients(Queue& queue, const Head& head, std::int64_t first, const Tensor& buffer,
-                     const float* normaliser, float weight) {
-  float* logits = buffer.data<float>();
-  const std::int32_t* targets = head.targets.data<std::int32_t>();
-  const std::int64_t vocabulary = head.vocabulary;
-  for_each_row(queue, head.chunk_size(first), vocabulary, [=](const Row& row) {
-    const std::int64_t at = first + row.index;
-    gradient_row<T>(logits + row.index * vocabulary, vocabulary, normaliser[at], targets[at], weight);
-  });
-}
+struct LogitGradients {
+  float* logits;
+  const std::int32_t* targets;
+  const float *normaliser, *dloss;
+  float count;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    float* l = logits + row.index * row.cols;
+    const float total = normaliser[row.index], weight = *dloss / count;
+    const std::int32_t target = targets[row.index];
+    const float scale = target < 0 ? 0.0f : weight;
+    row.template narrow<T>(l, [=](std::int64_t c) {
+      const float softmax = math::exp(l[c] - total);
+      return T((c == target ? softmax - 1.0f : softmax) * scale);
+    });
+  }
+};
 
 // The gradient's view of the logits' memory: rows stay where they are.
 MatrixView gradient_view(const Head& head, std::int64_t first, const Tensor& buffer) {
@@ -87,15 +84,18 @@ MatrixView gradient_view(const Head& head, std::int64_t first, const Tensor& buf
   return {buffer.raw(), head.chunk_size(first), head.vocabulary, stride, head.x.dtype()};
 }
 
-// `kept`: logits of the last chunk. weight: d(loss) / number of counted targets.
-void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& normaliser, float weight,
-              Gradient* dx) {
+// `kept`: logits of the last chunk. dloss: a float32 scalar; `count` targets are counted.
+void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& normaliser, const Tensor& dloss,
+              std::int64_t count, Gradient* dx) {
   Queue& queue = tape.queue();
   const GradientSlot to_x = dx ? tape.slot(*dx) : GradientSlot{};
   for (std::int64_t first = head.last_chunk(); first >= 0; first -= head.chunk) {
     if (first != head.last_chunk()) compute_logits(queue, head, first, kept);
     with_float_type(head.x.dtype(), [&]<class T>(T) {
-      logit_gradients<T>(queue, head, first, kept, normaliser.data<float>(), weight);
+      for_each_row(queue, head.chunk_size(first), head.vocabulary,
+                   LogitGradients<T>{kept.data<float>(), head.targets.data<std::int32_t>() + first,
+                                     normaliser.data<float>() + first, dloss.data<float>(),
+                                     static_cast<float>(std::max<std::int64_t>(1, count))});
     });
     const MatrixView dlogits = gradient_view(head, first, kept);
     const GradientSlot to_weight = tape.slot(*head.weight);
@@ -129,27 +129,27 @@ Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tenso
   check_tokens(targets, weight.shape[0], true, "target");
 
   const std::int64_t chunk = chunk_rows == 0 ? rows : std::min(chunk_rows, rows);
-  const Head head{xv, targets, &weight, rows, weight.shape[1], weight.shape[0], chunk};
+  const Head head{xv, on_device(tape, targets), &weight, rows, weight.shape[1], weight.shape[0], chunk};
   const Tensor buffer = tape.activation({chunk, head.vocabulary}, Dtype::float32);
   const Tensor normaliser = tape.activation({rows}, Dtype::float32),
                losses = tape.activation({rows}, Dtype::float32);
   for (std::int64_t first = 0; first < rows; first += chunk) {
     compute_logits(tape.queue(), head, first, buffer);
-    row_losses(tape.queue(), head, first, buffer, normaliser.data<float>(), losses.data<float>());
+    for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
+                 RowLosses{buffer.data<float>(), head.targets.data<std::int32_t>() + first,
+                           normaliser.data<float>() + first, losses.data<float>() + first});
   }
   const std::int64_t count = counted(targets);
-  double sum = 0;
-  for (const float loss : losses.span<float>()) sum += loss;
   const Tensor value = tape.activation({}, Dtype::float32);
-  *value.data<float>() = count == 0 ? 0.0f : static_cast<float>(sum / static_cast<double>(count));
+  for_each_row(tape.queue(), 1, rows,
+               MeanLoss{losses.data<float>(), value.data<float>(), static_cast<double>(count)});
 
   Variable out = tape.result(value, true);
   if (!tape.recording()) return out;
   tape.record({&weight}, [&tape, head, buffer, normaliser, count, dx = x->gradient, dout = out->gradient] {
     const Tensor dloss = take(dout);
     if (!dloss) return;
-    const float per_target = count == 0 ? 0.0f : *dloss.data<float>() / static_cast<float>(count);
-    backward(tape, head, buffer, normaliser, per_target, dx.get());
+    backward(tape, head, buffer, normaliser, dloss, count, dx.get());
   });
   return out;
 }

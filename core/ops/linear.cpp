@@ -7,24 +7,28 @@ namespace muonp::core::ops {
 
 namespace {
 
+template <class T>
+struct AddBias {
+  T* y;
+  const T* bias;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    T* o = y + row.index * row.cols;
+    const T* b = bias;
+    row.each([=](std::int64_t c) { o[c] = T(float(o[c]) + float(b[c])); });
+  }
+};
+
 void add_bias(Queue& queue, const Tensor& y, const Tensor& bias) {
   with_float_type(y.dtype(), [&]<class T>(T) {
-    T* out = y.data<T>();
-    const T* b = bias.data<T>();
-    const std::int64_t cols = last_dim(y);
-    for_each_row(queue, row_count(y), cols, [=](const Row& row) {
-      T* o = out + row.index * cols;
-      row.each([=](std::int64_t c) { o[c] = T(float(o[c]) + float(b[c])); });
-    });
+    for_each_row(queue, row_count(y), last_dim(y), AddBias<T>{y.data<T>(), bias.data<T>()});
   });
 }
 
 void bias_gradient(Queue& queue, const Tensor& dy, const GradientSlot& slot) {
   with_float_type(dy.dtype(), [&]<class T>(T) {
-    const T* d = dy.data<T>();
-    const std::int64_t cols = last_dim(dy);
-    column_sums(queue, row_count(dy), cols, slot.gradient.data<float>(), slot.add,
-                [=](std::int64_t r, std::int64_t c) { return float(d[r * cols + c]); });
+    column_sums(queue, row_count(dy), last_dim(dy), slot.gradient.data<float>(), slot.add,
+                Entry<T>{dy.data<T>(), last_dim(dy)});
   });
 }
 

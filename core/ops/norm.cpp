@@ -6,7 +6,7 @@ namespace muonp::core::ops {
 
 namespace {
 
-// One row is normalised as (x − mean)·scale; mean is 0 for the root-mean-square form.
+// One row is normalised as n = (x − mean)·scale; mean is 0 for the root-mean-square form.
 struct Statistics {
   float* mean;
   float* scale;
@@ -16,80 +16,89 @@ struct Statistics {
 Statistics statistics_of(const Tensor& t) { return {t.data<float>(), t.data<float>() + t.dim(1)}; }
 
 template <class T>
-void forward(Queue& queue, const Tensor& x, const Tensor& gain, const Tensor& bias, bool centred,
-             const Tensor& stats, const Tensor& y) {
-  const std::int64_t cols = last_dim(x);
-  const float per_column = 1.0f / static_cast<float>(cols);
-  const T* in = x.data<T>();
-  const T* g = gain.data<T>();
-  const T* b = bias ? bias.data<T>() : nullptr;
-  T* out = y.data<T>();
-  const Statistics s = statistics_of(stats);
-  for_each_row(queue, row_count(x), cols, [=](const Row& row) {
-    const T* i = in + row.index * cols;
-    T* o = out + row.index * cols;
+struct Normalise {
+  const T *x, *gain, *bias;  // no bias: null
+  T* y;
+  Statistics stats;
+  bool centred;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t cols = row.cols;
+    const float per_column = 1.0f / static_cast<float>(cols);
+    const T *i = x + row.index * cols, *g = gain, *b = bias;
+    T* o = y + row.index * cols;
     const float mean = centred ? row.sum([=](std::int64_t c) { return float(i[c]); }) * per_column : 0.0f;
     const float square = row.sum([=](std::int64_t c) { return (float(i[c]) - mean) * (float(i[c]) - mean); });
     const float scale = 1.0f / sqrtf(square * per_column + kNormEpsilon);
-    s.mean[row.index] = mean;
-    s.scale[row.index] = scale;
+    stats.mean[row.index] = mean;
+    stats.scale[row.index] = scale;
     if (b) {
       row.each([=](std::int64_t c) { o[c] = T((float(i[c]) - mean) * scale * float(g[c]) + float(b[c])); });
     } else {
       row.each([=](std::int64_t c) { o[c] = T((float(i[c]) - mean) * scale * float(g[c])); });
     }
-  });
-}
+  }
+};
 
 template <class T>
-void gain_gradient(Queue& queue, const Tensor& x, const Tensor& stats, const Tensor& dy,
-                   const GradientSlot& slot) {
-  const std::int64_t cols = last_dim(x);
-  const Statistics s = statistics_of(stats);
-  const T* in = x.data<T>();
-  const T* d = dy.data<T>();
-  column_sums(queue, row_count(x), cols, slot.gradient.data<float>(), slot.add,
-              [=](std::int64_t r, std::int64_t c) {
-                return float(d[r * cols + c]) * (float(in[r * cols + c]) - s.mean[r]) * s.scale[r];
-              });
-}
+struct GainGradient {
+  const T *x, *dy;
+  Statistics stats;
+  std::int64_t cols;
+  MUONP_HD float operator()(std::int64_t r, std::int64_t c) const {
+    return float(dy[r * cols + c]) * (float(x[r * cols + c]) - stats.mean[r]) * stats.scale[r];
+  }
+};
 
+// With e = dy·gain: dx = scale·(e − mean(e) − n·mean(e·n)); the first mean is absent in the root-mean-square form. dx
+// may be dy itself.
 template <class T>
-void bias_gradient(Queue& queue, const Tensor& dy, const GradientSlot& slot) {
-  const std::int64_t cols = last_dim(dy);
-  const T* d = dy.data<T>();
-  column_sums(queue, row_count(dy), cols, slot.gradient.data<float>(), slot.add,
-              [=](std::int64_t r, std::int64_t c) { return float(d[r * cols + c]); });
-}
+struct InputGradient {
+  const T *x, *gain, *dy;
+  T* dx;
+  Statistics stats;
+  bool centred, add;
 
-// With n the normalised row and e = dy·gain: dx = scale·(e − mean(e) − n·mean(e·n)); the first mean is absent
-// in the root-mean-square form. dx may be dy itself.
-template <class T>
-void input_gradient(Queue& queue, const Tensor& x, const Tensor& gain, bool centred, const Tensor& stats,
-                    const Tensor& dy, const Tensor& dx, bool add) {
-  const std::int64_t cols = last_dim(x);
-  const float per_column = 1.0f / static_cast<float>(cols);
-  const Statistics s = statistics_of(stats);
-  const T* in = x.data<T>();
-  const T* g = gain.data<T>();
-  const T* d = dy.data<T>();
-  T* out = dx.data<T>();
-  for_each_row(queue, row_count(x), cols, [=](const Row& row) {
-    const T* i = in + row.index * cols;
-    const T* e = d + row.index * cols;
-    T* o = out + row.index * cols;
-    const float mean = s.mean[row.index], scale = s.scale[row.index];
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t cols = row.cols;
+    const float per_column = 1.0f / static_cast<float>(cols);
+    const T *i = x + row.index * cols, *e = dy + row.index * cols, *g = gain;
+    T* o = dx + row.index * cols;
+    const float mean = stats.mean[row.index], scale = stats.scale[row.index];
     const float first =
         centred ? row.sum([=](std::int64_t c) { return float(e[c]) * float(g[c]); }) * per_column : 0.0f;
     const float second = row.sum([=](std::int64_t c) {
       return float(e[c]) * float(g[c]) * (float(i[c]) - mean) * scale;
     }) * per_column;
+    const bool onto = add;
     row.each([=](std::int64_t c) {
       const float n = (float(i[c]) - mean) * scale;
       const float value = scale * (float(e[c]) * float(g[c]) - first - n * second);
-      o[c] = T(add ? float(o[c]) + value : value);
+      o[c] = T(onto ? float(o[c]) + value : value);
     });
-  });
+  }
+};
+
+template <class T>
+void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, bool centred, const Tensor& stats,
+              Tensor dy, Gradient* dx) {
+  Queue& queue = tape.queue();
+  const std::int64_t rows = row_count(x), cols = last_dim(x);
+  const T* in = x.data<T>();
+  const T* d = dy.data<T>();
+  if (bias) {
+    const GradientSlot slot = tape.slot(*bias);
+    column_sums(queue, rows, cols, slot.gradient.data<float>(), slot.add, Entry<T>{d, cols});
+  }
+  const GradientSlot slot = tape.slot(gain);
+  column_sums(queue, rows, cols, slot.gradient.data<float>(), slot.add,
+              GainGradient<T>{in, d, statistics_of(stats), cols});
+  if (!dx) return;
+  const bool add = static_cast<bool>(dx->tensor);
+  T* to = add ? dx->tensor.data<T>() : dy.data<T>();
+  for_each_row(queue, rows, cols,
+               InputGradient<T>{in, gain.value.data<T>(), d, to, statistics_of(stats), centred, add});
+  if (!add) give(tape, *dx, std::move(dy));
 }
 
 Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred) {
@@ -101,7 +110,10 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   const Tensor y = tape.activation(xv.shape(), xv.dtype());
   const Tensor stats = tape.activation({2, row_count(xv)}, Dtype::float32);
   with_float_type(xv.dtype(), [&]<class T>(T) {
-    forward<T>(tape.queue(), xv, gain.value, bias ? bias->value : Tensor(), centred, stats, y);
+    const T* b = bias ? bias->value.data<T>() : nullptr;
+    for_each_row(
+        tape.queue(), row_count(xv), last_dim(xv),
+        Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred});
   });
 
   Variable out = tape.result(y, true);
@@ -113,15 +125,7 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
                 Tensor dy = take(dout);
                 if (!dy) return;
                 with_float_type(dy.dtype(), [&]<class T>(T) {
-                  if (bias) bias_gradient<T>(tape.queue(), dy, tape.slot(*bias));
-                  gain_gradient<T>(tape.queue(), xv, stats, dy, tape.slot(gain));
-                  if (!dx) return;
-                  if (!dx->tensor) {
-                    input_gradient<T>(tape.queue(), xv, gain.value, centred, stats, dy, dy, false);
-                    give(tape, *dx, std::move(dy));
-                  } else {
-                    input_gradient<T>(tape.queue(), xv, gain.value, centred, stats, dy, dx->tensor, true);
-                  }
+                  backward<T>(tape, xv, gain, bias, centred, stats, std::move(dy), dx.get());
                 });
               });
   return out;

@@ -7,13 +7,16 @@ namespace muonp::core::ops {
 
 namespace {
 
+template <class T>
+struct Sum {
+  const T *left, *right;
+  T* out;
+  MUONP_HD void operator()(std::int64_t i) const { out[i] = T(float(left[i]) + float(right[i])); }
+};
+
 Tensor copy_of(Tape& tape, const Tensor& from) {
   const Tensor to = tape.activation(from.shape(), from.dtype());
-  with_float_type(from.dtype(), [&]<class T>(T) {
-    const T* in = from.data<T>();
-    T* out = to.data<T>();
-    for_each(tape.queue(), from.size(), [=](std::int64_t i) { out[i] = in[i]; });
-  });
+  copy(tape.queue(), from, to);
   return to;
 }
 
@@ -25,9 +28,7 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
                to_string(av.shape()), name_of(bv.dtype()), to_string(bv.shape()));
   const Tensor y = tape.activation(av.shape(), av.dtype());
   with_float_type(av.dtype(), [&]<class T>(T) {
-    const T *left = av.data<T>(), *right = bv.data<T>();
-    T* out = y.data<T>();
-    for_each(tape.queue(), y.size(), [=](std::int64_t i) { out[i] = T(float(left[i]) + float(right[i])); });
+    for_each(tape.queue(), y.size(), Sum<T>{av.data<T>(), bv.data<T>(), y.data<T>()});
   });
   Variable out = tape.result(y, wanted(a) || wanted(b));
   if (!wanted(out)) return out;
@@ -46,30 +47,38 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
 
 namespace {
 
-constexpr std::int64_t kGroup = 256;  // elements whose random numbers are made together
-
-// to[i] = from[i]·(kept ? 1/(1 − p) : 0). Element e uses word e mod 4 of Philox block e / 4.
+// to[i] = from[i]·(kept ? 1/(1 − p) : 0), four elements a call: global element e uses word e mod 4 of Philox block
+// e / 4.
 template <class T>
-void apply(Queue& queue, const DropoutMask& mask, const T* from, T* to, std::int64_t size) {
-  const float p = static_cast<float>(mask.probability),
-              scale = static_cast<float>(1 / (1 - mask.probability));
-  const std::uint64_t seed = mask.seed, stream = mask.stream;
-  const std::int64_t first = mask.first_element;
-  const std::int64_t first_group = first / kGroup, last_group = (first + size + kGroup - 1) / kGroup;
-  for_each_row(queue, last_group - first_group, kGroup, [=](const Row& row) {
-    const std::int64_t base = (first_group + row.index) * kGroup;  // global element
-    float random[kGroup];
-    float* u = random;
-    Row{0, kGroup / 4}.each([=](std::int64_t b) {
-      const Random4 r = philox(seed, stream, static_cast<std::uint64_t>(base / 4 + b));
-      for (int k = 0; k < 4; ++k) u[4 * b + k] = uniform_from(r.v[k]);
-    });
-    const std::int64_t begin = std::max(base, first), end = std::min(base + kGroup, first + size);
-    const std::int64_t local = begin - first;
-    u += begin - base;
-    Row{0, end - begin}.each(
-        [=](std::int64_t i) { to[local + i] = T(u[i] < p ? 0.0f : float(from[local + i]) * scale); });
-  });
+struct Drop {
+  const T* from;
+  T* to;
+  std::int64_t first, size;  // global index of element 0, and elements
+  std::uint64_t seed, stream;
+  float p, scale;
+
+  MUONP_HD void operator()(std::int64_t i) const {
+    const std::int64_t block = first / 4 + i, base = 4 * block - first;  // base: local index of word 0
+    const Random4 r = philox(seed, stream, static_cast<std::uint64_t>(block));
+    for (int k = 0; k < 4; ++k) {
+      const std::int64_t at = base + k;
+      if (at >= 0 && at < size) to[at] = T(uniform_from(r.v[k]) < p ? 0.0f : float(from[at]) * scale);
+    }
+  }
+};
+
+template <class T>
+void drop(Queue& queue, const DropoutMask& mask, const Tensor& from, const Tensor& to) {
+  const std::int64_t first = mask.first_element, size = from.size();
+  const Drop<T> kernel{from.data<T>(),
+                       to.data<T>(),
+                       first,
+                       size,
+                       mask.seed,
+                       mask.stream,
+                       static_cast<float>(mask.probability),
+                       static_cast<float>(1 / (1 - mask.probability))};
+  for_each(queue, (first + size + 3) / 4 - first / 4, kernel);
 }
 
 }  // namespace
@@ -79,15 +88,13 @@ Variable dropout(Tape& tape, const Variable& x, const DropoutMask& mask) {
   MUONP_ASSERT(mask.first_element >= 0, "first element {}", mask.first_element);
   if (mask.probability == 0) return x;
   const Tensor xv = x->value, y = tape.activation(xv.shape(), xv.dtype());
-  with_float_type(xv.dtype(),
-                  [&]<class T>(T) { apply(tape.queue(), mask, xv.data<T>(), y.data<T>(), xv.size()); });
+  with_float_type(xv.dtype(), [&]<class T>(T) { drop<T>(tape.queue(), mask, xv, y); });
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, mask, dx = x->gradient, dout = out->gradient] {
     Tensor dy = take(dout);
     if (!dy) return;
-    with_float_type(dy.dtype(),
-                    [&]<class T>(T) { apply(tape.queue(), mask, dy.data<T>(), dy.data<T>(), dy.size()); });
+    with_float_type(dy.dtype(), [&]<class T>(T) { drop<T>(tape.queue(), mask, dy, dy); });
     give(tape, *dx, std::move(dy));
   });
   return out;

@@ -10,7 +10,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/for_each.h"
 #include "core/symmetric.h"
 #include "optim/spectral/bound.h"
 #include "optim/spectral/elementwise.h"
@@ -88,7 +87,7 @@ class Recurrence {
   void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c,
                 std::span<const SymmetricForm> forms = {}, double alpha = 1) {
     core::symmetric_product(queue_, static_cast<float>(alpha), a, b, c, forms);
-    flops_ += core::symmetric_flops(n_, n_);
+    flops_ += core::symmetric_flops(n_, n_, queue_.kind());
   }
   void multiply_long(double alpha, const MatrixView& x, const MatrixView& small, const MatrixView& out) {
     multiply_small(queue_, static_cast<float>(alpha), x, small, 0, out);
@@ -96,7 +95,7 @@ class Recurrence {
   }
   void rebuild_gram() {
     core::gram(queue_, gram_side(y_), 1, y_, gram_);
-    flops_ += core::symmetric_flops(n_, std::max(y_.rows, y_.cols));
+    flops_ += core::symmetric_flops(n_, std::max(y_.rows, y_.cols), queue_.kind());
   }
   void copy(const MatrixView& from, const MatrixView& to) {
     const SymmetricForm form{.out = to};
@@ -120,7 +119,7 @@ class Recurrence {
           .out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
       core::symmetric_forms(queue_, next_, {&square, 1});
     }
-    add_to_diagonal(gram_, -shift);
+    add_to_diagonal(queue_, gram_, -shift);
     if (step.octic) {
       evaluate_octic(*step.octic, step.octic->radius * unit, k == 0);
     } else {
@@ -128,7 +127,7 @@ class Recurrence {
       for (std::size_t i = 0; i < c.size(); ++i) c[i] /= std::pow(unit, static_cast<double>(i));
       evaluate_weight(c, k == 0);
     }
-    add_to_diagonal(gram_, shift);
+    add_to_diagonal(queue_, gram_, shift);
   }
 
   // power_ = Σ c_i·Xⁱ for the X in gram_; `squared`: X² is in next_ already.
@@ -177,18 +176,6 @@ class Recurrence {
     const auto sign = static_cast<float>(o.sign);
     const SymmetricForm weight{.out = power_, .product = sign, .first = term(power_, sign)};
     multiply(left_, right_, next_, {&weight, 1});
-  }
-
-  void add_to_diagonal(const MatrixView& x, float value) {
-    x.dtype == core::Dtype::float32 ? add_to_diagonal_of<float>(x, value)
-                                    : add_to_diagonal_of<core::bfloat16>(x, value);
-  }
-  template <class T>
-  void add_to_diagonal_of(const MatrixView& x, float value) {
-    T* data = static_cast<T*>(x.data);
-    const std::int64_t step = x.stride + 1;
-    core::for_each(queue_, n_,
-                   [=](std::int64_t i) { data[i * step] = T(static_cast<float>(data[i * step]) + value); });
   }
 
   // From A and A² (in next_). Moments rounded to bfloat16 are too coarse for the finer of the two bounds.

@@ -1,8 +1,9 @@
 #include "optim/spectral/elementwise.h"
 
-#include <vector>
+#include <algorithm>
 
 #include "core/for_each.h"
+#include "core/host_view.h"
 
 namespace muonp::optim::spectral {
 namespace {
@@ -10,41 +11,79 @@ namespace {
 using core::Dtype;
 using core::MatrixView;
 using core::Op;
-using core::Row;
 
 template <class T>
-void copy_rows(core::Queue& queue, const MatrixView& from, double factor, const MatrixView& to) {
-  const float* source = static_cast<const float*>(from.data);
-  T* target = static_cast<T*>(to.data);
-  const std::int64_t from_stride = from.stride, to_stride = to.stride;
-  core::for_each_row(queue, from.rows, from.cols, [=](const Row& row) {
-    const float* s = source + row.index * from_stride;
-    T* t = target + row.index * to_stride;
-    row.each([=](std::int64_t j) { t[j] = T(static_cast<float>(s[j] * factor)); });
-  });
-}
+struct CopyScaled {
+  const float* from;
+  std::int64_t from_stride;
+  double factor;
+  T* to;
+  std::int64_t to_stride;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* s = from + row.index * from_stride;
+    T* t = to + row.index * to_stride;
+    const double by = factor;
+    row.each([=](std::int64_t j) { t[j] = T(static_cast<float>(s[j] * by)); });
+  }
+};
 
 template <class T>
-void affine_rows(core::Queue& queue, float identity, float factor, const MatrixView& out, float term_factor,
-                 const MatrixView& term) {
-  T* target = static_cast<T*>(out.data);
-  const T* source = static_cast<const T*>(term.data);
-  const std::int64_t stride = out.stride, term_stride = term.stride;
-  core::for_each_row(queue, out.rows, out.cols, [=](const Row& row) {
-    T* t = target + row.index * stride;
-    const float diagonal = row.index < row.cols ? factor * static_cast<float>(t[row.index]) + identity : 0.0f;
-    if (source) {
-      const T* s = source + row.index * term_stride;
-      const float shift = row.index < row.cols ? term_factor * static_cast<float>(s[row.index]) : 0.0f;
-      row.each([=](std::int64_t j) {
-        t[j] = T(factor * static_cast<float>(t[j]) + term_factor * static_cast<float>(s[j]));
-      });
-      if (row.index < row.cols) t[row.index] = T(diagonal + shift);
-    } else {
-      row.each([=](std::int64_t j) { t[j] = T(factor * static_cast<float>(t[j])); });
-      if (row.index < row.cols) t[row.index] = T(diagonal);
-    }
-  });
+struct Affine {
+  float identity, factor, term_factor;
+  T* out;
+  std::int64_t stride;
+  const T* term;  // none: null
+  std::int64_t term_stride;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    T* t = out + row.index * stride;
+    const T* s = term ? term + row.index * term_stride : nullptr;
+    const float by = factor, term_by = term_factor, one = identity;
+    const std::int64_t diagonal = row.index;
+    row.each([=](std::int64_t j) {
+      const float value = by * static_cast<float>(t[j]) + (j == diagonal ? one : 0.0f);
+      t[j] = T(s ? value + term_by * static_cast<float>(s[j]) : value);
+    });
+  }
+};
+
+struct RowSquares {
+  const float* data;
+  std::int64_t stride;
+  double* sums;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* p = data + row.index * stride;
+    sums[row.index] =
+        row.sum([=](std::int64_t j) { return static_cast<double>(p[j]) * static_cast<double>(p[j]); });
+  }
+};
+
+template <class T>
+struct AddToDiagonal {
+  T* data;
+  std::int64_t step;
+  float value;
+  MUONP_HD void operator()(std::int64_t i) const {
+    data[i * step] = T(static_cast<float>(data[i * step]) + value);
+  }
+};
+
+// Calls f(T()) with the storage type.
+template <class F>
+void with_storage(Dtype dtype, const F& f) {
+  switch (dtype) {
+    case Dtype::float32:
+      return f(float());
+    case Dtype::bfloat16:
+      return f(core::bfloat16());
+    case Dtype::float16:
+      return f(core::float16());
+    case Dtype::int32:
+      break;
+  }
+  MUONP_ASSERT(false, "{} iterates", name_of(dtype));
 }
 
 }  // namespace
@@ -52,30 +91,37 @@ void affine_rows(core::Queue& queue, float identity, float factor, const MatrixV
 void copy_scaled(core::Queue& queue, const MatrixView& from, double factor, const MatrixView& to) {
   MUONP_ASSERT(from.dtype == Dtype::float32 && from.rows == to.rows && from.cols == to.cols,
                "[{}, {}] into [{}, {}]", from.rows, from.cols, to.rows, to.cols);
-  to.dtype == Dtype::float32 ? copy_rows<float>(queue, from, factor, to)
-                             : copy_rows<core::bfloat16>(queue, from, factor, to);
+  with_storage(to.dtype, [&]<class T>(T) {
+    core::for_each_row(queue, from.rows, from.cols,
+                       CopyScaled<T>{static_cast<const float*>(from.data), from.stride, factor,
+                                     static_cast<T*>(to.data), to.stride});
+  });
 }
 
 void affine(core::Queue& queue, float identity, float factor, const MatrixView& out, float term_factor,
             const MatrixView& term) {
   MUONP_ASSERT(!term.data || (term.dtype == out.dtype && term.rows == out.rows && term.cols == out.cols),
                "[{}, {}] added to [{}, {}]", term.rows, term.cols, out.rows, out.cols);
-  out.dtype == Dtype::float32 ? affine_rows<float>(queue, identity, factor, out, term_factor, term)
-                              : affine_rows<core::bfloat16>(queue, identity, factor, out, term_factor, term);
+  with_storage(out.dtype, [&]<class T>(T) {
+    core::for_each_row(queue, out.rows, out.cols,
+                       Affine<T>{identity, factor, term_factor, static_cast<T*>(out.data), out.stride,
+                                 static_cast<const T*>(term.data), term.stride});
+  });
+}
+
+void add_to_diagonal(core::Queue& queue, const MatrixView& x, float value) {
+  with_storage(x.dtype, [&]<class T>(T) {
+    core::for_each(queue, std::min(x.rows, x.cols),
+                   AddToDiagonal<T>{static_cast<T*>(x.data), x.stride + 1, value});
+  });
 }
 
 double squared_norm(core::Queue& queue, const MatrixView& x) {
-  const float* data = static_cast<const float*>(x.data);
-  const std::int64_t stride = x.stride;
-  std::vector<double> of_row(static_cast<std::size_t>(x.rows));
-  core::for_each_row(queue, x.rows, x.cols, [=, &of_row](const Row& row) {
-    const float* p = data + row.index * stride;
-    double sum = 0;
-    for (std::int64_t j = 0; j < row.cols; ++j) sum += static_cast<double>(p[j]) * static_cast<double>(p[j]);
-    of_row[static_cast<std::size_t>(row.index)] = sum;
-  });
+  core::HostResult<double> of_row(queue, x.rows);
+  core::for_each_row(queue, x.rows, x.cols,
+                     RowSquares{static_cast<const float*>(x.data), x.stride, of_row.to_write()});
   double total = 0;
-  for (double sum : of_row) total += sum;
+  for (const double sum : of_row.read()) total += sum;
   return total;
 }
 

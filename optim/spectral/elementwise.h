@@ -1,4 +1,4 @@
-// Passes over whole matrices that the recurrences share. float32 or bfloat16 storage, arithmetic in float32.
+// Passes over whole matrices that the recurrences share. float32, bfloat16 or float16 storage, arithmetic in float32.
 #pragma once
 
 #include "core/blas.h"
@@ -13,6 +13,9 @@ void copy_scaled(core::Queue& queue, const core::MatrixView& from, double factor
 // ones where row and column are equal.
 void affine(core::Queue& queue, float identity, float factor, const core::MatrixView& out,
             float term_factor = 0, const core::MatrixView& term = {});
+
+// X ← X + value·I.
+void add_to_diagonal(core::Queue& queue, const core::MatrixView& x, float value);
 
 // ‖X‖_F² of a float32 matrix in double precision; NaN or infinite exactly when an entry is.
 double squared_norm(core::Queue& queue, const core::MatrixView& x);

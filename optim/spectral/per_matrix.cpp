@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/cpu/tasks.h"
+#include "core/host_view.h"
 #include "optim/spectral/elementwise.h"
 
 namespace muonp::optim::spectral {
@@ -24,15 +25,16 @@ MatrixView matrix_of(const Tensor& t, std::int64_t index) {
   return {t.data<float>() + index * rows * cols, rows, cols, cols};
 }
 
-[[noreturn]] void fail_non_finite(const MatrixView& x, std::int64_t index, std::int64_t batch) {
-  const float* data = static_cast<const float*>(x.data);
-  for (std::int64_t r = 0; r < x.rows; ++r)
-    for (std::int64_t j = 0; j < x.cols; ++j)
-      if (!std::isfinite(data[r * x.stride + j]))
-        core::fail(
-            "spectral power: matrix {} of {} ([{}, {}]) has the entry {} at row {}, column {}; "
-            "all entries have to be finite",
-            index, batch, x.rows, x.cols, data[r * x.stride + j], r, j);
+[[noreturn]] void fail_non_finite(core::Queue& queue, const Tensor& g, std::int64_t index) {
+  const std::int64_t rows = g.dim(-2), cols = g.dim(-1), size = rows * cols;
+  const core::HostView host(queue, g.flat(index * size, size), core::Access::read);
+  const std::span<const float> data = host.span<float>();
+  for (std::int64_t i = 0; i < size; ++i)
+    if (!std::isfinite(data[i]))
+      core::fail(
+          "spectral power: matrix {} of {} ([{}, {}]) has the entry {} at row {}, column {}; "
+          "all entries have to be finite",
+          index, batch_size(g), rows, cols, data[i], i / cols, i % cols);
   MUONP_ASSERT(false, "finite entries with a non-finite norm");
 }
 
@@ -58,7 +60,7 @@ Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Ten
   Input input{matrix_of(g, index), 1, 0};
   const MatrixView out = matrix_of(z, index);
   const double norm = std::sqrt(squared_norm(queue, input.g));
-  if (!std::isfinite(norm)) fail_non_finite(input.g, index, batch_size(g));
+  if (!std::isfinite(norm)) fail_non_finite(queue, g, index);
   if (norm == 0) {
     queue.fill_zero(out.data, out.rows * out.cols * core::size_of(out.dtype));
     Outcome zero;

@@ -67,6 +67,7 @@ class Svd final : public PerMatrix {
  protected:
   Outcome one(core::Device& device, const Input& input, const MatrixView& z) const override {
     core::Queue& queue = device.queue();
+    if (queue.kind() != core::DeviceKind::cpu) return on_host(queue, input, z);
     const Decomposition d(input.g.rows, input.g.cols);
     const std::int64_t m = input.g.rows, n = input.g.cols, k = d.rank;
     const auto floats = [&](core::Shape shape) {
@@ -92,6 +93,19 @@ class Svd final : public PerMatrix {
   }
 
  private:
+  // LAPACK reads host memory.
+  Outcome on_host(core::Queue& queue, const Input& input, const MatrixView& z) const {
+    const std::unique_ptr<core::Device> host = core::make_cpu_device(0);
+    const core::Shape shape = {input.g.rows, input.g.cols};
+    const Tensor g = Tensor::empty(*host, shape, Dtype::float32, Category::exchange);
+    const Tensor result = Tensor::empty(*host, shape, Dtype::float32, Category::exchange);
+    MUONP_ASSERT(input.g.stride == input.g.cols && z.stride == z.cols, "matrices with padded rows");
+    queue.read(g.raw(), input.g.data, g.bytes());
+    const Outcome outcome = one(*host, {MatrixView(g), input.factor, input.norm}, MatrixView(result));
+    queue.write(z.data, result.raw(), result.bytes());
+    return outcome;
+  }
+
   // Row i of Vᵀ times (σ_i/largest)ᵖ, or 0 where σ_i is below the threshold.
   void raise_rows(core::Queue& queue, const Tensor& s, float largest, double threshold,
                   const Tensor& vt) const {
@@ -99,7 +113,7 @@ class Svd final : public PerMatrix {
     const float* sigma = s.data<float>();
     float* rows = vt.data<float>();
     const std::int64_t cols = vt.dim(-1);
-    core::for_each_row(queue, vt.dim(0), cols, [=](const core::Row& row) {
+    core::for_each_host_row(queue, vt.dim(0), cols, [=](const core::Row& row) {
       const double value = sigma[row.index];
       const float factor = value > threshold ? static_cast<float>(std::pow(value / largest, p)) : 0.0f;
       float* r = rows + row.index * cols;

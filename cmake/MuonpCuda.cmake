@@ -1,0 +1,83 @@
+# The CUDA back end. MUONP_CUDA chooses it:
+#   AUTO  built where nvcc, cuBLAS and NCCL are found, otherwise left out, and the program says so
+#   ON    required          OFF  left out
+#   HOST  compiled by the host compiler against tests/cuda_host, which stands in for the runtime, cuBLAS and NCCL: for
+#         tests, never shipped
+set(MUONP_CUDA AUTO CACHE STRING "CUDA back end: AUTO, ON, OFF, or HOST (tests without a GPU)")
+set_property(CACHE MUONP_CUDA PROPERTY STRINGS AUTO ON OFF HOST)
+
+# Sets MUONP_CUDA_MISSING to what is not there.
+macro(muonp_look_for_cuda)
+  set(MUONP_CUDA_MISSING "")
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(NOT CMAKE_CUDA_COMPILER)
+    list(APPEND MUONP_CUDA_MISSING "nvcc")
+  endif()
+  find_package(CUDAToolkit QUIET)
+  if(NOT TARGET CUDA::cublas)
+    list(APPEND MUONP_CUDA_MISSING "cuBLAS")
+  endif()
+  find_path(MUONP_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(MUONP_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(NOT MUONP_NCCL_INCLUDE_DIR OR NOT MUONP_NCCL_LIBRARY)
+    list(APPEND MUONP_CUDA_MISSING "NCCL")
+  endif()
+  list(JOIN MUONP_CUDA_MISSING ", " MUONP_CUDA_MISSING)
+endmacro()
+
+set(MUONP_CUDA_BUILT OFF)
+if(MUONP_CUDA STREQUAL "HOST")
+  set(MUONP_CUDA_BUILT HOST)
+elseif(MUONP_CUDA STREQUAL "AUTO" OR MUONP_CUDA STREQUAL "ON")
+  muonp_look_for_cuda()
+  if(NOT MUONP_CUDA_MISSING)
+    set(MUONP_CUDA_BUILT ON)
+  elseif(MUONP_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "MUONP_CUDA=ON, but not found: ${MUONP_CUDA_MISSING}")
+  else()
+    message(STATUS "CUDA back end left out; not found: ${MUONP_CUDA_MISSING}")
+  endif()
+elseif(NOT MUONP_CUDA STREQUAL "OFF")
+  message(FATAL_ERROR "MUONP_CUDA=${MUONP_CUDA}; valid are AUTO, ON, OFF and HOST")
+endif()
+
+if(MUONP_CUDA_BUILT STREQUAL "ON")
+  if(NOT CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90)
+  endif()
+  enable_language(CUDA)
+  # CMake 3.25 does not know CUDA C++20. std::bit_cast is a constexpr function that kernels call. nvcc's front end does
+  # not accept fmt's consteval checks of format strings; the host compiler makes them in every other file.
+  string(APPEND CMAKE_CUDA_FLAGS " -std=c++20 --expt-relaxed-constexpr -DFMT_CONSTEVAL=")
+  if(MUONP_WARNINGS_AS_ERRORS)
+    string(APPEND CMAKE_CUDA_FLAGS " -Werror all-warnings")
+  endif()
+  add_library(muonp_nccl UNKNOWN IMPORTED GLOBAL)
+  set_target_properties(muonp_nccl PROPERTIES IMPORTED_LOCATION ${MUONP_NCCL_LIBRARY}
+                        INTERFACE_INCLUDE_DIRECTORIES ${MUONP_NCCL_INCLUDE_DIR})
+endif()
+
+# Sources that hold kernels.
+function(muonp_device_code)
+  if(NOT MUONP_CUDA_BUILT)
+    return()
+  endif()
+  set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_DEFINITIONS MUONP_DEVICE_CODE)
+  if(MUONP_CUDA_BUILT STREQUAL "ON")
+    set_property(SOURCE ${ARGN} PROPERTY LANGUAGE CUDA)
+  endif()
+endfunction()
+
+# What a target that includes core/cuda needs.
+function(muonp_use_cuda target)
+  if(NOT MUONP_CUDA_BUILT)
+    return()
+  endif()
+  target_compile_definitions(${target} PUBLIC MUONP_WITH_CUDA)
+  if(MUONP_CUDA_BUILT STREQUAL "ON")
+    target_link_libraries(${target} PUBLIC CUDA::cudart CUDA::cublas muonp_nccl)
+  else()
+    target_link_libraries(${target} PUBLIC muonp_cuda_host)
+  endif()
+endfunction()

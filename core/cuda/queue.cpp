@@ -1,0 +1,90 @@
+#include "core/cuda/queue.h"
+
+#include "core/blas.h"
+
+namespace muonp::core::cuda {
+
+namespace {
+
+// What NVIDIA advises for Hopper; with a workspace of its own a handle's results are reproducible (cuBLAS documentation,
+// "Results reproducibility").
+constexpr std::int64_t kWorkspaceBytes = 32 << 20;
+
+std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
+
+cudaDataType_t type_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::float32:
+      return CUDA_R_32F;
+    case Dtype::bfloat16:
+      return CUDA_R_16BF;
+    case Dtype::float16:
+      return CUDA_R_16F;
+    case Dtype::int32:
+      break;
+  }
+  throw InternalError("a product of integers");
+}
+
+cublasOperation_t operation_of(Op op) { return op == Op::none ? CUBLAS_OP_N : CUBLAS_OP_T; }
+
+}  // namespace
+
+CudaQueue::CudaQueue(Device& device) : device_(device), stream_(make_stream()), blas_(make_blas()) {
+  int current = 0;
+  MUONP_CUDA(cudaGetDevice(&current));
+  MUONP_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, current));
+  MUONP_CUDA(cublasSetStream(blas_.get(), stream_.get()));
+  MUONP_CUDA(cublasSetAtomicsMode(blas_.get(), CUBLAS_ATOMICS_NOT_ALLOWED));
+}
+
+void CudaQueue::allocate_workspace() {
+  workspace_ = Tensor::empty(device_, {kWorkspaceBytes / 4}, Dtype::int32, Category::other);
+  MUONP_CUDA(cublasSetWorkspace(blas_.get(), workspace_.raw(), size(kWorkspaceBytes)));
+}
+
+void CudaQueue::synchronize() { MUONP_CUDA(cudaStreamSynchronize(stream_.get())); }
+
+void CudaQueue::copy(void* to, const void* from, std::int64_t bytes) {
+  if (bytes > 0) MUONP_CUDA(cudaMemcpyAsync(to, from, size(bytes), cudaMemcpyDeviceToDevice, stream_.get()));
+}
+
+void CudaQueue::fill_zero(void* to, std::int64_t bytes) {
+  if (bytes > 0) MUONP_CUDA(cudaMemsetAsync(to, 0, size(bytes), stream_.get()));
+}
+
+void CudaQueue::read(void* host, const void* from, std::int64_t bytes) {
+  if (bytes > 0) MUONP_CUDA(cudaMemcpyAsync(host, from, size(bytes), cudaMemcpyDeviceToHost, stream_.get()));
+  synchronize();
+}
+
+// Pageable memory is staged before the call returns (CUDA documentation, "API synchronization behavior"); pinned memory
+// is read later, so the queue is waited for.
+void CudaQueue::write(void* to, const void* host, std::int64_t bytes) {
+  if (bytes == 0) return;
+  MUONP_CUDA(cudaMemcpyAsync(to, host, size(bytes), cudaMemcpyHostToDevice, stream_.get()));
+  cudaPointerAttributes attributes{};
+  MUONP_CUDA(cudaPointerGetAttributes(&attributes, host));
+  if (attributes.type == cudaMemoryTypeHost) synchronize();
+}
+
+// cuBLAS is column-major: a row-major matrix is its transpose there, and Cᵀ = op(B)ᵀ·op(A)ᵀ.
+void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) {
+  const auto narrow = [](std::int64_t x) {
+    MUONP_ASSERT(x <= 0x7fffffff, "a dimension of {}", x);
+    return static_cast<int>(x);
+  };
+  const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
+  const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
+  const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = narrow(p.a.stride), ldb = narrow(p.b.stride),
+            ldc = narrow(p.c.stride);
+  if (count == 1)
+    return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands,
+                                   lda, &p.beta, p.c.data, result, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+  MUONP_CUDA(cublasGemmStridedBatchedEx(
+      blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, batch_strides[1], p.a.data, operands, lda,
+      batch_strides[0], &p.beta, p.c.data, result, ldc, batch_strides[2], narrow(count), CUBLAS_COMPUTE_32F,
+      CUBLAS_GEMM_DEFAULT));
+}
+
+}  // namespace muonp::core::cuda

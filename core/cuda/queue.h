@@ -1,0 +1,42 @@
+// The compute queue of one GPU: a stream, and the cuBLAS handle that works on it.
+#pragma once
+
+#include "core/cuda/handle.h"
+#include "core/device.h"
+#include "core/tensor.h"
+
+namespace muonp::core::cuda {
+
+class CudaQueue final : public Queue {
+ public:
+  explicit CudaQueue(Device& device);
+  // The memory that cuBLAS works in; once, when the device's allocator is there.
+  void allocate_workspace();
+
+  DeviceKind kind() const override { return DeviceKind::cuda; }
+  Device& device() override { return device_; }
+  int threads() const override { return 1; }
+  void synchronize() override;
+  void copy(void* to, const void* from, std::int64_t bytes) override;
+  void fill_zero(void* to, std::int64_t bytes) override;
+  void read(void* host, const void* from, std::int64_t bytes) override;
+  void write(void* to, const void* host, std::int64_t bytes) override;
+  void multiply(const Product& first, std::int64_t count,
+                const std::array<std::int64_t, 3>& batch_strides) override;
+
+  cudaStream_t stream() const { return stream_.get(); }
+  int multiprocessors() const { return multiprocessors_; }
+
+ private:
+  Device& device_;
+  int multiprocessors_ = 1;
+  Stream stream_;
+  Tensor workspace_;  // freed after the handle that uses it
+  Blas blas_;
+};
+
+// The stream of a CUDA device's queue.
+inline cudaStream_t stream_of(Queue& queue) { return static_cast<CudaQueue&>(queue).stream(); }
+inline int multiprocessors_of(Queue& queue) { return static_cast<CudaQueue&>(queue).multiprocessors(); }
+
+}  // namespace muonp::core::cuda

@@ -1,0 +1,25 @@
+#include "core/host_view.h"
+
+namespace muonp::core {
+
+HostView::HostView(Queue& queue, const Tensor& tensor, Access access)
+    : queue_(queue), tensor_(tensor), raw_(tensor.raw()) {
+  if (queue.kind() == DeviceKind::cpu) return;
+  copy_ = std::make_unique_for_overwrite<char[]>(static_cast<std::size_t>(tensor.bytes()));
+  raw_ = copy_.get();
+  if (access != Access::write) queue.read(raw_, tensor.raw(), tensor.bytes());
+}
+
+void HostView::upload() const {
+  if (copy_) queue_.write(tensor_.raw(), raw_, tensor_.bytes());
+}
+
+float read_scalar(Queue& queue, const Tensor& tensor) {
+  MUONP_ASSERT(tensor.size() == 1 && tensor.dtype() == Dtype::float32, "{} {} read as a scalar",
+               name_of(tensor.dtype()), to_string(tensor.shape()));
+  float value = 0;
+  queue.read(&value, tensor.raw(), sizeof value);
+  return value;
+}
+
+}  // namespace muonp::core
