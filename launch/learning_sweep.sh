@@ -23,7 +23,7 @@ add p-0 optimizer.matrices.p=0 0.0025 0.005 0.01 0.02
 add p-1-4 optimizer.matrices.p=1/4 0.00125 0.0025 0.005 0.01
 add p-1-2 optimizer.matrices.p=1/2 0.0003125 0.000625 0.00125 0.0025 0.005
 add p-3-4 optimizer.matrices.p=3/4 0.00015625 0.0003125 0.000625 0.00125 0.0025
-add adamw optimizer.matrices.rule=adamw 0.000125 0.00025 0.0005 0.001 0.002
+add adamw optimizer.matrices.rule=adamw 0.00003125 0.0000625 0.000125 0.00025 0.0005 0.001 0.002
 
 export muonp steps
 run_one() {
