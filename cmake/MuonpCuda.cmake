@@ -47,9 +47,11 @@ if(MUONP_CUDA_BUILT STREQUAL "ON")
     set(CMAKE_CUDA_ARCHITECTURES 80 90)
   endif()
   enable_language(CUDA)
-  # CMake 3.25 does not know CUDA C++20. std::bit_cast is a constexpr function that kernels call. nvcc's front end does
-  # not accept fmt's consteval checks of format strings; the host compiler makes them in every other file.
-  string(APPEND CMAKE_CUDA_FLAGS " -std=c++20 --expt-relaxed-constexpr -DFMT_CONSTEVAL=")
+  # CMake 3.25 does not know CUDA C++20. std::bit_cast is a constexpr function that kernels call. fmt 9 takes nvcc for a
+  # compiler without constexpr, and half of it then is not.
+  string(APPEND CMAKE_CUDA_FLAGS " -std=c++20 --expt-relaxed-constexpr -DFMT_USE_CONSTEXPR=1")
+  # A kernel that spills registers or needs local memory is a warning, and so an error.
+  string(APPEND CMAKE_CUDA_FLAGS " -Xptxas=-warn-spills,-warn-lmem-usage")
   if(MUONP_WARNINGS_AS_ERRORS)
     string(APPEND CMAKE_CUDA_FLAGS " -Werror all-warnings")
   endif()

@@ -1,7 +1,9 @@
 # Compile options shared by every target of the project.
 add_library(muonp_options INTERFACE)
-target_compile_features(muonp_options INTERFACE cxx_std_20)
+# As a flag: CMake 3.25 would ask for the same standard of CUDA, where it does not know C++20.
+target_compile_features(muonp_options INTERFACE $<INSTALL_INTERFACE:cxx_std_20>)
 target_compile_options(muonp_options INTERFACE
+  $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-std=c++20>>
   $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-march=${MUONP_ARCH};-Wall;-Wextra;-Wshadow;-Wconversion;-Wno-sign-conversion>>
   $<BUILD_INTERFACE:$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${MUONP_WARNINGS_AS_ERRORS}>,$<CONFIG:Release,Debug,RelWithDebInfo>>:-Werror>>
   # Products round once (fma), sums may be reordered by the vectoriser; NaN and infinity keep their meaning.

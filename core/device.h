@@ -43,6 +43,8 @@ class Device {
   virtual ~Device() = default;
   virtual DeviceKind kind() const = 0;
   virtual std::string name() const = 0;  // as shown in the start-up table
+  // A GPU's own, the same in every process that sees it: "node7/0000:3b:00.0". Empty for a CPU.
+  virtual std::string identity() const { return {}; }
   virtual Queue& queue() = 0;
   virtual const std::shared_ptr<Allocator>& allocator() = 0;
 };
@@ -53,6 +55,12 @@ enum class Bfloat16 : std::uint8_t { native, emulated };
 
 // threads ≥ 1, or 0 for all cores this process may use. Sets the calling thread's OpenMP team size.
 std::unique_ptr<Device> make_cpu_device(int threads, Bfloat16 bfloat16 = Bfloat16::native);
+
+#ifdef MUONP_WITH_CUDA
+inline constexpr bool kCudaBuilt = true;
+#else
+inline constexpr bool kCudaBuilt = false;
+#endif
 
 // Why a GPU cannot be used in this process (not built in, no driver, driver too old, no device), or an empty string.
 std::string cuda_refusal();

@@ -16,8 +16,11 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 AsyncQueue::AsyncQueue(Mode mode) : mode_(mode) {
+  MUONP_ASSERT(mode_ != Mode::stream, "a queue of stream operations needs their communicator");
   if (mode_ == Mode::worker) worker_ = std::thread([this] { run_worker(); });
 }
+
+AsyncQueue::AsyncQueue(Communicator& communicator) : mode_(Mode::stream), communicator_(&communicator) {}
 
 AsyncQueue::~AsyncQueue() {
   if (!worker_.joinable()) return;
@@ -43,8 +46,30 @@ AsyncQueue::Ticket AsyncQueue::submit(std::function<void()> work) {
       return {number};
     }
   }
+  if (mode_ == Mode::stream) return run_overlapped(work, number);
   run(work, number);
   return {number};
+}
+
+AsyncQueue::Ticket AsyncQueue::run_overlapped(const std::function<void()>& work, std::uint64_t number) {
+  std::exception_ptr error;
+  try {
+    communicator_->begin_overlap();
+    try {
+      work();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    last_mark_ = communicator_->end_overlap();
+  } catch (...) {
+    if (!error) error = std::current_exception();
+  }
+  last_ended_ = number;
+  if (error) {
+    failed_ = number;
+    error_ = error;
+  }
+  return {number, last_mark_};
 }
 
 void AsyncQueue::run(const std::function<void()>& work, std::uint64_t number) {
@@ -87,15 +112,17 @@ void AsyncQueue::wait(Ticket ticket) {
   MUONP_ASSERT(ticket.number <= last_submitted_, "ticket {} of {}", ticket.number, last_submitted_);
   const auto start = Clock::now();
   ended_.wait(lock, [&] { return last_ended_ >= ticket.number || failed_ != 0; });
-  waited_ += seconds_since(start);
+  if (mode_ != Mode::stream) waited_ += seconds_since(start);
   throw_if_failed(ticket.number);
+  lock.unlock();
+  if (mode_ == Mode::stream) communicator_->wait_for(ticket.mark);
 }
 
 void AsyncQueue::drain() {
   std::unique_lock lock(mutex_);
-  const std::uint64_t last = last_submitted_;
+  const Ticket last{last_submitted_, last_mark_};
   lock.unlock();
-  wait({last});
+  wait(last);
 }
 
 void AsyncQueue::throw_if_failed(std::uint64_t number) const {

@@ -9,6 +9,8 @@
 #include <mutex>
 #include <thread>
 
+#include "dist/communicator.h"
+
 namespace muonp::dist {
 
 // Work is run one piece at a time in the order of submission, which is what keeps collectives in the same
@@ -17,14 +19,19 @@ namespace muonp::dist {
 class AsyncQueue {
  public:
   enum class Mode : std::uint8_t {
-    worker,  // on a thread of its own
-    inline_  // in submit(), by the caller; failures are still delivered by wait() and drain()
+    worker,   // on a thread of its own
+    inline_,  // in submit(), by the caller; failures are still delivered by wait() and drain()
+    stream    // in submit(), as operations that overlap the device's queue; wait() and drain() make the queue
+              // wait, not the host
   };
   struct Ticket {
     std::uint64_t number = 0;  // 0: nothing to wait for
+    Mark mark = {};            // of Mode::stream
   };
 
-  explicit AsyncQueue(Mode mode);
+  explicit AsyncQueue(Mode mode);  // worker or inline_
+  // stream: work calls operations of this communicator only.
+  explicit AsyncQueue(Communicator& communicator);
   // Lets the piece that is running end, discards what has not started, joins. Call drain() first for the
   // orderly way.
   ~AsyncQueue();
@@ -32,20 +39,24 @@ class AsyncQueue {
   AsyncQueue& operator=(const AsyncQueue&) = delete;
 
   Ticket submit(std::function<void()> work);
-  // Returns when the work of this ticket, and so all before it, has ended.
+  // Returns when the work of this ticket, and so all before it, has ended; stream: for the device's queue.
   void wait(Ticket ticket);
   void drain();
 
-  // Seconds spent running work, and seconds that wait() and drain() stood still, since construction.
+  // Seconds spent running work, and seconds that wait() and drain() stood still, since construction. 0 for
+  // stream, where the host sees neither.
   double busy_seconds() const;
   double waited_seconds() const;
 
  private:
   void run_worker();
+  Ticket run_overlapped(const std::function<void()>& work, std::uint64_t number);
   void run(const std::function<void()>& work, std::uint64_t number);
   void throw_if_failed(std::uint64_t number) const;
 
   Mode mode_;
+  Communicator* communicator_ = nullptr;  // of Mode::stream
+  Mark last_mark_;
   mutable std::mutex mutex_;
   std::condition_variable submitted_, ended_;
   std::deque<std::function<void()>> pending_;

@@ -1,8 +1,10 @@
 // What ranks say to each other: eight operations on typed spans of memory. Every rank of the group calls the
-// same operations in the same order with matching counts and types. Each returns when the data is in place.
+// same operations in the same order with matching counts and types. Each returns when the data is in place
+// for work that is submitted to the device's queue afterwards: on the CPU that is at once, on a GPU the host
+// does not wait.
 //
-// Forms: one rank (dist/local.h), ranks as threads of one process (dist/thread.h), MPI (dist/mpi.h), and
-// decorators that record, check or break (dist/decorators.h).
+// Forms: one rank (dist/local.h), ranks as threads of one process (dist/thread.h), MPI (dist/mpi.h), NCCL
+// between GPUs (dist/nccl.h), and decorators that record, check or break (dist/decorators.h).
 #pragma once
 
 #include <cstdint>
@@ -37,6 +39,10 @@ struct Transfer {  // one message of a grouped exchange
 
 enum class Reduce : std::uint8_t { sum, max, min };
 
+struct Mark {                // the end of an overlap
+  std::uint64_t number = 0;  // 0: nothing to wait for
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -59,6 +65,14 @@ class Communicator {
   virtual void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) = 0;
   // Every rank's bytes, by rank, of any length. For agreement checks and error messages, not for bulk data.
   virtual std::vector<std::string> all_gather_bytes(const std::string& mine) = 0;
+
+  // Operations between begin and end start after what the device's queue was given before them, and run
+  // beside what it is given later; wait_for() makes the queue, not the host, wait for them and all before
+  // them. Their memory belongs to them until then. Where operations return with the data in place these do
+  // nothing.
+  virtual void begin_overlap() {}
+  virtual Mark end_overlap() { return {}; }
+  virtual void wait_for(Mark) {}
 
   // After a local failure that the others cannot know of: makes their pending and later operations fail with
   // `why`.

@@ -26,6 +26,9 @@ class Decorator : public Communicator {
   void all_gather(Span data) override;
   void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) override;
   std::vector<std::string> all_gather_bytes(const std::string& mine) override;
+  void begin_overlap() override { inner_.begin_overlap(); }
+  Mark end_overlap() override { return inner_.end_overlap(); }
+  void wait_for(Mark mark) override { inner_.wait_for(mark); }
   void abort(const std::string& why) noexcept override { inner_.abort(why); }
 
  protected:

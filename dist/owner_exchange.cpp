@@ -85,7 +85,6 @@ void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrive
     if (w >= waves.size()) return;
     waves[w] = prepare(static_cast<int>(w), piece);
     if (parameters_.stage() == 0) return;
-    device_.queue().synchronize();
     waves[w].gathered = async_.submit(
         [this, &wave = waves[w]] { communicator_.exchange(wave.gather_sends, wave.gather_receives); });
   };
@@ -100,7 +99,6 @@ void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrive
     if (parameters_.stage() > 0) async_.wait(waves[w].gathered);
     allocate_outputs(waves[w]);
     compute(waves[w].mine);
-    device_.queue().synchronize();
     for (OwnedMatrix& matrix : waves[w].mine) matrix.in = Tensor();
     waves[w].scattered = async_.submit(
         [this, &wave = waves[w]] { communicator_.exchange(wave.scatter_sends, wave.scatter_receives); });

@@ -95,7 +95,6 @@ void GradientReducer::launch(int bucket) {
   const Span full(full_[at(bucket)]);
   const std::int64_t used = parameters_.plan().buckets()[at(bucket)].used;
   const bool whole = parameters_.stage() == 0;
-  device_.queue().synchronize();
   const auto ticket = async_.submit([this, full, used, whole] {
     if (whole)
       communicator_.all_reduce(full.part(0, used), Reduce::sum);

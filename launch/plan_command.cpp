@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/cli.h"
+#include "launch/roofline.h"
 #include "launch/start_report.h"
 
 namespace muonp::launch {
@@ -12,6 +13,7 @@ struct Arguments {
   ConfigArguments config;
   int ranks = 1;
   bool json = false;
+  std::string machine, spectral = "tf32";
 };
 
 nlohmann::ordered_json as_json(const StartFacts& facts) {
@@ -54,6 +56,13 @@ int run(Session& session, const Arguments& a) {
                          fmt::format("{} (planned, none started)", a.ranks),
                          "",
                          0};
+  if (!a.machine.empty()) {
+    const Machine& machine = machine_of(a.machine);
+    const bool tf32 = a.spectral == "tf32";
+    const core::Dtype spectral = tf32 ? core::Dtype::float32 : core::parse_dtype(a.spectral);
+    session.log().info("{}", roofline_table(roofline(facts, machine, spectral, tf32), facts, machine));
+    return 0;
+  }
   session.log().info("{}", a.json ? as_json(facts).dump(2) : start_report(facts));
   return 0;
 }
@@ -69,9 +78,14 @@ void add_plan_command(CLI::App& app, Context& context) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--json", a->json, "Print a JSON object, with the owner of every matrix");
+  command->add_option("--roofline", a->machine, "Least time of each phase of the step on a machine: h100, a100")
+      ->type_name("NAME");
+  command->add_option("--spectral", a->spectral, "Products of the spectral step there: float32, tf32, float16, bfloat16")
+      ->capture_default_str();
   command->footer(
       "Examples:\n"
       "  muonp plan configs/quickstart.yaml --ranks 4\n"
+      "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set parallel.compute=bfloat16 --roofline h100\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set data.batch=512 --set parallel.zero=2");
   command->callback([a, &context] {
     context.session.threads = 0;

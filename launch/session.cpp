@@ -3,10 +3,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <map>
 #include <string_view>
 
 #include "core/error.h"
+#include "dist/agreement.h"
 #include "dist/local.h"
+#include "dist/nccl.h"
 
 namespace muonp::launch {
 namespace {
@@ -27,11 +30,24 @@ std::unique_ptr<dist::MpiSession> start_mpi(const SessionSettings& settings) {
   return nullptr;
 }
 
-std::unique_ptr<core::Device> make_device(const std::string& kind, int threads, bool emulate_bfloat16) {
-  if (kind == "cuda") core::fail("device: cuda: this build has no CUDA support; valid here are auto and cpu");
-  if (kind != "auto" && kind != "cpu")
-    core::fail("device: '{}' is unknown; valid are auto, cpu and cuda", kind);
-  return core::make_cpu_device(threads, emulate_bfloat16 ? core::Bfloat16::emulated : core::Bfloat16::native);
+// The GPU of a rank: the one with its local rank's number, or the only one where the launcher shows each rank its own.
+int gpu_of(int local_rank, int local_size, int visible) {
+  if (visible == 1 || local_rank < visible) return visible == 1 ? 0 : local_rank;
+  core::fail("device: cuda: {} ranks on this host, but {} GPUs are visible; start one rank per GPU, or use device: cpu",
+             local_size, visible);
+}
+
+// A GPU that two ranks would share makes their collectives fail or hang. Collective.
+void require_gpu_of_its_own(dist::Communicator& communicator, const core::Device& device) {
+  std::map<std::string, int> users;
+  const std::vector<std::string> all = communicator.all_gather_bytes(device.identity());
+  for (int rank = 0; rank < static_cast<int>(all.size()); ++rank) {
+    const auto [user, first] = users.emplace(all[static_cast<std::size_t>(rank)], rank);
+    if (!first)
+      throw dist::AgreedError(
+          fmt::format("device: cuda: ranks {} and {} would share one GPU ({}); start one rank per GPU", user->second,
+                      rank, user->first));
+  }
 }
 
 }  // namespace
@@ -55,12 +71,33 @@ void Session::open(const SessionSettings& settings) {
   mpi_ = start_mpi(settings);
   if (mpi_) log_ = core::Log(mpi_->rank(), mpi_->size());
   threads_ = threads_per_rank(settings.threads, core::available_cores(), local_size());
-  device_ = make_device(settings.device, threads_, settings.emulate_bfloat16);
-  communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
+  open_device(settings);
+  host_communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
+  if (device_->kind() == core::DeviceKind::cuda) {
+    require_gpu_of_its_own(*host_communicator_, *device_);
+    gpu_communicator_ = dist::make_nccl(*device_, *host_communicator_, settings.timeout_seconds);
+  }
+}
+
+void Session::open_device(const SessionSettings& settings) {
+  const std::string& kind = settings.device;
+  if (kind != "auto" && kind != "cpu" && kind != "cuda")
+    core::fail("device: '{}' is unknown; valid are auto, cpu and cuda", kind);
+  const std::string refusal = kind == "cpu" ? "" : core::cuda_refusal();
+  if (kind == "cuda" && !refusal.empty()) core::fail("device: cuda: {}", refusal);
+  if (kind == "cpu" || !refusal.empty()) {
+    if (kind == "auto" && core::kCudaBuilt) device_note_ = fmt::format("device: auto takes the CPU: {}", refusal);
+    const auto bfloat16 = settings.emulate_bfloat16 ? core::Bfloat16::emulated : core::Bfloat16::native;
+    device_ = core::make_cpu_device(threads_, bfloat16);
+    return;
+  }
+  const std::string owner = mpi_ ? fmt::format("rank {} on {}", mpi_->rank(), mpi_->host()) : "this process";
+  device_ = core::make_cuda_device(gpu_of(local_rank(), local_size(), core::cuda_device_count()), owner);
 }
 
 void Session::close() {
-  communicator_.reset();
+  gpu_communicator_.reset();
+  host_communicator_.reset();
   device_.reset();
   if (mpi_) mpi_->close();
 }

@@ -44,7 +44,10 @@ class Session {
   void close();
 
   core::Device& device() { return *device_; }
-  dist::Communicator& communicator() { return *communicator_; }
+  // NCCL's on GPUs.
+  dist::Communicator& communicator() { return gpu_communicator_ ? *gpu_communicator_ : *host_communicator_; }
+  // Why `auto` did not take a GPU in a build that can; empty otherwise.
+  const std::string& device_note() const { return device_note_; }
   const core::Log& log() const { return log_; }
   int rank() const { return log_.rank(); }
   int world_size() const { return mpi_ ? mpi_->size() : 1; }
@@ -56,8 +59,11 @@ class Session {
  private:
   std::unique_ptr<dist::MpiSession> mpi_;
   int threads_ = 1;
+  void open_device(const SessionSettings& settings);
+
+  std::string device_note_;
   std::unique_ptr<core::Device> device_;
-  std::unique_ptr<dist::Communicator> communicator_;
+  std::unique_ptr<dist::Communicator> host_communicator_, gpu_communicator_;
   core::Log log_{0, 1};
 };
 

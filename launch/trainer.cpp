@@ -46,6 +46,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
 
 void Trainer::print_start() {
   const core::Log& log = session_.log();
+  if (!session_.device_note().empty()) log.info("{}", session_.device_note());
   log.info("{}", start_report({config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(),
                                session_.device().name(), session_.communicator().description(),
                                learner_.dataset().description, peak_}));

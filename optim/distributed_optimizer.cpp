@@ -38,8 +38,11 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   parameters_ = std::make_unique<dist::ShardedParameters>(
       device, parameters, plan_.shards, communicator.rank(), options.zero, options.weight_dtype);
-  async_ = std::make_unique<dist::AsyncQueue>(options.overlap ? dist::AsyncQueue::Mode::worker
-                                                              : dist::AsyncQueue::Mode::inline_);
+  using Async = dist::AsyncQueue;
+  if (options.overlap && device.kind() == core::DeviceKind::cuda)
+    async_ = std::make_unique<Async>(communicator);
+  else
+    async_ = std::make_unique<Async>(options.overlap ? Async::Mode::worker : Async::Mode::inline_);
   reducer_ =
       std::make_unique<dist::GradientReducer>(device, *parameters_, communicator, *async_, options.overlap);
   exchange_ =
@@ -168,7 +171,6 @@ void DistributedOptimizer::publish_when_complete(int parameter) {
   const int bucket = plan_.shards.bucket_of(parameter);
   if (--pending_[at(bucket)] > 0) return;
   parameters_->cast_to_weights(bucket);
-  device_.queue().synchronize();
   if (plan_.options.zero > 0)
     async_->submit([this, bucket] { parameters_->gather_weights(bucket, communicator_); });
 }

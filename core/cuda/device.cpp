@@ -1,5 +1,7 @@
 #include "core/device.h"
 
+#include <unistd.h>
+
 #include "core/cuda/queue.h"
 #include "core/error.h"
 
@@ -37,23 +39,25 @@ class CudaAllocator final : public CachingAllocator {
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(int ordinal)
-      : ordinal_(ordinal),
-        queue_(*this),
-        allocator_(std::make_shared<CudaAllocator>(ordinal, queue_.stream())) {
+      : queue_(*this), allocator_(std::make_shared<CudaAllocator>(ordinal, queue_.stream())) {
     cudaDeviceProp properties{};
     MUONP_CUDA(cudaGetDeviceProperties(&properties, ordinal));
     name_ = fmt::format("{}, compute capability {}.{}, {:.1f} GiB", properties.name, properties.major,
                         properties.minor, static_cast<double>(properties.totalGlobalMem) / (1 << 30));
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    identity_ = fmt::format("{}/{:04x}:{:02x}:{:02x}", host, properties.pciDomainID, properties.pciBusID,
+                            properties.pciDeviceID);
     queue_.allocate_workspace();
   }
   DeviceKind kind() const override { return DeviceKind::cuda; }
   std::string name() const override { return name_; }
+  std::string identity() const override { return identity_; }
   Queue& queue() override { return queue_; }
   const std::shared_ptr<Allocator>& allocator() override { return allocator_; }
 
  private:
-  int ordinal_;
-  std::string name_;
+  std::string name_, identity_;
   cuda::CudaQueue queue_;
   std::shared_ptr<Allocator> allocator_;
 };

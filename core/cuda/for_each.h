@@ -12,6 +12,7 @@ namespace muonp::core::cuda {
 
 inline constexpr int kThreads = 256, kWarp = 32, kWarps = kThreads / kWarp;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
+inline constexpr int kBlocks = 4;  // at least, on a multiprocessor; without saying so ptxas spills for 8
 inline constexpr int kBlocksPerMultiprocessor = 8;  // of kThreads: 2048 threads are what a multiprocessor holds
 inline constexpr std::int64_t kWarpRow = 1024;      // columns up to which a row is a warp's, not a block's
 
@@ -118,20 +119,20 @@ struct BlockRow {
 };
 
 template <class F>
-__global__ void __launch_bounds__(kThreads) for_each_kernel(std::int64_t n, F f) {
+__global__ void __launch_bounds__(kThreads, kBlocks) for_each_kernel(std::int64_t n, F f) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) f(i);
 }
 
 template <class F>
-__global__ void __launch_bounds__(kThreads) warp_row_kernel(std::int64_t rows, std::int64_t cols, F f) {
+__global__ void __launch_bounds__(kThreads, kBlocks) warp_row_kernel(std::int64_t rows, std::int64_t cols, F f) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kWarps;
   for (std::int64_t r = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; r < rows; r += stride)
     f(WarpRow{r, cols});
 }
 
 template <class F>
-__global__ void __launch_bounds__(kThreads) block_row_kernel(std::int64_t rows, std::int64_t cols, F f) {
+__global__ void __launch_bounds__(kThreads, kBlocks) block_row_kernel(std::int64_t rows, std::int64_t cols, F f) {
   for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) f(BlockRow{r, cols});
 }
 
@@ -160,7 +161,7 @@ void for_each_row(Queue& queue, std::int64_t rows, std::int64_t cols, const F& f
 
 // A block takes 32 columns; its warps take every kWarps-th row, and are added in the order of warps.
 template <class F>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     column_sums_kernel(std::int64_t rows, std::int64_t cols, float* out, bool add, F f) {
   MUONP_SHARED float partial[kWarps][kWarp];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;

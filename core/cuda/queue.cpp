@@ -1,5 +1,7 @@
 #include "core/cuda/queue.h"
 
+#include <algorithm>
+
 #include "core/blas.h"
 
 namespace muonp::core::cuda {
@@ -74,10 +76,11 @@ void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<
     MUONP_ASSERT(x <= 0x7fffffff, "a dimension of {}", x);
     return static_cast<int>(x);
   };
+  const auto leading = [&](const MatrixView& view) { return std::max(1, narrow(view.stride)); };  // as cuBLAS wants it
   const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
   const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
-  const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = narrow(p.a.stride), ldb = narrow(p.b.stride),
-            ldc = narrow(p.c.stride);
+  const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b),
+            ldc = leading(p.c);
   if (count == 1)
     return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands,
                                    lda, &p.beta, p.c.data, result, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));

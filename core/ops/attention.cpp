@@ -85,22 +85,18 @@ struct Turn {
   T* to;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    const std::int64_t half = size / 2, width = heads * size;
+    const std::int64_t half = size / 2;
     const float* cosine = table + row.index % time * size;
-    const float* sine = cosine + half;
     const float sign = direction;
-    for (std::int64_t h = 0; h < 2 * heads; ++h) {  // queries and keys lie side by side
-      const T* i = from + row.index * row.cols + h * size;
-      T* o = to + row.index * row.cols + h * size;
+    const T* i = from + row.index * row.cols;
+    T* o = to + row.index * row.cols;
+    for (std::int64_t h = 0; h < 2 * heads; ++h, i += size, o += size)  // queries and keys lie side by side
       row.part(half).each([=](std::int64_t c) {
-        const float a = float(i[c]), b = float(i[half + c]), s = sign * sine[c];
+        const float a = float(i[c]), b = float(i[half + c]), s = sign * cosine[half + c];
         o[c] = T(a * cosine[c] - b * s);
         o[half + c] = T(b * cosine[c] + a * s);
       });
-    }
-    const T* values = from + row.index * row.cols + 2 * width;
-    T* o = to + row.index * row.cols + 2 * width;
-    if (o != values) row.part(width).each([=](std::int64_t c) { o[c] = values[c]; });
+    if (o != i) row.part(heads * size).each([=](std::int64_t c) { o[c] = i[c]; });  // values
   }
 };
 

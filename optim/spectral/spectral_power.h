@@ -40,7 +40,7 @@ class SpectralPower {
   // a result of a method that diverged, is a core::Error that names the matrix of the batch, and z is then unspecified.
   virtual SpectralReport apply(core::Device& device, const core::Tensor& g, const core::Tensor& z) = 0;
   // Of one matrix: floating-point operations, and bytes of scratch memory that apply() takes for a batch of one.
-  virtual double flops(std::int64_t rows, std::int64_t cols) const = 0;
+  virtual double flops(std::int64_t rows, std::int64_t cols) const = 0;  // of the CPU; a GPU's blocks are wider
   virtual std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const = 0;
   virtual const SpectralOptions& options() const = 0;
 };

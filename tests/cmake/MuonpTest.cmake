@@ -1,7 +1,12 @@
 # Every test is registered by one of these functions; labels are unit, unit-threads, ranks.
 
+# Everything that tests with a label need, for builds that run these only (tests/run.sh --sanitizers).
+add_custom_target(unit_tests)
+add_custom_target(thread_tests)
+
 # muonp_add_unit_tests(NAME SOURCES a_test.cpp ... LIBRARIES muonp::core ... [TIMEOUT s] [LABEL unit-threads]): one
-# program, one ctest entry per test, label "unit".
+# program, one ctest entry per test, label "unit". Built with the stand-in for CUDA, they run on its GPU
+# (tests/support/test_device.h), where OpenMP threads work in short bursts, and would otherwise spin between them.
 function(muonp_add_unit_tests name)
   cmake_parse_arguments(ARG "" "TIMEOUT;LABEL" "SOURCES;LIBRARIES" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -13,7 +18,21 @@ function(muonp_add_unit_tests name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_LIBRARIES} GTest::gmock GTest::gtest_main)
   target_include_directories(${name} SYSTEM PRIVATE ${MUONP_JSON_INCLUDE_DIR})
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_LABEL STREQUAL "unit-threads")
+    add_dependencies(thread_tests ${name})
+  else()
+    add_dependencies(unit_tests ${name})
+  endif()
+  if(MUONP_CUDA_BUILT STREQUAL "ON" AND ARG_LABEL STREQUAL "unit")
+    add_test(NAME ${name}.gpu COMMAND ${PROJECT_SOURCE_DIR}/tests/support/on_gpu.sh $<TARGET_FILE:${name}>)
+    set_tests_properties(${name}.gpu PROPERTIES LABELS gpu TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
+  endif()
+  set(environment "")
+  if(MUONP_CUDA_BUILT STREQUAL "HOST")
+    set(environment ENVIRONMENT MUONP_TEST_DEVICE=cuda ENVIRONMENT_MODIFICATION OMP_WAIT_POLICY=set:passive)
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} ${environment})
 endfunction()
 
 # How tests start ranks. More ranks than cores is the normal case here: nothing is bound and waiting ranks yield.
@@ -25,7 +44,7 @@ endfunction()
 # PROCESSORS: what ctest counts a test as, so that it does not start too many at once. Leaks are looked for in the
 # tests with ranks as threads: Open MPI's plugins leak, and are unloaded before their names could be suppressed.
 function(muonp_set_rank_properties test timeout)
-  set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1)
+  set(environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 CUDA_HOST_DEVICES=4)
   if(MUONP_SANITIZE MATCHES "address")
     list(APPEND environment ASAN_OPTIONS=detect_leaks=0)
   endif()

@@ -8,13 +8,14 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 namespace {
 
 struct Fixture : ::testing::Test {
-  std::unique_ptr<Device> device = make_cpu_device(1);
+  TestDevice device = make_test_device(1);
   std::deque<Parameter> storage;
   ParameterList parameters;
 
@@ -85,8 +86,7 @@ TEST_F(Autograd, Pitfall30_UnusedParametersGetZeroGradientsAndAreAnnouncedLast) 
   PlainParameters plain(*device, parameters, Dtype::float32, 1);
   for (int step = 0; step < 2; ++step) {
     if (step == 1)
-      for (const Parameter* p : parameters)
-        for (float& g : p->gradient.span<float>()) g = NAN;  // what an earlier step left behind
+      for (const Parameter* p : parameters) fill(p->gradient, NAN);  // what an earlier step left behind
     plain.start_step();
     Tape tape(*device, true);
     tape.backward(sum(tape, ops::linear(tape, tape.constant(ones({1, 2})), used, nullptr)), 1, parameters,

@@ -10,23 +10,32 @@
 
 #include "core/rng.h"
 #include "core/symmetric.h"
+#include "tests/support/test_device.h"
 
 using namespace muonp::core;
+using namespace muonp::test;
 
 namespace {
 
-// A matrix of small integers in rows wider than it is; the slack holds a pattern that must survive.
+// A matrix of small integers on the test's device, in rows wider than it is; the slack holds a pattern that
+// must survive. `values` are what it held at first, and after fetch() what it holds. A copy shares the
+// device's memory, not `values`.
 template <class T>
 struct Matrix {
   std::int64_t rows, cols, stride;
   std::vector<T> values;
+  Tensor memory;
 
   Matrix(std::int64_t r, std::int64_t c, std::int64_t slack, std::uint64_t seed)
       : rows(r), cols(c), stride(c + slack), values(static_cast<std::size_t>(r * stride)) {
     for (std::size_t i = 0; i < values.size(); ++i)
       values[i] = T(static_cast<float>(random_below(seed, 0, i, 9)) - 4.0f);
+    memory = Tensor::empty(test_device(), {r * stride}, dtype_of<T>, Category::other);
+    send();
   }
-  MatrixView view() { return {values.data(), rows, cols, stride, dtype_of<T>}; }
+  void send() const { set_values(memory, values); }
+  void fetch() { values = values_of<T>(memory); }
+  MatrixView view() const { return {memory.raw(), rows, cols, stride, dtype_of<T>}; }
   double at(std::int64_t r, std::int64_t c) const {
     return static_cast<float>(values[static_cast<std::size_t>(r * stride + c)]);
   }
@@ -52,6 +61,7 @@ void check_gemm(Device& device, std::int64_t m, std::int64_t n, std::int64_t k, 
   Matrix<Result> c(m, n, 2, 3);
   const Matrix<Result> before = c;
   gemm(device.queue(), op_a, op_b, alpha, a.view(), b.view(), beta, c.view());
+  c.fetch();
   for (std::int64_t r = 0; r < m; ++r) {
     for (std::int64_t j = 0; j < n; ++j) {
       const double wanted = alpha * reference(a, b, op_a, op_b, r, j) + beta * before.at(r, j);
@@ -78,21 +88,28 @@ void check_all_shapes(Device& device) {
 
 TEST(Gemm, Float32IsExactOnIntegersForEveryOperationAndStride) {
   for (int threads : {1, 2}) {
-    auto device = make_cpu_device(threads);
+    auto device = make_test_device(threads);
     check_all_shapes<float, float>(*device);
   }
 }
 
-TEST(Gemm, EmulatedBfloat16RunsThePrimitiveCodeAndRoundsOnce) {
+TEST(Gemm, Bfloat16RoundsOnce) {  // on the CPU emulated, which runs the code of its primitives too
   for (int threads : {1, 2}) {
-    auto device = make_cpu_device(threads, Bfloat16::emulated);
+    auto device = make_test_device(threads, Bfloat16::emulated);
     check_all_shapes<bfloat16, float>(*device);
     check_all_shapes<bfloat16, bfloat16>(*device);
   }
 }
 
+TEST(Gemm, Float16OnAGpuRoundsOnce) {
+  if (!on_gpu()) GTEST_SKIP() << "float16 products are the GPU's, and MUONP_TEST_DEVICE is the CPU";
+  auto device = make_test_device();
+  check_all_shapes<float16, float>(*device);
+  check_all_shapes<float16, float16>(*device);
+}
+
 TEST(Gemm, PrimitiveCacheTellsScalesAndStridesApart) {
-  auto device = make_cpu_device(1, Bfloat16::emulated);
+  auto device = make_test_device(1, Bfloat16::emulated);
   for (int round = 0; round < 2; ++round)
     for (float alpha : {1.0f, 2.0f, 3.0f})
       for (float beta : {0.0f, 1.0f, -1.0f})
@@ -100,36 +117,39 @@ TEST(Gemm, PrimitiveCacheTellsScalesAndStridesApart) {
 }
 
 TEST(Gemm, ZeroBetaDoesNotReadTheResult) {
-  auto device = make_cpu_device(1, Bfloat16::emulated);
-  float a = 2, b = 3, c = NAN;
-  gemm(device->queue(), Op::none, Op::none, 1, {&a, 1, 1, 1}, {&b, 1, 1, 1}, 0, {&c, 1, 1, 1});
-  EXPECT_EQ(c, 6);
-  bfloat16 x(2.0f), y(3.0f), z(NAN);
-  gemm(device->queue(), Op::none, Op::none, 1, {&x, 1, 1, 1, Dtype::bfloat16}, {&y, 1, 1, 1, Dtype::bfloat16},
-       0, {&z, 1, 1, 1, Dtype::bfloat16});
-  EXPECT_EQ(float(z), 6);
+  auto device = make_test_device(1, Bfloat16::emulated);
+  const auto check = [&]<class T>(T) {
+    const Tensor abc = Tensor::empty(*device, {3, 1, 1}, dtype_of<T>, Category::other);
+    set_values<T>(abc, {T(2.0f), T(3.0f), T(NAN)});
+    gemm(device->queue(), Op::none, Op::none, 1, MatrixView(abc[0]), MatrixView(abc[1]), 0,
+         MatrixView(abc[2]));
+    EXPECT_EQ(float(value_of<T>(abc[2])), 6);
+  };
+  check(float());
+  check(bfloat16());
 }
 
 TEST(Gemm, SizesOfZero) {
-  auto device = make_cpu_device(1);
-  std::vector<float> c = {1, 2, 3, 4};
-  const MatrixView result(c.data(), 2, 2, 2);
+  auto device = make_test_device(1);
+  const Tensor c = Tensor::empty(*device, {2, 2}, Dtype::float32, Category::other);
+  set_values<float>(c, {1, 2, 3, 4});
+  const MatrixView result(c);
   gemm(device->queue(), Op::none, Op::none, 1, {nullptr, 2, 0, 0}, {nullptr, 0, 2, 2}, -3, result);
-  EXPECT_THAT(c, testing::ElementsAre(-3, -6, -9, -12));
-  c[0] = NAN;
+  EXPECT_THAT(values_of(c), testing::ElementsAre(-3, -6, -9, -12));
+  set_value(c, 0, NAN);
   gemm(device->queue(), Op::none, Op::none, 1, {nullptr, 2, 0, 0}, {nullptr, 0, 2, 2}, 0, result);
-  EXPECT_THAT(c, testing::Each(0));
+  EXPECT_THAT(values_of(c), testing::Each(0));
   gemm(device->queue(), Op::none, Op::none, 1, {nullptr, 0, 2, 2}, result, 0, {nullptr, 0, 2, 2});
   gemm_batched(device->queue(), 0, Op::none, Op::none, 1, {result, 4}, {result, 4}, 0, {result, 4});
-  EXPECT_THAT(c, testing::Each(0));
+  EXPECT_THAT(values_of(c), testing::Each(0));
 }
 
 TEST(Gemm, WrongArgumentsAreRefused) {
-  auto device = make_cpu_device(1, Bfloat16::emulated);
-  std::vector<float> data(64, 1);
+  auto device = make_test_device(1, Bfloat16::emulated);
+  const Tensor data = Tensor::zeros(*device, {64}, Dtype::float32, Category::other);
   const auto view = [&](std::int64_t rows, std::int64_t cols, std::int64_t stride,
                         Dtype dtype = Dtype::float32) {
-    return MatrixView(data.data(), rows, cols, stride, dtype);
+    return MatrixView(data.raw(), rows, cols, stride, dtype);
   };
   const auto run = [&](const MatrixView& a, const MatrixView& b, const MatrixView& c) {
     gemm(device->queue(), Op::none, Op::none, 1, a, b, 0, c);
@@ -139,42 +159,46 @@ TEST(Gemm, WrongArgumentsAreRefused) {
   EXPECT_THROW(run(view(2, 3, 2), view(3, 2, 2), view(2, 2, 2)), InternalError);
   EXPECT_THROW(run(view(2, 3, 3, Dtype::bfloat16), view(3, 2, 2), view(2, 2, 2)), InternalError);
   EXPECT_THROW(run(view(2, 3, 3), view(3, 2, 2), view(2, 2, 2, Dtype::bfloat16)), InternalError);
-  EXPECT_THROW(run(view(2, 3, 3, Dtype::float16), view(3, 2, 2, Dtype::float16), view(2, 2, 2)),
-               InternalError);
+  if (!on_gpu()) {
+    EXPECT_THROW(run(view(2, 3, 3, Dtype::float16), view(3, 2, 2, Dtype::float16), view(2, 2, 2)),
+                 InternalError);
+  }
   EXPECT_THROW(run({nullptr, 2, 3, 3}, view(3, 2, 2), view(2, 2, 2)), InternalError);
 }
 
 TEST(Gemm, BatchEqualsALoopWithSharedAndStridedOperands) {
   for (int threads : {1, 2}) {
-    auto device = make_cpu_device(threads);
+    auto device = make_test_device(threads);
     constexpr std::int64_t count = 5, m = 6, n = 7, k = 8;
-    Matrix<float> a(count * m, k, 0, 1), b(k, n, 0, 2), c(count * m, n, 3, 3), d = c;
-    gemm_batched(device->queue(), count, Op::none, Op::none, 1, {{a.values.data(), m, k, k}, m * k},
-                 {b.view(), 0}, 1, {{c.values.data(), m, n, c.stride}, m * c.stride});
+    Matrix<float> a(count * m, k, 0, 1), b(k, n, 0, 2), c(count * m, n, 3, 3), d(count * m, n, 3, 3);
+    gemm_batched(device->queue(), count, Op::none, Op::none, 1, {a.view().block(0, 0, m, k), m * k},
+                 {b.view(), 0}, 1, {c.view().block(0, 0, m, n), m * c.stride});
     for (std::int64_t i = 0; i < count; ++i)
       gemm(device->queue(), Op::none, Op::none, 1, a.view().block(i * m, 0, m, k), b.view(), 1,
            d.view().block(i * m, 0, m, n));
+    c.fetch();
+    d.fetch();
     EXPECT_EQ(c.values, d.values);
   }
 }
 
 TEST(Gemm, OverlappingBatchResultsAreRefused) {
-  auto device = make_cpu_device(1);
-  std::vector<float> x(16, 1), y(16);
-  const MatrixView a(x.data(), 2, 2, 2), c(y.data(), 2, 2, 2);
+  auto device = make_test_device(1);
+  const Tensor x = Tensor::zeros(*device, {32}, Dtype::float32, Category::other);
+  const MatrixView a(x.raw(), 2, 2, 2), c(x.flat(16, 16).raw(), 2, 2, 2);
   EXPECT_THROW(gemm_batched(device->queue(), 2, Op::none, Op::none, 1, {a, 0}, {a, 0}, 0, {c, 3}),
                InternalError);
 }
 
 // Operands whose offsets in elements, and in bytes, do not fit 32 bits: few pages of a large reservation are
-// touched.
+// touched. Of the CPU, whose products read any memory.
 TEST(Gemm, Pitfall14_OffsetsPast32Bits) {
   constexpr std::int64_t batch_stride = (std::int64_t{1} << 31) + 48;
   constexpr std::size_t bytes = (2 * batch_stride + 4096) * sizeof(float);
   void* reserved =
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(reserved, MAP_FAILED);
-  auto device = make_cpu_device(1);
+  auto device = make_cpu_test_device(1);
   const MatrixBatch batch{{reserved, 2, 2, 2}, batch_stride};
   for (std::int64_t i = 0; i < 3; ++i) {
     auto* data = static_cast<float*>(batch[i].data);
@@ -199,7 +223,7 @@ TEST(Gemm, Pitfall14_OffsetsPast32Bits) {
 
 TEST(Bfloat16, IsRefusedWithAReasonWhereTheProcessorHasNone) {
   const std::string refusal = bfloat16_refusal(DeviceKind::cpu);
-  auto native = make_cpu_device(1), emulated = make_cpu_device(1, Bfloat16::emulated);
+  auto native = make_cpu_test_device(1), emulated = make_cpu_test_device(1, Bfloat16::emulated);
   EXPECT_EQ(bfloat16_refusal(native->queue()), refusal);
   EXPECT_EQ(bfloat16_refusal(emulated->queue()), "");
   EXPECT_THAT(emulated->name(), testing::HasSubstr("bfloat16 emulated"));
@@ -223,6 +247,7 @@ struct Symmetric : Matrix<T> {
   explicit Symmetric(std::int64_t n, std::uint64_t seed = 1) : Matrix<T>(n, n, 9, seed) {
     for (std::int64_t r = 0; r < n; ++r)
       for (std::int64_t c = 0; c < r; ++c) set(c, r, (*this).at(r, c));
+    (*this).send();
   }
   void set(std::int64_t r, std::int64_t c, double value) {
     (*this).values[static_cast<std::size_t>(r * (*this).stride + c)] = T(static_cast<float>(value));
@@ -235,12 +260,14 @@ const std::int64_t kSizes[] = {1, 2, 7, 8, 9, 63, 64, 65, 100, 129, 257, 300};
 
 TEST(Symmetric, ProductEqualsTheFullProductForEverySize) {
   for (int threads : {1, 2, 3}) {
-    auto device = make_cpu_device(threads);
+    auto device = make_test_device(threads);
     for (std::int64_t n : kSizes) {
       Symmetric<float> a(n), c(n, 5), full(n, 6);
       const Symmetric<float> before = c;
       symmetric_product(device->queue(), 2, a.view(), a.view(), c.view());
       gemm(device->queue(), Op::none, Op::none, 2, a.view(), a.view(), 0, full.view());
+      c.fetch();
+      full.fetch();
       for (std::int64_t r = 0; r < n; ++r) {
         for (std::int64_t j = 0; j < n; ++j)
           ASSERT_EQ(c.at(r, j), full.at(r, j)) << n << ": " << r << ", " << j;
@@ -253,13 +280,14 @@ TEST(Symmetric, ProductEqualsTheFullProductForEverySize) {
 
 TEST(Symmetric, GramOfEitherSide) {
   for (int threads : {1, 2}) {
-    auto device = make_cpu_device(threads);
+    auto device = make_test_device(threads);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{300, 70}, {70, 300}, {1, 9}, {9, 1}, {130, 130}}) {
       Matrix<float> a(rows, cols, 4, 1);
       for (Op side : {Op::none, Op::transpose}) {
         const std::int64_t n = side == Op::none ? rows : cols;
         Matrix<float> c(n, n, 1, 2);
         gram(device->queue(), side, 1, a.view(), c.view());
+        c.fetch();
         const Op other = side == Op::none ? Op::transpose : Op::none;
         for (std::int64_t r = 0; r < n; ++r)
           for (std::int64_t j = 0; j < n; ++j)
@@ -273,7 +301,7 @@ TEST(Symmetric, GramOfEitherSide) {
 TEST(Symmetric, FormsCombineScaleAndMirror) {
   for (int threads : {1, 2})
     for (std::int64_t n : kSizes) {
-      auto device = make_cpu_device(threads);
+      auto device = make_test_device(threads);
       Symmetric<float> a(n), c(n, 5), x(n, 6), y(n, 7), full(n, 8), both(n, 9), lower(n, 10);
       const Symmetric<float> untouched = lower;
       const SymmetricForm forms[] = {
@@ -284,6 +312,7 @@ TEST(Symmetric, FormsCombineScaleAndMirror) {
       const Symmetric<float> x_before = x;
       symmetric_product(device->queue(), 1, a.view(), a.view(), c.view(), forms);
       gemm(device->queue(), Op::none, Op::none, 1, a.view(), a.view(), 0, full.view());
+      for (Symmetric<float>* matrix : {&both, &lower, &x, &c, &full}) matrix->fetch();
       for (std::int64_t r = 0; r < n; ++r)
         for (std::int64_t j = 0; j < n; ++j) {
           const double one = r == j ? 1 : 0, product = full.at(r, j);
@@ -296,36 +325,40 @@ TEST(Symmetric, FormsCombineScaleAndMirror) {
 }
 
 TEST(Symmetric, FormThatOverwritesTheProductTooEarlyIsRefused) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Symmetric<float> a(4), c(4), d(4);
   const SymmetricForm forms[] = {{.out = c.view(), .product = 2}, {.out = d.view()}};
   EXPECT_THROW(symmetric_product(device->queue(), 1, a.view(), a.view(), c.view(), forms), InternalError);
 }
 
-TEST(Symmetric, EmulatedBfloat16) {
-  auto device = make_cpu_device(2, Bfloat16::emulated);
+TEST(Symmetric, Bfloat16) {  // on the CPU emulated
+  auto device = make_test_device(2, Bfloat16::emulated);
   for (std::int64_t n : {1, 9, 65, 130}) {
     Symmetric<bfloat16> a(n), c(n, 2), full(n, 3);
     symmetric_product(device->queue(), 1, a.view(), a.view(), c.view());
     gemm(device->queue(), Op::none, Op::none, 1, a.view(), a.view(), 0, full.view());
+    c.fetch();
+    full.fetch();
     for (std::int64_t r = 0; r < n; ++r)
       for (std::int64_t j = 0; j < n; ++j) ASSERT_EQ(c.at(r, j), full.at(r, j)) << n;
   }
 }
 
 TEST(Symmetric, SymmetrizedProductIsTheMeanWithItsTranspose) {
-  auto device = make_cpu_device(2);
+  auto device = make_test_device(2);
   for (std::int64_t n : kSizes) {
     Symmetric<float> a(n, 1), b(n, 2), c(n, 3), full(n, 4);  // a and b do not commute
     symmetrized_product(device->queue(), 2, a.view(), b.view(), c.view());
     gemm(device->queue(), Op::none, Op::none, 1, a.view(), b.view(), 0, full.view());
+    c.fetch();
+    full.fetch();
     for (std::int64_t r = 0; r < n; ++r)
       for (std::int64_t j = 0; j < n; ++j) ASSERT_EQ(c.at(r, j), full.at(r, j) + full.at(j, r)) << n;
   }
 }
 
 TEST(Symmetric, Moments) {
-  auto device = make_cpu_device(2);
+  auto device = make_test_device(2);
   for (std::int64_t n : kSizes) {
     Symmetric<float> x(n, 1), y(n, 2);
     double trace = 0, xx = 0, xy = 0, yy = 0;

@@ -49,11 +49,10 @@ std::string sample_text() {
 }
 
 struct Batch {
-  std::unique_ptr<Device> device = make_cpu_device(1);
   Tensor inputs, targets;
   Batch(std::int64_t count, std::int64_t sequence)
-      : inputs(Tensor::empty(*device, {count, sequence}, Dtype::int32, Category::other)),
-        targets(Tensor::empty(*device, {count, sequence}, Dtype::int32, Category::other)) {}
+      : inputs(Tensor::on_host({count, sequence}, Dtype::int32)),
+        targets(Tensor::on_host({count, sequence}, Dtype::int32)) {}
 };
 
 }  // namespace

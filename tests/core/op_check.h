@@ -12,6 +12,7 @@
 #include "core/ops/common.h"
 #include "core/plain_parameters.h"
 #include "core/rng.h"
+#include "tests/support/test_device.h"
 
 namespace muonp::core::testing {
 
@@ -20,21 +21,23 @@ using Numbers = std::vector<double>;
 inline Tensor to_tensor(Device& device, const Shape& shape, Dtype dtype, const Numbers& values) {
   const Tensor t = Tensor::empty(device, shape, dtype, Category::other);
   ops::with_float_type(dtype, [&]<class T>(T) {
-    for (std::int64_t i = 0; i < t.size(); ++i) t.data<T>()[i] = T(static_cast<float>(values[i]));
+    std::vector<T> elements;
+    for (const double v : values) elements.push_back(T(static_cast<float>(v)));
+    test::set_values(t, elements);
   });
   return t;
 }
 
 inline Numbers to_numbers(const Tensor& t) {
-  Numbers values(static_cast<std::size_t>(t.size()));
+  Numbers values;
   ops::with_float_type(t.dtype(), [&]<class T>(T) {
-    for (std::int64_t i = 0; i < t.size(); ++i) values[i] = double(float(t.data<T>()[i]));
+    for (const T& v : test::values_of<T>(t)) values.push_back(double(float(v)));
   });
   return values;
 }
 
-inline Tensor to_ids(Device& device, const Shape& shape, const std::vector<std::int32_t>& ids) {
-  const Tensor t = Tensor::empty(device, shape, Dtype::int32, Category::other);
+inline Tensor to_ids(const Shape& shape, const std::vector<std::int32_t>& ids) {
+  const Tensor t = Tensor::on_host(shape, Dtype::int32);
   std::copy(ids.begin(), ids.end(), t.data<std::int32_t>());
   return t;
 }
@@ -45,12 +48,12 @@ inline Variable weighted_sum(Tape& tape, const Variable& v, const Numbers& weigh
   const Numbers numbers = to_numbers(v->value);
   double sum = 0;
   for (std::size_t i = 0; i < numbers.size(); ++i) sum += weights[i] * numbers[i];
-  *value.data<float>() = static_cast<float>(sum);
+  test::set_value(value, 0, static_cast<float>(sum));
   Variable out = tape.result(value, true);
   if (!tape.recording()) return out;
   tape.record({}, [&tape, weights, shape = v->value.shape(), dtype = v->value.dtype(), dv = v->gradient,
                    dout = out->gradient] {
-    const float scale = *dout->tensor.data<float>();
+    const float scale = test::value_of(dout->tensor);
     Numbers scaled = weights;
     for (double& w : scaled) w *= scale;
     if (dv) ops::give(tape, *dv, to_tensor(tape.device(), shape, dtype, scaled));
@@ -70,7 +73,7 @@ struct OpCase {
 class OpCheck {
  public:
   OpCheck(const OpCase& op_case, Dtype dtype, int threads = 2)
-      : case_(op_case), dtype_(dtype), device_(make_cpu_device(threads, Bfloat16::emulated)) {
+      : case_(op_case), dtype_(dtype), device_(test::make_test_device(threads, Bfloat16::emulated)) {
     for (const Shape& shape : case_.inputs) values_.push_back(random(shape));
     for (const Shape& shape : case_.parameters) {
       Parameter& p = storage_.emplace_back();
@@ -128,10 +131,10 @@ class OpCheck {
 
   static Variable ops_add(Tape& tape, const Variable& a, const Variable& b) {
     const Tensor value = tape.activation({}, Dtype::float32);
-    *value.data<float>() = *a->value.data<float>() + *b->value.data<float>();
+    test::set_value(value, 0, test::value_of(a->value) + test::value_of(b->value));
     Variable out = tape.result(value, true);
     tape.record({}, [&tape, da = a->gradient, db = b->gradient, dout = out->gradient] {
-      for (const auto& d : {da, db}) *tape.slot(*d).gradient.data<float>() = *dout->tensor.data<float>();
+      for (const auto& d : {da, db}) tape.slot(*d).gradient.copy_from(tape.queue(), dout->tensor);
     });
     return out;
   }
@@ -177,7 +180,7 @@ class OpCheck {
 
   OpCase case_;
   Dtype dtype_;
-  std::unique_ptr<Device> device_;
+  test::TestDevice device_;
   std::deque<Parameter> storage_;
   ParameterList parameters_;
   std::vector<Numbers> values_;

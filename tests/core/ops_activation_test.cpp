@@ -4,6 +4,7 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 
 namespace {
 
@@ -50,7 +51,7 @@ TEST(Swiglu, MatchesReferenceAndDifferences) {
 }
 
 TEST(Activation, LimitsAndNanPass) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Tape tape(*device, false);
   const Numbers x = {-1e30, -100, 0, 100, 1e12, NAN};
   const Variable v = tape.constant(to_tensor(*device, {1, 6}, Dtype::float32, x));

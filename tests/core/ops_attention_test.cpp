@@ -5,6 +5,7 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 
 namespace {
 
@@ -77,7 +78,7 @@ TEST(Attention, SeveralQueryBlocksMatchReferenceAndDifferences) {
 }
 
 TEST(Attention, LongSequencesMatchTheReference) {
-  auto device = make_cpu_device(2);
+  auto device = make_test_device(2);
   for (const std::size_t time : {64u, 128u, 200u}) {
     const Sizes s{1, time, 2, 8};
     Numbers x(std::size_t(element_count(s.shape())));
@@ -91,7 +92,7 @@ TEST(Attention, LongSequencesMatchTheReference) {
 }
 
 TEST(Attention, LaterPositionsDoNotChangeEarlierOnes) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   const Sizes s{1, 9, 2, 4};
   Numbers x(std::size_t(element_count(s.shape())));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(1, 3, i));
@@ -108,7 +109,7 @@ TEST(Attention, LaterPositionsDoNotChangeEarlierOnes) {
 }
 
 TEST(Attention, LargeScoresDoNotOverflow) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   const Sizes s{1, 4, 1, 2};
   const Numbers x(std::size_t(element_count(s.shape())), 1000.0);  // scores of 1.4e6
   Tape tape(*device, false);
@@ -116,8 +117,8 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   for (const double v : to_numbers(y->value)) EXPECT_NEAR(v, 1000, 1e-3);
 }
 
-TEST(Attention, ScratchGrowsWithTimeNotItsSquare) {
-  auto device = make_cpu_device(2);
+TEST(Attention, ScratchOfTheCpuGrowsWithTimeNotItsSquare) {
+  auto device = make_cpu_test_device(2);
   constexpr std::int64_t kHeads = 8, kSize = 8, kBatch = 4;
   const auto peak = [&](std::int64_t time) {
     Tape tape(*device, true);
@@ -134,9 +135,28 @@ TEST(Attention, ScratchGrowsWithTimeNotItsSquare) {
   EXPECT_LT(at_512, 2 * at_256 + 4096);
 }
 
+// The GPU's scratch is four blocks of scores (of queries, of their gradients, as float32 and in the
+// activations' type) of at most 16 Mi each, in blocks of no fewer than 64 queries.
+TEST(Attention, ScratchOfAGpuIsBoundedByTheBlocksOfQueries) {
+  if (!on_gpu()) GTEST_SKIP() << "MUONP_TEST_DEVICE is the CPU";
+  auto device = make_test_device();
+  constexpr std::int64_t kHeads = 32, kTime = 1024, kBlock = std::int64_t{16} << 20;
+  const Tensor qkv = Tensor::zeros(*device, {1, kTime, 3 * kHeads}, Dtype::float32, Category::other);
+  Tape tape(*device, true);
+  const Variable y = ops::attention(tape, tape.variable(qkv), kHeads);
+  PlainParameters none(*device, {}, Dtype::float32, 1);
+  device->allocator()->reset_peak();
+  tape.backward(weighted_sum(tape, y, Numbers(std::size_t(y->value.size()), 1.0)), 1, {}, none);
+  const std::int64_t peak = device->allocator()->use().peak_of(Category::activations);
+  EXPECT_LT(peak, 4 * kBlock * 4 + 8 * qkv.bytes());
+  static_assert(4 * kHeads * kTime * kTime * 4 > 4 * kBlock * 4 + 8 * 3 * kHeads * kTime * 4,
+                "all scores are more");
+}
+
+// The CPU's loop, which runs heads on several threads.
 TEST(Attention, FailureInsideTheLoopOverHeadsReachesTheCaller) {
   if (!bfloat16_refusal(DeviceKind::cpu).empty()) {
-    auto device = make_cpu_device(2);
+    auto device = make_cpu_test_device(2);
     Tape tape(*device, false);
     const Variable x = tape.constant(Tensor::zeros(*device, {2, 3, 12}, Dtype::bfloat16, Category::other));
     EXPECT_THROW(ops::attention(tape, x, 2), Error);
@@ -159,7 +179,7 @@ TEST(Rotary, MatchesReferenceAndDifferences) {
 
 TEST(Rotary, ScoresDependOnTheDistanceOnly) {
   // The same query and key at every position: after turning, q(t)·k(t') is a function of t − t'.
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   constexpr std::size_t kTime = 6, kSize = 8;
   Numbers x(kTime * 3 * kSize);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(4, 4, i % (3 * kSize)));

@@ -6,6 +6,7 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 
 namespace {
 
@@ -16,7 +17,7 @@ OpCase embedding_case(bool positions) {
   c.parameters = {{7, 5}};
   if (positions) c.parameters.push_back({6, 5});  // a context longer than the sequences
   c.op = [=](Tape& tape, const auto&, const auto& p) {
-    return ops::embedding(tape, to_ids(tape.device(), {2, 4}, kIds), *p[0], positions ? p[1] : nullptr);
+    return ops::embedding(tape, to_ids({2, 4}, kIds), *p[0], positions ? p[1] : nullptr);
   };
   c.reference = [=](const std::vector<Numbers>& v) {
     Numbers y;
@@ -45,9 +46,8 @@ TEST(Embedding, MatchesReferenceAndDifferences) {
 }
 
 TEST(Embedding, IdOutsideTheVocabularyIsNamedWithItsPlace) {
-  auto device = make_cpu_device(1);
-  const auto check = [&](std::vector<std::int32_t> ids, bool ignored) {
-    return message_of([&] { ops::check_tokens(to_ids(*device, {2, 3}, ids), 50, ignored, "token"); });
+  const auto check = [](std::vector<std::int32_t> ids, bool ignored) {
+    return message_of([&] { ops::check_tokens(to_ids({2, 3}, ids), 50, ignored, "token"); });
   };
   EXPECT_THAT(
       check({1, 2, 3, 4, 50, 6}, false),
@@ -57,7 +57,7 @@ TEST(Embedding, IdOutsideTheVocabularyIsNamedWithItsPlace) {
   EXPECT_EQ(check({-1, 2, 3, 4, 49, 0}, true), "nothing was thrown");
 }
 
-TEST(Embedding, GradientIsTheSameForAnyNumberOfThreads) {
+TEST(Embedding, GradientIsTheSameForAnyNumberOfThreads) {  // of the CPU
   constexpr std::int64_t kTokens = 600, kWidth = 64;
   std::vector<std::int32_t> ids(kTokens);
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(random_below(3, 1, i, 20));
@@ -65,13 +65,13 @@ TEST(Embedding, GradientIsTheSameForAnyNumberOfThreads) {
   for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = normal(3, 2, i);
   std::vector<Numbers> gradients;
   for (const int threads : {1, 2, 3}) {
-    auto device = make_cpu_device(threads);
+    auto device = make_cpu_test_device(threads);
     Parameter table;
     table.name = "table";
     table.shape = {20, kWidth};
     PlainParameters plain(*device, {&table}, Dtype::float32, 1);
     Tape tape(*device, true);
-    const Variable y = ops::embedding(tape, to_ids(*device, {2, 300}, ids), table, nullptr);
+    const Variable y = ops::embedding(tape, to_ids({2, 300}, ids), table, nullptr);
     tape.backward(weighted_sum(tape, y, weights), 1, {&table}, plain);
     gradients.push_back(to_numbers(table.gradient));
   }

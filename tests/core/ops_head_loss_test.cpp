@@ -4,6 +4,7 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 
 namespace {
 
@@ -34,7 +35,7 @@ OpCase head_case(const Ids& targets, std::int64_t width, std::int64_t vocabulary
   c.inputs = {{rows, width}};
   c.parameters = {{vocabulary, width}};
   c.op = [=](Tape& tape, const auto& x, const auto& p) {
-    return ops::head_loss(tape, x[0], *p[0], to_ids(tape.device(), {rows}, targets), chunk);
+    return ops::head_loss(tape, x[0], *p[0], to_ids({rows}, targets), chunk);
   };
   c.reference = [=](const std::vector<Numbers>& v) {
     return reference(v, targets, std::size_t(width), std::size_t(vocabulary));
@@ -59,7 +60,7 @@ TEST(HeadLoss, VocabularyLargerThanOneBlockOfTheGradient) {
 TEST(HeadLoss, NothingCountedGivesZeroAndZeroGradients) { check_op(head_case({-1, -1, -1}, 4, 6, 0)); }
 
 TEST(HeadLoss, TargetOutsideTheVocabularyIsNamed) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Parameter weight;
   weight.name = "head";
   weight.shape = {5, 2};
@@ -67,7 +68,7 @@ TEST(HeadLoss, TargetOutsideTheVocabularyIsNamed) {
   Tape tape(*device, true);
   const Variable x = tape.variable(Tensor::zeros(*device, {1, 3, 2}, Dtype::float32, Category::other));
   try {
-    ops::head_loss(tape, x, weight, to_ids(*device, {1, 3}, {4, 5, -1}));
+    ops::head_loss(tape, x, weight, to_ids({1, 3}, {4, 5, -1}));
     FAIL() << "no error";
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("target 5 at sequence 0, position 1"), std::string::npos)
@@ -76,7 +77,7 @@ TEST(HeadLoss, TargetOutsideTheVocabularyIsNamed) {
 }
 
 TEST(HeadLoss, ChunksBoundTheMemory) {
-  auto device = make_cpu_device(2);
+  auto device = make_test_device(2);
   Parameter weight;
   weight.name = "head";
   weight.shape = {1000, 4};
@@ -86,7 +87,7 @@ TEST(HeadLoss, ChunksBoundTheMemory) {
     device->allocator()->reset_peak();
     Tape tape(*device, true);
     const Variable x = tape.variable(Tensor::zeros(*device, {100, 4}, Dtype::float32, Category::other));
-    const Variable loss = ops::head_loss(tape, x, weight, to_ids(*device, {100}, Ids(100, 3)), chunk);
+    const Variable loss = ops::head_loss(tape, x, weight, to_ids({100}, Ids(100, 3)), chunk);
     plain.start_step();
     tape.backward(loss, 1, {&weight}, plain);
     return device->allocator()->use().peak_of(Category::activations);
@@ -95,22 +96,21 @@ TEST(HeadLoss, ChunksBoundTheMemory) {
   EXPECT_LT(run(10), 10 * 1000 * 4 * 1.15);
   Tape tape(*device, false);  // without recording nothing stays
   ops::head_loss(tape, tape.constant(Tensor::zeros(*device, {100, 4}, Dtype::float32, Category::other)),
-                 weight, to_ids(*device, {100}, Ids(100, 3)), 10);
+                 weight, to_ids({100}, Ids(100, 3)), 10);
   EXPECT_EQ(device->allocator()->use().of(Category::activations), 0);
 }
 
 TEST(HeadLoss, HugeLogitsStayFinite) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Parameter weight;
   weight.name = "head";
   weight.shape = {2, 1};
   PlainParameters plain(*device, {&weight}, Dtype::float32, 1);
-  weight.value.data<float>()[0] = 1e4f;
-  weight.value.data<float>()[1] = -1e4f;
+  set_values<float>(weight.value, {1e4f, -1e4f});
   Tape tape(*device, true);
   const Variable x = tape.variable(to_tensor(*device, {2, 1}, Dtype::float32, {1, 1}));
-  const Variable loss = ops::head_loss(tape, x, weight, to_ids(*device, {2}, {0, 1}));
-  EXPECT_EQ(*loss->value.data<float>(), 1e4f);  // (0 + 2e4) / 2
+  const Variable loss = ops::head_loss(tape, x, weight, to_ids({2}, {0, 1}));
+  EXPECT_EQ(value_of(loss->value), 1e4f);  // (0 + 2e4) / 2
   tape.backward(loss, 1, {&weight}, plain);
   for (const double g : to_numbers(weight.gradient)) EXPECT_TRUE(std::isfinite(g));
 }

@@ -4,6 +4,7 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 
 namespace {
 
@@ -40,7 +41,7 @@ TEST(Linear, MatchesReferenceAndDifferences) {
 }
 
 TEST(Linear, RefusesShapesAndDtypesThatDoNotFit) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Parameter weight;
   weight.name = "weight";
   weight.shape = {3, 4};

@@ -4,6 +4,7 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 
 namespace {
 
@@ -48,7 +49,7 @@ TEST(RmsNorm, MatchesReferenceAndDifferences) {
 
 TEST(LayerNorm, LargeMeanKeepsItsPrecision) {
   // One pass over squares would lose the variance entirely: mean² is 1e8 times larger.
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Parameter gain;
   gain.name = "gain";
   gain.shape = {64};

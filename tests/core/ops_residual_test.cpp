@@ -4,6 +4,7 @@
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
+using namespace muonp::test;
 
 TEST(Add, MatchesReferenceAndDifferences) {
   OpCase c;
@@ -20,7 +21,7 @@ TEST(Add, MatchesReferenceAndDifferences) {
 TEST(Add, GradientsOfTheTwoTermsAreIndependent) {
   // x is used again after the sum was recorded, so its gradient is added to while the other term's still
   // waits.
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Tape tape(*device, true);
   const Variable x = tape.variable(to_tensor(*device, {2}, Dtype::float32, {1, 2}));
   const Variable y = tape.variable(to_tensor(*device, {2}, Dtype::float32, {3, 4}));
@@ -35,7 +36,7 @@ namespace {
 
 // The mask of dropout applied to ones.
 Numbers mask_of(const ops::DropoutMask& mask, std::int64_t size) {
-  auto device = make_cpu_device(2);
+  auto device = make_test_device(2);
   Tape tape(*device, true);
   const Numbers ones(static_cast<std::size_t>(size), 1.0);
   return to_numbers(
@@ -94,7 +95,7 @@ TEST(Dropout, DropsTheWantedShareAndKeepsTheMean) {
 }
 
 TEST(Dropout, ZeroProbabilityIsTheIdentity) {
-  auto device = make_cpu_device(1);
+  auto device = make_test_device(1);
   Tape tape(*device, true);
   const Variable x = tape.variable(to_tensor(*device, {3}, Dtype::float32, {1, 2, 3}));
   EXPECT_EQ(ops::dropout(tape, x, {}), x);

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <vector>
 
+#include "dist/decorators.h"
+#include "dist/local.h"
 #include "dist/thread.h"
 #include "expect_error.h"
 
@@ -66,6 +68,58 @@ TEST_P(AsyncQueues, CountsTheSecondsThatWorkTakes) {
   EXPECT_GE(queue.busy_seconds(), 0.030);
   EXPECT_EQ(queue.waited_seconds() > 0.001, GetParam() == Mode::worker);
 }
+
+// What a communicator on a stream is told, in order.
+class Overlaps final : public dist::Decorator {
+ public:
+  using Decorator::Decorator;
+  void begin_overlap() override { calls.push_back("begin"); }
+  dist::Mark end_overlap() override {
+    calls.push_back("end");
+    return {++marks};
+  }
+  void wait_for(dist::Mark mark) override { calls.push_back(fmt::format("wait {}", mark.number)); }
+  std::vector<std::string> calls;
+  std::uint64_t marks = 0;
+
+ private:
+  bool before(const dist::Operation& operation) override {
+    calls.emplace_back(name_of(operation.kind));
+    return true;
+  }
+};
+
+TEST(AsyncQueue, StreamWorkRunsInSubmitWithinAnOverlap) {
+  const auto local = dist::make_local();
+  Overlaps overlaps(*local);
+  AsyncQueue queue(overlaps);
+  queue.wait({});
+  queue.drain();
+  overlaps.calls.clear();
+  const auto first = queue.submit([&] { overlaps.barrier(); });
+  const auto second = queue.submit([&] { overlaps.barrier(); });
+  queue.wait(first);
+  queue.wait(second);
+  queue.drain();
+  EXPECT_THAT(overlaps.calls, testing::ElementsAre("begin", "barrier", "end", "begin", "barrier", "end",
+                                                   "wait 1", "wait 2", "wait 2"));
+}
+
+TEST(AsyncQueue, AStreamsFailureIsDeliveredAndItsOverlapEnds) {
+  const auto local = dist::make_local();
+  Overlaps overlaps(*local);
+  AsyncQueue queue(overlaps);
+  const auto before = queue.submit([] {});
+  const auto failing = queue.submit([] { core::fail("the link is down"); });
+  EXPECT_THAT(overlaps.calls, testing::ElementsAre("begin", "end", "begin", "end"));
+  queue.wait(before);
+  expect_error<core::Error>([&] { queue.wait(failing); }, std::string("the link is down"));
+  expect_error<core::Error>([&] { queue.drain(); }, std::string("the link is down"));
+  expect_error<core::Error>([&] { queue.submit([] {}); }, std::string("the link is down"));
+  EXPECT_EQ(overlaps.calls.back(), "wait 1");
+}
+
+TEST(AsyncQueue, AStreamNeedsItsCommunicator) { EXPECT_THROW(AsyncQueue(Mode::stream), core::InternalError); }
 
 TEST(AsyncQueue, DestructionDiscardsWhatHasNotStarted) {
   std::atomic<int> ran = 0;

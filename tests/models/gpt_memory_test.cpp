@@ -16,6 +16,9 @@ std::int64_t activation_peak(Instance& gpt, std::int64_t batch, std::int64_t tim
   return gpt.device->allocator()->use().peak_of(core::Category::activations);
 }
 
+// The formula is of the CPU's scratch memory; a GPU's is tested with its operation (ops_attention_test.cpp).
+test::TestDevice cpu() { return test::make_cpu_test_device(2, core::Bfloat16::emulated); }
+
 GptConfig config(std::int64_t vocabulary, std::int64_t layers, std::int64_t time) {
   GptConfig c;
   c.layers = layers;
@@ -41,7 +44,7 @@ TEST(GptMemory, FormulaMatchesTheAllocator) {
               c.activation = activation;
               c.positions = positions;
               c.dropout = dropout;
-              Instance gpt(c, dtype);
+              Instance gpt(c, dtype, cpu());
               const double peak = double(activation_peak(gpt, 2, time));
               EXPECT_NEAR(double(gpt.model->activation_bytes(2, time)), peak, 0.05 * peak)
                   << core::name_of(dtype) << ", vocabulary " << vocabulary << ", " << activation << ", "
@@ -52,10 +55,22 @@ TEST(GptMemory, FormulaMatchesTheAllocator) {
 TEST(GptMemory, HeadChunksSaveLogits) {
   GptConfig c = config(3000, 1, 64);
   c.head_chunk_rows = 16;
-  Instance gpt(c);
+  Instance gpt(c, core::Dtype::float32, cpu());
   const double peak = double(activation_peak(gpt, 2, 64));
   EXPECT_NEAR(double(gpt.model->activation_bytes(2, 64)), peak, 0.05 * peak);
   EXPECT_LT(peak, 128 * 3000 * 4 / 2);
+}
+
+TEST(GptMemory, AStepReleasesEveryActivation) {
+  for (const core::Dtype dtype : {core::Dtype::float32, core::Dtype::bfloat16})
+    for (const char* positions : {"learned", "rotary"}) {
+      GptConfig c = config(50, 2, 16);
+      c.positions = positions;
+      c.dropout = 0.1;
+      c.head_chunk_rows = 5;
+      Instance gpt(c, dtype);
+      EXPECT_GT(activation_peak(gpt, 2, 16), 0);
+    }
 }
 
 // All scores of one layer would be batch·heads·time² floats; what is held stays below it even over all
@@ -64,7 +79,7 @@ TEST(GptMemory, NoSquareOfTheSequenceLengthIsHeld) {
   constexpr std::int64_t kTime = 768, kBatch = 2, kLayers = 2;
   GptConfig c = config(2, kLayers, kTime);
   c.heads = 16;
-  Instance gpt(c);
+  Instance gpt(c, core::Dtype::float32, cpu());
   const std::int64_t scores = kBatch * c.heads * kTime * kTime * 4;
   EXPECT_LT(activation_peak(gpt, kBatch, kTime), scores / 4);
 }

@@ -15,10 +15,7 @@ namespace {
 
 std::vector<std::vector<float>> gradients(Instance& gpt) {
   std::vector<std::vector<float>> all;
-  for (const core::Parameter* p : gpt.model->parameters()) {
-    const auto g = p->gradient.span<float>();
-    all.emplace_back(g.begin(), g.end());
-  }
+  for (const core::Parameter* p : gpt.model->parameters()) all.push_back(test::values_of(p->gradient));
   return all;
 }
 
@@ -75,7 +72,7 @@ TEST(Gpt, LossAtTheStartIsThatOfUniformGuessing) {
   const core::Tensor inputs = gpt.ids(random_ids(128, 256, 1), 2),
                      targets = gpt.ids(random_ids(128, 256, 2), 2);
   core::Tape tape(*gpt.device, false);
-  const float loss = *gpt.model->loss(tape, {inputs, targets}, {})->value.data<float>();
+  const float loss = test::value_of(gpt.model->loss(tape, {inputs, targets}, {})->value);
   // Logits have standard deviation s ≈ 0.02·√width·(norm 1) = 0.23, which adds about s²/2.
   EXPECT_NEAR(loss, std::log(256.0), 0.08);
 }
@@ -114,7 +111,7 @@ TEST(Gpt, DropoutChangesWithSeedStepAndRowAndStopsWithoutRecording) {
   const core::Tensor ids = gpt.ids(random_ids(12, c.vocabulary, 1), 2);
   const auto loss = [&](const DropoutKey& key, bool recording) {
     core::Tape tape(*gpt.device, recording);
-    return *gpt.model->loss(tape, {ids, ids}, key)->value.data<float>();
+    return test::value_of(gpt.model->loss(tape, {ids, ids}, key)->value);
   };
   const DropoutKey key{.seed = 1, .step = 2, .first_row = 4};
   const float with = loss(key, true);
@@ -124,7 +121,7 @@ TEST(Gpt, DropoutChangesWithSeedStepAndRowAndStopsWithoutRecording) {
   c.dropout = 0;
   Instance without(c);
   core::Tape tape(*without.device, true);
-  EXPECT_EQ(loss(key, false), *without.model->loss(tape, {ids, ids}, key)->value.data<float>());
+  EXPECT_EQ(loss(key, false), test::value_of(without.model->loss(tape, {ids, ids}, key)->value));
 }
 
 TEST(Gpt, HeadChunksDoNotChangeTheResult) {
@@ -143,7 +140,7 @@ TEST(Gpt, ResultIsTheSameForAnyNumberOfThreads) {
   c.vocabulary = 300;
   std::vector<std::vector<float>> first;
   for (const int threads : {1, 2}) {
-    Instance gpt(c, core::Dtype::float32, threads);
+    Instance gpt(c, core::Dtype::float32, test::make_cpu_test_device(threads));
     const core::Tensor ids = gpt.ids(random_ids(130, 300, 1), 2);
     gpt.step({ids, ids});
     if (first.empty()) {

@@ -7,6 +7,7 @@
 #include "core/plain_parameters.h"
 #include "core/rng.h"
 #include "models/gpt.h"
+#include "tests/support/test_device.h"
 
 namespace muonp::models::testing {
 
@@ -23,15 +24,14 @@ inline GptConfig tiny_config() {
 
 // A model with its parameters, on a device of its own.
 struct Instance {
-  explicit Instance(const GptConfig& config, core::Dtype dtype = core::Dtype::float32, int threads = 2)
-      : device(core::make_cpu_device(threads, core::Bfloat16::emulated)),
-        model(make_gpt(config)),
-        plain(*device, model->parameters(), dtype, 1) {}
+  explicit Instance(const GptConfig& config, core::Dtype dtype = core::Dtype::float32)
+      : Instance(config, dtype, test::make_test_device(2, core::Bfloat16::emulated)) {}
+  Instance(const GptConfig& config, core::Dtype dtype, test::TestDevice on)
+      : device(std::move(on)), model(make_gpt(config)), plain(*device, model->parameters(), dtype, 1) {}
 
   core::Tensor ids(const std::vector<std::int32_t>& values, std::int64_t batch) const {
     const auto size = static_cast<std::int64_t>(values.size());
-    const core::Tensor t =
-        core::Tensor::empty(*device, {batch, size / batch}, core::Dtype::int32, core::Category::other);
+    const core::Tensor t = core::Tensor::on_host({batch, size / batch}, core::Dtype::int32);
     std::copy(values.begin(), values.end(), t.data<std::int32_t>());
     return t;
   }
@@ -41,10 +41,10 @@ struct Instance {
     core::Tape tape(*device, true);
     const core::Variable loss = model->loss(tape, batch, key);
     tape.backward(loss, scale, model->parameters(), plain);
-    return *loss->value.data<float>();
+    return test::value_of(loss->value);
   }
 
-  std::unique_ptr<core::Device> device;
+  test::TestDevice device;
   std::unique_ptr<LanguageModel> model;
   core::PlainParameters plain;
 };

@@ -27,7 +27,7 @@ struct Reference {  // the equations of adamw.h, loop by loop in double precisio
 
 class AdamW : public testing::Test {
  protected:
-  std::unique_ptr<core::Device> device = core::make_cpu_device(2);
+  test::TestDevice device = test::make_test_device(2);
   core::Queue& queue = device->queue();
 };
 

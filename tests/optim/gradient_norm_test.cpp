@@ -11,7 +11,7 @@ using namespace muonp::optim;
 using namespace muonp::optim::oracle;
 
 TEST(GradientNorm, WholeNumbersSumExactlyHoweverCut) {
-  auto device = core::make_cpu_device(2);
+  auto device = test::make_test_device(2);
   const std::int64_t n = 50021;
   const Doubles values = random_integers(n, 1);
   const core::Tensor t = tensor(*device, values);
@@ -24,8 +24,8 @@ TEST(GradientNorm, WholeNumbersSumExactlyHoweverCut) {
             dot(values, random_integers(n, 2)));
 }
 
-TEST(GradientNorm, ManyThreadsGiveTheBitsOfOne) {
-  auto one = core::make_cpu_device(1), many = core::make_cpu_device(5);
+TEST(GradientNorm, ManyThreadsGiveTheBitsOfOne) {  // on the CPU
+  auto one = test::make_cpu_test_device(1), many = test::make_cpu_test_device(5);
   const core::Tensor t = tensor(*one, random(100003, 3));
   const double alone = sum_of_squares(one->queue(), t).sum;
   EXPECT_EQ(alone, sum_of_squares(many->queue(), t).sum);
@@ -33,7 +33,7 @@ TEST(GradientNorm, ManyThreadsGiveTheBitsOfOne) {
 }
 
 TEST(GradientNorm, KeepsWhatFloatWouldLose) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   EXPECT_EQ(sum_of_squares(device->queue(), tensor(*device, {0x1p-80, 0x1p-80})).sum, 0x1p-159);
   const SquareSum huge = sum_of_squares(device->queue(), tensor(*device, Doubles(1000, 0x1p127)));
   EXPECT_EQ(huge.sum, 1000 * 0x1p254);
@@ -41,13 +41,13 @@ TEST(GradientNorm, KeepsWhatFloatWouldLose) {
 }
 
 TEST(GradientNorm, Pitfall13_OneBadElementIsSeenAndNeverPassesTheClip) {
-  auto device = core::make_cpu_device(2);
+  auto device = test::make_test_device(2);
   for (const float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
                           std::numeric_limits<float>::quiet_NaN()})
     for (const std::int64_t at : {0, 4095, 4096, 9999}) {
       const core::Tensor t = tensor(*device, random(10000, 4));
       EXPECT_TRUE(sum_of_squares(device->queue(), t).finite);
-      t.data<float>()[at] = bad;
+      test::set_value(t, at, bad);
       const SquareSum squares = sum_of_squares(device->queue(), t);
       EXPECT_FALSE(squares.finite) << at;
       EXPECT_THROW(clip_scale(std::sqrt(squares.sum), 1.0), core::InternalError);
@@ -56,7 +56,7 @@ TEST(GradientNorm, Pitfall13_OneBadElementIsSeenAndNeverPassesTheClip) {
 }
 
 TEST(GradientNorm, EmptyPieceIsZero) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   EXPECT_EQ(sum_of_squares(device->queue(), tensor(*device, Doubles{})).sum, 0);
 }
 

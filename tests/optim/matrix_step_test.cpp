@@ -17,7 +17,7 @@ const Split kQkvColumns{.name = "qkv", .columns = true, .parts = {"q", "k", "v"}
 
 class MatrixStepTest : public testing::Test {
  protected:
-  std::unique_ptr<core::Device> device = core::make_cpu_device(2);
+  test::TestDevice device = test::make_test_device(2);
   SvdPower* power = nullptr;
 
   MatrixStep make(ShapeScale scale = ShapeScale::match_rms, spectral::Exponent p = {1, 2}) {
@@ -207,7 +207,9 @@ TEST_F(MatrixStepTest, NeighboursInMemoryAreOneBatchWithoutCopies) {
   const std::int64_t before = device->allocator()->use().peak_total;
   step.compute(*device, inputs);
   EXPECT_EQ(power->calls, (std::vector<core::Shape>{{3, rows, cols}}));
-  EXPECT_EQ(device->allocator()->use().peak_total, before);
+  // A GPU writes the norms' partial sums, of 4096 elements each, before the host adds them.
+  const std::int64_t sums = test::on_gpu() ? (n + 4095) / 4096 * 8 : 0;
+  EXPECT_LE(device->allocator()->use().peak_total, before + sums);
   EXPECT_LT(relative_difference(slice(doubles(out), n, n), expected(slice(doubles(in), n, n), rows, cols, 1)),
             1e-6);
 }
@@ -307,7 +309,7 @@ TEST(Split, IndivisibleShapesAndVectorsAreRefusedByName) {
 }
 
 TEST(Split, PackAndUnpackAreInverse) {
-  auto device = core::make_cpu_device(2);
+  auto device = test::make_test_device(2);
   const MatrixBatch batch = matrix_batch("w", {2, 3, 12}, &kQkvColumns);
   const core::Tensor from = tensor(*device, random_integers(72, 1)), packed = tensor(*device, Doubles(72, 0)),
                      back = tensor(*device, Doubles(72, 0));

@@ -15,7 +15,7 @@ namespace {
 
 class Methods : public testing::Test {
  protected:
-  std::unique_ptr<core::Device> device = core::make_cpu_device(1);
+  test::TestDevice device = test::make_test_device(1);
 
   static MatrixStep make(const std::string& method, const std::string& p, ShapeScale scale) {
     GroupConfig group;

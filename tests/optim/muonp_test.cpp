@@ -14,7 +14,7 @@ constexpr double kExponents[] = {-0.5, -0.25, 0, 1.0 / 3, 0.5, 0.75, 1};
 
 class Muonp : public testing::Test {
  protected:
-  std::unique_ptr<core::Device> device = core::make_cpu_device(2);
+  test::TestDevice device = test::make_test_device(2);
   core::Queue& queue = device->queue();
 
   // The update that scale_update makes of n's exact spectral power.
@@ -27,7 +27,7 @@ class Muonp : public testing::Test {
 
 class Momentum : public testing::TestWithParam<std::tuple<bool, bool>> {
  protected:
-  std::unique_ptr<core::Device> device = core::make_cpu_device(2);
+  test::TestDevice device = test::make_test_device(2);
 };
 
 double root_mean_square(const Doubles& a) { return norm(a) / std::sqrt(static_cast<double>(a.size())); }

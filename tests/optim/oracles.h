@@ -16,6 +16,7 @@
 #include "core/rng.h"
 #include "core/tensor.h"
 #include "optim/spectral/spectral_power.h"
+#include "tests/support/test_device.h"
 
 namespace muonp::optim::oracle {
 
@@ -92,16 +93,16 @@ inline Doubles random_integers(std::int64_t n, std::uint64_t stream) {
 inline core::Tensor tensor(core::Device& device, core::Shape shape, const Doubles& values) {
   const core::Tensor t =
       core::Tensor::empty(device, std::move(shape), core::Dtype::float32, core::Category::other);
-  std::transform(values.begin(), values.end(), t.data<float>(),
-                 [](double v) { return static_cast<float>(v); });
+  test::set_values(t, std::vector<float>(values.begin(), values.end()));
   return t;
 }
 inline core::Tensor tensor(core::Device& device, const Doubles& values) {
   return tensor(device, {static_cast<std::int64_t>(values.size())}, values);
 }
-inline Doubles doubles(const core::Tensor& t) { return {t.span<float>().begin(), t.span<float>().end()}; }
-inline std::vector<float> floats(const core::Tensor& t) {
-  return {t.span<float>().begin(), t.span<float>().end()};
+inline std::vector<float> floats(const core::Tensor& t) { return test::values_of(t); }
+inline Doubles doubles(const core::Tensor& t) {
+  const std::vector<float> values = floats(t);
+  return {values.begin(), values.end()};
 }
 
 // The contract of spectral_power.h kept by a decomposition in double precision. Remembers what it was asked;
@@ -116,9 +117,9 @@ class SvdPower final : public spectral::SpectralPower {
     for (std::int64_t i = 0; i < count; ++i) {
       const core::Tensor in = g.flat(i * rows * cols, rows * cols),
                          out = z.flat(i * rows * cols, rows * cols);
-      if (in.data<float>()[0] == poison) core::fail("matrix {} of {} diverged", i, count);
+      if (test::value_of(in) == poison) core::fail("matrix {} of {} diverged", i, count);
       const Doubles result = spectral_power(doubles(in), rows, cols, options_.p.value());
-      std::copy(result.begin(), result.end(), out.data<float>());
+      test::set_values(out, std::vector<float>(result.begin(), result.end()));
     }
     return {};
   }

@@ -24,7 +24,7 @@ struct Reference {
 
 class Sgd : public testing::TestWithParam<std::tuple<bool, bool>> {
  protected:
-  std::unique_ptr<core::Device> device = core::make_cpu_device(2);
+  test::TestDevice device = test::make_test_device(2);
 };
 
 }  // namespace

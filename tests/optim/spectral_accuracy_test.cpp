@@ -36,7 +36,7 @@ INSTANTIATE_TEST_SUITE_P(Spectra, Accuracy,
                          });
 
 TEST_P(Accuracy, EverySingularValueIsWithinThePromise) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   for (auto [rows, cols] : {std::array<std::int64_t, 2>{96, 96}, {160, 64}, {64, 160}, {100, 70}}) {
     const Factors f = known_factors(GetParam(), rows, cols);
     const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
@@ -61,7 +61,7 @@ TEST_P(Accuracy, EverySingularValueIsWithinThePromise) {
 }
 
 TEST(CoupledMinimax, OneRowAndOneColumn) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   for (auto [rows, cols] : {std::array<std::int64_t, 2>{1, 1}, {1, 50}, {50, 1}, {2, 3}, {3, 2}}) {
     const Factors f = known_factors("gaussian", rows, cols);
     const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
@@ -75,7 +75,7 @@ TEST(CoupledMinimax, OneRowAndOneColumn) {
 }
 
 TEST(CoupledMinimax, TighterTolerancesAreReached) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   const Factors f = known_factors("geometric", 96, 96);
   const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
                      z = empty_like(*device, g);
@@ -90,7 +90,7 @@ TEST(CoupledMinimax, TighterTolerancesAreReached) {
 }
 
 TEST(CoupledMinimax, SmallerEpsilonReachesSmallerSingularValues) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   Factors f = known_factors("flat", 64, 64);
   for (std::size_t i = 0; i < f.s.size(); ++i) f.s[i] = std::pow(1e-2, static_cast<double>(i) / 63);
   const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
@@ -105,14 +105,15 @@ TEST(CoupledMinimax, SmallerEpsilonReachesSmallerSingularValues) {
 
 // Below ε the result is smaller than σᵖ, and grows with σ.
 TEST(CoupledMinimax, SingularValuesBelowEpsilonComeOutSmallAndMonotone) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   Factors f = known_factors("flat", 48, 48);
   for (std::size_t i = 0; i < f.s.size(); ++i) f.s[i] = std::pow(10.0, -5.0 * static_cast<double>(i) / 47);
   const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
                      z = empty_like(*device, g);
   make_spectral_power(options("1/2"))->apply(*device, g, z);
   Dense out(48, 48);
-  for (std::size_t i = 0; i < out.values.size(); ++i) out.values[i] = z.data<float>()[i];
+  const std::vector<float> values = values_of(z);
+  out.values.assign(values.begin(), values.end());
   double before = 1e9;
   for (std::int64_t k = 0; k < 48; ++k) {
     double value = 0;
@@ -127,7 +128,7 @@ TEST(CoupledMinimax, SingularValuesBelowEpsilonComeOutSmallAndMonotone) {
 }
 
 TEST(CoupledMinimax, ThreadsAgree) {
-  auto one = core::make_cpu_device(1), two = core::make_cpu_device(2);
+  auto one = test::make_cpu_test_device(1), two = test::make_cpu_test_device(2);
   const Factors f = known_factors("geometric", 200, 130);
   const core::Tensor g = to_tensor(*one, compose(f, [](double s) { return s; })), z1 = empty_like(*one, g),
                      z2 = empty_like(*one, g);
@@ -136,9 +137,10 @@ TEST(CoupledMinimax, ThreadsAgree) {
     make_spectral_power(options(p))->apply(*two, g, z2);
     EXPECT_LE(errors_of(z2, f, parse_exponent(p).value()).singular_value, promised(options(p)));
     double difference = 0, total = 0;
-    for (std::int64_t i = 0; i < g.size(); ++i) {
-      difference += std::pow(z1.data<float>()[i] - z2.data<float>()[i], 2);
-      total += std::pow(z1.data<float>()[i], 2);
+    const std::vector<float> a = values_of(z1), b = values_of(z2);
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      difference += std::pow(a[i] - b[i], 2);
+      total += std::pow(a[i], 2);
     }
     EXPECT_LE(std::sqrt(difference / total), 5e-3) << p;
   }
@@ -147,7 +149,7 @@ TEST(CoupledMinimax, ThreadsAgree) {
 // The oracle that users can ask for, itself against double precision. sgesdd's error is a few roundings of
 // σ_max.
 TEST(Svd, EqualsDoublePrecision) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   for (const char* kind : {"gaussian", "geometric", "low rank"})
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{64, 64}, {120, 40}, {40, 120}, {1, 7}, {7, 1}}) {
       const Factors f = known_factors(kind, rows, cols);

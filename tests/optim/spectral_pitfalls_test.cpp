@@ -2,8 +2,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
-
 #include "optim/spectral/spectral_power.h"
 #include "tests/optim/spectral_reference.h"
 
@@ -35,15 +33,16 @@ core::Tensor stack(core::Device& device, std::int64_t batch, std::int64_t rows, 
       core::Tensor::empty(device, {batch, rows, cols}, core::Dtype::float32, core::Category::other);
   for (std::int64_t b = 0; b < batch; ++b) {
     const Dense g = gaussian(rows, cols, static_cast<std::uint64_t>(b + 1));
-    for (std::size_t i = 0; i < g.values.size(); ++i) t[b].data<float>()[i] = static_cast<float>(g.values[i]);
+    set_values(t[b], std::vector<float>(g.values.begin(), g.values.end()));
   }
   return t;
 }
 
 double relative_difference(const core::Tensor& a, const core::Tensor& b, double scale_b = 1) {
+  const std::vector<float> of_a = values_of(a), of_b = values_of(b);
   double difference = 0, total = 0;
-  for (std::int64_t i = 0; i < a.size(); ++i) {
-    const double x = a.data<float>()[i], y = scale_b * b.data<float>()[i];
+  for (std::size_t i = 0; i < of_a.size(); ++i) {
+    const double x = of_a[i], y = scale_b * of_b[i];
     difference += (x - y) * (x - y);
     total += x * x;
   }
@@ -63,7 +62,7 @@ std::string failure(core::Device& device, const Choice& c, const core::Tensor& g
 
 TEST(SpectralBatch, Pitfall09_AStackIsItsMatricesOneByOne) {
   for (int threads : {1, 2, 3}) {
-    auto device = core::make_cpu_device(threads);
+    auto device = test::make_test_device(threads);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{24, 24}, {40, 16}, {16, 40}})
       for (const Choice& c : kChoices) {
         const core::Tensor g = stack(*device, 4, rows, cols), z = empty_like(*device, g);
@@ -85,36 +84,34 @@ TEST(SpectralBatch, Pitfall09_AStackIsItsMatricesOneByOne) {
 // On one thread every product of a batch is the product of the loop. On several, a batch runs its products on
 // one thread each and a single matrix runs them on all: equal up to rounding only (the test above).
 TEST(SpectralBatch, Pitfall20_BitEqualToALoopOnOneThread) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   for (const Choice& c : kChoices) {
     const core::Tensor g = stack(*device, 3, 40, 24), z = empty_like(*device, g);
     make(c)->apply(*device, g, z);
     for (std::int64_t b = 0; b < 3; ++b) {
       const core::Tensor one = empty_like(*device, g[b]);
       make(c)->apply(*device, g[b], one);
-      EXPECT_EQ(std::memcmp(one.raw(), z[b].raw(), static_cast<std::size_t>(one.bytes())), 0)
-          << c.method << " " << c.p;
+      EXPECT_TRUE(same_bytes(one, z[b])) << c.method << " " << c.p;
     }
   }
 }
 
 TEST(SpectralPower, Pitfall20_TwoRunsAreBitEqual) {
   for (int threads : {1, 2}) {
-    auto device = core::make_cpu_device(threads);
+    auto device = test::make_test_device(threads);
     for (const Choice& c : {kChoices[1], kChoices[4]}) {
       const core::Tensor g = stack(*device, 1, 150, 130), z = empty_like(*device, g),
                          again = empty_like(*device, g);
       make(c)->apply(*device, g, z);
       make(c)->apply(*device, g, again);
-      EXPECT_EQ(std::memcmp(z.raw(), again.raw(), static_cast<std::size_t>(z.bytes())), 0)
-          << c.method << " " << c.p;
+      EXPECT_TRUE(same_bytes(z, again)) << c.method << " " << c.p;
     }
   }
 }
 
 // U Sᵖ Vᵀ of c·G is cᵖ times that of G, up to the rounding of c·G, raised by the power.
 TEST(SpectralPower, Pitfall10_ScaleOfTheGradientDoesNotMatter) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   const Dense dense = gaussian(40, 30, 1);
   for (const Choice& c : kChoices) {
     const core::Tensor g = to_tensor(*device, dense), z = empty_like(*device, g);
@@ -130,21 +127,21 @@ TEST(SpectralPower, Pitfall10_ScaleOfTheGradientDoesNotMatter) {
     if (c.p == std::string("0")) {
       const core::Tensor scaled = to_tensor(*device, dense, 0x1p-70), result = empty_like(*device, g);
       make(c)->apply(*device, scaled, result);
-      EXPECT_EQ(std::memcmp(z.raw(), result.raw(), static_cast<std::size_t>(z.bytes())), 0) << c.method;
+      EXPECT_TRUE(same_bytes(z, result)) << c.method;
     }
   }
 }
 
 TEST(SpectralPower, Pitfall11_AZeroMatrixGivesZero) {
-  auto device = core::make_cpu_device(2);
+  auto device = test::make_test_device(2);
   for (const Choice& c : kChoices) {
     const core::Tensor g = stack(*device, 3, 20, 30), z = empty_like(*device, g);
     g[1].zero(device->queue());
-    for (float& x : z.span<float>()) x = NAN;
+    fill(z, NAN);
     const SpectralReport report = make(c)->apply(*device, g, z);
     EXPECT_EQ(report.scale[1], 0) << c.method;
-    EXPECT_THAT(z[1].span<float>(), testing::Each(0.0f)) << c.method;
-    for (float x : z.span<float>()) ASSERT_TRUE(std::isfinite(x)) << c.method;
+    EXPECT_THAT(values_of(z[1]), testing::Each(0.0f)) << c.method;
+    for (float x : values_of(z)) ASSERT_TRUE(std::isfinite(x)) << c.method;
     EXPECT_GT(report.scale[2], 0);
     g.zero(device->queue());
     EXPECT_EQ(make(c)->apply(*device, g, z).predicted_error, 0);
@@ -152,7 +149,7 @@ TEST(SpectralPower, Pitfall11_AZeroMatrixGivesZero) {
 }
 
 TEST(SpectralPower, Pitfall08_EmptyMatricesAreAllowed) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   for (const Choice& c : kChoices)
     for (core::Shape shape : {core::Shape{0, 5}, {5, 0}, {0, 3, 4}, {2, 0, 4}}) {
       const core::Tensor g = core::Tensor::zeros(*device, shape, core::Dtype::float32, core::Category::other);
@@ -161,11 +158,11 @@ TEST(SpectralPower, Pitfall08_EmptyMatricesAreAllowed) {
 }
 
 TEST(SpectralPower, Pitfall13_NonFiniteEntriesAreNamed) {
-  auto device = core::make_cpu_device(2);
+  auto device = test::make_test_device(2);
   for (const Choice& c : kChoices)
     for (float bad : {NAN, INFINITY, -INFINITY}) {
       const core::Tensor g = stack(*device, 3, 7, 5);
-      g[2].data<float>()[3 * 5 + 4] = bad;
+      set_value(g[2], 3 * 5 + 4, bad);
       EXPECT_THAT(failure(*device, c, g), testing::AllOf(HasSubstr("matrix 2 of 3"),
                                                          HasSubstr("row 3, column 4"), HasSubstr("finite")))
           << c.method << ", " << bad;
@@ -173,7 +170,7 @@ TEST(SpectralPower, Pitfall13_NonFiniteEntriesAreNamed) {
 }
 
 TEST(Bivariate, Pitfall15_DivergenceNearRankOneIsDetectedAndNamed) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   const Choice half{"bivariate", "1/2"};
   for (double largest : {0.8, 0.9, 0.99, 0.995}) {  // of ‖G‖_F; the rest spread evenly
     Factors f = known_factors("flat", 40, 24);
@@ -193,22 +190,22 @@ TEST(Bivariate, Pitfall15_DivergenceNearRankOneIsDetectedAndNamed) {
 
 TEST(SpectralPower, Pitfall16_TheInputIsUnchanged) {
   for (int threads : {1, 2}) {
-    auto device = core::make_cpu_device(threads);
+    auto device = test::make_test_device(threads);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{30, 30}, {64, 20}, {20, 64}})
       for (const Choice& c : kChoices) {
         const core::Tensor g = stack(*device, 2, rows, cols);
-        const std::vector<float> before(g.span<float>().begin(), g.span<float>().end());
+        const std::string before = bytes_of(g);
         make(c)->apply(*device, g, empty_like(*device, g));
-        EXPECT_EQ(std::memcmp(before.data(), g.raw(), static_cast<std::size_t>(g.bytes())), 0) << c.method;
+        EXPECT_EQ(bytes_of(g), before) << c.method;
       }
   }
 }
 
 TEST(CoupledMinimax, ExponentOneIsTheMatrixItself) {
-  auto device = core::make_cpu_device(1);
+  auto device = test::make_test_device(1);
   const core::Tensor g = stack(*device, 2, 13, 17), z = empty_like(*device, g);
   const SpectralReport report = make({"coupled_minimax", "1"})->apply(*device, g, z);
-  EXPECT_EQ(std::memcmp(g.raw(), z.raw(), static_cast<std::size_t>(g.bytes())), 0);
+  EXPECT_TRUE(same_bytes(g, z));
   EXPECT_EQ(report.steps, 0);
   EXPECT_EQ(report.predicted_error, 0);
 }

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "core/tensor.h"
+#include "tests/support/test_device.h"
 
 namespace muonp::test {
 
@@ -99,8 +99,9 @@ inline Factors known_factors(const std::string& kind, std::int64_t rows, std::in
 
 inline core::Tensor to_tensor(core::Device& device, const Dense& g, double scale = 1) {
   core::Tensor t = core::Tensor::empty(device, {g.rows, g.cols}, core::Dtype::float32, core::Category::other);
-  for (std::size_t i = 0; i < g.values.size(); ++i)
-    t.data<float>()[i] = static_cast<float>(scale * g.values[i]);
+  std::vector<float> values;
+  for (const double v : g.values) values.push_back(static_cast<float>(scale * v));
+  set_values(t, values);
   return t;
 }
 
@@ -118,13 +119,14 @@ inline Errors errors_of(const core::Tensor& z, const Factors& f, double p, doubl
                         double scale = 1) {
   const std::int64_t rows = f.u.rows, cols = f.v.rows;
   const auto power = [&](double sigma) { return sigma > 1e-12 * f.s[0] ? std::pow(scale * sigma, p) : 0.0; };
-  const float* data = z.data<float>();
+  const std::vector<float> data = values_of(z);
   Errors errors;
   for (std::size_t k = 0; k < f.s.size() && f.s[k] >= 0.999999 * epsilon * f.s[0]; ++k) {
     double projection = 0;
     for (std::int64_t r = 0; r < rows; ++r) {
       double zv = 0;
-      for (std::int64_t c = 0; c < cols; ++c) zv += data[r * cols + c] * f.v(c, static_cast<std::int64_t>(k));
+      for (std::int64_t c = 0; c < cols; ++c)
+        zv += data[static_cast<std::size_t>(r * cols + c)] * f.v(c, static_cast<std::int64_t>(k));
       projection += f.u(r, static_cast<std::int64_t>(k)) * zv;
     }
     errors.singular_value = std::max(errors.singular_value, std::abs(projection / power(f.s[k]) - 1));

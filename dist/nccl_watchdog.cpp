@@ -1,0 +1,119 @@
+#include "dist/nccl_watchdog.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace muonp::dist {
+
+NcclWatchdog::NcclWatchdog(int device, double timeout_seconds, std::function<std::string()> ask,
+                           std::function<void(const std::string&)> fail)
+    : timeout_(timeout_seconds), ask_(std::move(ask)), fail_(std::move(fail)) {
+  thread_ = std::thread([this, device] { watch(device); });
+}
+
+NcclWatchdog::~NcclWatchdog() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+    woken_.notify_all();
+  }
+  thread_.join();
+}
+
+void NcclWatchdog::begin(std::string what) {
+  const std::lock_guard lock(mutex_);
+  retire();
+  if (spare_.empty()) spare_.push_back(core::cuda::make_event());
+  if (entries_.empty()) progress_ = Clock::now();
+  last_what_ = what;
+  entries_.push_back({++last_, std::move(what), std::move(spare_.back()), false});
+  spare_.pop_back();
+}
+
+void NcclWatchdog::issued(cudaStream_t stream) {
+  const std::lock_guard lock(mutex_);
+  Entry& entry = entries_.back();
+  MUONP_CUDA(cudaEventRecord(entry.event.get(), stream));
+  entry.issued = true;
+}
+
+std::uint64_t NcclWatchdog::last() const {
+  const std::lock_guard lock(mutex_);
+  return last_;
+}
+
+void NcclWatchdog::make_wait(cudaStream_t stream, std::uint64_t number) {
+  const std::lock_guard lock(mutex_);
+  const auto found =
+      std::ranges::find_if(entries_, [&](const Entry& e) { return e.issued && e.number >= number; });
+  if (number > 0 && found != entries_.end()) MUONP_CUDA(cudaStreamWaitEvent(stream, found->event.get()));
+}
+
+bool NcclWatchdog::drain() {
+  for (;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      retire();
+      if (failed_) return false;
+      if (entries_.empty()) return true;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+}
+
+void NcclWatchdog::retire() {
+  while (!entries_.empty() && entries_.front().issued && broken_.empty()) {
+    const cudaError_t status = cudaEventQuery(entries_.front().event.get());
+    if (status != cudaSuccess) {
+      cudaGetLastError();  // not to be found again by the next launch
+      if (status != cudaErrorNotReady)
+        broken_ = fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
+      return;
+    }
+    spare_.push_back(std::move(entries_.front().event));
+    entries_.pop_front();
+    progress_ = Clock::now();
+  }
+}
+
+std::string NcclWatchdog::where() const {
+  if (!entries_.empty())
+    return fmt::format("{} (operation {})", entries_.front().what, entries_.front().number);
+  return last_ > 0 ? fmt::format("after {} (operation {})", last_what_, last_) : "before any operation";
+}
+
+std::optional<std::string> NcclWatchdog::stalled() const {
+  if (entries_.empty()) return {};
+  if (!broken_.empty()) return fmt::format("{}: the GPU failed: {}", where(), broken_);
+  if (Clock::now() - progress_ < timeout_) return {};
+  return fmt::format(
+      "{} made no progress for {} s: a rank has ended, waits elsewhere, or its GPU is busy for longer",
+      where(), timeout_.count());
+}
+
+void NcclWatchdog::watch(int device) {
+  cudaSetDevice(device);
+  const auto interval = std::clamp<std::chrono::duration<double>>(timeout_ / 20, std::chrono::milliseconds(1),
+                                                                  std::chrono::milliseconds(100));
+  for (;;) {
+    const std::string error = ask_();
+    std::optional<std::string> why;
+    {
+      std::unique_lock lock(mutex_);
+      retire();
+      why = stalled();
+      if (!error.empty()) why = fmt::format("{}: NCCL reports: {}", where(), error);
+      if (!why) {
+        if (woken_.wait_for(lock, interval, [this] { return stop_; })) return;
+        continue;
+      }
+    }
+    fail_(*why);
+    const std::lock_guard lock(mutex_);
+    failed_ = true;
+    return;
+  }
+}
+
+}  // namespace muonp::dist

@@ -1,0 +1,68 @@
+// What is under way on the communication stream, oldest first, and a thread that says so when it stands
+// still.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/cuda/handle.h"
+
+namespace muonp::dist {
+
+class NcclWatchdog {
+ public:
+  // From a thread of its own: `ask` gives NCCL's error or an empty string, again and again; `fail` is told,
+  // once, why the communicator must end: NCCL's error, a failed GPU, or an operation at which nothing has
+  // moved for `timeout_seconds`.
+  NcclWatchdog(int device, double timeout_seconds, std::function<std::string()> ask,
+               std::function<void(const std::string&)> fail);
+  ~NcclWatchdog();
+  NcclWatchdog(const NcclWatchdog&) = delete;
+  NcclWatchdog& operator=(const NcclWatchdog&) = delete;
+
+  // Around each operation, by one thread: begin, put it on the stream, issued.
+  void begin(std::string what);
+  void issued(cudaStream_t stream);
+  // Number of the last operation that was begun, from 1; 0 before.
+  std::uint64_t last() const;
+  // `stream` waits for operation `number`, and so all before it, where it may still be running.
+  void make_wait(cudaStream_t stream, std::uint64_t number);
+  // Returns when all operations have ended, or the thread has called `fail`: then false.
+  bool drain();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Entry {
+    std::uint64_t number;
+    std::string what;
+    core::cuda::Event event;
+    bool issued = false;
+  };
+  void watch(int device);
+  void retire();  // with the lock
+  std::optional<std::string> stalled() const;
+  std::string where() const;  // "all_reduce(sum) of 8 float32 (operation 3)": the oldest, or the last one
+
+  std::chrono::duration<double> timeout_;
+  std::function<std::string()> ask_;
+  std::function<void(const std::string&)> fail_;
+  mutable std::mutex mutex_;
+  std::condition_variable woken_;
+  std::deque<Entry> entries_;
+  std::vector<core::cuda::Event> spare_;
+  std::uint64_t last_ = 0;
+  std::string last_what_;
+  Clock::time_point progress_ = Clock::now();  // when the oldest entry became that
+  std::string broken_;                         // what the GPU said
+  bool stop_ = false, failed_ = false;
+  std::thread thread_;
+};
+
+}  // namespace muonp::dist

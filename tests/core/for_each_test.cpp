@@ -1,0 +1,176 @@
+// The executors against plain loops, at the sizes where threads, warps and blocks of a GPU end. All numbers
+// are small integers, so that sums are exact in any order.
+#include "core/for_each.h"
+
+#include <gtest/gtest.h>
+
+#include "core/ops/common.h"
+#include "core/rng.h"
+#include "tests/support/test_device.h"
+
+using namespace muonp::core;
+using namespace muonp::test;
+
+namespace {
+
+struct Count {  // visits
+  std::int32_t* visits;
+  MUONP_HD void operator()(std::int64_t i) const { visits[i] += static_cast<std::int32_t>(i % 1000) + 1; }
+};
+
+// Two reductions in a row, one in double precision over a part, then two passes of which the second reads the
+// first's.
+struct Reduce {
+  const float* x;
+  float *y, *sums, *maxima;
+  double* halves;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* p = x + row.index * row.cols;
+    float* q = y + row.index * row.cols;
+    const float sum = row.sum([=](std::int64_t c) { return p[c]; });
+    const float best = row.max([=](std::int64_t c) { return p[c]; });
+    const double half =
+        row.part(row.cols / 2).sum([=](std::int64_t c) { return static_cast<double>(p[c]) * 0x1p30; });
+    row.each([=](std::int64_t c) { q[c] = p[c] - best; });
+    row.each([=](std::int64_t c) { q[c] = q[c] + sum; });
+    sums[row.index] = sum;
+    maxima[row.index] = best;
+    halves[row.index] = half;
+  }
+};
+
+// Each result is of its own column and the one after it.
+struct Narrow {
+  float* data;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    float* p = data + row.index * row.cols;
+    const std::int64_t last = row.cols - 1;
+    row.template narrow<bfloat16>(
+        p, [=](std::int64_t c) { return bfloat16(p[c] + (c < last ? p[c + 1] : 0.0f)); });
+  }
+};
+
+struct WeightedEntry {
+  const float* x;
+  std::int64_t cols;
+  MUONP_HD float operator()(std::int64_t r, std::int64_t c) const {
+    return x[r * cols + c] * static_cast<float>(r % 3);
+  }
+};
+
+std::vector<float> integers(std::int64_t count) {
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < count; ++i)
+    values.push_back(static_cast<float>(random_below(5, 0, static_cast<std::uint64_t>(i), 17)) - 20.0f);
+  return values;
+}
+
+struct Size {
+  std::int64_t rows, cols;
+};
+
+// One row, fewer rows than a block has warps, and more than the largest GPU takes at a time: of warps (8448
+// on 132 multiprocessors) and of blocks (1056).
+std::vector<Size> sizes() {
+  std::vector<Size> all;
+  for (const std::int64_t cols : {0, 1, 31, 32, 33, 255, 256, 257, 1024, 1025, 5000})
+    for (const std::int64_t rows : {0, 1, 11}) all.push_back({rows, cols});
+  all.push_back({10007, 5});
+  all.push_back({2003, 1030});
+  return all;
+}
+
+struct ForEach : ::testing::Test {
+  TestDevice device = make_test_device();
+  Queue& queue = device->queue();
+
+  Tensor tensor(const std::vector<float>& values) {
+    const Tensor t = empty(static_cast<std::int64_t>(values.size()));
+    set_values(t, values);
+    return t;
+  }
+  Tensor empty(std::int64_t n, Dtype dtype = Dtype::float32) {
+    return Tensor::empty(*device, {n}, dtype, Category::other);
+  }
+};
+
+}  // namespace
+
+TEST_F(ForEach, VisitsEveryIndexOnce) {
+  for (const std::int64_t n : {0, 1, 31, 32, 33, 255, 256, 257, 8191, 8192, 8193, 300007}) {
+    const Tensor visits = Tensor::zeros(*device, {n + 3}, Dtype::int32, Category::other);
+    for_each(queue, n, Count{visits.data<std::int32_t>()});
+    const std::vector<std::int32_t> got = values_of<std::int32_t>(visits);
+    for (std::int64_t i = 0; i < n + 3; ++i)
+      ASSERT_EQ(got[static_cast<std::size_t>(i)], i < n ? i % 1000 + 1 : 0) << n << ", " << i;
+  }
+}
+
+TEST_F(ForEach, RowsReduceAndWriteLikePlainLoops) {
+  for (const auto& [rows, cols] : sizes()) {
+    SCOPED_TRACE(fmt::format("[{}, {}]", rows, cols));
+    const std::vector<float> x = integers(rows * cols);
+    const Tensor in = tensor(x), out = empty(rows * cols), sums = empty(rows), maxima = empty(rows);
+    const Tensor halves = empty(2 * rows, Dtype::int32);
+    for_each_row(queue, rows, cols,
+                 Reduce{in.data<float>(), out.data<float>(), sums.data<float>(), maxima.data<float>(),
+                        static_cast<double*>(halves.raw())});
+    const std::vector<float> y = values_of(out), sum = values_of(sums), best = values_of(maxima);
+    const std::string half = bytes_of(halves);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const auto row = static_cast<std::size_t>(r), first = row * static_cast<std::size_t>(cols);
+      float total = 0, largest = -INFINITY;
+      double of_half = 0, got_half = 0;
+      for (std::size_t c = 0; c < static_cast<std::size_t>(cols); ++c) {
+        total += x[first + c];
+        largest = std::max(largest, x[first + c]);
+        if (c < static_cast<std::size_t>(cols / 2)) of_half += double(x[first + c]) * 0x1p30;
+      }
+      std::memcpy(&got_half, half.data() + row * sizeof(double), sizeof(double));
+      ASSERT_EQ(sum[row], total) << r;
+      ASSERT_EQ(best[row], largest) << r;
+      ASSERT_EQ(got_half, of_half) << r;
+      for (std::size_t i = first; i < first + static_cast<std::size_t>(cols); ++i)
+        ASSERT_EQ(y[i], x[i] - largest + total) << r << ", " << i - first;
+    }
+  }
+}
+
+TEST_F(ForEach, NarrowOverwritesTheRowsFirstHalf) {
+  for (const auto& [rows, cols] : sizes()) {
+    SCOPED_TRACE(fmt::format("[{}, {}]", rows, cols));
+    const std::vector<float> x = integers(rows * cols);
+    const Tensor t = tensor(x);
+    for_each_row(queue, rows, cols, Narrow{t.data<float>()});
+    const std::string got = bytes_of(t);
+    std::string wanted(reinterpret_cast<const char*>(x.data()), x.size() * sizeof(float));
+    for (std::int64_t i = 0; i < rows * cols; ++i) {
+      const bool last = i % cols == cols - 1;
+      const auto at = static_cast<std::size_t>(i);
+      const bfloat16 value(x[at] + (last ? 0.0f : x[at + 1]));
+      std::memcpy(wanted.data() + i / cols * cols * 4 + i % cols * 2, &value, sizeof value);
+    }
+    ASSERT_TRUE(got == wanted);
+  }
+}
+
+TEST_F(ForEach, ColumnSumsOverwriteOrAdd) {
+  for (const std::int64_t cols : {0, 1, 31, 32, 33, 64, 65, 257, 1025})
+    for (const std::int64_t rows : {0, 1, 7, 8, 9, 100}) {
+      const std::vector<float> x = integers(rows * cols);
+      const Tensor in = tensor(x), out = empty(cols);
+      for (const bool add : {false, true}) {
+        ops::column_sums(queue, rows, cols, out.data<float>(), add, WeightedEntry{in.data<float>(), cols});
+        const std::vector<float> got = values_of(out);
+        for (std::int64_t c = 0; c < cols; ++c) {
+          float total = 0;
+          for (std::int64_t r = 0; r < rows; ++r)
+            total += x[static_cast<std::size_t>(r * cols + c)] * static_cast<float>(r % 3);
+          ASSERT_EQ(got[static_cast<std::size_t>(c)], add ? 2 * total : total)
+              << rows << "x" << cols << ", " << c;
+        }
+      }
+    }
+}

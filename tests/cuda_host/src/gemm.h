@@ -1,0 +1,39 @@
+// One matrix product as cuBLAS was asked for it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cublas_v2.h"
+
+namespace cuda_host {
+
+struct GemmMatrix {
+  const void* data;
+  cudaDataType type;
+  int64_t rows, columns;  // as stored
+  int64_t ld;
+  int64_t stride;  // elements from one matrix of the batch to the next
+};
+
+struct Gemm {
+  bool transpose_a, transpose_b;
+  int64_t m, n, k;
+  float alpha, beta;
+  GemmMatrix a, b, c;
+  int64_t batch;
+  bool tf32;
+};
+
+int64_t element_bytes(cudaDataType type);
+// Element `at` of the data, as the device reads and stores it.
+float load_element(const void* data, cudaDataType type, int64_t at);
+void store_element(void* data, cudaDataType type, int64_t at, float value);
+// Whether an element of matrix p of x's batch and one of matrix q of y's share a byte, for some p and q (p !=
+// q where x and y are the same matrix).
+bool share_elements(const GemmMatrix& x, const GemmMatrix& y, int64_t batch);
+// Reports matrices that the product may not use; false if there was one.
+bool check_matrices(const char* function, const Gemm& gemm, int device);
+void run_gemm(const Gemm& gemm);
+
+}  // namespace cuda_host

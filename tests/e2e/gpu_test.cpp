@@ -1,0 +1,126 @@
+// The program on GPUs of the stand-in (tests/cuda_host): `device: cuda`, NCCL between ranks.
+#include <cmath>
+#include <cstdlib>
+
+#include "tests/e2e/program.h"
+
+namespace muonp::e2e {
+
+// An environment variable for the programs that a test starts.
+class Environment {
+ public:
+  Environment(const char* name, const std::string& value) : name_(name) {
+    if (const char* before = std::getenv(name)) before_ = before;
+    setenv(name, value.c_str(), 1);
+  }
+  Environment(const Environment&) = delete;
+  Environment& operator=(const Environment&) = delete;
+  ~Environment() {
+    before_.empty() ? unsetenv(name_) : setenv(name_, before_.c_str(), 1);
+  }
+
+ private:
+  const char* name_;
+  std::string before_;
+};
+
+class Gpu : public ProgramTest {
+ protected:
+  static std::vector<std::string> settings(const char* device, const std::vector<std::string>& more) {
+    std::vector<std::string> all = {std::string("device=") + device, "run.steps=20", "data.sequence=16"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  void expect_equal_losses(const std::string& a, const std::string& b) const {
+    const std::vector<double> x = metric(a, "loss"), y = metric(b, "loss");
+    ASSERT_EQ(x.size(), 20u);
+    ASSERT_EQ(y.size(), 20u);
+    for (std::size_t i = 0; i < x.size(); ++i) EXPECT_NEAR(x[i], y[i], 1e-4 * x[i]) << b << ", step " << i + 1;
+  }
+};
+
+TEST_F(Gpu, LossesAreTheCpusAtEveryWorldSizeAndStage) {
+  train("cpu", settings("cpu", {}));
+  for (const int ranks : {1, 2, 3, 4})
+    for (const int zero : {0, 1, 2}) {
+      if (ranks == 1 && zero > 0) continue;
+      const std::string name = fmt::format("np{}-zero{}", ranks, zero);
+      train(name, settings("cuda", {fmt::format("parallel.zero={}", zero), "parallel.overlap=true"}), ranks);
+      expect_equal_losses("cpu", name);
+    }
+}
+
+TEST_F(Gpu, LossesAreTheCpusWithDropoutRotarySwigluAndAccumulation) {
+  const std::vector<std::string> model = {"model.dropout=0.1",   "model.positions=rotary",  "model.activation=swiglu",
+                                          "model.norm=rms_norm", "model.head_chunk_rows=8", "data.micro_batch=2"};
+  train("cpu", settings("cpu", model));
+  train("gpu", settings("cuda", model), 2);
+  expect_equal_losses("cpu", "gpu");
+}
+
+// Streams are threads with random delays here: a missing event changes the losses.
+TEST_F(Gpu, Pitfall31_StreamsInAnyInterleavingGiveTheSameLosses) {
+  train("cpu", settings("cpu", {}));
+  const Environment mode("CUDA_HOST_MODE", "async");
+  for (const char* seed : {"1", "2"}) {
+    const Environment seeded("CUDA_HOST_SEED", seed);
+    const std::string name = std::string("seed") + seed;
+    train(name, settings("cuda", {"parallel.zero=2", "parallel.overlap=true"}), 2);
+    expect_equal_losses("cpu", name);
+  }
+}
+
+TEST_F(Gpu, ACheckpointOfGpusOpensOnTheCpuAndAtAnotherWorldSize) {
+  train("run", settings("cuda", {"run.steps=10", "schedule.kind=constant"}), 2);
+  train("run", settings("cpu", {"schedule.kind=constant"}), 3);
+  const Outcome eval = muonp("eval runs/run --json");
+  EXPECT_EQ(eval.status, 0) << eval.err;
+  EXPECT_EQ(metric("run", "loss").size(), 20u);
+}
+
+TEST_F(Gpu, BfloatSixteenLearnsLikeFloat32) {
+  train("wide", settings("cuda", {}));
+  train("narrow", settings("cuda", {"parallel.compute=bfloat16"}), 2);
+  EXPECT_NEAR(metric("narrow", "loss").back(), metric("wide", "loss").back(), 0.02 * metric("wide", "loss").back());
+}
+
+TEST_F(Gpu, WithoutADriverAutoTakesTheCpuAndSaysWhy) {
+  const Environment driver("CUDA_HOST_DRIVER", "none");
+  const Outcome automatic = muonp(train_arguments("auto", settings("auto", {})));
+  EXPECT_EQ(automatic.status, 0) << automatic.err;
+  EXPECT_NE(automatic.out.find("device: auto takes the CPU: no NVIDIA driver is installed here"), std::string::npos);
+  const Outcome cuda = muonp(train_arguments("cuda", settings("cuda", {})), 2);
+  EXPECT_NE(cuda.status, 0);
+  EXPECT_NE(cuda.err.find("device: cuda: no NVIDIA driver"), std::string::npos) << cuda.err;
+  EXPECT_LT(cuda.seconds, 30);
+}
+
+TEST_F(Gpu, AnOldDriverIsNamedWithBothVersions) {
+  const Environment driver("CUDA_HOST_DRIVER", "old");
+  const Outcome outcome = muonp(train_arguments("old", settings("cuda", {})));
+  EXPECT_NE(outcome.status, 0);
+  EXPECT_NE(outcome.err.find("driver is too old: it supports CUDA up to 11.4, this build needs 13.0"),
+            std::string::npos)
+      << outcome.err;
+}
+
+TEST_F(Gpu, OutOfMemorySaysWhatTheMemoryIsForAndWhatHelps) {
+  const Environment memory("CUDA_HOST_MEMORY", "33800000");  // cuBLAS's workspace and a little more
+  const Outcome outcome = muonp(train_arguments("small", settings("cuda", {})), 2);
+  EXPECT_NE(outcome.status, 0);
+  for (const char* part : {"out of memory on rank", "bytes free", "weights", "activations", "data.micro_batch"})
+    EXPECT_NE(outcome.err.find(part), std::string::npos) << part << "\n" << outcome.err;
+  EXPECT_LT(outcome.seconds, 30);
+}
+
+TEST_F(Gpu, ASecondProcessOnAGpuIsRefused) {
+  for (const char* devices : {"1", "2"}) {
+    const Environment visible("CUDA_HOST_DEVICES", devices);
+    const Outcome outcome = muonp(train_arguments("shared", settings("cuda", {})), 3);
+    EXPECT_NE(outcome.status, 0);
+    EXPECT_NE(outcome.err.find("start one rank per GPU"), std::string::npos) << outcome.err;
+    EXPECT_LT(outcome.seconds, 30);
+  }
+}
+
+}  // namespace muonp::e2e
