@@ -49,7 +49,7 @@ check_cuda_program() {
 case $suites in
   default)
     build_and_test release all "$@"
-    build_and_test cuda-host all -L 'unit|unit-threads|gpu' "$@"
+    build_and_test cuda-host device_tests -L 'unit|unit-threads|gpu' "$@"
     check_cuda_program
     ;;
   sanitizers)
