@@ -141,7 +141,7 @@ TEST(Design, ScalarRecurrenceStaysWithinThePrediction) {
       }
       worst = std::max(worst, std::abs(z / std::pow(sigma, p.value()) - 1));
     }
-    EXPECT_LE(worst, design.error * (1 + 1e-6)) << text;
+    EXPECT_LE(worst, design.error * (1 + 1e-6) + 64 * 0x1p-53) << text;  // and the rounding of this loop
     EXPECT_GE(worst, design.error * 0.9) << text;  // the prediction is attained, not only an upper bound
   }
 }
