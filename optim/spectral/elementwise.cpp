@@ -4,6 +4,7 @@
 
 #include "core/for_each.h"
 #include "core/host_view.h"
+#include "core/storage.h"
 
 namespace muonp::optim::spectral {
 namespace {
@@ -70,28 +71,12 @@ struct AddToDiagonal {
   }
 };
 
-// Calls f(T()) with the storage type.
-template <class F>
-void with_storage(Dtype dtype, const F& f) {
-  switch (dtype) {
-    case Dtype::float32:
-      return f(float());
-    case Dtype::bfloat16:
-      return f(core::bfloat16());
-    case Dtype::float16:
-      return f(core::float16());
-    case Dtype::int32:
-      break;
-  }
-  MUONP_ASSERT(false, "{} iterates", name_of(dtype));
-}
-
 }  // namespace
 
 void copy_scaled(core::Queue& queue, const MatrixView& from, double factor, const MatrixView& to) {
   MUONP_ASSERT(from.dtype == Dtype::float32 && from.rows == to.rows && from.cols == to.cols,
                "[{}, {}] into [{}, {}]", from.rows, from.cols, to.rows, to.cols);
-  with_storage(to.dtype, [&]<class T>(T) {
+  core::with_storage(to.dtype, [&]<class T>(T) {
     core::for_each_row(queue, from.rows, from.cols,
                        CopyScaled<T>{static_cast<const float*>(from.data), from.stride, factor,
                                      static_cast<T*>(to.data), to.stride});
@@ -102,7 +87,7 @@ void affine(core::Queue& queue, float identity, float factor, const MatrixView& 
             const MatrixView& term) {
   MUONP_ASSERT(!term.data || (term.dtype == out.dtype && term.rows == out.rows && term.cols == out.cols),
                "[{}, {}] added to [{}, {}]", term.rows, term.cols, out.rows, out.cols);
-  with_storage(out.dtype, [&]<class T>(T) {
+  core::with_storage(out.dtype, [&]<class T>(T) {
     core::for_each_row(queue, out.rows, out.cols,
                        Affine<T>{identity, factor, term_factor, static_cast<T*>(out.data), out.stride,
                                  static_cast<const T*>(term.data), term.stride});
@@ -110,7 +95,7 @@ void affine(core::Queue& queue, float identity, float factor, const MatrixView& 
 }
 
 void add_to_diagonal(core::Queue& queue, const MatrixView& x, float value) {
-  with_storage(x.dtype, [&]<class T>(T) {
+  core::with_storage(x.dtype, [&]<class T>(T) {
     core::for_each(queue, std::min(x.rows, x.cols),
                    AddToDiagonal<T>{static_cast<T*>(x.data), x.stride + 1, value});
   });

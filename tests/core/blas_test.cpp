@@ -101,12 +101,14 @@ TEST(Gemm, Bfloat16RoundsOnce) {  // on the CPU emulated, which runs the code of
   }
 }
 
+#ifdef MUONP_WITH_CUDA
 TEST(Gemm, Float16OnAGpuRoundsOnce) {
   if (!on_gpu()) GTEST_SKIP() << "float16 products are the GPU's, and MUONP_TEST_DEVICE is the CPU";
   auto device = make_test_device();
   check_all_shapes<float16, float>(*device);
   check_all_shapes<float16, float16>(*device);
 }
+#endif
 
 TEST(Gemm, PrimitiveCacheTellsScalesAndStridesApart) {
   auto device = make_test_device(1, Bfloat16::emulated);
