@@ -41,9 +41,12 @@ build_and_test() {
 # The program as nvcc builds it: no warning, no spilled register (both are errors of the build), and on a machine without
 # a GPU it starts, says so and computes on the CPU.
 check_cuda_program() {
-  command -v nvcc >/dev/null || { echo "== cuda: nvcc is not installed here; the CUDA program is not built"; return 0; }
   echo "== cuda: configure and build"
-  cmake --preset cuda -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >build/cuda.log 2>&1 || { cat build/cuda.log; return 1; }
+  cmake --preset cuda -DMUONP_CUDA=AUTO -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >build/cuda.log 2>&1 || { cat build/cuda.log; return 1; }
+  if grep "CUDA back end left out" build/cuda.log; then
+    echo "The program for GPUs is not built here."
+    return 0
+  fi
   cmake --build --preset cuda --target muonp --parallel "$(nproc)" >>build/cuda.log 2>&1 || { tail -n 60 build/cuda.log; return 1; }
   nvidia-smi -L >/dev/null 2>&1 || ./tests/e2e/no_gpu.sh build/cuda/launch/muonp
 }
