@@ -5,7 +5,8 @@
 
 namespace muonp::core {
 
-Tape::Tape(Device& device, bool recording) : device_(device), recording_(recording) {}
+Tape::Tape(Device& device, bool recording, WeightSource* weights)
+    : device_(device), recording_(recording), weights_(weights) {}
 
 Variable Tape::constant(Tensor value) { return std::make_shared<Node>(Node{std::move(value), nullptr}); }
 

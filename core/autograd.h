@@ -28,6 +28,15 @@ class GradientSink {
   virtual void complete(Parameter& parameter) = 0;
 };
 
+// Where weights come from.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // Called before an operation, forward or backward, reads the parameter's value: work that the device's queue is given
+  // after this returns may read it.
+  virtual void acquire(Parameter& parameter) = 0;
+};
+
 // The gradient of a value. It is shared by the backward steps that write it and the one that consumes it, and
 // does not keep the value alive: a value that no backward step reads is freed as soon as the model lets go of
 // its Variable.
@@ -46,8 +55,9 @@ using Variable = std::shared_ptr<Node>;
 
 class Tape {
  public:
-  // `recording` false: forward only, nothing is kept (evaluation, generation).
-  Tape(Device& device, bool recording);
+  // `recording` false: forward only, nothing is kept (evaluation, generation). Without `weights` every parameter's value
+  // is there already.
+  Tape(Device& device, bool recording, WeightSource* weights = nullptr);
 
   Device& device() const { return device_; }
   Queue& queue() const { return device_.queue(); }
@@ -62,6 +72,11 @@ class Tape {
   // For operations, on a recording tape: `uses` are the parameters the step writes a gradient of, each once.
   // The step is destroyed, with the tensors it saved, as soon as it has run.
   void record(std::vector<Parameter*> uses, std::function<void()> backward);
+  // For operations: the parameter's value, ready to be read.
+  const Tensor& weight(Parameter& parameter) const {
+    if (weights_) weights_->acquire(parameter);
+    return parameter.value;
+  }
   // For backward steps: where to write a parameter's gradient now.
   GradientSlot slot(Parameter& parameter);
   // For backward steps: where to write a value's gradient (its dtype and shape), and whether to add to it.
@@ -84,6 +99,7 @@ class Tape {
 
   Device& device_;
   bool recording_;
+  WeightSource* weights_;
   bool done_ = false;
   GradientSink* sink_ = nullptr;
   std::vector<Step> steps_;

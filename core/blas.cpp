@@ -18,14 +18,12 @@ Product checked(const Queue& queue, Op op_a, Op op_b, float alpha, const MatrixV
     MUONP_ASSERT(view->data != nullptr || view->rows == 0 || view->cols == 0, "no data of [{}, {}]",
                  view->rows, view->cols);
   }
-  const bool supported = a.dtype == Dtype::float32 || a.dtype == Dtype::bfloat16 ||
-                         (a.dtype == Dtype::float16 && queue.kind() == DeviceKind::cuda);
-  MUONP_ASSERT(a.dtype == b.dtype && supported, "{} times {}; float32 and bfloat16 (on a GPU float16) only, both the same",
+  MUONP_ASSERT(a.dtype == b.dtype && a.dtype != Dtype::int32, "{} times {}; both have to be of one floating-point type",
                name_of(a.dtype), name_of(b.dtype));
   MUONP_ASSERT(c.dtype == a.dtype || c.dtype == Dtype::float32, "{} result of {} operands", name_of(c.dtype),
                name_of(a.dtype));
-  if (a.dtype == Dtype::bfloat16)
-    if (const std::string refusal = bfloat16_refusal(queue); !refusal.empty()) fail("{}", refusal);
+  if (a.dtype != Dtype::float32)
+    if (const std::string refusal = product_refusal(queue, a.dtype); !refusal.empty()) fail("{}", refusal);
   return p;
 }
 
@@ -50,8 +48,11 @@ void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alph
     queue.multiply(p, count, {a.batch_stride, b.batch_stride, c.batch_stride});
 }
 
-std::string bfloat16_refusal(const Queue& queue) {
-  return queue.emulates_bfloat16() ? "" : bfloat16_refusal(queue.kind());
+std::string product_refusal(const Queue& queue, Dtype dtype) {
+  if (dtype == Dtype::bfloat16) return queue.emulates_bfloat16() ? "" : bfloat16_refusal(queue.kind());
+  const bool gpu_only = dtype == Dtype::float16 || dtype == Dtype::tf32;
+  if (!gpu_only || queue.kind() == DeviceKind::cuda) return "";
+  return fmt::format("{} products are made by GPUs only", name_of(dtype));
 }
 
 }  // namespace muonp::core

@@ -1,6 +1,6 @@
 // Matrix products. All matrices are row-major with a stride (elements between rows). float32, bfloat16 and (on a GPU)
-// float16 operands; accumulation is float32. On the CPU they are oneDNN's, where bfloat16 needs AVX-512 (see
-// bfloat16_refusal); on a GPU cuBLAS's.
+// float16 and tf32 operands; accumulation is float32. On the CPU they are oneDNN's, where bfloat16 needs AVX-512 (see
+// product_refusal); on a GPU cuBLAS's.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ enum class Op : std::uint8_t { none, transpose };
 
 // C = alpha·op(A)·op(B) + beta·C. With beta = 0, C is not read. op(A) is m×k, op(B) is k×n, C is m×n; k = 0 gives
 // C = beta·C. A and B have one dtype; C has the same or is float32. C must not overlap A or B.
-// core::Error for bfloat16 where bfloat16_refusal(queue) says so.
+// core::Error where product_refusal(queue, A's dtype) says so.
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c);
 
@@ -68,7 +68,7 @@ inline double gemm_flops(std::int64_t m, std::int64_t n, std::int64_t k) {
 
 // Why bfloat16 products cannot run here, or an empty string when they can.
 std::string bfloat16_refusal(DeviceKind kind);
-// The same for one queue: a queue that emulates bfloat16 refuses nothing.
-std::string bfloat16_refusal(const Queue& queue);
+// Why products of such operands cannot run on the queue (one that emulates bfloat16 runs them), or an empty string.
+std::string product_refusal(const Queue& queue, Dtype dtype);
 
 }  // namespace muonp::core

@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <sched.h>
 
+#include <chrono>
 #include <cstring>
 #include <fstream>
 
@@ -19,6 +20,16 @@ int available_cores() {
 
 namespace {
 
+class HostTimePoint final : public TimePoint {
+ public:
+  double seconds_since(const TimePoint& earlier) const override {
+    return std::chrono::duration<double>(at_ - static_cast<const HostTimePoint&>(earlier).at_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point at_ = std::chrono::steady_clock::now();
+};
+
 class CpuQueue final : public Queue {
  public:
   CpuQueue(Device& device, int threads, Bfloat16 bfloat16)
@@ -28,6 +39,7 @@ class CpuQueue final : public Queue {
   int threads() const override { return threads_; }
   bool emulates_bfloat16() const override { return bfloat16_ == Bfloat16::emulated; }
   void synchronize() override {}
+  std::unique_ptr<TimePoint> now() override { return std::make_unique<HostTimePoint>(); }
   void copy(void* to, const void* from, std::int64_t bytes) override {
     if (bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
   }

@@ -16,6 +16,14 @@ enum class DeviceKind : std::uint8_t { cpu, cuda };
 class Device;
 struct Product;  // core/blas.h
 
+// A moment in a queue's work.
+class TimePoint {
+ public:
+  virtual ~TimePoint() = default;
+  // Between two moments of one queue; waits until the queue has passed this one.
+  virtual double seconds_since(const TimePoint& earlier) const = 0;
+};
+
 // Work submitted to one queue happens in order. Work on a queue and the host is ordered by synchronize(), read() and
 // write() only. The CPU's queue runs everything before submission returns.
 class Queue {
@@ -26,6 +34,8 @@ class Queue {
   virtual bool emulates_bfloat16() const { return false; }
   virtual int threads() const = 0;  // CPU: OpenMP threads of this rank; 1 elsewhere
   virtual void synchronize() = 0;
+  // When all that was submitted before has been done.
+  virtual std::unique_ptr<TimePoint> now() = 0;
   virtual void copy(void* to, const void* from, std::int64_t bytes) = 0;  // same device; must not overlap
   virtual void fill_zero(void* to, std::int64_t bytes) = 0;
   // Between host memory and this device's. read() returns when the host has the bytes, write() when `from` may be

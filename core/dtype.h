@@ -1,4 +1,5 @@
-// Element types of tensors. bfloat16 and float16 are storage types: arithmetic is done in float32.
+// Element types of tensors. bfloat16 and float16 are storage types: arithmetic is done in float32. tf32 is float32 in
+// memory; matrix products read 10 bits of its mantissa (tensor cores of GPUs).
 #pragma once
 
 #include <bit>
@@ -13,7 +14,7 @@
 
 namespace muonp::core {
 
-enum class Dtype : std::uint8_t { float32, bfloat16, float16, int32 };
+enum class Dtype : std::uint8_t { float32, bfloat16, float16, int32, tf32 };
 
 std::int64_t size_of(Dtype dtype);
 std::string_view name_of(Dtype dtype);

@@ -9,6 +9,10 @@
 //                                         overwrites the float32 row `data` with the T values g(c), which read
 //                                         data[c] and later columns only
 //
+// A kernel of elements may name the arrays that it touches at i only; a GPU then moves 16 bytes at a time where they are
+// aligned:  using Elements = core::ElementArrays<&Kernel::x, &Kernel::y>;  A const T* is read, a T* read and written, a
+// Written<T> only written.
+//
 // On the GPU all threads of a warp or block run the body of a row kernel, and each keeps to its own columns: what one
 // row.each() wrote, another may read at the same column only. Outside sum, max and each, they all write the same value.
 #pragma once
@@ -20,6 +24,20 @@
 #include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
+
+namespace muonp::core {
+
+template <auto... members>
+struct ElementArrays {};
+
+template <class T>
+struct Written {
+  T* data;
+  MUONP_HD T& operator[](std::int64_t i) const { return data[i]; }
+};
+
+}  // namespace muonp::core
+
 #ifdef MUONP_DEVICE_CODE
 #include "core/cuda/for_each.h"
 #endif

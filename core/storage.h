@@ -11,6 +11,7 @@ template <class F>
 void with_storage(Dtype dtype, const F& f) {
   switch (dtype) {
     case Dtype::float32:
+    case Dtype::tf32:
       return f(float());
     case Dtype::bfloat16:
       return f(bfloat16());

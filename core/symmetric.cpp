@@ -248,7 +248,7 @@ void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const Mat
 
 void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
           std::span<const SymmetricForm> forms) {
-  check_square(c, side == Op::none ? a.rows : a.cols, a.dtype);
+  check_square(c, side == Op::none ? a.rows : a.cols, c.dtype);
   lower_triangle(queue, c, forms, [&](const Block& k) {
     const MatrixView out = c.block(k.row, k.col, k.rows, k.cols);
     if (side == Op::none)

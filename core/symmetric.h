@@ -38,7 +38,7 @@ void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const Mat
                        const MatrixView& c, std::span<const SymmetricForm> forms = {});
 
 // The same for the Gram matrix C = alpha·AᵀA (side = Op::transpose, n = columns) or alpha·AAᵀ (Op::none, n =
-// rows).
+// rows); C has A's dtype or is float32.
 void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
           std::span<const SymmetricForm> forms = {});
 

@@ -23,6 +23,8 @@ ncclDataType_t type_of(core::Dtype dtype) {
       return ncclFloat16;
     case core::Dtype::int32:
       return ncclInt32;
+    case core::Dtype::tf32:
+      break;
   }
   throw core::InternalError("an element type that NCCL is not told of");
 }

@@ -67,10 +67,11 @@ Interval OwnerExchange::piece_on(int task, int rank) const {
 namespace {
 // Work in flight refers to buffers on the caller's stack: let it end before they go, also when something
 // throws.
-struct DrainOnExit {
+struct DrainOnError {
   AsyncQueue& async;
-  ~DrainOnExit() {
-    try {
+  bool ended = false;
+  ~DrainOnError() {
+    if (!ended) try {
       async.drain();
     } catch (...) {  // the error that is already on its way says more
     }
@@ -80,7 +81,7 @@ struct DrainOnExit {
 
 void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrived& arrived) {
   std::vector<Wave> waves(static_cast<std::size_t>(plan_.waves()));
-  const DrainOnExit drain{async_};
+  DrainOnError drain{async_};
   const auto start = [&](std::size_t w) {
     if (w >= waves.size()) return;
     waves[w] = prepare(static_cast<int>(w), piece);
@@ -105,6 +106,7 @@ void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrive
     if (w > 0) finish(waves[w - 1]);
   }
   if (!waves.empty()) finish(waves.back());
+  drain.ended = true;
 }
 
 std::int64_t OwnerExchange::buffer_bytes(const ShardPlan& shards, const OwnerPlan& owners, int rank,

@@ -12,7 +12,8 @@ namespace {
 
 struct ToBfloat16 {
   const float* from;
-  core::bfloat16* to;
+  core::Written<core::bfloat16> to;
+  using Elements = core::ElementArrays<&ToBfloat16::from, &ToBfloat16::to>;
   MUONP_HD void operator()(std::int64_t i) const { to[i] = core::bfloat16(from[i]); }
 };
 
@@ -81,7 +82,7 @@ void ShardedParameters::cast_to_weights(int bucket) const {
   const Interval kept = kept_of_bucket(bucket);
   const float* from = master_[static_cast<std::size_t>(bucket)].data<float>();
   core::bfloat16* to = weights.data<core::bfloat16>() + kept.begin;
-  core::for_each(device_.queue(), kept.count(), ToBfloat16{from, to});
+  core::for_each(device_.queue(), kept.count(), ToBfloat16{from, {to}});
 }
 
 void ShardedParameters::gather_weights(int bucket, Communicator& communicator) const {

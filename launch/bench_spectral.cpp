@@ -23,15 +23,18 @@ constexpr const char* kFooter =
     "NAME or\n"
     "NAME@P; newton_schulz5 and polar_express, which know p = 0 only, are compared at 0 if no other P is "
     "given.\n"
+    "Several storages run every method in each of them.\n"
     "Examples:\n"
     "  muonp bench spectral --rows 1024 --cols 1024 --p 1/2 --threads 1 --compare newton_schulz5\n"
-    "  muonp bench spectral --rows 4096 --cols 1024 --p 1/2 --method coupled_minimax,svd --json";
+    "  muonp bench spectral --rows 4096 --cols 1024 --p 1/2 --method coupled_minimax,svd --json\n"
+    "  muonp bench spectral --device cuda --rows 4096 --cols 4096 --p 1/3 --dtype float32,tf32,float16,bfloat16";
 
 struct Arguments {
   SpectralBenchmark benchmark;
   std::vector<std::string> methods = {"coupled_minimax"};
   std::vector<std::string> compare;
-  std::string p = "1/2", dtype = "float32";
+  std::string p = "1/2", device = "auto";
+  std::vector<std::string> dtypes = {"auto"};
   SpectralOptions common;
   int threads = 0;
   bool json = false;
@@ -50,19 +53,24 @@ SpectralOptions parse_method(const std::string& text, const SpectralOptions& com
   return options;
 }
 
-void complete(Arguments& a) {
+void complete(Arguments& a, core::DeviceKind device) {
   a.common.p = optim::spectral::parse_exponent(a.p);
-  a.common.dtype = core::parse_dtype(a.dtype);
   auto& candidates = a.benchmark.candidates;
-  for (const std::string& method : a.methods)
-    candidates.push_back(parse_method(method, a.common, !candidates.empty()));
+  const auto add = [&](const std::string& method, bool compared) {
+    SpectralOptions options = parse_method(method, a.common, compared);
+    for (const std::string& dtype : a.dtypes) {
+      options.dtype = optim::spectral::parse_storage(dtype, options.method, device);
+      candidates.push_back(options);
+    }
+  };
+  for (const std::string& method : a.methods) add(method, !candidates.empty());
   if (!a.compare.empty()) a.benchmark.baseline = candidates.size();
-  for (const std::string& method : a.compare) candidates.push_back(parse_method(method, a.common, true));
+  for (const std::string& method : a.compare) add(method, true);
 }
 
 Json number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
-Json as_json(const SpectralMeasurement& m, const SpectralBenchmarkResult& result) {
+Json as_json(const SpectralMeasurement& m) {
   return {{"method", m.options.method},
           {"p", optim::spectral::to_string(m.options.p)},
           {"dtype", core::name_of(m.options.dtype)},
@@ -73,8 +81,8 @@ Json as_json(const SpectralMeasurement& m, const SpectralBenchmarkResult& result
           {"ratio", m.ratio},
           {"flops", m.report.flops},
           {"gflops", m.gflops()},
-          {"gemm_gflops", result.gemm_gflops},
-          {"gemm_fraction", m.gflops() / result.gemm_gflops},
+          {"gemm_gflops", m.gemm_gflops},
+          {"gemm_fraction", m.gflops() / m.gemm_gflops},
           {"steps", m.report.steps},
           {"restarts", m.report.restarts},
           {"scale", m.report.scale.at(0)},
@@ -89,41 +97,43 @@ std::string as_json(const Arguments& a, int threads, const SpectralBenchmarkResu
                  {"cols", a.benchmark.cols},
                  {"threads", threads},
                  {"repeats", a.benchmark.repeats}};
-  object.update(as_json(result.measurements.front(), result));
+  object.update(as_json(result.measurements.front()));
   if (result.measurements.size() > 1) {
     object["ratio_to"] = result.measurements[a.benchmark.baseline].options.method;
     for (std::size_t i = 1; i < result.measurements.size(); ++i)
-      object["others"].push_back(as_json(result.measurements[i], result));
+      object["others"].push_back(as_json(result.measurements[i]));
   }
   return object.dump(2);
 }
 
 std::string error_cell(double value) { return std::isfinite(value) ? fmt::format("{:.2g}", value) : "-"; }
 
-std::string as_table(const Arguments& a, int threads, const SpectralBenchmarkResult& result) {
+std::string as_table(const Arguments& a, const std::string& device, const SpectralBenchmarkResult& result) {
   constexpr Align right = Align::right;
-  Table table({"method", "p", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product",
+  Table table({"method", "p", "storage", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product",
                "worst error", "Frobenius"},
-              {Align::left, right, right, right, right, right, right, right, right, right, right});
-  table.caption(fmt::format("{} x {}, {} thread{}, {} repeats, {}, errors for sigma in [{}, 1]",
-                            a.benchmark.rows, a.benchmark.cols, threads, threads == 1 ? "" : "s",
-                            a.benchmark.repeats, a.dtype, a.common.epsilon));
+              {Align::left, right, Align::left, right, right, right, right, right, right, right, right, right});
+  table.caption(fmt::format("{} x {} on {}, {} repeats, errors for sigma in [{}, 1]", a.benchmark.rows, a.benchmark.cols, device,
+                            a.benchmark.repeats, a.common.epsilon));
   for (const SpectralMeasurement& m : result.measurements)
-    table.add({m.options.method, optim::spectral::to_string(m.options.p), fmt::format("{}", m.report.steps),
+    table.add({m.options.method, optim::spectral::to_string(m.options.p),
+               std::string(core::name_of(m.options.dtype)), fmt::format("{}", m.report.steps),
                format_duration(m.seconds_median), format_duration(m.seconds_min),
                fmt::format("{:.3f}", m.ratio), fmt::format("{:.2f}", m.report.flops * 1e-9),
-               fmt::format("{:.1f}", m.gflops()), format_percent(m.gflops() / result.gemm_gflops),
+               fmt::format("{:.1f}", m.gflops()), format_percent(m.gflops() / m.gemm_gflops),
                error_cell(m.relative_error_max), error_cell(m.relative_error_frobenius)});
   table.rule();
-  table.add({"plain product", "", "", format_duration(result.gemm_seconds), "", "", "",
-             fmt::format("{:.1f}", result.gemm_gflops), "", "", ""});
+  for (const ProductMeasurement& p : result.products)
+    table.add({"plain product", "", std::string(core::name_of(p.dtype)), "", format_duration(p.seconds), "", "", "",
+               fmt::format("{:.1f}", p.gflops), "", "", ""});
   return table.render();
 }
 
-int run(Session& session, const Arguments& a) {
+int run(Session& session, Arguments a) {
+  complete(a, session.device().kind());
   const SpectralBenchmarkResult result = run_spectral_benchmark(session, a.benchmark);
   session.log().info("{}",
-                     a.json ? as_json(a, session.threads(), result) : as_table(a, session.threads(), result));
+                     a.json ? as_json(a, session.threads(), result) : as_table(a, session.device().name(), result));
   return 0;
 }
 
@@ -164,11 +174,14 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
       ->type_name("E");
   command->add_option("--tolerance", a->common.tolerance, "Relative error to design for")
       ->capture_default_str();
-  command->add_option("--dtype", a->dtype, "Storage of the iterates")->capture_default_str();
+  command->add_option("--device", a->device, "auto, cpu or cuda")->capture_default_str();
+  command->add_option("--dtype", a->dtypes, "Storage of the iterates, or several: auto, float32, tf32, float16, bfloat16")
+      ->delimiter(',')
+      ->capture_default_str();
   command->add_option("--seed", a->benchmark.seed, "Key of the random matrix")->capture_default_str();
   command->add_flag("--json", a->json, "Report as JSON");
   command->callback([a, &context] {
-    complete(*a);
+    context.session.device = a->device;
     context.session.threads = a->threads;
     context.run = [a](Session& session) { return run(session, *a); };
   });

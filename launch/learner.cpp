@@ -42,13 +42,13 @@ BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
   return plan;
 }
 
-optim::ParallelOptions parallel_options(const RunConfig& config) {
+optim::ParallelOptions parallel_options(const RunConfig& config, core::DeviceKind device) {
   constexpr double kFloatsPerMib = 1 << 18;
   const auto elements = [](double mib) {
     return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib));
   };
   return {static_cast<int>(config.parallel.zero), elements(config.parallel.bucket_mib),
-          elements(config.parallel.wave_mib), config.parallel.overlap, config.compute()};
+          elements(config.parallel.wave_mib), config.parallel.overlap, config.compute(), device};
 }
 
 SessionSettings session_settings(const RunConfig& config, bool ranks) {
@@ -74,7 +74,7 @@ RunConfig resolve(RunConfig config) {
 Learner::Learner(const RunConfig& config, Session& session)
     : config_(config), session_(session), batches_(make_batch_plan(config.data, session.world_size())) {
   if (config_.compute() == Dtype::bfloat16)
-    if (const std::string why = core::bfloat16_refusal(session_.device().queue()); !why.empty())
+    if (const std::string why = core::product_refusal(session_.device().queue(), Dtype::bfloat16); !why.empty())
       core::fail("parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
                  "the same numbers slowly", why);
   model_ = models::make_gpt(config_.model);
@@ -92,37 +92,47 @@ Learner::Learner(const RunConfig& config, Session& session)
       validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
   });
   optimizer_ = std::make_unique<optim::DistributedOptimizer>(
-      session_.device(), model_->parameters(), config_.optimizer, parallel_options(config_), communicator);
+      session_.device(), model_->parameters(), config_.optimizer,
+      parallel_options(config_, session_.device().kind()), communicator);
 }
 
-double Learner::run_pass(std::int64_t step, std::int64_t pass, StepOutcome& outcome) {
+struct Learner::Pass {
+  Tensor loss;
+  std::unique_ptr<core::TimePoint> start, middle, end;
+};
+
+Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
   core::Device& device = session_.device();
+  Pass result;
   const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
-  const double start = now();
+  result.start = device.queue().now();
   const models::TokenBatch batch = make_batch(batches_.micro_batch, config_.data.sequence);
   train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets);
   optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
 
-  core::Tape tape(device, true);
+  core::Tape tape(device, true, &optimizer_->weights());
   const core::Variable loss = model_->loss(
       tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
-  const Tensor value = loss->value;
-  const double middle = now();
+  result.loss = loss->value;
+  result.middle = device.queue().now();
   tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(),
                 optimizer_->gradients());
-  const double mean = core::read_scalar(device.queue(), value);
-  outcome.forward_seconds += middle - start;
-  outcome.backward_seconds += now() - middle;
-  return mean;
+  result.end = device.queue().now();
+  return result;
 }
 
 StepOutcome Learner::step(std::int64_t step, bool stop_requested) {
   StepOutcome outcome;
   const double start = now();
   double values[2] = {0, stop_requested ? 1.0 : 0.0};  // loss and wish to stop, summed over ranks
-  for (std::int64_t pass = 0; pass < batches_.passes; ++pass)
-    values[0] += run_pass(step, pass, outcome) / static_cast<double>(batches_.passes);
-  outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps));
+  std::vector<Pass> passes;
+  for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
+  outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false);
+  for (const Pass& pass : passes) {
+    values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
+    outcome.forward_seconds += pass.middle->seconds_since(*pass.start);
+    outcome.backward_seconds += pass.end->seconds_since(*pass.middle);
+  }
   session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
   outcome.loss = values[0] / session_.world_size();
   outcome.stop = values[1] > 0;
@@ -140,7 +150,7 @@ double Learner::validate(std::int64_t batches) {
     const std::int64_t first = c * chunk, count = std::min(chunk, windows - first);
     const models::TokenBatch batch = make_batch(count, config_.data.sequence);
     validation_->fill_batch(first, count, batch.inputs, batch.targets);
-    core::Tape tape(session_.device(), false);
+    core::Tape tape(session_.device(), false, &optimizer_->weights());
     sum += static_cast<double>(count) *
            static_cast<double>(
                core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value));
@@ -150,22 +160,24 @@ double Learner::validate(std::int64_t batches) {
 }
 
 double measure_peak(Session& session, core::Dtype dtype) {
-  constexpr std::int64_t n = 1024;
+  constexpr std::int64_t kLargest = 8192;
   constexpr int kProducts = 8;
-  core::Device& device = session.device();
-  const Tensor a = Tensor::zeros(device, {n, n}, dtype, Category::other);
-  const Tensor b = Tensor::zeros(device, {n, n}, dtype, Category::other);
-  const Tensor c = Tensor::zeros(device, {n, n}, Dtype::float32, Category::other);
+  constexpr double kLongEnough = 1e-3;  // seconds, for a fast device to show its rate
+  core::Queue& queue = session.device().queue();
   session.communicator().barrier();
-  double best = INFINITY;
-  for (int i = 0; i < kProducts; ++i) {
-    const double start = now();
-    core::gemm(device.queue(), core::Op::none, core::Op::none, 1, core::MatrixView(a), core::MatrixView(b), 0,
-               core::MatrixView(c));
-    device.queue().synchronize();
-    best = std::min(best, now() - start);
+  for (std::int64_t n = 1024;; n *= 2) {
+    const Tensor a = Tensor::zeros(session.device(), {n, n}, dtype, Category::other);
+    const Tensor b = Tensor::zeros(session.device(), {n, n}, dtype, Category::other);
+    const Tensor c = Tensor::zeros(session.device(), {n, n}, Dtype::float32, Category::other);
+    double best = INFINITY;
+    for (int i = 0; i < kProducts; ++i) {
+      const auto start = queue.now();
+      core::gemm(queue, core::Op::none, core::Op::none, 1, core::MatrixView(a), core::MatrixView(b), 0,
+                 core::MatrixView(c));
+      best = std::min(best, queue.now()->seconds_since(*start));
+    }
+    if (best >= kLongEnough || n == kLargest) return core::gemm_flops(n, n, n) / best;
   }
-  return core::gemm_flops(n, n, n) / best;
 }
 
 }  // namespace muonp::launch

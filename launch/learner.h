@@ -21,7 +21,7 @@ struct BatchPlan {
 // Error unless the world size divides the batch, and the micro-batch a rank's share of it.
 BatchPlan make_batch_plan(const core::DataConfig& data, int world_size);
 
-optim::ParallelOptions parallel_options(const RunConfig& config);
+optim::ParallelOptions parallel_options(const RunConfig& config, core::DeviceKind device);
 // ranks: over all processes that mpirun started.
 SessionSettings session_settings(const RunConfig& config, bool ranks);
 
@@ -56,7 +56,8 @@ class Learner {
   std::int64_t tokens_per_step() const { return batches_.batch * config_.data.sequence; }
 
  private:
-  double run_pass(std::int64_t step, std::int64_t pass, StepOutcome& outcome);
+  struct Pass;  // of one micro-batch: its loss and when its parts ended, on the device
+  Pass run_pass(std::int64_t step, std::int64_t pass);
 
   const RunConfig config_;
   Session& session_;

@@ -28,7 +28,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                      {"optimizer_bytes", b.optimizer},
                      {"exchange_bytes", b.exchange},
                      {"activations_bytes",
-                      facts.model.activation_bytes(facts.batches.micro_batch, facts.config.data.sequence)},
+                      facts.activation_bytes()},
                      {"peak_bytes", planned_peak_bytes(facts, r)},
                      {"load", plan.owners.load(r)}});
   }
@@ -46,8 +46,9 @@ int run(Session& session, const Arguments& a) {
   const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
   const auto model = models::make_gpt(config.model);
   const BatchPlan batches = make_batch_plan(config.data, a.ranks);
+  const core::DeviceKind device = a.machine.empty() ? session.device().kind() : core::DeviceKind::cuda;
   const optim::ExecutionPlan plan =
-      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config), a.ranks);
+      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, device), a.ranks);
   const StartFacts facts{config,
                          *model,
                          plan,
@@ -58,9 +59,7 @@ int run(Session& session, const Arguments& a) {
                          0};
   if (!a.machine.empty()) {
     const Machine& machine = machine_of(a.machine);
-    const bool tf32 = a.spectral == "tf32";
-    const core::Dtype spectral = tf32 ? core::Dtype::float32 : core::parse_dtype(a.spectral);
-    session.log().info("{}", roofline_table(roofline(facts, machine, spectral, tf32), facts, machine));
+    session.log().info("{}", roofline_table(roofline(facts, machine), facts, machine));
     return 0;
   }
   session.log().info("{}", a.json ? as_json(facts).dump(2) : start_report(facts));
@@ -80,8 +79,6 @@ void add_plan_command(CLI::App& app, Context& context) {
   command->add_flag("--json", a->json, "Print a JSON object, with the owner of every matrix");
   command->add_option("--roofline", a->machine, "Least time of each phase of the step on a machine: h100, a100")
       ->type_name("NAME");
-  command->add_option("--spectral", a->spectral, "Products of the spectral step there: float32, tf32, float16, bfloat16")
-      ->capture_default_str();
   command->footer(
       "Examples:\n"
       "  muonp plan configs/quickstart.yaml --ranks 4\n"

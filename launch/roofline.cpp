@@ -85,24 +85,27 @@ const Machine& machine_of(std::string_view name) {
   core::fail("machine {} is unknown; valid are {}", name, fmt::join(kMachines, ", "));
 }
 
-Roofline roofline(const StartFacts& f, const Machine& machine, core::Dtype spectral, bool tf32) {
+Roofline roofline(const StartFacts& f, const Machine& machine) {
   const optim::ExecutionPlan& plan = f.plan;
   const int n = plan.shards.world_size();
   const double share = (n - 1.0) / n, kept = plan.options.zero == 0 ? 1 : 1.0 / n;
   const auto padded = static_cast<double>(plan.shards.padded_elements());
   const auto weight_bytes = static_cast<double>(core::size_of(plan.options.weight_dtype));
-  const double float32_rate = tf32 ? machine.tf32_flops : machine.float32_flops;
-  const auto rate = [&](core::Dtype d) { return d == core::Dtype::float32 ? float32_rate : machine.float16_flops; };
+  const auto rate = [&](core::Dtype d) {
+    return d == core::Dtype::float32 ? machine.float32_flops
+           : d == core::Dtype::tf32  ? machine.tf32_flops
+                                     : machine.float16_flops;
+  };
   const double compute = rate(plan.options.weight_dtype);
 
   const std::int64_t time = f.config.data.sequence, passes = f.batches.passes;
   const double flops = f.model.step_flops(f.batches.per_rank, time);
   const double kept_activations =
-      static_cast<double>(passes * f.model.activation_bytes(f.batches.micro_batch, time));
+      static_cast<double>(passes * f.activation_bytes());
   const double weights = padded * weight_bytes * static_cast<double>(passes);
   const double gradients = 4 * padded * static_cast<double>(2 * passes - 1);
 
-  double matrices = 0, others = 0, pieces = 0, load = 0;
+  double matrices = 0, others = 0, pieces = 0, longest = 0;
   for (const optim::Group& group : plan.groups.groups())
     (group.config.rule == "muonp" ? matrices : others) += static_cast<double>(group.elements);
   for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
@@ -110,7 +113,19 @@ Roofline roofline(const StartFacts& f, const Machine& machine, core::Dtype spect
     const int owner = plan.owners.owner(static_cast<int>(t));
     pieces += static_cast<double>(task.elements - plan.shards.piece(task.parameter, owner).count());
   }
-  for (int r = 0; r < n; ++r) load = std::max(load, plan.owners.load(r));
+  double load = 0;  // of the rank whose spectral step takes longest
+  for (int r = 0; r < n; ++r) {
+    double seconds = 0;
+    for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t)
+      if (plan.owners.owner(static_cast<int>(t)) == r) {
+        const dist::MatrixTask& task = plan.owners.tasks()[t];
+        seconds += task.cost / rate(plan.groups.group_for(task.parameter).config.spectral_options(plan.options.device).dtype);
+      }
+    if (seconds >= longest) {
+      longest = seconds;
+      load = plan.owners.load(r);
+    }
+  }
   const double exchanged = plan.options.zero == 0 ? 0 : 4 * pieces / n;
   const double scattered = plan.options.zero == 0 ? 4 * share * matrices : exchanged;
   const bool sharded = plan.options.zero > 0;
@@ -122,7 +137,7 @@ Roofline roofline(const StartFacts& f, const Machine& machine, core::Dtype spect
         (sharded ? 1 : 2) * share * 4 * padded, e.collective_rate(), "backward");
   e.add("momentum and AdamW", 0, 1, kept * (16 * matrices + 28 * others), 0, 1);
   if (sharded) e.add("gather of momentum", 0, 1, 0, exchanged, e.exchange_rate(), "spectral recurrence");
-  e.add("spectral recurrence", load, rate(spectral), 0, 0, 1);
+  e.add("spectral recurrence", load, longest > 0 ? load / longest : 1, 0, 0, 1);
   e.add("scatter of updates", 0, 1, 0, scattered, e.exchange_rate(), "spectral recurrence");
   e.add("weight update", 0, 1, kept * (12 + weight_bytes) * matrices, 0, 1);
   if (sharded)

@@ -36,9 +36,9 @@ struct Roofline {
   std::string bounding_phase;    // the longest that is not hidden
 };
 
-// Weights and activations of the plan's compute dtype multiply at its rate; the spectral step at `spectral`'s, where
-// float32 may use tf32 products.
-Roofline roofline(const StartFacts& facts, const Machine& machine, core::Dtype spectral, bool tf32);
+// Weights and activations multiply at the rate of the plan's compute dtype, each group's spectral step at that of its
+// storage.
+Roofline roofline(const StartFacts& facts, const Machine& machine);
 
 std::string roofline_table(const Roofline& roofline, const StartFacts& facts, const Machine& machine);
 

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 
 #include "core/blas.h"
 #include "core/error.h"
 #include "core/host_view.h"
+#include "core/storage.h"
 #include "launch/singular_system.h"
 
 namespace muonp::launch {
@@ -32,7 +34,7 @@ Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::i
   return tensor;
 }
 
-// A product of the benchmark's size, ready to run.
+// A product of the benchmark's size, ready to run. Of random numbers: zeros let a GPU keep a higher clock.
 class PlainProduct {
  public:
   PlainProduct(core::Device& device, std::int64_t rows, std::int64_t n, core::Dtype dtype)
@@ -47,10 +49,20 @@ class PlainProduct {
                core::MatrixView(c_));
   }
   double flops() const { return flops_; }
+  core::Dtype dtype() const { return a_.dtype(); }
+
+  std::vector<double> seconds;
 
  private:
   static Tensor filled(core::Device& device, core::Shape shape, core::Dtype dtype) {
-    return Tensor::zeros(device, std::move(shape), dtype, core::Category::other);
+    Tensor tensor = Tensor::empty(device, std::move(shape), dtype, core::Category::other);
+    core::with_storage(dtype, [&]<class T>(T) {
+      std::vector<T> values(static_cast<std::size_t>(tensor.size()));
+      for (std::size_t i = 0; i < values.size(); ++i)
+        values[i] = T(static_cast<float>((i * 2654435761u >> 8) % 1024) / 512 - 1);
+      device.queue().write(tensor.raw(), values.data(), tensor.bytes());
+    });
+    return tensor;
   }
   core::Queue& queue_;
   Tensor a_, b_, c_;
@@ -91,10 +103,10 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
       random_singular_system(benchmark.rows, benchmark.cols, benchmark.candidates[0].epsilon, benchmark.seed);
   const Tensor g = as_tensor(device, power_of(system, 1), benchmark.rows, benchmark.cols);
   const Tensor z = Tensor::empty(device, g.shape(), core::Dtype::float32, core::Category::other);
-  const bool half = benchmark.candidates[0].dtype == core::Dtype::bfloat16;
-  const PlainProduct product(device, std::max(benchmark.rows, benchmark.cols),
-                             std::min(benchmark.rows, benchmark.cols),
-                             half ? core::Dtype::bfloat16 : core::Dtype::float32);
+  std::map<core::Dtype, PlainProduct> products;  // by storage
+  for (const auto& options : benchmark.candidates)
+    products.try_emplace(options.dtype, device, std::max(benchmark.rows, benchmark.cols),
+                         std::min(benchmark.rows, benchmark.cols), options.dtype);
 
   SpectralBenchmarkResult result;
   for (std::size_t i = 0; i < count; ++i) {
@@ -104,25 +116,30 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
     measure_accuracy(device.queue(), system, z, m);
     result.measurements.push_back(std::move(m));
   }
-  product.run();
+  for (const auto& [dtype, product] : products) product.run();
 
   // As many products at a time as have the candidate's work: on a shared machine, a short and a long
   // measurement do not see the same speed.
   std::vector<std::vector<double>> seconds(count);
-  std::vector<double> product_seconds;
   for (std::int64_t repeat = 0; repeat < benchmark.repeats; ++repeat) {
     for (std::size_t i = 0; i < count; ++i) {
-      const double products =
+      PlainProduct& product = products.at(benchmark.candidates[i].dtype);
+      const double runs =
           std::clamp(std::round(result.measurements[i].report.flops / product.flops()), 1.0, 32.0);
       seconds[i].push_back(seconds_of(device.queue(), [&] { powers[i]->apply(device, g, z); }));
       const double together = seconds_of(device.queue(), [&] {
-        for (int run = 0; run < static_cast<int>(products); ++run) product.run();
+        for (int run = 0; run < static_cast<int>(runs); ++run) product.run();
       });
-      product_seconds.push_back(together / products);
+      product.seconds.push_back(together / runs);
     }
+  }
+  for (const auto& [dtype, product] : products) {
+    const double typical = median(product.seconds);
+    result.products.push_back({dtype, typical, product.flops() / typical * 1e-9});
   }
   for (std::size_t i = 0; i < count; ++i) {
     SpectralMeasurement& m = result.measurements[i];
+    m.gemm_gflops = std::ranges::find(result.products, m.options.dtype, &ProductMeasurement::dtype)->gflops;
     m.seconds_median = median(seconds[i]);
     m.seconds_min = *std::min_element(seconds[i].begin(), seconds[i].end());
     std::vector<double> ratios;
@@ -130,8 +147,6 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
       ratios.push_back(seconds[i][r] / seconds[benchmark.baseline][r]);
     m.ratio = median(ratios);
   }
-  result.gemm_seconds = median(product_seconds);
-  result.gemm_gflops = product.flops() / result.gemm_seconds * 1e-9;
   return result;
 }
 

@@ -26,17 +26,23 @@ struct SpectralMeasurement {
   double relative_error_max = 0;  // of σᵖ, over singular values in [ε, 1]·σ_max
   double relative_error_scaled = 0;  // the same over [ε, 1]·scale, which is what the method is designed for
   double relative_error_frobenius = 0;
+  double gemm_gflops = 0;  // of the plain product in its storage
   double gflops() const { return report.flops / seconds_median * 1e-9; }
+};
+
+// A plain product max(rows, cols) × n by n × n, n = min(rows, cols), timed between the candidates of its storage.
+struct ProductMeasurement {
+  core::Dtype dtype = core::Dtype::float32;
+  double seconds = 0, gflops = 0;
 };
 
 struct SpectralBenchmarkResult {
   std::vector<SpectralMeasurement> measurements;
-  // A plain product max(rows, cols) × n by n × n, n = min(rows, cols), timed between the candidates.
-  double gemm_seconds = 0, gemm_gflops = 0;
+  std::vector<ProductMeasurement> products;
 };
 
 // The matrix has random singular vectors and σ geometric from 1 to the first candidate's ε. Each candidate
-// and the product run once unmeasured, then in turn, `repeats` times.
+// and its product run once unmeasured, then in turn, `repeats` times.
 SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralBenchmark& benchmark);
 
 double median(std::vector<double> values);  // of at least one

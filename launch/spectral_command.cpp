@@ -28,7 +28,7 @@ constexpr const char* kFooter =
     "  muonp spectral --in G.npy --out Z.npy --p 0 --method newton_schulz5 --check --json";
 
 struct Arguments {
-  std::string in, out, p, dtype = "float32";
+  std::string in, out, p, dtype = "auto", device = "auto";
   SpectralOptions options;
   int threads = 0;
   bool json = false, check = false;
@@ -96,7 +96,7 @@ std::string as_json(const Arguments& a, const NpyArray& g, const Outcome& outcom
                                    {"p", optim::spectral::to_string(a.options.p)},
                                    {"epsilon", a.options.epsilon},
                                    {"tolerance", a.options.tolerance},
-                                   {"dtype", a.dtype}};
+                                   {"dtype", core::name_of(a.options.dtype)}};
   object["scale"] =
       g.shape.size() == 2 ? nlohmann::ordered_json(report.scale.at(0)) : nlohmann::ordered_json(report.scale);
   object["steps"] = report.steps;
@@ -118,7 +118,7 @@ std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outco
   const SpectralReport& report = outcome.report;
   const auto [low, high] = std::minmax_element(report.scale.begin(), report.scale.end());
   Table table({"", ""});
-  table.caption(fmt::format("{}: {} {}", a.out, core::to_string(g.shape), a.dtype));
+  table.caption(fmt::format("{}: {} {}", a.out, core::to_string(g.shape), core::name_of(a.options.dtype)));
   table.add(
       {"exponent, method", fmt::format("{}, {}", optim::spectral::to_string(a.options.p), a.options.method)});
   table.add(
@@ -137,7 +137,8 @@ std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outco
   return table.render();
 }
 
-int run(Session& session, const Arguments& a) {
+int run(Session& session, Arguments a) {
+  a.options.dtype = optim::spectral::parse_storage(a.dtype, a.options.method, session.device().kind());
   NpyArray g = read_npy(a.in);
   require_finite(g, a.in);
   const Outcome outcome = apply(session, a.options, g);
@@ -167,8 +168,9 @@ void add_spectral_command(CLI::App& app, Context& context) {
       ->capture_default_str();
   command->add_option("--tolerance", a->options.tolerance, "Relative error to design for")
       ->capture_default_str();
-  command->add_option("--dtype", a->dtype, "Storage of the iterates: float32, float16, bfloat16")
+  command->add_option("--dtype", a->dtype, "Storage of the iterates: auto, float32, tf32, float16, bfloat16")
       ->capture_default_str();
+  command->add_option("--device", a->device, "auto, cpu or cuda")->capture_default_str();
   command->add_option("--threads", a->threads, "Threads, 0 for all cores")
       ->capture_default_str()
       ->check(CLI::Range(0, 4096).description(""))
@@ -178,7 +180,7 @@ void add_spectral_command(CLI::App& app, Context& context) {
                     "Measure the error against a singular value decomposition in float64");
   command->callback([a, &context] {
     a->options.p = optim::spectral::parse_exponent(a->p);
-    a->options.dtype = core::parse_dtype(a->dtype);
+    context.session.device = a->device;
     context.session.threads = a->threads;
     context.run = [a](Session& session) { return run(session, *a); };
   });

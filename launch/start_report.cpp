@@ -57,7 +57,7 @@ std::string rank_table(const StartFacts& f) {
       {"rank", "weights", "gradients", "optimizer", "exchange", "activations", "total", "owns", "load"},
       std::vector<Align>(9, Align::right));
   const int n = f.plan.shards.world_size();
-  const std::int64_t activations = f.model.activation_bytes(f.batches.micro_batch, f.config.data.sequence);
+  const std::int64_t activations = f.activation_bytes();
   double mean = 0;
   for (int r = 0; r < n; ++r) mean += f.plan.owners.load(r) / n;
   for (int r = 0; r < std::min(n, kMostRankRows); ++r) {
@@ -79,7 +79,7 @@ std::string rank_table(const StartFacts& f) {
 std::int64_t planned_peak_bytes(const StartFacts& f, int rank) {
   // The exchange's buffers and the activations are not alive at the same time.
   const optim::ExecutionPlan::Bytes b = f.plan.bytes(rank);
-  const std::int64_t activations = f.model.activation_bytes(f.batches.micro_batch, f.config.data.sequence);
+  const std::int64_t activations = f.activation_bytes();
   return b.weights + b.gradients + b.optimizer + std::max(b.exchange, activations);
 }
 

@@ -14,6 +14,11 @@ struct StartFacts {
   const BatchPlan& batches;
   std::string device, ranks, data;  // one line each; data may be empty (not opened)
   double peak = 0;                  // flop/s of one rank's matrix products; 0: not measured
+
+  std::int64_t activation_bytes() const {  // of one micro-batch
+    return model.activation_bytes(batches.micro_batch, config.data.sequence, plan.options.weight_dtype,
+                                  plan.options.device);
+  }
 };
 
 std::string start_report(const StartFacts& facts);

@@ -123,7 +123,7 @@ class Gpt final : public LanguageModel {
     const Variable y = (*final_norm_)(tape, tape.constant(ends));
     const Tensor logits = tape.activation({batch, config_.vocabulary}, core::Dtype::float32);
     core::gemm(tape.queue(), core::Op::none, core::Op::transpose, 1, core::MatrixView(y->value),
-               core::MatrixView(head_->value), 0, core::MatrixView(logits));
+               core::MatrixView(tape.weight(*head_)), 0, core::MatrixView(logits));
     return logits;
   }
 
@@ -139,8 +139,9 @@ class Gpt final : public LanguageModel {
   double step_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_step_flops(config_, batch, time);
   }
-  std::int64_t activation_bytes(std::int64_t batch, std::int64_t time) const override {
-    return gpt_activation_bytes(config_, batch, time, token_embedding_->value.dtype());
+  std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                                core::DeviceKind device) const override {
+    return gpt_activation_bytes(config_, batch, time, dtype, device);
   }
 
  private:

@@ -46,8 +46,8 @@ std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config);
 // half of it.
 double gpt_step_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Highest number of bytes of activations at one time during a recorded forward pass and its backward pass,
-// with activations of `dtype`, for the calling thread's number of OpenMP threads.
+// with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
 std::int64_t gpt_activation_bytes(const GptConfig& config, std::int64_t batch, std::int64_t time,
-                                  core::Dtype dtype);
+                                  core::Dtype dtype, core::DeviceKind device);
 
 }  // namespace muonp::models

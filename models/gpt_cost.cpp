@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "core/cpu/attention.h"
+#include "core/attention_shape.h"
 #include "models/gpt.h"
 
 namespace muonp::models {
@@ -19,11 +19,11 @@ double gpt_step_flops(const GptConfig& c, std::int64_t batch, std::int64_t time)
 }
 
 std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time,
-                                  core::Dtype dtype) {
+                                  core::Dtype dtype, core::DeviceKind device) {
   const std::int64_t element = core::size_of(dtype), rows = batch * time;
   const std::int64_t stream = rows * c.width * element, hidden = rows * c.hidden() * element;
   const std::int64_t statistics = 2 * rows * 4;
-  const core::cpu::AttentionShape shape{batch, time, c.heads, c.head_size()};
+  const core::AttentionShape shape{batch, time, c.heads, c.head_size()};
 
   // What a block keeps for its backward pass. Attention: its input, the normalised input, q, k, v, the
   // result, a normaliser for each row, the rotary table. MLP: its input, the normalised input, before and
@@ -40,7 +40,7 @@ std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::i
   const std::int64_t at_mlp = blocks + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : 0);
   // In the last attention: the gradients of the stream, of the result and of q, k, v.
   const std::int64_t at_attention =
-      blocks - kept_by_mlp + 5 * stream + core::cpu::attention_backward_scratch(shape, dtype);
+      blocks - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
   return std::max({at_head, at_mlp, at_attention});
 }
 

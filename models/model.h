@@ -33,9 +33,10 @@ class LanguageModel {
   virtual core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) = 0;
 
   // Cost model: floating-point operations of matrix products, forward and backward together (no recomputation
-  // counted), and peak bytes of activations of one micro-batch.
+  // counted), and peak bytes of activations of `dtype` of one micro-batch on a device.
   virtual double step_flops(std::int64_t batch, std::int64_t time) const = 0;
-  virtual std::int64_t activation_bytes(std::int64_t batch, std::int64_t time) const = 0;
+  virtual std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                                        core::DeviceKind device) const = 0;
 };
 
 }  // namespace muonp::models

@@ -17,6 +17,7 @@ struct Update {
   float *w, *mean, *square;
   const float* gradients;
   float scale, b1, a1, b2, a2, keep, rate, root, eps;
+  using Elements = core::ElementArrays<&Update::w, &Update::mean, &Update::square, &Update::gradients>;
 
   MUONP_HD void operator()(std::int64_t i) const {
     const float g = scale * gradients[i];

@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::string_view kMomentumForms[] = {"ema", "heavy_ball"};
 constexpr std::string_view kAxes[] = {"rows", "columns"};
-constexpr std::string_view kDtypes[] = {"float32", "bfloat16", "float16"};
 
 void describe_muonp(GroupConfig& g, core::Fields& f) {
   f.text("p", g.p, "muonp: exponent of U S^p V^T, a fraction in [-1/2, 1]: 0 is Muon, 1 is momentum SGD");
@@ -19,7 +18,8 @@ void describe_muonp(GroupConfig& g, core::Fields& f) {
          "muonp: singular values above this fraction of the largest are raised to p within the tolerance");
   f.real("tolerance", g.tolerance, {.min = 1e-6, .max = 0.5},
          "muonp: relative error of sigma^p to design for");
-  f.choice("dtype", g.dtype, kDtypes, "muonp: storage of the iterates; sums are float32");
+  f.choice("dtype", g.dtype, spectral::kStorages,
+           "muonp: storage of the iterates; auto is float32 on a CPU and float16 on a GPU");
   f.choice("scale", g.scale, kShapeScales, "muonp: size of the update (docs/optimizers.md)");
   f.section_list(
       "splits", g.splits.size(), [&g](std::size_t n) { g.splits.resize(n); },
@@ -72,7 +72,7 @@ void validate_muonp(const GroupConfig& g, const std::string& path) {
   check_splits(path, g.splits);
   if (g.rule != "muonp") return;
   try {
-    const spectral::SpectralOptions options = g.spectral_options();
+    const spectral::SpectralOptions options = g.spectral_options(core::DeviceKind::cuda);  // knows every dtype
     spectral::make_spectral_power(options);
     if (options.p.value() < 0 && g.scale == "schatten")
       core::fail(
@@ -120,12 +120,12 @@ MuonpParams GroupConfig::muonp() const {
           .scale = parse_shape_scale(scale)};
 }
 
-spectral::SpectralOptions GroupConfig::spectral_options() const {
+spectral::SpectralOptions GroupConfig::spectral_options(core::DeviceKind device) const {
   return {.method = method,
           .p = spectral::parse_exponent(p),
           .epsilon = epsilon,
           .tolerance = tolerance,
-          .dtype = core::parse_dtype(dtype)};
+          .dtype = spectral::parse_storage(dtype, method, device)};
 }
 
 std::string GroupConfig::rule_text() const { return rule == "muonp" ? fmt::format("muonp p={}", p) : rule; }

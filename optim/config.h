@@ -38,14 +38,15 @@ struct GroupConfig {
   std::string momentum_form = "ema";                                                          // muonp, sgd
   bool nesterov = true;                                                                       // muonp, sgd
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;                                               // adamw
-  std::string p = "1/2", method = "coupled_minimax", dtype = "float32", scale = "match_rms";  // muonp
+  std::string p = "1/2", method = "coupled_minimax", dtype = "auto", scale = "match_rms";  // muonp
   double epsilon = 1e-3, tolerance = 0.01;
   std::vector<SplitConfig> splits;
 
   AdamWParams adamw() const;
   SgdParams sgd() const;
   MuonpParams muonp() const;
-  spectral::SpectralOptions spectral_options() const;  // Error for a p that is no valid exponent
+  // Error for a p that is no valid exponent, and a dtype that the device cannot multiply.
+  spectral::SpectralOptions spectral_options(core::DeviceKind device) const;
   std::string rule_text() const;                       // "muonp p=1/2", "adamw"
   // One name per float32 tensor of a parameter's size that the rule keeps between steps, beside the master
   // weights.

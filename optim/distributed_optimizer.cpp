@@ -1,5 +1,6 @@
 #include "optim/distributed_optimizer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -11,6 +12,7 @@ namespace muonp::optim {
 using core::Category;
 using core::Dtype;
 using core::Tensor;
+using TimePoint = std::unique_ptr<core::TimePoint>;
 
 namespace {
 
@@ -18,6 +20,11 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+ParallelOptions on(const core::Device& device, ParallelOptions options) {
+  options.device = device.kind();
+  return options;
 }
 
 }  // namespace
@@ -34,7 +41,7 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
     : device_(device),
       communicator_(communicator),
       clip_(config.clip),
-      plan_(make_execution_plan(parameters, config, options, communicator.size())) {
+      plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   parameters_ = std::make_unique<dist::ShardedParameters>(
       device, parameters, plan_.shards, communicator.rank(), options.zero, options.weight_dtype);
@@ -47,8 +54,9 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       std::make_unique<dist::GradientReducer>(device, *parameters_, communicator, *async_, options.overlap);
   exchange_ =
       std::make_unique<dist::OwnerExchange>(device, *parameters_, plan_.owners, communicator, *async_);
+  weights_ = std::make_unique<dist::WeightGatherer>(*parameters_, communicator, *async_);
   for (const Group& group : plan_.groups.groups())
-    matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config) : nullptr);
+    matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device.kind()) : nullptr);
   for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
     Kept kept{plan_.groups.group_of(p), parameters_->master(p), {}};
     for (std::size_t s = 0; s < plan_.groups.group_for(p).config.state_names().size(); ++s)
@@ -82,9 +90,10 @@ double DistributedOptimizer::reduce_norm() const {
   return std::sqrt(values[0]) / communicator_.size();
 }
 
-StepReport DistributedOptimizer::step(double lr_factor) {
+StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
   StepReport report;
   const double start = now();
+  weights_->finish();  // of parameters that this step's passes did not read
   reducer_->finish();
   report.gradient_norm = reduce_norm();
   report.communication_seconds = now() - start;
@@ -104,7 +113,8 @@ StepReport DistributedOptimizer::step(double lr_factor) {
       update_elementwise(p, lr_factor, gradient_scale);
   update_matrices(lr_factor, gradient_scale, report);
   const double waiting = now();
-  async_->drain();
+  // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
+  if (wait || device_.kind() == core::DeviceKind::cpu) weights_->finish();
   report.communication_seconds += now() - waiting;
   return report;
 }
@@ -133,13 +143,14 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
       muonp_momentum(device_.queue(), plan_.groups.group_for(task.parameter).config.muonp(), gradient_scale,
                      reducer_->reduced(task.parameter), kept.states[0]);
   }
+  // On a GPU the host does not wait between waves, so the queue's own clock is read.
+  std::vector<std::pair<TimePoint, TimePoint>> waves;
   const double start = now();
   exchange_->run([&](int task) { return reducer_->reduced(parameter_of(task)); },
                  [&](std::span<const dist::OwnedMatrix> mine) {
-                   const double begin = now();
+                   TimePoint begin = device_.queue().now();
                    compute_wave(mine);
-                   device_.queue().synchronize();
-                   report.spectral_seconds += now() - begin;
+                   waves.emplace_back(std::move(begin), device_.queue().now());
                  },
                  [&](int task) {
                    const int p = parameter_of(task);
@@ -150,7 +161,8 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
                                   group.weight_decay);
                    publish_when_complete(p);
                  });
-  report.communication_seconds += now() - start - report.spectral_seconds;
+  for (const auto& [begin, end] : waves) report.spectral_seconds += end->seconds_since(*begin);
+  report.communication_seconds += std::max(0.0, now() - start - report.spectral_seconds);
 }
 
 void DistributedOptimizer::compute_wave(std::span<const dist::OwnedMatrix> matrices) {
@@ -171,8 +183,7 @@ void DistributedOptimizer::publish_when_complete(int parameter) {
   const int bucket = plan_.shards.bucket_of(parameter);
   if (--pending_[at(bucket)] > 0) return;
   parameters_->cast_to_weights(bucket);
-  if (plan_.options.zero > 0)
-    async_->submit([this, bucket] { parameters_->gather_weights(bucket, communicator_); });
+  weights_->start(bucket);
 }
 
 std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
@@ -199,6 +210,7 @@ std::vector<StateTensor> DistributedOptimizer::state_to_save() const { return st
 
 void DistributedOptimizer::load_state(std::int64_t steps,
                                       const std::function<void(const StateTensor&)>& fill) {
+  weights_->finish();
   std::exception_ptr failure;
   try {
     for (const StateTensor& tensor : state(false)) fill(tensor);
@@ -211,6 +223,7 @@ void DistributedOptimizer::load_state(std::int64_t steps,
 }
 
 void DistributedOptimizer::require_equal_weights() const {
+  weights_->finish();
   const std::uint64_t hash = parameters_->weights_hash();
   dist::require_agreement(communicator_, "weights", hash,
                           fmt::format("hash of the weights {:016x} after step {}", hash, steps_));

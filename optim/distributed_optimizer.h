@@ -22,6 +22,7 @@
 #include "dist/owner_exchange.h"
 #include "dist/reducer.h"
 #include "dist/sharded_parameters.h"
+#include "dist/weight_gatherer.h"
 #include "optim/execution_plan.h"
 #include "optim/matrix_step.h"
 
@@ -61,8 +62,11 @@ class DistributedOptimizer {
   core::GradientSink& gradients() { return *reducer_; }
   // After the last pass: waits for the reduction, updates everything, makes weights whole. The learning rate
   // of each group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence
-  // diverges.
-  StepReport step(double lr_factor);
+  // diverges. `wait` false: weights may still be on their way when it returns, behind the next forward pass; only a tape
+  // that was given weights() may read them until wait_for_weights().
+  StepReport step(double lr_factor, bool wait = true);
+  core::WeightSource& weights() { return *weights_; }
+  void wait_for_weights() { weights_->finish(); }
 
   std::int64_t steps() const { return steps_; }
   const ExecutionPlan& plan() const { return plan_; }
@@ -97,6 +101,7 @@ class DistributedOptimizer {
   std::unique_ptr<dist::AsyncQueue> async_;
   std::unique_ptr<dist::GradientReducer> reducer_;
   std::unique_ptr<dist::OwnerExchange> exchange_;
+  std::unique_ptr<dist::WeightGatherer> weights_;
   std::vector<std::unique_ptr<MatrixStep>> matrix_steps_;  // by group; null for elementwise rules
   std::vector<Kept> kept_;                                 // by parameter
   std::vector<int> pending_;                               // by bucket: parameters not updated in this step

@@ -8,8 +8,8 @@
 
 namespace muonp::optim {
 
-std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group) {
-  return std::make_unique<MatrixStep>(spectral::make_spectral_power(group.spectral_options()),
+std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::DeviceKind device) {
+  return std::make_unique<MatrixStep>(spectral::make_spectral_power(group.spectral_options(device)),
                                       group.muonp().scale);
 }
 
@@ -21,11 +21,12 @@ std::vector<dist::ParameterSpec> specs_of(const core::ParameterList& parameters)
   return specs;
 }
 
-std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups) {
+std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups,
+                                       core::DeviceKind device) {
   std::vector<dist::MatrixTask> tasks;
   for (const Group& group : groups.groups()) {
     if (group.config.rule != "muonp") continue;
-    const auto step = make_matrix_step(group.config);
+    const auto step = make_matrix_step(group.config, device);
     for (int index : group.parameters) {
       const core::Parameter& p = *parameters[static_cast<std::size_t>(index)];
       if (p.size() > 0)
@@ -42,7 +43,7 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
   if (options.zero < 0 || options.zero > 2)
     core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1 and 2", options.zero);
   Groups groups(config, parameters);
-  dist::OwnerPlan owners(tasks_of(parameters, groups), world_size, options.wave_elements);
+  dist::OwnerPlan owners(tasks_of(parameters, groups, options.device), world_size, options.wave_elements);
   return {options, std::move(groups),
           dist::ShardPlan(specs_of(parameters), world_size, options.bucket_elements), std::move(owners)};
 }
@@ -78,7 +79,7 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
       bytes.optimizer += 4 * states * kept;
     }
     if (group.config.rule != "muonp") continue;
-    const auto step = make_matrix_step(group.config);
+    const auto step = make_matrix_step(group.config, options.device);
     for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
       const int p = owners.tasks()[t].parameter;
       if (owners.owner(static_cast<int>(t)) != rank || !std::ranges::binary_search(group.parameters, p))

@@ -24,10 +24,11 @@ struct ParallelOptions {
   std::int64_t wave_elements = 64 << 18;            // that an owner holds in one wave of the exchange
   bool overlap = false;                             // communicate on a thread of its own
   core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
+  core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
 };
 
 // A parameter of a group with the rule muonp, as the spectral step sees it.
-std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group);
+std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::DeviceKind device);
 
 struct ExecutionPlan {
   ParallelOptions options;

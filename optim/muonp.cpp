@@ -22,6 +22,7 @@ namespace {
 struct Momentum {
   float *gradients, *average;
   float scale, mu, own, ahead;  // N = own·g + ahead·M
+  using Elements = core::ElementArrays<&Momentum::gradients, &Momentum::average>;
 
   MUONP_HD void operator()(std::int64_t i) const {
     const float g = scale * gradients[i];
@@ -35,12 +36,14 @@ struct Apply {
   float* w;
   const float* u;
   float keep, rate;
+  using Elements = core::ElementArrays<&Apply::w, &Apply::u>;
   MUONP_HD void operator()(std::int64_t i) const { w[i] = keep * w[i] - rate * u[i]; }
 };
 
 struct Scale {
   float* u;
   double factor;  // in double: alone it may lie outside float32's range where Z is tiny or huge
+  using Elements = core::ElementArrays<&Scale::u>;
   MUONP_HD void operator()(std::int64_t i) const { u[i] = static_cast<float>(factor * u[i]); }
 };
 

@@ -10,6 +10,7 @@ struct Descend {
   float* w;
   const float* gradients;
   float keep, rate, scale;
+  using Elements = core::ElementArrays<&Descend::w, &Descend::gradients>;
   MUONP_HD void operator()(std::int64_t i) const { w[i] = keep * w[i] - rate * (scale * gradients[i]); }
 };
 
@@ -17,6 +18,8 @@ struct DescendWithMomentum {
   float *w, *average;
   const float* gradients;
   float keep, rate, scale, mu, own, ahead;  // the step is own·g + ahead·M
+  using Elements = core::ElementArrays<&DescendWithMomentum::w, &DescendWithMomentum::average,
+                                       &DescendWithMomentum::gradients>;
 
   MUONP_HD void operator()(std::int64_t i) const {
     const float g = scale * gradients[i];

@@ -22,6 +22,7 @@ using core::Tensor;
 struct Divide {
   float* x;
   double by;
+  using Elements = core::ElementArrays<&Divide::x>;
   MUONP_HD void operator()(std::int64_t i) const { x[i] = static_cast<float>(x[i] / by); }
 };
 

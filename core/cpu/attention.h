@@ -2,14 +2,10 @@
 // O(threads · time), counted as activations.
 #pragma once
 
+#include "core/attention_shape.h"
 #include "core/tensor.h"
 
 namespace muonp::core::cpu {
-
-struct AttentionShape {
-  std::int64_t batch, time, heads, head_size;
-  std::int64_t width() const { return heads * head_size; }
-};
 
 // qkv [batch, time, 3·width] and out [batch, time, width] of one dtype; logsumexp [batch, heads, time]
 // float32: the natural logarithm of each row's sum of exp(q·k/√d).
@@ -20,7 +16,6 @@ void attention_forward(Device& device, const AttentionShape& shape, const Tensor
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
 
-// Bytes of scratch memory of the backward pass, for the calling thread's number of OpenMP threads.
 std::int64_t attention_backward_scratch(const AttentionShape& shape, Dtype dtype);
 
 }  // namespace muonp::core::cpu

@@ -11,17 +11,6 @@ namespace muonp::core::cuda {
 
 namespace {
 
-using cpu::AttentionShape;
-
-// Scores of a block of queries, all heads: enough to fill a GPU, little beside the activations of a layer.
-constexpr std::int64_t kScores = 16 << 20;
-constexpr std::int64_t kLeastRows = 64;
-
-std::int64_t rows_of_block(const AttentionShape& s) {
-  const std::int64_t rows = kScores / (s.heads * s.time) / kLeastRows * kLeastRows;
-  return std::min(s.time, std::max(kLeastRows, rows));
-}
-
 // The heads of sequence b in a tensor [batch, time, parts·width], as a batch of [time, head_size] matrices: part 0, 1, 2
 // of qkv are queries, keys and values.
 MatrixBatch heads_of(const AttentionShape& s, const Tensor& t, std::int64_t b, std::int64_t part) {
@@ -111,7 +100,7 @@ template <class T>
 class Scores {
  public:
   Scores(Device& device, const AttentionShape& s, Dtype dtype)
-      : tensor_(Tensor::empty(device, {s.heads * rows_of_block(s) * s.time}, dtype, Category::activations)) {}
+      : tensor_(Tensor::empty(device, {s.heads * gpu_query_rows(s) * s.time}, dtype, Category::activations)) {}
   T* data() const { return tensor_.data<T>(); }
   MatrixBatch batch(const Block& b) const {
     return {{tensor_.raw(), b.rows, b.keys, b.keys, tensor_.dtype()}, b.rows * b.keys};
@@ -123,7 +112,7 @@ class Scores {
 
 template <class F>
 void for_each_block(const AttentionShape& s, const F& f) {
-  const std::int64_t rows = rows_of_block(s);
+  const std::int64_t rows = gpu_query_rows(s);
   for (std::int64_t first = 0; first < s.time; first += rows) {
     const std::int64_t count = std::min(rows, s.time - first);
     f(Block{first, count, first + count});

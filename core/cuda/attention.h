@@ -3,14 +3,15 @@
 // O(heads · block · time); the backward pass computes them again from the kept logarithms of the sums.
 #pragma once
 
-#include "core/cpu/attention.h"
+#include "core/attention_shape.h"
+#include "core/tensor.h"
 
 namespace muonp::core::cuda {
 
 // As cpu::attention_forward and cpu::attention_backward (core/cpu/attention.h).
-void attention_forward(Device& device, const cpu::AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                        const Tensor& logsumexp);
-void attention_backward(Device& device, const cpu::AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
 
 }  // namespace muonp::core::cuda

@@ -6,6 +6,7 @@
 
 #include "core/cuda/launch.h"
 #include "core/cuda/queue.h"
+#include "core/cuda/pack.h"
 #include "core/error.h"
 
 namespace muonp::core::cuda {
@@ -124,6 +125,20 @@ __global__ void __launch_bounds__(kThreads, kBlocks) for_each_kernel(std::int64_
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n; i += stride) f(i);
 }
 
+template <class F, auto... members>
+__global__ void __launch_bounds__(kThreads, kBlocks) pack_kernel(std::int64_t n, F f, ElementArrays<members...>) {
+  constexpr int kPack = kPackOf<members...>;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x, packs = n / kPack;
+  for (std::int64_t i = thread; i < packs; i += stride) {
+    F local = f;
+    PackSlots<F, members...> slots(local, i * kPack);
+    for (int k = 0; k < kPack; ++k) local(k);
+    slots.store();
+  }
+  for (std::int64_t i = packs * kPack + thread; i < n; i += stride) f(i);
+}
+
 template <class F>
 __global__ void __launch_bounds__(kThreads, kBlocks) warp_row_kernel(std::int64_t rows, std::int64_t cols, F f) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kWarps;
@@ -142,9 +157,18 @@ inline dim3 grid_for(Queue& queue, std::int64_t work) {
   return dim3(static_cast<unsigned>(std::min(work, most)));
 }
 
+template <class F, auto... members>
+void for_each_pack(Queue& queue, std::int64_t n, const F& f, ElementArrays<members...> arrays) {
+  const std::int64_t packs = (n + kPackOf<members...> - 1) / kPackOf<members...>;
+  launch_flat(&pack_kernel<F, members...>, grid_for(queue, (packs + kThreads - 1) / kThreads), dim3(kThreads),
+              stream_of(queue), n, f, arrays);
+}
+
 template <class F>
 void for_each(Queue& queue, std::int64_t n, const F& f) {
   if (n <= 0) return;
+  if constexpr (requires { typename F::Elements; })
+    if (is_aligned(f, typename F::Elements())) return for_each_pack(queue, n, f, typename F::Elements());
   launch_flat(&for_each_kernel<F>, grid_for(queue, (n + kThreads - 1) / kThreads), dim3(kThreads), stream_of(queue), n,
               f);
 }

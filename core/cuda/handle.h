@@ -38,9 +38,10 @@ inline Stream make_stream() {
   return Stream(stream);
 }
 
-inline Event make_event() {
+// Without cudaEventDisableTiming as `flags`, its time can be asked for.
+inline Event make_event(unsigned flags = cudaEventDisableTiming) {
   cudaEvent_t event = nullptr;
-  MUONP_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  MUONP_CUDA(cudaEventCreateWithFlags(&event, flags));
   return Event(event);
 }
 

@@ -17,6 +17,7 @@ std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
 cudaDataType_t type_of(Dtype dtype) {
   switch (dtype) {
     case Dtype::float32:
+    case Dtype::tf32:
       return CUDA_R_32F;
     case Dtype::bfloat16:
       return CUDA_R_16BF;
@@ -27,6 +28,21 @@ cudaDataType_t type_of(Dtype dtype) {
   }
   throw InternalError("a product of integers");
 }
+
+class EventTimePoint final : public TimePoint {
+ public:
+  explicit EventTimePoint(cudaStream_t stream) { MUONP_CUDA(cudaEventRecord(event_.get(), stream)); }
+  double seconds_since(const TimePoint& earlier) const override {
+    float milliseconds = 0;
+    MUONP_CUDA(cudaEventSynchronize(event_.get()));
+    MUONP_CUDA(cudaEventElapsedTime(&milliseconds, static_cast<const EventTimePoint&>(earlier).event_.get(),
+                                    event_.get()));
+    return 1e-3 * milliseconds;
+  }
+
+ private:
+  Event event_ = make_event(cudaEventDefault);
+};
 
 cublasOperation_t operation_of(Op op) { return op == Op::none ? CUBLAS_OP_N : CUBLAS_OP_T; }
 
@@ -46,6 +62,8 @@ void CudaQueue::allocate_workspace() {
 }
 
 void CudaQueue::synchronize() { MUONP_CUDA(cudaStreamSynchronize(stream_.get())); }
+
+std::unique_ptr<TimePoint> CudaQueue::now() { return std::make_unique<EventTimePoint>(stream_.get()); }
 
 void CudaQueue::copy(void* to, const void* from, std::int64_t bytes) {
   if (bytes > 0) MUONP_CUDA(cudaMemcpyAsync(to, from, size(bytes), cudaMemcpyDeviceToDevice, stream_.get()));
@@ -79,14 +97,15 @@ void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<
   const auto leading = [&](const MatrixView& view) { return std::max(1, narrow(view.stride)); };  // as cuBLAS wants it
   const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
   const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
+  const cublasComputeType_t compute = p.a.dtype == Dtype::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b),
             ldc = leading(p.c);
   if (count == 1)
     return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands,
-                                   lda, &p.beta, p.c.data, result, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+                                   lda, &p.beta, p.c.data, result, ldc, compute, CUBLAS_GEMM_DEFAULT));
   MUONP_CUDA(cublasGemmStridedBatchedEx(
       blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, batch_strides[1], p.a.data, operands, lda,
-      batch_strides[0], &p.beta, p.c.data, result, ldc, batch_strides[2], narrow(count), CUBLAS_COMPUTE_32F,
+      batch_strides[0], &p.beta, p.c.data, result, ldc, batch_strides[2], narrow(count), compute,
       CUBLAS_GEMM_DEFAULT));
 }
 

@@ -17,6 +17,7 @@ class CudaQueue final : public Queue {
   Device& device() override { return device_; }
   int threads() const override { return 1; }
   void synchronize() override;
+  std::unique_ptr<TimePoint> now() override;
   void copy(void* to, const void* from, std::int64_t bytes) override;
   void fill_zero(void* to, std::int64_t bytes) override;
   void read(void* host, const void* from, std::int64_t bytes) override;

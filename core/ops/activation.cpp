@@ -25,7 +25,8 @@ struct ReluSquared {
 template <class F, class T>
 struct Apply {
   const T* x;
-  T* y;
+  Written<T> y;
+  using Elements = ElementArrays<&Apply::x, &Apply::y>;
   MUONP_HD void operator()(std::int64_t i) const { y[i] = T(F::value(float(x[i]))); }
 };
 
@@ -33,6 +34,7 @@ template <class F, class T>
 struct ApplySlope {
   const T* x;
   T* gradient;  // dy becomes dx
+  using Elements = ElementArrays<&ApplySlope::x, &ApplySlope::gradient>;
   MUONP_HD void operator()(std::int64_t i) const {
     gradient[i] = T(float(gradient[i]) * F::slope(float(x[i])));
   }
@@ -42,7 +44,7 @@ template <class F>
 Variable elementwise(Tape& tape, const Variable& x) {
   const Tensor xv = x->value, y = tape.activation(xv.shape(), xv.dtype());
   with_float_type(xv.dtype(), [&]<class T>(T) {
-    for_each(tape.queue(), xv.size(), Apply<F, T>{xv.data<T>(), y.data<T>()});
+    for_each(tape.queue(), xv.size(), Apply<F, T>{xv.data<T>(), {y.data<T>()}});
   });
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;

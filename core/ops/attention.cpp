@@ -11,7 +11,7 @@ namespace muonp::core::ops {
 
 namespace {
 
-void forward(Device& device, const cpu::AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+void forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
              const Tensor& logsumexp) {
 #ifdef MUONP_WITH_CUDA
   if (device.kind() == DeviceKind::cuda) return cuda::attention_forward(device, shape, qkv, out, logsumexp);
@@ -19,7 +19,7 @@ void forward(Device& device, const cpu::AttentionShape& shape, const Tensor& qkv
   cpu::attention_forward(device, shape, qkv, out, logsumexp);
 }
 
-void backward(Device& device, const cpu::AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+void backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
               const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
 #ifdef MUONP_WITH_CUDA
   if (device.kind() == DeviceKind::cuda)
@@ -35,7 +35,7 @@ Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (3 * heads) == 0, "attention with {} heads over {}",
                heads, to_string(in.shape()));
   const std::int64_t batch = in.dim(0), time = in.dim(1), width = in.dim(2) / 3;
-  const cpu::AttentionShape shape{batch, time, heads, width / heads};
+  const AttentionShape shape{batch, time, heads, width / heads};
   const Tensor y = tape.activation({batch, time, width}, in.dtype());
   const Tensor normaliser = tape.activation({batch, heads, time}, Dtype::float32);
   forward(tape.device(), shape, in, y, normaliser);
@@ -130,3 +130,9 @@ Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads) {
 }
 
 }  // namespace muonp::core::ops
+
+std::int64_t muonp::core::attention_backward_scratch(const AttentionShape& s, Dtype dtype, DeviceKind device) {
+  if (device == DeviceKind::cpu) return cpu::attention_backward_scratch(s, dtype);
+  // Scores and the gradient of the weights in float32, the weights and the gradient of the scores; the sums of dK, dV.
+  return s.heads * s.time * (gpu_query_rows(s) * 2 * (4 + size_of(dtype)) + 2 * s.head_size * 4);
+}

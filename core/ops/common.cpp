@@ -8,6 +8,7 @@ template <class T>
 struct Add {
   T* total;
   const T* more;
+  using Elements = ElementArrays<&Add::total, &Add::more>;
   MUONP_HD void operator()(std::int64_t i) const { total[i] = T(float(total[i]) + float(more[i])); }
 };
 

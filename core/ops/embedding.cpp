@@ -130,10 +130,10 @@ Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter
   const Tensor y = tape.activation({batch, time, width}, table.value.dtype());
   const Tensor ids = ops::on_device(tape, tokens);
   with_float_type(y.dtype(), [&]<class T>(T) {
-    const T* places = positions ? positions->value.data<T>() : nullptr;
+    const T* places = positions ? tape.weight(*positions).data<T>() : nullptr;
     for_each_row(
         tape.queue(), tokens.size(), width,
-        Lookup<T>{ids.data<std::int32_t>(), table.value.data<T>(), places, y.data<T>(), time});
+        Lookup<T>{ids.data<std::int32_t>(), tape.weight(table).data<T>(), places, y.data<T>(), time});
   });
 
   Variable out = tape.result(y, true);

@@ -23,8 +23,8 @@ struct Head {
 };
 
 // buffer: float32 [chunk, vocabulary].
-void compute_logits(Queue& queue, const Head& head, std::int64_t first, const Tensor& buffer) {
-  gemm(queue, Op::none, Op::transpose, 1, head.x_rows(first), MatrixView(head.weight->value), 0,
+void compute_logits(Tape& tape, const Head& head, std::int64_t first, const Tensor& buffer) {
+  gemm(tape.queue(), Op::none, Op::transpose, 1, head.x_rows(first), MatrixView(tape.weight(*head.weight)), 0,
        MatrixView(buffer).block(0, 0, head.chunk_size(first), head.vocabulary));
 }
 
@@ -90,7 +90,7 @@ void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& no
   Queue& queue = tape.queue();
   const GradientSlot to_x = dx ? tape.slot(*dx) : GradientSlot{};
   for (std::int64_t first = head.last_chunk(); first >= 0; first -= head.chunk) {
-    if (first != head.last_chunk()) compute_logits(queue, head, first, kept);
+    if (first != head.last_chunk()) compute_logits(tape, head, first, kept);
     with_float_type(head.x.dtype(), [&]<class T>(T) {
       for_each_row(queue, head.chunk_size(first), head.vocabulary,
                    LogitGradients<T>{kept.data<float>(), head.targets.data<std::int32_t>() + first,
@@ -104,7 +104,7 @@ void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& no
     if (!dx) continue;
     const MatrixView rows = MatrixView(to_x.gradient.raw(), head.rows, head.width, head.width, head.x.dtype())
                                 .block(first, 0, head.chunk_size(first), head.width);
-    gemm(queue, Op::none, Op::none, 1, dlogits, MatrixView(head.weight->value), to_x.add ? 1.0f : 0.0f, rows);
+    gemm(queue, Op::none, Op::none, 1, dlogits, MatrixView(tape.weight(*head.weight)), to_x.add ? 1.0f : 0.0f, rows);
   }
 }
 
@@ -134,7 +134,7 @@ Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tenso
   const Tensor normaliser = tape.activation({rows}, Dtype::float32),
                losses = tape.activation({rows}, Dtype::float32);
   for (std::int64_t first = 0; first < rows; first += chunk) {
-    compute_logits(tape.queue(), head, first, buffer);
+    compute_logits(tape, head, first, buffer);
     for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
                  RowLosses{buffer.data<float>(), head.targets.data<std::int32_t>() + first,
                            normaliser.data<float>() + first, losses.data<float>() + first});

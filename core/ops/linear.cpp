@@ -45,8 +45,9 @@ Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bia
   Shape shape = xv.shape();
   shape.back() = weight.shape[0];
   const Tensor y = tape.activation(std::move(shape), xv.dtype());
-  gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), MatrixView(weight.value), 0, MatrixView(y));
-  if (bias) add_bias(tape.queue(), y, bias->value);
+  gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), MatrixView(tape.weight(weight)), 0,
+       MatrixView(y));
+  if (bias) add_bias(tape.queue(), y, tape.weight(*bias));
 
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;
@@ -61,7 +62,7 @@ Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bia
          MatrixView(dw.gradient));
     if (!dx) return;
     const GradientSlot slot = tape.slot(*dx);
-    gemm(tape.queue(), Op::none, Op::none, 1, MatrixView(dy), MatrixView(weight.value),
+    gemm(tape.queue(), Op::none, Op::none, 1, MatrixView(dy), MatrixView(tape.weight(weight)),
          slot.add ? 1.0f : 0.0f, MatrixView(slot.gradient));
   });
   return out;

@@ -97,7 +97,7 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
   const bool add = static_cast<bool>(dx->tensor);
   T* to = add ? dx->tensor.data<T>() : dy.data<T>();
   for_each_row(queue, rows, cols,
-               InputGradient<T>{in, gain.value.data<T>(), d, to, statistics_of(stats), centred, add});
+               InputGradient<T>{in, tape.weight(gain).data<T>(), d, to, statistics_of(stats), centred, add});
   if (!add) give(tape, *dx, std::move(dy));
 }
 
@@ -110,10 +110,10 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   const Tensor y = tape.activation(xv.shape(), xv.dtype());
   const Tensor stats = tape.activation({2, row_count(xv)}, Dtype::float32);
   with_float_type(xv.dtype(), [&]<class T>(T) {
-    const T* b = bias ? bias->value.data<T>() : nullptr;
+    const T* b = bias ? tape.weight(*bias).data<T>() : nullptr;
     for_each_row(
         tape.queue(), row_count(xv), last_dim(xv),
-        Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred});
+        Normalise<T>{xv.data<T>(), tape.weight(gain).data<T>(), b, y.data<T>(), statistics_of(stats), centred});
   });
 
   Variable out = tape.result(y, true);

@@ -10,7 +10,8 @@ namespace {
 template <class T>
 struct Sum {
   const T *left, *right;
-  T* out;
+  Written<T> out;
+  using Elements = ElementArrays<&Sum::left, &Sum::right, &Sum::out>;
   MUONP_HD void operator()(std::int64_t i) const { out[i] = T(float(left[i]) + float(right[i])); }
 };
 
@@ -28,7 +29,7 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
                to_string(av.shape()), name_of(bv.dtype()), to_string(bv.shape()));
   const Tensor y = tape.activation(av.shape(), av.dtype());
   with_float_type(av.dtype(), [&]<class T>(T) {
-    for_each(tape.queue(), y.size(), Sum<T>{av.data<T>(), bv.data<T>(), y.data<T>()});
+    for_each(tape.queue(), y.size(), Sum<T>{av.data<T>(), bv.data<T>(), {y.data<T>()}});
   });
   Variable out = tape.result(y, wanted(a) || wanted(b));
   if (!wanted(out)) return out;

@@ -55,8 +55,12 @@ class Recurrence {
   template <class Gain>
   double run(const MatrixView& z, const Gain& gain) {
     source_ = y_ = take();
-    copy_scaled(queue_, input_.g, input_.factor, y_);
-    rebuild_gram();
+    if (half()) {
+      begin_in_half();
+    } else {
+      copy_scaled(queue_, input_.g, input_.factor, y_);
+      rebuild_gram();
+    }
     const int steps = static_cast<int>(schedule_.degrees.size());
     for (int k = 0; k < steps; ++k) {
       form_weight(k);
@@ -74,7 +78,8 @@ class Recurrence {
   double flops() const { return flops_; }
 
  private:
-  bool narrow() const { return power_.dtype != core::Dtype::float32; }
+  bool narrow() const { return is_narrow(power_.dtype); }
+  bool half() const { return core::size_of(power_.dtype) == 2; }
   bool polar() const { return p_.h() == p_.m(); }
 
   MatrixView take() {
@@ -93,13 +98,28 @@ class Recurrence {
     multiply_small(queue_, static_cast<float>(alpha), x, small, 0, out);
     flops_ += core::gemm_flops(x.rows, x.cols, n_);
   }
-  void rebuild_gram() {
-    core::gram(queue_, gram_side(y_), 1, y_, gram_);
+  void rebuild_gram() { form_gram(gram_); }
+  void form_gram(const MatrixView& out) {
+    core::gram(queue_, gram_side(y_), 1, y_, out);
     flops_ += core::symmetric_flops(n_, std::max(y_.rows, y_.cols), queue_.kind());
   }
   void copy(const MatrixView& from, const MatrixView& to) {
     const SymmetricForm form{.out = to};
     core::symmetric_forms(queue_, from, {&form, 1});
+  }
+
+  // Where the largest singular value is not known yet, A in 16 bits may leave their range: Y gets entries around 1, and
+  // A, from float32, a largest eigenvalue between n^-1/4 and n^1/4, for ‖A‖_F/√n <= λ_max <= ‖A‖_F.
+  void begin_in_half() {
+    const auto size = static_cast<double>(input_.g.rows * input_.g.cols);
+    const double enlarge = std::min(0x1p15, std::exp2(std::round(0.5 * std::log2(size))));
+    copy_scaled(queue_, input_.g, input_.factor * enlarge, y_);
+    Scratch wide(queue_.device(), core::Dtype::float32);
+    const MatrixView gram = wide.matrix(n_, n_);
+    form_gram(gram);
+    const double unit = std::sqrt(squared_norm(queue_, gram)) / std::pow(static_cast<double>(n_), 0.25);
+    copy_scaled(queue_, gram, 1 / unit, gram_);
+    gram_unit_ = unit / (enlarge * enlarge);
   }
 
   // power_ = w_k(A). In the first step A is still that of the undivided G, and A² is there for its moments.
@@ -108,8 +128,7 @@ class Recurrence {
     double unit = 1;  // what the eigenvalue 1 of the design is in A
     if (k == 0) {
       multiply(gram_, gram_, next_);
-      find_scale();
-      unit = scale_ * scale_;
+      unit = find_scale();
     }
     // In powers of X = A − center·I the terms are far smaller than in those of A, and cancel less.
     const double center = step.octic ? step.octic->center : (step.low + step.high) / 2;
@@ -178,14 +197,17 @@ class Recurrence {
     multiply(left_, right_, next_, {&weight, 1});
   }
 
-  // From A and A² (in next_). Moments rounded to bfloat16 are too coarse for the finer of the two bounds.
-  void find_scale() {
+  // From A and A² (in next_): a bound on the largest eigenvalue of gram_, and from it the scale. Moments of narrow
+  // storage are too coarse for the finer of the two bounds.
+  double find_scale() {
     const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_, next_);
-    scale_ = std::sqrt(narrow() ? std::pow(bb, 0.25) : eigenvalue_bound(n_, {trace, aa, ab, bb}));
+    const double highest = narrow() ? std::pow(bb, 0.25) : eigenvalue_bound(n_, {trace, aa, ab, bb});
+    scale_ = std::sqrt(highest * gram_unit_);
     if (narrow())
       copy_scaled(queue_, input_.g, input_.factor / scale_, y_);
     else
       divisor_ = scale_;
+    return highest;
   }
 
   // A matrix that gathers powers of W.
@@ -276,7 +298,8 @@ class Recurrence {
   const Input& input_;
   std::int64_t n_;
   double flops_ = 0;
-  double scale_ = 1;    // bound on σ_max of G·factor
+  double scale_ = 1;      // bound on σ_max of G·factor
+  double gram_unit_ = 1;  // what the Gram matrix of G·factor was divided by in the first step
   double divisor_ = 1;  // what source_ is still to be divided by
   bool product_holds_ = false;
   MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
@@ -299,8 +322,11 @@ class CoupledMinimax final : public PerMatrix {
     if (trivial(rows, cols)) return 0;
     const std::int64_t n = std::min(rows, cols);
     const Schedule& s = schedule(rows, cols);
-    return small_matrices(s) * Scratch::bytes(n, n, options().dtype) +
-           long_matrices(s, options().p) * Scratch::bytes(rows, cols, options().dtype);
+    const std::int64_t one_long = Scratch::bytes(rows, cols, options().dtype);
+    std::int64_t beside = long_matrices(s, options().p) * one_long;
+    if (core::size_of(options().dtype) == 2)  // its first Gram matrix is made in float32
+      beside = std::max(beside, one_long + Scratch::bytes(n, n, core::Dtype::float32));
+    return small_matrices(s) * Scratch::bytes(n, n, options().dtype) + beside;
   }
 
  protected:

@@ -84,9 +84,9 @@ Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Ten
 SpectralReport PerMatrix::apply(core::Device& device, const Tensor& g, const Tensor& z) {
   check_tensors(g, z);
   core::Queue& queue = device.queue();
-  if (options_.dtype == core::Dtype::bfloat16)
-    if (const std::string refusal = core::bfloat16_refusal(queue); !refusal.empty())
-      core::fail("dtype: bfloat16: {}", refusal);
+  if (options_.dtype != core::Dtype::float32)
+    if (const std::string refusal = core::product_refusal(queue, options_.dtype); !refusal.empty())
+      core::fail("dtype: {}: {}", name_of(options_.dtype), refusal);
   const std::int64_t batch = batch_size(g);
   SpectralReport report;
   report.scale.assign(static_cast<std::size_t>(batch), 0.0);

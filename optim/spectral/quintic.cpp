@@ -11,6 +11,7 @@
 #include "optim/spectral/methods.h"
 #include "optim/spectral/minimax.h"
 #include "optim/spectral/per_matrix.h"
+#include "optim/spectral/schedule.h"
 #include "optim/spectral/scratch.h"
 
 namespace muonp::optim::spectral {
@@ -87,7 +88,7 @@ Method make_newton_schulz5(const SpectralOptions& options) {
 
 Method make_polar_express(const SpectralOptions& options) {
   require_polar(options);
-  const double cushion = options.dtype == core::Dtype::bfloat16 ? 0.03 : 0.0;
+  const double cushion = cushion_of(options.dtype);
   std::vector<int> degrees;
   std::shared_ptr<const Design> design;
   do {

@@ -16,9 +16,7 @@ namespace {
 
 constexpr int kMaxSteps = 12;
 constexpr double kDesignShare = 0.9;  // of the tolerance; the rest is for rounding
-// Storage of eight bits of mantissa moves eigenvalues by up to a few per cent of the largest one in every
-// product.
-constexpr double kFirstCushion = 0.01, kNarrowCushion = 0.03;
+constexpr double kFirstCushion = 0.01;
 
 struct Rules {
   std::vector<int> degrees;  // that may be used
@@ -26,10 +24,12 @@ struct Rules {
   int max_steps;
 };
 
-// Higher degrees have larger cancelling coefficients than bfloat16 can carry, and than T can at p < 0, where
-// it spans many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the search.
+// Higher degrees have larger cancelling coefficients than bfloat16 can carry (float16 and tf32 carry degree 4), and than T
+// can at p < 0, where it spans many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the search.
 Rules rules_of(Exponent p, core::Dtype dtype) {
-  if (dtype == core::Dtype::bfloat16) return {{2}, kNarrowCushion, kNarrowCushion, kMaxSteps};
+  const double cushion = cushion_of(dtype);
+  if (dtype == core::Dtype::bfloat16) return {{2}, cushion, cushion, kMaxSteps};
+  if (is_narrow(dtype)) return {{4, 2}, kFirstCushion, cushion, 8};
   if (p.numerator < 0) return {{4, 2}, kFirstCushion, 0, 7};
   return {{8, 4, 2}, kFirstCushion, 0, 6};
 }
@@ -145,7 +145,7 @@ double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, s
 Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype, std::int64_t rows,
                          std::int64_t cols) {
   const Rules rules = rules_of(p, dtype);
-  const bool narrow = dtype == core::Dtype::bfloat16;
+  const bool narrow = is_narrow(dtype);
   const double from = epsilon / kBoundSlack;
   Schedule s;
   s.degrees = best_degrees(p, from, kDesignShare * tolerance, dtype);

@@ -11,6 +11,11 @@
 
 namespace muonp::optim::spectral {
 
+// Storage with fewer bits of mantissa than float32's moves eigenvalues in every product: the Gram matrix is rebuilt in each
+// step, and the intervals that steps are designed for are widened by this much (8 bits; 11 bits; none).
+inline bool is_narrow(core::Dtype dtype) { return dtype != core::Dtype::float32; }
+inline double cushion_of(core::Dtype dtype) { return dtype == core::Dtype::bfloat16 ? 0.03 : is_narrow(dtype) ? 0.01 : 0.0; }
+
 // Which products T·Wᵐ are computed in full and symmetrized, because T spans so many orders of magnitude that
 // rounding makes its factors commute only roughly.
 enum class Averaging : std::uint8_t { none, last, all };

@@ -26,33 +26,49 @@ void check_numbers(const SpectralOptions& o) {
 }
 
 void check_dtype(const SpectralOptions& o, bool can_be_narrow) {
-  if (o.dtype == core::Dtype::float32 || (can_be_narrow && o.dtype == core::Dtype::bfloat16)) return;
+  if (o.dtype == core::Dtype::float32 || (can_be_narrow && o.dtype != core::Dtype::int32)) return;
   core::fail("dtype: {} cannot compute in {}; valid is float32{}", o.method, name_of(o.dtype),
-             can_be_narrow ? ", and bfloat16 where the processor has it" : "");
+             can_be_narrow ? ", bfloat16 where the processor has it, and on a GPU tf32 and float16" : "");
+}
+
+struct Entry {
+  std::string_view name;
+  Method (*make)(const SpectralOptions&);
+  bool can_be_narrow;
+};
+constexpr Entry kEntries[] = {
+    {"coupled_minimax", make_coupled_minimax, true}, {"newton_schulz5", make_newton_schulz5, true},
+    {"polar_express", make_polar_express, true},     {"bivariate", make_bivariate, false},
+    {"coupled_newton", make_coupled_newton, false},  {"svd", make_svd, false}};
+static_assert(std::size(kEntries) == std::size(kMethods));
+
+const Entry& entry_of(std::string_view method) {
+  for (const Entry& entry : kEntries)
+    if (entry.name == method) return entry;
+  const std::vector<std::string> valid(std::begin(kMethods), std::end(kMethods));
+  core::fail("method: \"{}\" is unknown; did you mean \"{}\"? Valid are {}", method,
+             core::nearest(std::string(method), valid), fmt::join(kMethods, ", "));
 }
 
 }  // namespace
 
+core::Dtype parse_storage(std::string_view name, std::string_view method, core::DeviceKind device) {
+  using core::Dtype;
+  const bool gpu = device == core::DeviceKind::cuda;
+  if (name == "auto") return gpu && entry_of(method).can_be_narrow ? Dtype::float16 : Dtype::float32;
+  if (std::ranges::find(kStorages, name) == std::end(kStorages))
+    core::fail("dtype: \"{}\" is no storage of the spectral step; valid are {}", name, fmt::join(kStorages, ", "));
+  const Dtype dtype = core::parse_dtype(name);
+  if (!gpu && (dtype == Dtype::tf32 || dtype == Dtype::float16))
+    core::fail("dtype: {} products are made by GPUs only; on a CPU auto, float32 and bfloat16 are valid", name);
+  return dtype;
+}
+
 std::unique_ptr<SpectralPower> make_spectral_power(const SpectralOptions& options) {
-  struct Entry {
-    std::string_view name;
-    Method (*make)(const SpectralOptions&);
-    bool can_be_narrow;
-  };
-  static constexpr Entry entries[] = {
-      {"coupled_minimax", make_coupled_minimax, true}, {"newton_schulz5", make_newton_schulz5, true},
-      {"polar_express", make_polar_express, true},     {"bivariate", make_bivariate, false},
-      {"coupled_newton", make_coupled_newton, false},  {"svd", make_svd, false}};
-  static_assert(std::size(entries) == std::size(kMethods));
   check_numbers(options);
-  for (const Entry& entry : entries)
-    if (entry.name == options.method) {
-      check_dtype(options, entry.can_be_narrow);
-      return entry.make(options);
-    }
-  const std::vector<std::string> valid(std::begin(kMethods), std::end(kMethods));
-  core::fail("method: \"{}\" is unknown; did you mean \"{}\"? Valid are {}", options.method,
-             core::nearest(options.method, valid), fmt::join(kMethods, ", "));
+  const Entry& entry = entry_of(options.method);
+  check_dtype(options, entry.can_be_narrow);
+  return entry.make(options);
 }
 
 }  // namespace muonp::optim::spectral

@@ -22,8 +22,13 @@ struct SpectralOptions {
   Exponent p{1, 2};
   double epsilon = 1e-3;    // singular values in [ε·scale, scale] are exact to `tolerance`; smaller ones come out smaller
   double tolerance = 0.01;  // relative error of σᵖ that coupled_minimax is designed for
-  core::Dtype dtype = core::Dtype::float32;  // storage of the iterates; accumulation is float32
+  core::Dtype dtype = core::Dtype::float32;  // storage of the iterates (tf32: as products read them); sums are float32
 };
+
+// The storage that a setting names on a device: float32, tf32, float16, bfloat16, or auto: float16 on a GPU where the
+// method can use it, otherwise float32. Error for a name that is none, or that the device cannot multiply.
+inline constexpr std::string_view kStorages[] = {"auto", "float32", "tf32", "float16", "bfloat16"};
+core::Dtype parse_storage(std::string_view name, std::string_view method, core::DeviceKind device);
 
 struct SpectralReport {        // of one call
   std::vector<double> scale;   // per matrix: the bound on σ_max that G was divided by; 0 for a zero matrix
@@ -45,7 +50,8 @@ class SpectralPower {
   virtual const SpectralOptions& options() const = 0;
 };
 
-// Error for an unknown method, or an exponent or dtype that the method cannot do (it lists what it can).
+// Error for an unknown method, or an exponent or dtype that the method cannot do (it lists what it can). apply() refuses
+// a dtype that its device cannot multiply.
 std::unique_ptr<SpectralPower> make_spectral_power(const SpectralOptions& options);
 
 }  // namespace muonp::optim::spectral

@@ -18,6 +18,18 @@ struct Count {  // visits
   MUONP_HD void operator()(std::int64_t i) const { visits[i] += static_cast<std::int32_t>(i % 1000) + 1; }
 };
 
+// Packs of a GPU: a read array, one read and written, one written only and of half the size.
+struct Packed {
+  const float* x;
+  float* y;
+  Written<bfloat16> z;
+  using Elements = ElementArrays<&Packed::x, &Packed::y, &Packed::z>;
+  MUONP_HD void operator()(std::int64_t i) const {
+    z[i] = bfloat16(x[i] - y[i]);
+    y[i] += x[i];
+  }
+};
+
 // Two reductions in a row, one in double precision over a part, then two passes of which the second reads the
 // first's.
 struct Reduce {
@@ -106,6 +118,26 @@ TEST_F(ForEach, VisitsEveryIndexOnce) {
     for (std::int64_t i = 0; i < n + 3; ++i)
       ASSERT_EQ(got[static_cast<std::size_t>(i)], i < n ? i % 1000 + 1 : 0) << n << ", " << i;
   }
+}
+
+// Aligned and not, with every remainder of a pack; what lies around is left as it was.
+TEST_F(ForEach, NamedArraysGiveWhatPlainLoopsGive) {
+  for (const std::int64_t shift : {0, 1, 4})
+    for (const std::int64_t n : {0, 1, 3, 4, 5, 7, 8, 1023, 1024, 1025, 70001}) {
+      SCOPED_TRACE(fmt::format("{} elements from {} on", n, shift));
+      const std::vector<float> x = integers(shift + n + 8), y = integers(2 * (shift + n + 8));
+      const std::vector<float> before(y.begin() + shift + n + 8, y.end());
+      const Tensor in = tensor(x), both = tensor(before), out = empty(shift + n + 8, Dtype::bfloat16);
+      fill(out, bfloat16(99.0f));
+      for_each(queue, n, Packed{in.data<float>() + shift, both.data<float>() + shift, {out.data<bfloat16>() + shift}});
+      const std::vector<float> sums = values_of(both);
+      const std::vector<bfloat16> differences = values_of<bfloat16>(out);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const bool inside = i >= std::size_t(shift) && i < std::size_t(shift + n);
+        ASSERT_EQ(sums[i], before[i] + (inside ? x[i] : 0.0f)) << i;
+        ASSERT_EQ(float(differences[i]), inside ? x[i] - before[i] : 99.0f) << i;
+      }
+    }
 }
 
 TEST_F(ForEach, RowsReduceAndWriteLikePlainLoops) {

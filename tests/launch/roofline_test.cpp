@@ -28,10 +28,10 @@ struct Planned {
     model = models::make_gpt(config.model);
     batches = make_batch_plan(config.data, ranks);
     plan = std::make_unique<optim::ExecutionPlan>(
-        optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config), ranks));
+        optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, core::DeviceKind::cuda), ranks));
   }
   Roofline on(const Machine& machine) const {
-    return roofline({config, *model, *plan, batches, "", "", "", 0}, machine, core::Dtype::float32, false);
+    return roofline({config, *model, *plan, batches, "", "", "", 0}, machine);
   }
 };
 

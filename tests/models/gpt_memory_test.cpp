@@ -16,7 +16,6 @@ std::int64_t activation_peak(Instance& gpt, std::int64_t batch, std::int64_t tim
   return gpt.device->allocator()->use().peak_of(core::Category::activations);
 }
 
-// The formula is of the CPU's scratch memory; a GPU's is tested with its operation (ops_attention_test.cpp).
 test::TestDevice cpu() { return test::make_cpu_test_device(2, core::Bfloat16::emulated); }
 
 GptConfig config(std::int64_t vocabulary, std::int64_t layers, std::int64_t time) {
@@ -46,7 +45,7 @@ TEST(GptMemory, FormulaMatchesTheAllocator) {
               c.dropout = dropout;
               Instance gpt(c, dtype, cpu());
               const double peak = double(activation_peak(gpt, 2, time));
-              EXPECT_NEAR(double(gpt.model->activation_bytes(2, time)), peak, 0.05 * peak)
+              EXPECT_NEAR(double(gpt.model->activation_bytes(2, time, dtype, gpt.device->kind())), peak, 0.05 * peak)
                   << core::name_of(dtype) << ", vocabulary " << vocabulary << ", " << activation << ", "
                   << positions << ", time " << time << ", dropout " << dropout;
             }
@@ -57,7 +56,7 @@ TEST(GptMemory, HeadChunksSaveLogits) {
   c.head_chunk_rows = 16;
   Instance gpt(c, core::Dtype::float32, cpu());
   const double peak = double(activation_peak(gpt, 2, 64));
-  EXPECT_NEAR(double(gpt.model->activation_bytes(2, 64)), peak, 0.05 * peak);
+  EXPECT_NEAR(double(gpt.model->activation_bytes(2, 64, core::Dtype::float32, gpt.device->kind())), peak, 0.05 * peak);
   EXPECT_LT(peak, 128 * 3000 * 4 / 2);
 }
 

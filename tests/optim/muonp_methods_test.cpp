@@ -21,7 +21,7 @@ class Methods : public testing::Test {
     GroupConfig group;
     group.method = method;
     group.p = p;
-    return MatrixStep(spectral::make_spectral_power(group.spectral_options()), scale);
+    return MatrixStep(spectral::make_spectral_power(group.spectral_options(core::DeviceKind::cpu)), scale);
   }
 
   Doubles update(MatrixStep& step, const Doubles& n, std::int64_t rows, std::int64_t cols) {

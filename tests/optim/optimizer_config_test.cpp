@@ -70,7 +70,7 @@ optimizer:
 schedule: {kind: wsd, warmup: 7}
 )");
   const OptimizerConfig& o = file.optimizer;
-  EXPECT_EQ(o.matrices.spectral_options().p, (spectral::Exponent{1, 3}));
+  EXPECT_EQ(o.matrices.spectral_options(core::DeviceKind::cpu).p, (spectral::Exponent{1, 3}));
   EXPECT_FALSE(o.matrices.muonp().ema);
   EXPECT_FALSE(o.matrices.muonp().nesterov);
   ASSERT_EQ(o.matrices.splits.size(), 1u);

@@ -202,6 +202,7 @@ TEST(SpectralPower, WhatAMethodCannotDoIsRefusedByName) {
                                                      : method == "bivariate"    ? "1/3"
                                                                                 : "0");
     EXPECT_EQ(message(o), "") << method;
+    if (method == "coupled_minimax" || method == "newton_schulz5" || method == "polar_express") continue;
     o.dtype = core::Dtype::float16;
     EXPECT_THAT(message(o), testing::AllOf(HasSubstr("float16"), HasSubstr("float32"))) << method;
   }
@@ -237,7 +238,7 @@ TEST(Bfloat16Storage, IsRefusedWithTheReasonWhereTheProcessorHasNone) {
   o.dtype = core::Dtype::bfloat16;
   const auto power = make_spectral_power(o);
   const core::Tensor g = to_tensor(*device, gaussian(8, 8, 1)), z = empty_like(*device, g);
-  if (core::bfloat16_refusal(device->queue()).empty()) {
+  if (core::product_refusal(device->queue(), core::Dtype::bfloat16).empty()) {
     EXPECT_NO_THROW(power->apply(*device, g, z));
     return;
   }
@@ -269,6 +270,59 @@ TEST(Bfloat16Storage, EmulatedResultsAreOfItsAccuracy) {
     }
   }
 }
+
+// ---- storages of tensor cores ----
+
+TEST(GpuStorage, IsRefusedOnACpuByNameWithWhatIsValid) {
+  using core::DeviceKind;
+  EXPECT_EQ(parse_storage("auto", "coupled_minimax", DeviceKind::cpu), core::Dtype::float32);
+  EXPECT_EQ(parse_storage("auto", "coupled_minimax", DeviceKind::cuda), core::Dtype::float16);
+  EXPECT_EQ(parse_storage("auto", "coupled_newton", DeviceKind::cuda), core::Dtype::float32);
+  EXPECT_EQ(parse_storage("tf32", "coupled_minimax", DeviceKind::cuda), core::Dtype::tf32);
+  for (const char* name : {"tf32", "float16", "float64"}) {
+    try {
+      parse_storage(name, "coupled_minimax", DeviceKind::cpu);
+      FAIL() << name << " is not refused";
+    } catch (const core::Error& error) {
+      EXPECT_THAT(error.what(), testing::AllOf(HasSubstr(name), HasSubstr("auto, float32")));
+    }
+  }
+  auto device = test::make_cpu_test_device(1);
+  const core::Tensor g = to_tensor(*device, gaussian(8, 8, 1)), z = empty_like(*device, g);
+  SpectralOptions o = options("coupled_minimax", "1/2");
+  o.dtype = core::Dtype::float16;
+  EXPECT_THROW(make_spectral_power(o)->apply(*device, g, z), core::Error);
+}
+
+#ifdef MUONP_WITH_CUDA
+// Eleven bits of mantissa, a rebuild in every step: about 2^-11 of sigma_max in each product, which is 0.5 of the smallest
+// singular value that counts, shrunk by the recurrence. The size of G does not matter: 16 bits hold a Gram matrix of known
+// size only.
+TEST(GpuStorage, ErrorsAreOfItsMantissaForEverySpectrumAndSize) {
+  if (!test::on_gpu()) return;  // these products exist on GPUs only
+  const std::pair<const char*, double> cases[] = {{"0", 0.025}, {"1/4", 0.04}, {"1/3", 0.03},
+                                                  {"1/2", 0.02}, {"3/4", 0.02}, {"-1/4", 0.15}};
+  auto device = test::make_test_device();
+  for (const core::Dtype dtype : {core::Dtype::tf32, core::Dtype::float16})
+    for (const char* spectrum : {"gaussian", "geometric", "harmonic", "flat"})
+      for (auto [rows, cols] : {std::array<std::int64_t, 2>{64, 64}, {160, 64}, {64, 160}, {1, 40}}) {
+        const Factors f = known_factors(spectrum, rows, cols);
+        for (const double size : {1.0, 1e-12, 1e12}) {
+          if (size != 1 && rows != cols) continue;
+          const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }), size),
+                             z = empty_like(*device, g);
+          for (const auto& [p, bound] : cases) {
+            SpectralOptions o = options("coupled_minimax", p);
+            o.dtype = dtype;
+            const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
+            EXPECT_EQ(report.restarts, report.steps - 1);
+            EXPECT_LE(errors_of(z, f, o.p.value(), 1e-3, size).frobenius, bound)
+                << core::name_of(dtype) << ", " << spectrum << ", " << rows << "x" << cols << ", p = " << p << ", size " << size;
+          }
+        }
+      }
+}
+#endif
 
 TEST(Bfloat16Storage, NewtonSchulzAndPolarExpress) {
   auto device = test::make_test_device(1, core::Bfloat16::emulated);
