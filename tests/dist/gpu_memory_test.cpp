@@ -1,4 +1,4 @@
-// Memory of a GPU of the stand-in: overruns are seen, and indices past 2^31 are right.
+// Memory of a GPU of the stand-in: overruns are seen, shared memory is not overtaken, and indices past 2^31 are right.
 #include "core/blas.h"
 #include "core/for_each.h"
 #include "core/symmetric.h"
@@ -59,6 +59,49 @@ TEST_F(GpuMemory, TheSwitchOfTheCacheIsZeroOrOne) {
   setenv("MUONP_NO_MEMORY_CACHE", "yes", 1);
   expect_error<core::Error>([] { core::make_cuda_device(0, "the test"); },
                             HasSubstr("MUONP_NO_MEMORY_CACHE=yes: must be 0 or 1"));
+}
+
+struct RepeatedReductions {
+  const float* x;
+  float* out;  // four of each row
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* p = x + row.index * row.cols;
+    float* to = out + 4 * row.index;
+    to[0] = row.sum([=](std::int64_t c) { return p[c]; });
+    to[1] = row.sum([=](std::int64_t c) { return -2 * p[c]; });  // through the same shared memory
+    to[2] = row.max([=](std::int64_t c) { return p[c]; });
+    to[3] = row.max([=](std::int64_t c) { return -2 * p[c]; });
+  }
+};
+
+// A block's reduction must not write where slower warps still read the previous one.
+TEST_F(GpuMemory, ReductionsOfABlockFollowEachOtherInEveryOrderOfThreads) {
+  constexpr std::int64_t rows = 3, cols = 1500;
+  std::vector<float> x(rows * cols), right;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float sum = 0, most = -1e30f, least = 1e30f;
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const float value = static_cast<float>((r * 31 + c * 7) % 1009 - 400);
+      x[static_cast<std::size_t>(r * cols + c)] = value;
+      sum += value;
+      most = std::max(most, value);
+      least = std::min(least, value);
+    }
+    right.insert(right.end(), {sum, -2 * sum, most, -2 * least});
+  }
+  for (const auto mode : {cuda_host::Mode::kInline, cuda_host::Mode::kAsync})
+    for (const std::uint64_t seed : {1, 2, 3}) {
+      start(mode, seed);
+      const auto device = core::make_cuda_device(0, "the test");
+      const Tensor in = Tensor::empty(*device, {rows, cols}, Dtype::float32, Category::other);
+      const Tensor out = Tensor::empty(*device, {4 * rows}, Dtype::float32, Category::other);
+      device->queue().write(in.raw(), x.data(), in.bytes());
+      core::for_each_row(device->queue(), rows, cols, RepeatedReductions{in.data<float>(), out.data<float>()});
+      std::vector<float> values(4 * rows);
+      device->queue().read(values.data(), out.raw(), out.bytes());
+      EXPECT_EQ(values, right) << "seed " << seed;
+    }
 }
 
 struct LastOnes {
