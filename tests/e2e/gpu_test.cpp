@@ -41,7 +41,8 @@ class Gpu : public ProgramTest {
 
 TEST_F(Gpu, LossesAreTheCpusWithDropoutRotarySwigluAndAccumulation) {
   const std::vector<std::string> model = {"model.dropout=0.1",   "model.positions=rotary",  "model.activation=swiglu",
-                                          "model.norm=rms_norm", "model.head_chunk_rows=8", "data.micro_batch=2"};
+                                          "model.norm=rms_norm", "model.head_chunk_rows=8", "data.micro_batch=2",
+                                          "data.sequence=16"};
   train("cpu", settings("cpu", model));
   train("gpu", settings("cuda", model), 2);
   expect_equal_losses("cpu", "gpu");
