@@ -49,7 +49,7 @@ std::int64_t size_class(std::int64_t bytes) {
 
 void* CachingAllocator::allocate(std::int64_t bytes, Category category) {
   MUONP_ASSERT(bytes >= 0, "{} bytes requested", bytes);
-  const std::int64_t size = size_class(bytes);
+  const std::int64_t size = caches_ ? size_class(bytes) : std::max<std::int64_t>(bytes, 1);
   void* block = take(size);
   if (!block) block = obtain_or_trim(size);
   if (!block) {
@@ -66,6 +66,7 @@ void* CachingAllocator::allocate(std::int64_t bytes, Category category) {
 
 void CachingAllocator::release(void* pointer, std::int64_t bytes, Category category) noexcept {
   count(-bytes, category);
+  if (!caches_) return give_back(pointer);
   const std::lock_guard lock(mutex_);
   cache_[size_class(bytes)].push_back(pointer);
 }

@@ -48,9 +48,12 @@ class Allocator {
   MemoryUse use_;
 };
 
-// Keeps freed blocks and hands them out again for the same size class.
+// Keeps freed blocks and hands them out again for the same size class. Not caching, it obtains each block with exactly
+// the bytes asked for (at least one) and gives it back when it is released, so that tools which watch the ends of the
+// system's blocks see an overrun: on a GPU with MUONP_NO_MEMORY_CACHE=1 in the environment.
 class CachingAllocator : public Allocator {
  public:
+  explicit CachingAllocator(bool caches = true) : caches_(caches) {}
   void* allocate(std::int64_t bytes, Category category) final;
   void release(void* pointer, std::int64_t bytes, Category category) noexcept final;
   void trim() final;
@@ -65,6 +68,7 @@ class CachingAllocator : public Allocator {
   void* take(std::int64_t size);
   void* obtain_or_trim(std::int64_t size);
 
+  bool caches_;
   std::mutex mutex_;
   std::map<std::int64_t, std::vector<void*>> cache_;
 };

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -13,7 +14,8 @@ namespace muonp::dist {
 
 namespace {
 
-constexpr auto kGrace = std::chrono::milliseconds(400);  // for a lower rank to print the same failure first
+// For a lower rank to print the same failure first, and to end this one; rank 0 may be the one that is gone.
+std::chrono::milliseconds grace_of(int rank) { return std::chrono::milliseconds(400) * std::min(rank, 4); }
 
 std::string own_host() {
   std::array<char, MPI_MAX_PROCESSOR_NAME + 1> name{};
@@ -91,7 +93,9 @@ void MpiSession::close() {
 }
 
 void MpiSession::abort_all(const std::string& why, int status) const noexcept {
-  if (rank_ > 0) std::this_thread::sleep_for(kGrace);
+  static std::atomic_flag speaking;  // one thread does, the others of this process see consequences
+  while (speaking.test_and_set()) std::this_thread::sleep_for(std::chrono::seconds(1));
+  std::this_thread::sleep_for(grace_of(rank_));
   std::fprintf(stderr, "muonp: error: rank %d of %d on %s: %s\n", rank_, size_,
                host_names_[static_cast<std::size_t>(rank_)].c_str(), why.c_str());
   std::fflush(nullptr);

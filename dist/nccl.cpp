@@ -176,7 +176,7 @@ class Nccl final : public Communicator {
       MUONP_CUDA(cudaSetDevice(device_));
       MUONP_CUDA(cudaEventRecord(handed_over_.get(), queue_));
       MUONP_CUDA(cudaStreamWaitEvent(stream_.get(), handed_over_.get()));
-      watchdog_.begin(describe(operation));
+      watchdog_.begin(describe(operation), stream_.get());
       work();
       watchdog_.issued(stream_.get());
       if (!overlaps_) watchdog_.make_wait(queue_, watchdog_.last());
@@ -210,8 +210,8 @@ class Nccl final : public Communicator {
       if (!failure_.empty()) return;
       failure_ = why;
     }
+    host_.abort(why);  // first, so that the others see this rather than that a rank has left NCCL
     link_.abort();
-    host_.abort(why);
   }
 
   Communicator& host_;

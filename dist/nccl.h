@@ -20,12 +20,13 @@ namespace muonp::dist {
 // a maximum or minimum may lose a NaN: what has to be the same for all forms of communicator is reduced in
 // double precision on the host, or is float32 sums.
 //
-// Failures: an Error names the call or operation, rank, host and GPU. A thread watches: when operations are
-// pending and none ends for `timeout_seconds`, or NCCL reports an error, it aborts NCCL and `host` with that
-// message, and every later operation throws it; abort() does the same. An operation that one rank cannot
+// Failures: an Error names the call or operation, rank, host and GPU. A thread watches: when an operation has
+// not ended `timeout_seconds` after its turn on this GPU came, or NCCL reports an error, it aborts NCCL and
+// `host` with that message, and every later operation throws it; abort() does the same. So ranks may compute
+// for longer than the time-out, but may come that much later than others only. An operation that one rank cannot
 // start ends in the same way, since the others would wait for it. Initialising may take half the time-out;
-// two ranks on one GPU are an Error on every rank. Destruction waits for pending operations, at most for the
-// time-out; while an exception unwinds it aborts NCCL instead.
+// two ranks on one GPU are an Error on every rank. Destruction waits for pending operations, each at most for
+// the time-out; while an exception unwinds it aborts NCCL instead.
 std::unique_ptr<Communicator> make_nccl(core::Device& device, Communicator& host, double timeout_seconds);
 
 }  // namespace muonp::dist

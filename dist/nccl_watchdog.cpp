@@ -21,20 +21,27 @@ NcclWatchdog::~NcclWatchdog() {
   thread_.join();
 }
 
-void NcclWatchdog::begin(std::string what) {
+core::cuda::Event NcclWatchdog::take_event() {
+  if (spare_.empty()) return core::cuda::make_event();
+  core::cuda::Event event = std::move(spare_.back());
+  spare_.pop_back();
+  return event;
+}
+
+void NcclWatchdog::begin(std::string what, cudaStream_t stream) {
   const std::lock_guard lock(mutex_);
   retire();
-  if (spare_.empty()) spare_.push_back(core::cuda::make_event());
-  if (entries_.empty()) progress_ = Clock::now();
-  last_what_ = what;
-  entries_.push_back({++last_, std::move(what), std::move(spare_.back()), false});
-  spare_.pop_back();
+  Entry entry{.number = last_ + 1, .what = std::move(what), .start = take_event(), .end = take_event()};
+  MUONP_CUDA(cudaEventRecord(entry.start.get(), stream));
+  ++last_;
+  last_what_ = entry.what;
+  entries_.push_back(std::move(entry));
 }
 
 void NcclWatchdog::issued(cudaStream_t stream) {
   const std::lock_guard lock(mutex_);
   Entry& entry = entries_.back();
-  MUONP_CUDA(cudaEventRecord(entry.event.get(), stream));
+  MUONP_CUDA(cudaEventRecord(entry.end.get(), stream));
   entry.issued = true;
 }
 
@@ -47,7 +54,7 @@ void NcclWatchdog::make_wait(cudaStream_t stream, std::uint64_t number) {
   const std::lock_guard lock(mutex_);
   const auto found =
       std::ranges::find_if(entries_, [&](const Entry& e) { return e.issued && e.number >= number; });
-  if (number > 0 && found != entries_.end()) MUONP_CUDA(cudaStreamWaitEvent(stream, found->event.get()));
+  if (number > 0 && found != entries_.end()) MUONP_CUDA(cudaStreamWaitEvent(stream, found->end.get()));
 }
 
 bool NcclWatchdog::drain() {
@@ -63,18 +70,27 @@ bool NcclWatchdog::drain() {
 }
 
 void NcclWatchdog::retire() {
-  while (!entries_.empty() && entries_.front().issued && broken_.empty()) {
-    const cudaError_t status = cudaEventQuery(entries_.front().event.get());
-    if (status != cudaSuccess) {
-      cudaGetLastError();  // not to be found again by the next launch
-      if (status != cudaErrorNotReady)
-        broken_ = fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
-      return;
+  while (!entries_.empty() && broken_.empty()) {
+    Entry& oldest = entries_.front();
+    if (!oldest.started) {
+      if (!has_come(oldest.start)) return;
+      oldest.started = true;
+      started_ = Clock::now();
     }
-    spare_.push_back(std::move(entries_.front().event));
+    if (!oldest.issued || !has_come(oldest.end)) return;
+    spare_.push_back(std::move(oldest.start));
+    spare_.push_back(std::move(oldest.end));
     entries_.pop_front();
-    progress_ = Clock::now();
   }
+}
+
+bool NcclWatchdog::has_come(const core::cuda::Event& event) {
+  const cudaError_t status = cudaEventQuery(event.get());
+  if (status == cudaSuccess) return true;
+  cudaGetLastError();  // not to be found again by the next launch
+  if (status != cudaErrorNotReady)
+    broken_ = fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
+  return false;
 }
 
 std::string NcclWatchdog::where() const {
@@ -86,7 +102,7 @@ std::string NcclWatchdog::where() const {
 std::optional<std::string> NcclWatchdog::stalled() const {
   if (entries_.empty()) return {};
   if (!broken_.empty()) return fmt::format("{}: the GPU failed: {}", where(), broken_);
-  if (Clock::now() - progress_ < timeout_) return {};
+  if (!entries_.front().started || Clock::now() - started_ < timeout_) return {};
   return fmt::format(
       "{} made no progress for {} s: a rank has ended, waits elsewhere, or its GPU is busy for longer",
       where(), timeout_.count());

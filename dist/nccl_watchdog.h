@@ -19,8 +19,8 @@ namespace muonp::dist {
 class NcclWatchdog {
  public:
   // From a thread of its own: `ask` gives NCCL's error or an empty string, again and again; `fail` is told,
-  // once, why the communicator must end: NCCL's error, a failed GPU, or an operation at which nothing has
-  // moved for `timeout_seconds`.
+  // once, why the communicator must end: NCCL's error, a failed GPU, or an operation that has not ended
+  // `timeout_seconds` after the stream came to it. Computation that it is queued behind may take longer.
   NcclWatchdog(int device, double timeout_seconds, std::function<std::string()> ask,
                std::function<void(const std::string&)> fail);
   ~NcclWatchdog();
@@ -28,7 +28,7 @@ class NcclWatchdog {
   NcclWatchdog& operator=(const NcclWatchdog&) = delete;
 
   // Around each operation, by one thread: begin, put it on the stream, issued.
-  void begin(std::string what);
+  void begin(std::string what, cudaStream_t stream);
   void issued(cudaStream_t stream);
   // Number of the last operation that was begun, from 1; 0 before.
   std::uint64_t last() const;
@@ -42,11 +42,13 @@ class NcclWatchdog {
   struct Entry {
     std::uint64_t number;
     std::string what;
-    core::cuda::Event event;
-    bool issued = false;
+    core::cuda::Event start, end;  // the stream comes to it, and has done it
+    bool issued = false, started = false;
   };
   void watch(int device);
   void retire();  // with the lock
+  bool has_come(const core::cuda::Event& event);
+  core::cuda::Event take_event();
   std::optional<std::string> stalled() const;
   std::string where() const;  // "all_reduce(sum) of 8 float32 (operation 3)": the oldest, or the last one
 
@@ -59,8 +61,8 @@ class NcclWatchdog {
   std::vector<core::cuda::Event> spare_;
   std::uint64_t last_ = 0;
   std::string last_what_;
-  Clock::time_point progress_ = Clock::now();  // when the oldest entry became that
-  std::string broken_;                         // what the GPU said
+  Clock::time_point started_;  // when the stream was seen to have come to the oldest entry
+  std::string broken_;         // what the GPU said
   bool stop_ = false, failed_ = false;
   std::thread thread_;
 };

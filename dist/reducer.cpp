@@ -123,12 +123,14 @@ void GradientReducer::retire() {
 
 void GradientReducer::finish() {
   MUONP_ASSERT(state_ != State::in_pass, "the backward pass left gradients incomplete");
-  MUONP_ASSERT(state_ == State::reduced, "no last backward pass before the optimizer's step");
+  MUONP_ASSERT(state_ == State::reduced, "no last backward pass {} the optimizer's step",
+               state_ == State::finished ? "since" : "before");
   while (!in_flight_.empty()) retire();
+  state_ = State::finished;
 }
 
 Tensor GradientReducer::reduced(int parameter) const {
-  MUONP_ASSERT(state_ == State::reduced && in_flight_.empty(), "gradients are not reduced");
+  MUONP_ASSERT(state_ == State::finished, "gradients are not reduced");
   const int bucket = parameters_.plan().bucket_of(parameter);
   const Interval part = parameters_.kept(parameter), kept = parameters_.kept_of_bucket(bucket);
   const Tensor& held = parameters_.stage() == 2 ? slices_[at(bucket)] : full_[at(bucket)];

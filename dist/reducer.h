@@ -33,14 +33,14 @@ class GradientReducer final : public core::GradientSink {
   void begin_pass(bool first, bool last);
   core::GradientSlot slot(core::Parameter& parameter) override;
   void complete(core::Parameter& parameter) override;
-  // After the last pass: waits for all reductions. InternalError if a pass is missing or incomplete.
+  // After the last pass, once: waits for all reductions. InternalError if a pass is missing or incomplete.
   void finish();
 
   // Sum over passes and ranks of kept(parameter); 1-D float32, valid after finish(), may be written to.
   core::Tensor reduced(int parameter) const;
 
  private:
-  enum class State : std::uint8_t { idle, in_pass, reduced };
+  enum class State : std::uint8_t { idle, in_pass, reduced, finished };
   struct InFlight {
     int bucket;
     AsyncQueue::Ticket ticket;

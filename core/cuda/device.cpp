@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <cstdlib>
+#include <string_view>
+
 #include "core/cuda/queue.h"
 #include "core/error.h"
 
@@ -9,9 +12,19 @@ namespace muonp::core {
 
 namespace {
 
+// As PYTORCH_NO_CUDA_MEMORY_CACHING: for compute-sanitizer and the stand-in's guard bands, which see the ends of
+// cudaMalloc's blocks only.
+bool caches_memory() {
+  const char* value = std::getenv("MUONP_NO_MEMORY_CACHE");
+  const std::string_view off = value == nullptr ? "0" : value;
+  if (off != "0" && off != "1") fail("MUONP_NO_MEMORY_CACHE={}: must be 0 or 1", off);
+  return off == "0";
+}
+
 class CudaAllocator final : public CachingAllocator {
  public:
-  CudaAllocator(int device, cudaStream_t stream) : device_(device), stream_(stream) {}
+  CudaAllocator(int device, cudaStream_t stream)
+      : CachingAllocator(caches_memory()), device_(device), stream_(stream) {}
   ~CudaAllocator() override { trim(); }
 
  private:

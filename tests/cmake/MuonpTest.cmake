@@ -4,9 +4,20 @@
 add_custom_target(unit_tests)
 add_custom_target(thread_tests)
 
+# muonp_set_environment(LIST A=1 B=2 ...): of the tests that gtest_discover_tests() puts into LIST; what it takes itself
+# can be no list.
+function(muonp_set_environment list)
+  set(file ${CMAKE_CURRENT_BINARY_DIR}/${list}_environment.cmake)
+  file(WRITE ${file} "if(${list})\n"
+                     "  set_tests_properties(\${${list}} PROPERTIES ENVIRONMENT \"${ARGN}\")\n"
+                     "endif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${file})
+endfunction()
+
 # muonp_add_unit_tests(NAME SOURCES a_test.cpp ... LIBRARIES muonp::core ... [TIMEOUT s] [LABEL unit-threads]): one
-# program, one ctest entry per test, label "unit". Built with the stand-in for CUDA, they run on its GPU
-# (tests/support/test_device.h), where OpenMP threads work in short bursts, and would otherwise spin between them.
+# program, one ctest entry per test, label "unit". Built with the stand-in for CUDA, they run on its GPUs
+# (tests/support/test_device.h, device_ranks.h), where OpenMP threads work in short bursts, and would otherwise spin
+# between them.
 function(muonp_add_unit_tests name)
   cmake_parse_arguments(ARG "" "TIMEOUT;LABEL" "SOURCES;LIBRARIES" ${ARGN})
   if(NOT ARG_TIMEOUT)
@@ -27,12 +38,10 @@ function(muonp_add_unit_tests name)
     add_test(NAME ${name}.gpu COMMAND ${PROJECT_SOURCE_DIR}/tests/support/on_gpu.sh $<TARGET_FILE:${name}>)
     set_tests_properties(${name}.gpu PROPERTIES LABELS gpu TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
   endif()
-  set(environment "")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
   if(MUONP_CUDA_BUILT STREQUAL "HOST")
-    set(environment ENVIRONMENT MUONP_TEST_DEVICE=cuda ENVIRONMENT_MODIFICATION OMP_WAIT_POLICY=set:passive)
+    muonp_set_environment(${name}_TESTS MUONP_TEST_DEVICE=cuda CUDA_HOST_DEVICES=8 OMP_WAIT_POLICY=passive)
   endif()
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-                       PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} ${environment})
 endfunction()
 
 # How tests start ranks. More ranks than cores is the normal case here: nothing is bound and waiting ranks yield.

@@ -101,14 +101,15 @@ TEST(Gemm, Bfloat16RoundsOnce) {  // on the CPU emulated, which runs the code of
   }
 }
 
-#ifdef MUONP_WITH_CUDA
-TEST(Gemm, Float16OnAGpuRoundsOnce) {
-  if (!on_gpu()) GTEST_SKIP() << "float16 products are the GPU's, and MUONP_TEST_DEVICE is the CPU";
+TEST(Gemm, Float16OnAGpuRoundsOnceAndOnTheCpuIsRefused) {
   auto device = make_test_device();
-  check_all_shapes<float16, float>(*device);
-  check_all_shapes<float16, float16>(*device);
+  if (on_gpu()) {
+    check_all_shapes<float16, float>(*device);
+    check_all_shapes<float16, float16>(*device);
+  } else {
+    EXPECT_THROW((check_gemm<float16, float>(*device, 3, 5, 7, Op::none, Op::none, 1, 0)), InternalError);
+  }
 }
-#endif
 
 TEST(Gemm, PrimitiveCacheTellsScalesAndStridesApart) {
   auto device = make_test_device(1, Bfloat16::emulated);

@@ -86,6 +86,39 @@ void broadcast_of(Communicator& comm, std::int64_t count) {
   }
 }
 
+// Every pair of ranks, and each rank with itself, exchanges 0 to 3 messages of 0 to 40 elements.
+template <class T>
+void exchange_of(Communicator& comm) {
+  const auto messages = [](int from, int to) { return (from * 3 + to * 5) % 4; };
+  const auto length = [](int from, int to, int k) {
+    return std::int64_t{(from * 7 + to * 11 + k * 13) % 41};
+  };
+  std::vector<Guarded<T>> out, in;
+  std::vector<dist::Transfer> sends, receives;
+  for (int peer = comm.size() - 1; peer >= 0; --peer) {  // not in rank order: it must not matter
+    for (int k = 0; k < messages(comm.rank(), peer); ++k) {
+      out.emplace_back(length(comm.rank(), peer, k));
+      for (std::int64_t i = 0; i < out.back().count(); ++i)
+        out.back()[i] = as<T>(whole(comm.rank() * 100 + peer * 10 + k, i));
+      sends.push_back({peer, out.back().span()});
+    }
+    for (int k = 0; k < messages(peer, comm.rank()); ++k) {
+      in.emplace_back(length(peer, comm.rank(), k));
+      receives.push_back({peer, in.back().span()});
+    }
+  }
+  comm.exchange(sends, receives);
+  std::size_t at = 0;
+  for (int peer = comm.size() - 1; peer >= 0; --peer)
+    for (int k = 0; k < messages(peer, comm.rank()); ++k, ++at) {
+      for (std::int64_t i = 0; i < in[at].count(); ++i)
+        ASSERT_EQ(static_cast<float>(in[at][i]), whole(peer * 100 + comm.rank() * 10 + k, i))
+            << "from " << peer << ", message " << k;
+      ASSERT_TRUE(in[at].intact());
+    }
+  comm.exchange({}, {});
+}
+
 }  // namespace
 
 void check_reduce_scatter(Communicator& comm) {
@@ -101,6 +134,7 @@ void check_all_gather(Communicator& comm) {
   for (std::int64_t slice : kCounts) {
     all_gather_of<float>(comm, slice);
     all_gather_of<bfloat16>(comm, slice);
+    all_gather_of<core::float16>(comm, slice);
     all_gather_of<std::int32_t>(comm, slice);
   }
 }
@@ -109,6 +143,7 @@ void check_all_reduce(Communicator& comm) {
   for (std::int64_t count : kCounts) {
     all_reduce_of<float>(comm, count);
     all_reduce_of<bfloat16>(comm, count);
+    all_reduce_of<core::float16>(comm, count);
     all_reduce_of<std::int32_t>(comm, count);
   }
 }
@@ -135,39 +170,16 @@ void check_broadcast(Communicator& comm) {
   for (std::int64_t count : kCounts) {
     broadcast_of<float>(comm, count);
     broadcast_of<bfloat16>(comm, count);
+    broadcast_of<core::float16>(comm, count);
+    broadcast_of<std::int32_t>(comm, count);
   }
 }
 
-// Every pair of ranks, and each rank with itself, exchanges 0 to 3 messages of 0 to 40 elements.
 void check_exchange(Communicator& comm) {
-  const auto messages = [](int from, int to) { return (from * 3 + to * 5) % 4; };
-  const auto length = [](int from, int to, int k) {
-    return std::int64_t{(from * 7 + to * 11 + k * 13) % 41};
-  };
-  std::vector<Guarded<float>> out, in;
-  std::vector<dist::Transfer> sends, receives;
-  for (int peer = comm.size() - 1; peer >= 0; --peer) {  // not in rank order: it must not matter
-    for (int k = 0; k < messages(comm.rank(), peer); ++k) {
-      out.emplace_back(length(comm.rank(), peer, k));
-      for (std::int64_t i = 0; i < out.back().count(); ++i)
-        out.back()[i] = whole(comm.rank() * 100 + peer * 10 + k, i);
-      sends.push_back({peer, out.back().span()});
-    }
-    for (int k = 0; k < messages(peer, comm.rank()); ++k) {
-      in.emplace_back(length(peer, comm.rank(), k));
-      receives.push_back({peer, in.back().span()});
-    }
-  }
-  comm.exchange(sends, receives);
-  std::size_t at = 0;
-  for (int peer = comm.size() - 1; peer >= 0; --peer)
-    for (int k = 0; k < messages(peer, comm.rank()); ++k, ++at) {
-      for (std::int64_t i = 0; i < in[at].count(); ++i)
-        ASSERT_EQ(in[at][i], whole(peer * 100 + comm.rank() * 10 + k, i))
-            << "from " << peer << ", message " << k;
-      ASSERT_TRUE(in[at].intact());
-    }
-  comm.exchange({}, {});
+  exchange_of<float>(comm);
+  exchange_of<bfloat16>(comm);
+  exchange_of<core::float16>(comm);
+  exchange_of<std::int32_t>(comm);
 }
 
 void check_all_gather_bytes(Communicator& comm) {

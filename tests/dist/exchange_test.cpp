@@ -122,6 +122,7 @@ TEST(Reducer, Pitfall33_WrongOrderIsAClearError) {
     EXPECT_THROW(reducer.finish(), core::InternalError);              // a step before any backward pass
     EXPECT_THROW(reducer.slot(*model.list[0]), core::InternalError);  // a gradient outside a pass
     backward(*device, model, reducer, 0, 1, 1);
+    EXPECT_THROW(reducer.finish(), core::InternalError);                 // a second step
     EXPECT_THROW(reducer.begin_pass(false, true), core::InternalError);  // adding to reduced gradients
     reducer.begin_pass(true, true);
     reducer.slot(*model.list[0]);

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <functional>
 
 #include "cuda_host.h"
@@ -12,6 +13,14 @@
 #include "dist/thread.h"
 
 namespace muonp::test {
+
+// Devices made in its scope hand out a block of cudaMalloc for each tensor (core/allocator.h).
+struct NoMemoryCache {
+  NoMemoryCache() { setenv("MUONP_NO_MEMORY_CACHE", "1", 1); }
+  ~NoMemoryCache() { unsetenv("MUONP_NO_MEMORY_CACHE"); }
+  NoMemoryCache(const NoMemoryCache&) = delete;
+  NoMemoryCache& operator=(const NoMemoryCache&) = delete;
+};
 
 // Every test starts with a fresh stand-in of four GPUs, and must have asked for each report that it caused.
 class GpuRanks : public testing::Test {

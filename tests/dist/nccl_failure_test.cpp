@@ -150,6 +150,49 @@ TEST_P(NcclFailures, Pitfall29_DifferentCountsAreNamed) {
   EXPECT_THAT(cuda_host::take_reports(), testing::ElementsAre(HasSubstr("rank 2 calls ncclAllReduce of 11")));
 }
 
+// What two ranks call differently, and the words that must name it on both, and in the stand-in's report.
+TEST_P(NcclFailures, Pitfall29_DifferentTypesOrdersAndRootsAreNamed) {
+  struct Difference {
+    const char* words;
+    std::function<void(Communicator&, const Tensor&, const Tensor&)> call;
+  };
+  const Difference differences[] = {
+      {"rank 0 calls ncclAllReduce of 8 ncclFloat32, ncclSum (operation 0), rank 1 calls ncclAllReduce of 8 "
+       "ncclBfloat16",
+       [](Communicator& nccl, const Tensor& wide, const Tensor& narrow) {
+         nccl.all_reduce(nccl.rank() == 0 ? Span(wide) : Span(narrow), Reduce::sum);
+       }},
+      {"rank 0 calls ncclAllReduce of 8 ncclFloat32, ncclSum (operation 0), rank 1 calls ncclAllGather of 4",
+       [](Communicator& nccl, const Tensor& wide, const Tensor&) {
+         if (nccl.rank() == 1) nccl.all_gather(Span(wide));
+         nccl.all_reduce(Span(wide), Reduce::sum);
+         if (nccl.rank() == 0) nccl.all_gather(Span(wide));
+       }},
+      {"ncclMax (operation 0), rank 1 calls ncclAllReduce of 8 ncclFloat32, ncclSum",
+       [](Communicator& nccl, const Tensor& wide, const Tensor&) {
+         nccl.all_reduce(Span(wide), nccl.rank() == 0 ? Reduce::max : Reduce::sum);
+       }},
+      {"ncclBroadcast of 8 ncclFloat32, root 0 (operation 0), rank 1 calls ncclBroadcast of 8 ncclFloat32, root 1",
+       [](Communicator& nccl, const Tensor& wide, const Tensor&) { nccl.broadcast(Span(wide), nccl.rank()); }},
+      {"rank 0 calls ncclSend of 8 ncclFloat32 to rank 1 (operation 0), rank 1 calls ncclRecv of 7",
+       [](Communicator& nccl, const Tensor& wide, const Tensor&) {
+         const dist::Transfer to{1, Span(wide)}, from{0, Span(wide).part(0, 7)};
+         nccl.rank() == 0 ? nccl.exchange({&to, 1}, {}) : nccl.exchange({}, {&from, 1});
+       }}};
+  for (const Difference& d : differences) {
+    std::atomic<int> told = 0;
+    run_on_gpus(2, [&](Communicator& nccl, core::Device& device) {
+      const Tensor wide = zeros(device, 8);
+      const Tensor narrow = Tensor::zeros(device, {8}, Dtype::bfloat16, core::Category::other);
+      expect_failure(
+          nccl, device, [&] { d.call(nccl, wide, narrow); }, HasSubstr(d.words));
+      ++told;
+    });
+    EXPECT_EQ(told, 2) << d.words;
+    EXPECT_THAT(cuda_host::take_reports(), testing::ElementsAre(HasSubstr(d.words)));
+  }
+}
+
 TEST_P(NcclFailures, ACallThatNcclRefusesEndsEveryRank) {
   std::atomic<int> told = 0;
   run_on_gpus(2, [&](Communicator& nccl, core::Device& device) {

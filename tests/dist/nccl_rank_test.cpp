@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "communicator_checks.h"
 #include "cuda_host.h"
+#include "cuda_host_nccl.h"
 #include "expect_error.h"
 #include "gpu_ranks.h"
 #include "pipeline_checks.h"
@@ -45,6 +49,38 @@ TEST(NcclProcesses, ReducesAndExchangesExactly) {
       check_exchange(device, nccl, {1, 1, overlap, 700}, 100000);
     }
   });
+}
+
+// Also run on two pretended machines, with three ranks and one: there rank 3 has GPU 0, and only three are visible.
+TEST(NcclProcesses, Pitfall34_TheGpuIsTheLaunchersLocalRank) {
+  auto settings = cuda_host::Settings::from_environment();
+  const auto nodes = ranks().all_gather_bytes(std::to_string(settings.node));
+  const auto on_this = [&](auto last) { return std::count(nodes.begin(), last, std::to_string(settings.node)); };
+  EXPECT_EQ(session().local_rank(), on_this(nodes.begin() + ranks().rank()));
+  EXPECT_EQ(session().local_size(), on_this(nodes.end()));
+  settings.devices = static_cast<int>(on_this(nodes.end()));
+  cuda_host::configure(settings);
+  const auto device = core::make_cuda_device(session().local_rank(), fmt::format("rank {}", ranks().rank()));
+  const auto nccl = dist::make_nccl(*device, ranks(), kRankTimeout);
+  ThroughDevice communicator(*nccl, *device);
+  check_all_reduce(communicator);
+  const auto identities = ranks().all_gather_bytes(device->identity());
+  EXPECT_EQ(std::set<std::string>(identities.begin(), identities.end()).size(), identities.size());
+}
+
+// As MPI sessions are, in a loop: nothing is left, and the last one goes before the runtime does.
+TEST(NcclProcesses, Pitfall35_ConstructAndDestroyInALoop) {
+  cuda_host::Settings settings;
+  settings.devices = ranks().size();
+  cuda_host::configure(settings);
+  for (int i = 0; i < 10; ++i) {
+    const auto device = core::make_cuda_device(session().local_rank(), "a rank");
+    const auto nccl = dist::make_nccl(*device, ranks(), kRankTimeout);
+    const auto data = core::Tensor::zeros(*device, {8}, core::Dtype::float32, core::Category::other);
+    nccl->all_reduce(dist::Span(data), dist::Reduce::sum);  // pending when the communicator goes
+  }
+  EXPECT_EQ(cuda_host::live_communicators(), 0u);
+  EXPECT_EQ(cuda_host::live_allocations(), 0u);
 }
 
 TEST(NcclProcesses, Pitfall34_TwoRanksOnOneGpuAreNamed) {

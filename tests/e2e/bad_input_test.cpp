@@ -32,14 +32,15 @@ class BadInput : public ProgramTest {
 TEST_F(BadInput, Yaml) {
   write("broken.yaml", "run: {steps: 3\ndata: [\n");
   expect_refusal("train broken.yaml", {"broken.yaml:"});
-  write("unknown.yaml", tiny_config() + "optimiser: {p: 1}\n");
-  expect_refusal("train unknown.yaml", {"unknown.yaml:10", "optimiser", "optimizer"});
+  write("unknown.yaml", "# A comment.\n\noptimiser: {p: 1}\n" + tiny_config());
+  expect_refusal("train unknown.yaml", {"unknown.yaml:3", "optimiser", "optimizer"});
   expect_refusal("train missing.yaml", {"missing.yaml"});
   expect_setting_refused("optimizer.matrices.moment=1", {"moment", "momentum"});
   expect_setting_refused("run.steps=many", {"run.steps", "many"});
   expect_setting_refused("run.steps=0", {"run.steps"});
   expect_setting_refused("parallel.zero=3", {"parallel.zero"});
-  expect_setting_refused("device=cuda", {"cuda"});
+  expect_setting_refused("device=gpu", {"gpu", "auto", "cuda"});
+  if (!test::on_gpu()) expect_setting_refused("device=cuda", {"cuda"});  // Gpu.* has the refusals of GPUs
 }
 
 TEST_F(BadInput, ExponentListsTheNearest) {
@@ -81,8 +82,10 @@ TEST_F(BadInput, Pitfall15_BivariateNearRankOne) {
 }
 
 TEST_F(BadInput, NoBfloat16OnThisProcessor) {
-  const Outcome outcome = run_shell(
-      "export DNNL_MAX_CPU_ISA=AVX2; " + command("train tiny.yaml --set parallel.compute=bfloat16", 2), 60);
+  const Outcome outcome =
+      run_shell("export DNNL_MAX_CPU_ISA=AVX2; " +
+                    command("train tiny.yaml --set device=cpu --set parallel.compute=bfloat16", 2),
+                60);
   EXPECT_EQ(outcome.status, 1);
   EXPECT_NE(outcome.err.find("bfloat16"), std::string::npos) << outcome.err;
 }

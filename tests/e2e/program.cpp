@@ -89,9 +89,10 @@ ProgramTest::~ProgramTest() {
 }
 
 std::string ProgramTest::tiny_config() {
-  return R"(run: {steps: 30, seed: 5}
-data: {train: text.txt, sequence: 32, batch: 12}
-model: {layers: 2, heads: 2, width: 32, context: 32}
+  return (test::on_gpu() ? "device: cuda\n" : "") +
+         fmt::format("run: {{steps: {}, seed: 5}}\ndata: {{train: text.txt, sequence: {}, batch: 12}}\n",
+                     steps(), sequence()) +
+         R"(model: {layers: 2, heads: 2, width: 32, context: 32}
 optimizer:
   matrices: {p: 1/2, lr: 3e-3}
   others: {lr: 3e-3}

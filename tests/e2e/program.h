@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "launch/metrics.h"
+#include "tests/support/test_device.h"
 
 namespace muonp::e2e {
 
@@ -31,8 +32,12 @@ class ProgramTest : public testing::Test {
   std::string path(const std::string& name) const { return folder_ + "/" + name; }
   void write(const std::string& name, const std::string& content) const;
   std::string read(const std::string& name) const;
-  // The configuration of a tiny GPT on a made-up text of 40 kB, as YAML; and the file it is written to.
+  // The configuration of a tiny GPT on a made-up text of 40 kB, as YAML; and the file it is written to. With
+  // MUONP_TEST_DEVICE=cuda it trains on GPUs.
   static std::string tiny_config();
+  // Of that configuration. The stand-in's GPUs take a millisecond for a token.
+  static std::size_t steps() { return test::on_gpu() ? 20 : 30; }
+  static std::size_t sequence() { return test::on_gpu() ? 4 : 32; }
   std::string tiny() const { return path("tiny.yaml"); }
 
   // "muonp ARGUMENTS" in the folder, alone or on n ranks.

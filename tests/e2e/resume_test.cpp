@@ -4,7 +4,12 @@
 
 namespace muonp::e2e {
 
-class Resume : public ProgramTest {};
+class Resume : public ProgramTest {
+ protected:
+  std::string last_checkpoint(const std::string& run) const {
+    return path(fmt::format("runs/{}/checkpoints/step-{:08}", run, steps()));
+  }
+};
 
 namespace {
 const std::vector<std::string> kSaveEvery10 = {"checkpoint.every=10", "checkpoint.keep=5",
@@ -15,17 +20,15 @@ TEST_F(Resume, IsBitEqualToAnUninterruptedRun) {
   for (int ranks : {1, 2, 3}) {
     const std::string whole = fmt::format("whole{}", ranks), parts = fmt::format("parts{}", ranks);
     train(whole, kSaveEvery10, ranks);
-    // The run is stopped after step 20 by losing what came later.
+    // The run is stopped ten steps before its end by losing what came later.
     train(parts, kSaveEvery10, ranks);
-    core::remove_tree(path("runs/" + parts + "/checkpoints/step-00000030"));
-    const std::vector<double> first = metric(parts, "loss");
+    core::remove_tree(last_checkpoint(parts));
     train(parts, kSaveEvery10, ranks);
     EXPECT_EQ(metric(parts, "loss"), metric(whole, "loss"));
     EXPECT_EQ(metric(parts, "val_loss"), metric(whole, "val_loss"));
-    const core::CheckpointStore a(path("runs/" + whole + "/checkpoints")),
-        b(path("runs/" + parts + "/checkpoints"));
-    EXPECT_EQ(a.open(30).entries(),
-              b.open(30).entries());  // names, sizes and checksums of every rank's state
+    // Names, sizes and checksums of every rank's state.
+    EXPECT_EQ(core::Checkpoint(last_checkpoint(parts)).entries(),
+              core::Checkpoint(last_checkpoint(whole)).entries());
   }
 }
 
@@ -35,7 +38,7 @@ TEST_F(Resume, Pitfall36_Pitfall38_OpensAtAnotherWorldSizeAndStage) {
   for (const auto& [save, load, zero] : {std::tuple{4, 1, 0}, {4, 3, 2}, {1, 4, 1}, {3, 2, 1}, {2, 4, 2}}) {
     const std::string name = fmt::format("from{}to{}", save, load);
     train(name, kSaveEvery10, save);
-    core::remove_tree(path("runs/" + name + "/checkpoints/step-00000030"));
+    core::remove_tree(last_checkpoint(name));
     std::vector<std::string> settings = kSaveEvery10;
     settings.push_back(fmt::format("parallel.zero={}", zero));
     train(name, settings, load);
@@ -49,25 +52,25 @@ TEST_F(Resume, Pitfall36_Pitfall38_OpensAtAnotherWorldSizeAndStage) {
 TEST_F(Resume, Pitfall41_DamagedCheckpointIsNamedAndTheOneBeforeIsUsed) {
   train("one", kSaveEvery10, 2);
   const std::vector<double> expected = metric("one", "loss");
-  const std::string file = path("runs/one/checkpoints/step-00000030/state-00001.safetensors");
+  const std::string file = last_checkpoint("one") + "/state-00001.safetensors";
   std::string content = core::read_file(file);
   content[content.size() / 2] ^= 4;
   core::write_file(file, content);
   const Outcome outcome = muonp(train_arguments("one", kSaveEvery10), 2);
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("state-00001.safetensors"), std::string::npos) << outcome.err;
-  EXPECT_NE(outcome.out.find("after step 20"), std::string::npos) << outcome.out;
+  EXPECT_NE(outcome.out.find(fmt::format("after step {}", steps() - 10)), std::string::npos) << outcome.out;
   EXPECT_EQ(metric("one", "loss"), expected);
 }
 
 TEST_F(Resume, NoIntactCheckpointIsAnErrorNotANewStart) {
   train("one", {}, 2);
-  const std::string file = path("runs/one/checkpoints/step-00000030/state-00000.safetensors");
+  const std::string file = last_checkpoint("one") + "/state-00000.safetensors";
   core::write_file(file, core::read_file(file).substr(0, 1000));
   const Outcome outcome = muonp(train_arguments("one", {}), 2);
   EXPECT_EQ(outcome.status, 1);
   EXPECT_NE(outcome.err.find("state-00000.safetensors"), std::string::npos) << outcome.err;
-  EXPECT_EQ(metric("one", "loss").size(), 30u);  // nothing of the run was touched
+  EXPECT_EQ(metric("one", "loss").size(), steps());  // nothing of the run was touched
 }
 
 TEST_F(Resume, AnotherBatchOrModelIsRefused) {
@@ -85,8 +88,9 @@ TEST_F(Resume, AnotherBatchOrModelIsRefused) {
 
 TEST_F(Resume, MoreStepsGoOn) {
   train("one", {"schedule.kind=constant"}, 2);
-  train("one", {"schedule.kind=constant", "run.steps=35"}, 2);
-  train("direct", {"schedule.kind=constant", "run.steps=35"}, 2);
+  const std::string more = fmt::format("run.steps={}", steps() + 5);
+  train("one", {"schedule.kind=constant", more}, 2);
+  train("direct", {"schedule.kind=constant", more}, 2);
   EXPECT_EQ(metric("one", "loss"), metric("direct", "loss"));
 }
 

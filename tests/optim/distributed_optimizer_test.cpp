@@ -1,5 +1,5 @@
-// The whole optimizer on ranks that are threads: the same weights at every world size and stage, and what
-// each step may and may not change.
+// The whole optimizer on ranks that are threads, on the CPU or with a GPU each: the same weights at every
+// world size and stage, and what each step may and may not change.
 #include "optim/distributed_optimizer.h"
 
 #include <gtest/gtest.h>
@@ -12,10 +12,11 @@
 #include "core/rng.h"
 #include "dist/agreement.h"
 #include "dist/decorators.h"
-#include "dist/thread.h"
+#include "tests/support/device_ranks.h"
 
 using namespace muonp;
 using namespace muonp::optim;
+using namespace muonp::test;
 using core::Dtype;
 using core::ParameterKind;
 
@@ -65,12 +66,15 @@ void backward(Model& model, DistributedOptimizer& optimizer, int rank, int size,
     for (int p = static_cast<int>(model.list.size()) - 1; p >= 0; --p) {
       core::Parameter& parameter = *model.list[std::size_t(p)];
       const core::GradientSlot slot = optimizer.gradients().slot(parameter);
-      float* g = slot.gradient.data<float>();
+      const core::HostView host(test_queue(), slot.gradient,
+                                slot.add ? core::Access::read_write : core::Access::write);
+      float* g = host.data<float>();
       for (std::int64_t i = 0; i < parameter.size(); ++i) {
         double sum = 0;
         for (int s = 0; s < share; ++s) sum += gradient(p, i, step, (rank * passes + pass) * share + s);
         g[i] = (slot.add ? g[i] : 0) + static_cast<float>(sum / share / passes);
       }
+      host.upload();
       optimizer.gradients().complete(parameter);
     }
   }
@@ -78,8 +82,10 @@ void backward(Model& model, DistributedOptimizer& optimizer, int rank, int size,
 
 std::vector<float> weights_of(const Model& model) {
   std::vector<float> all;
-  for (const core::Parameter* p : model.list)
-    for (std::int64_t i = 0; i < p->size(); ++i) all.push_back(p->value.data<float>()[i]);
+  for (const core::Parameter* p : model.list) {
+    const std::vector<float> values = values_of(p->value);
+    all.insert(all.end(), values.begin(), values.end());
+  }
   return all;
 }
 
@@ -103,10 +109,9 @@ ParallelOptions options_of(const Training& run) {
 Result train(const Training& run) {
   Result result;
   std::mutex mutex;
-  dist::run_ranks(run.ranks, [&](dist::Communicator& communicator) {
-    auto device = core::make_cpu_device(1);
+  run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
     Model model;
-    DistributedOptimizer optimizer(*device, model.list, run.config, options_of(run), communicator);
+    DistributedOptimizer optimizer(device, model.list, run.config, options_of(run), communicator);
     optimizer.observe_inputs([&](const std::string& name, const core::Tensor&) {
       std::lock_guard lock(mutex);
       ++result.spectral_calls[name];
@@ -138,8 +143,10 @@ void expect_equal_weights(const Result& a, const Result& b, int steps) {
 
 std::vector<float> snapshot(const DistributedOptimizer& optimizer) {
   std::vector<float> all;
-  for (const StateTensor& t : optimizer.state_to_save())
-    all.insert(all.end(), t.data.span<float>().begin(), t.data.span<float>().end());
+  for (const StateTensor& t : optimizer.state_to_save()) {
+    const std::vector<float> values = values_of(t.data);
+    all.insert(all.end(), values.begin(), values.end());
+  }
   return all;
 }
 
@@ -195,10 +202,9 @@ TEST(DistributedOptimizer, Pitfall12_ClippingActsOnTheGradientNotOnTheUpdate) {
 TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
   for (int zero : {0, 1, 2})
     for (float bad : {NAN, INFINITY})
-      dist::run_ranks(3, [&](dist::Communicator& communicator) {
-        auto device = core::make_cpu_device(1);
+      run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
         Model model;
-        DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = zero}),
+        DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}),
                                        communicator);
         optimizer.initialize(3);
         backward(model, optimizer, communicator.rank(), 3, 1, 0, sample_gradient);
@@ -222,16 +228,15 @@ TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
 TEST(DistributedOptimizer, Pitfall27_AllocatedBytesEqualThePlan) {
   for (int ranks : {1, 2, 3, 4})
     for (int zero : {0, 1, 2})
-      dist::run_ranks(ranks, [&](dist::Communicator& communicator) {
-        auto device = core::make_cpu_device(1);
+      run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
         Model model;
         const Training run{.ranks = ranks, .zero = zero};
-        DistributedOptimizer optimizer(*device, model.list, run.config, options_of(run), communicator);
+        DistributedOptimizer optimizer(device, model.list, run.config, options_of(run), communicator);
         optimizer.initialize(3);
         backward(model, optimizer, communicator.rank(), ranks, 1, 0, sample_gradient);
         optimizer.step(1);
         const ExecutionPlan::Bytes planned = optimizer.plan().bytes(communicator.rank());
-        const core::MemoryUse used = device->allocator()->use();
+        const core::MemoryUse used = device.allocator()->use();
         EXPECT_EQ(used.peak_of(core::Category::weights), planned.weights);
         EXPECT_EQ(used.peak_of(core::Category::gradients), planned.gradients)
             << ranks << " ranks, stage " << zero;
@@ -245,12 +250,11 @@ TEST(DistributedOptimizer, Pitfall26_BytesSentEqualThePlan) {
     for (int zero : {0, 1, 2}) {
       std::mutex mutex;
       double total = 0, planned = 0;
-      dist::run_ranks(ranks, [&](dist::Communicator& communicator) {
+      run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
         dist::Recording recording(communicator);
-        auto device = core::make_cpu_device(1);
         Model model;
         const Training run{.ranks = ranks, .zero = zero};
-        DistributedOptimizer optimizer(*device, model.list, run.config, options_of(run), recording);
+        DistributedOptimizer optimizer(device, model.list, run.config, options_of(run), recording);
         optimizer.initialize(3);
         recording.clear();
         backward(model, optimizer, communicator.rank(), ranks, 1, 0, sample_gradient);
@@ -277,10 +281,9 @@ TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOther
     backward(model, optimizer, c.rank(), c.size(), 1, step, sample_gradient);
     optimizer.step(1);
   };
-  dist::run_ranks(4, [&](dist::Communicator& c) {
-    auto device = core::make_cpu_device(1);
+  run_on_devices(4, [&](dist::Communicator& c, core::Device& device) {
     Model model;
-    DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = 1}), c);
+    DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = 1}), c);
     optimizer.initialize(3);
     for (int s = 0; s < 3; ++s) advance(model, optimizer, c, s);
     {
@@ -288,7 +291,7 @@ TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOther
       for (const StateTensor& t : optimizer.state_to_save()) {
         auto& whole = stored[t.name];
         whole.resize(static_cast<std::size_t>(core::element_count(t.shape)), NAN);
-        std::copy_n(t.data.data<float>(), t.data.size(), whole.begin() + t.interval.begin);
+        std::ranges::copy(values_of(t.data), whole.begin() + t.interval.begin);
       }
     }
     c.barrier();
@@ -299,20 +302,22 @@ TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOther
     for (float v : values) ASSERT_FALSE(std::isnan(v)) << name << " has elements that no rank saved";
   for (int ranks : {1, 2, 3, 6})
     for (int zero : {0, 1, 2})
-      dist::run_ranks(ranks, [&](dist::Communicator& c) {
-        auto device = core::make_cpu_device(1);
+      run_on_devices(ranks, [&](dist::Communicator& c, core::Device& device) {
         Model model;
-        DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = zero}), c);
+        DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}), c);
         optimizer.load_state(3, [&](const StateTensor& t) {
-          std::copy_n(stored.at(t.name).begin() + t.interval.begin, t.data.size(), t.data.data<float>());
+          const auto begin = stored.at(t.name).begin() + t.interval.begin;
+          set_values(t.data, std::vector<float>(begin, begin + t.data.size()));
         });
         optimizer.require_equal_weights();  // they are gathered after a load
-        for (const core::Parameter* p : model.list)
-          for (std::int64_t i = 0; i < p->size(); ++i)
-            ASSERT_EQ(p->value.data<float>()[i], stored.at(p->name + "/master")[std::size_t(i)]);
-        for (const StateTensor& t : optimizer.state_to_save())
-          ASSERT_EQ(0, std::memcmp(t.data.raw(), stored.at(t.name).data() + t.interval.begin,
-                                   static_cast<std::size_t>(t.data.bytes())));
+        for (const core::Parameter* p : model.list) {
+          if (p->size() == 0) continue;
+          ASSERT_EQ(values_of(p->value), stored.at(p->name + "/master")) << p->name;
+        }
+        for (const StateTensor& t : optimizer.state_to_save()) {
+          const std::string bytes = bytes_of(t.data);
+          ASSERT_EQ(0, std::memcmp(bytes.data(), stored.at(t.name).data() + t.interval.begin, bytes.size()));
+        }
         advance(model, optimizer, c, 3);
         const std::vector<float> weights = weights_of(model);
         for (std::size_t i = 0; i < weights.size(); ++i)
@@ -322,10 +327,9 @@ TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOther
 
 TEST(DistributedOptimizer, Pitfall04_TheRecurrenceSeesWholeMatricesNotShards) {
   for (int zero : {0, 1, 2})
-    dist::run_ranks(3, [&](dist::Communicator& c) {
-      auto device = core::make_cpu_device(1);
+    run_on_devices(3, [&](dist::Communicator& c, core::Device& device) {
       Model model;
-      DistributedOptimizer optimizer(*device, model.list, small_config(), options_of({.zero = zero}), c);
+      DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}), c);
       optimizer.observe_inputs([&](const std::string& name, const core::Tensor& input) {
         for (const core::Parameter* p : model.list) {
           if (p->name == name) {
@@ -341,31 +345,29 @@ TEST(DistributedOptimizer, Pitfall04_TheRecurrenceSeesWholeMatricesNotShards) {
 
 TEST(DistributedOptimizer, Pitfall19_AReplicaThatDriftsIsNoticedOnAllRanks) {
   for (int zero : {0, 1, 2})
-    EXPECT_THROW(dist::run_ranks(3,
-                                 [&](dist::Communicator& c) {
-                                   auto device = core::make_cpu_device(1);
-                                   Model model;
-                                   DistributedOptimizer optimizer(*device, model.list, small_config(),
-                                                                  options_of({.zero = zero}), c);
-                                   optimizer.initialize(3);
-                                   optimizer.require_equal_weights();
-                                   if (c.rank() == 2) {
-                                     float& w = model.parameters[3].value.data<float>()[7];
-                                     w = std::nextafter(w, 10.0f);
-                                   }
-                                   optimizer.require_equal_weights();
-                                 }),
+    EXPECT_THROW(run_on_devices(3,
+                                [&](dist::Communicator& c, core::Device& device) {
+                                  Model model;
+                                  DistributedOptimizer optimizer(device, model.list, small_config(),
+                                                                 options_of({.zero = zero}), c);
+                                  optimizer.initialize(3);
+                                  optimizer.require_equal_weights();
+                                  if (c.rank() == 2) {
+                                    const core::Tensor& w = model.parameters[3].value;
+                                    set_value(w, 7, std::nextafter(value_of(w, 7), 10.0f));
+                                  }
+                                  optimizer.require_equal_weights();
+                                }),
                  core::Error);
 }
 
 TEST(DistributedOptimizer, Pitfall24_DifferentPlansAreAnErrorThatNamesTheDifference) {
   try {
-    dist::run_ranks(3, [](dist::Communicator& c) {
-      auto device = core::make_cpu_device(1);
+    run_on_devices(3, [](dist::Communicator& c, core::Device& device) {
       Model model;
       OptimizerConfig config = small_config();
       if (c.rank() == 2) config.matrices.lr = 0.5;
-      DistributedOptimizer optimizer(*device, model.list, config, options_of({}), c);
+      DistributedOptimizer optimizer(device, model.list, config, options_of({}), c);
     });
     FAIL() << "plans that differ were accepted";
   } catch (const core::Error& error) {
@@ -375,12 +377,11 @@ TEST(DistributedOptimizer, Pitfall24_DifferentPlansAreAnErrorThatNamesTheDiffere
 
 TEST(DistributedOptimizer, Pitfall15_ADivergedRecurrenceIsNamedAndDoesNotReachTheWeights) {
   // Nearly rank one with σ/‖G‖ in (0.725, 0.999): bivariate at p = 1/2 blows up there.
-  dist::run_ranks(1, [](dist::Communicator& c) {
-    auto device = core::make_cpu_device(1);
+  run_on_devices(1, [](dist::Communicator& c, core::Device& device) {
     Model model;
     OptimizerConfig config = small_config();
     config.matrices.method = "bivariate";
-    DistributedOptimizer optimizer(*device, model.list, config, options_of({}), c);
+    DistributedOptimizer optimizer(device, model.list, config, options_of({}), c);
     optimizer.initialize(3);
     const std::vector<float> before = weights_of(model);
     backward(model, optimizer, 0, 1, 1, 0, [](int p, std::int64_t i, std::int64_t, int) {
@@ -407,19 +408,19 @@ TEST(DistributedOptimizer, Pitfall22_IntegerGradientsGiveBitEqualMomentumAtPower
   for (int ranks : {1, 2, 4, 8}) {
     std::map<std::string, std::vector<float>> seen;
     std::mutex mutex;
-    dist::run_ranks(ranks, [&](dist::Communicator& c) {
-      auto device = core::make_cpu_device(1);
+    run_on_devices(ranks, [&](dist::Communicator& c, core::Device& device) {
       Model model;
       OptimizerConfig config = small_config();
       config.clip = 0;
       config.matrices.momentum_form = "heavy_ball";
       config.matrices.momentum = 0.5;
       config.matrices.nesterov = false;
-      DistributedOptimizer optimizer(*device, model.list, config, options_of({.zero = 1 + ranks % 2}), c);
+      DistributedOptimizer optimizer(device, model.list, config, options_of({.zero = 1 + ranks % 2}), c);
       optimizer.observe_inputs([&](const std::string& name, const core::Tensor& input) {
         std::lock_guard lock(mutex);
         auto& all = seen[name];
-        all.insert(all.end(), input.span<float>().begin(), input.span<float>().end());
+        const std::vector<float> values = values_of(input);
+        all.insert(all.end(), values.begin(), values.end());
       });
       optimizer.initialize(3);
       for (std::int64_t step = 0; step < 3; ++step) {

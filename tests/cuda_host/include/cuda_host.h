@@ -20,11 +20,12 @@ enum class Driver { kOk, kNone, kOld };
 // Defaults of a process come from the environment variables named here.
 struct Settings {
   Mode mode = Mode::kInline;           // CUDA_HOST_MODE=inline|async
-  uint64_t seed = 1;                   // CUDA_HOST_SEED: delays, and the order in which a block's threads run
+  uint64_t seed = 1;                   // CUDA_HOST_SEED: delays, and the order of a block's threads (block.h)
   int devices = 1;                     // CUDA_HOST_DEVICES
   size_t memory = size_t{8} << 30;     // CUDA_HOST_MEMORY: bytes of each device
   Driver driver = Driver::kOk;         // CUDA_HOST_DRIVER=none|old|ok
   bool report_leaks = true;            // CUDA_HOST_LEAKS=0 turns it off
+  int node = 0;                        // CUDA_HOST_NODE: which of several pretended machines this process is on
   unsigned max_delay_us = 200;         // CUDA_HOST_DELAY: the longest wait before an operation in async mode
   static Settings from_environment();  // throws std::invalid_argument that names the variable
 };

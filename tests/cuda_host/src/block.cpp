@@ -1,7 +1,9 @@
 #include "block.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <numeric>
 #include <string>
 
 #include "report.h"
@@ -51,6 +53,10 @@ void BlockRunner::prepare(dim3 block) {
   while (fibers_.size() < count_) fibers_.push_back(std::make_unique<Fiber>());
   threads_.assign(count_, Thread{});
   warps_.assign((count_ + 31) / 32, Warp{});
+  warp_order_.resize(warps_.size());
+  lane_order_.resize(count_);
+  std::iota(warp_order_.begin(), warp_order_.end(), size_t{0});
+  std::iota(lane_order_.begin(), lane_order_.end(), size_t{0});
   for (size_t i = 0; i < count_; ++i) {
     threads_[i].index = {static_cast<unsigned>(i % block.x), static_cast<unsigned>(i / block.x % block.y),
                          static_cast<unsigned>(i / block.x / block.y)};
@@ -60,19 +66,38 @@ void BlockRunner::prepare(dim3 block) {
   failed_ = false;
 }
 
+void BlockRunner::shuffle_order() {
+  IgnoredBySanitizer ignored;
+  std::ranges::shuffle(warp_order_, random_);
+  for (size_t begin = 0; begin < count_; begin += 32)
+    std::shuffle(lane_order_.begin() + static_cast<ptrdiff_t>(begin),
+                 lane_order_.begin() + static_cast<ptrdiff_t>(std::min(begin + 32, count_)), random_);
+}
+
+// Each thread once, until it waits; false: none could run.
+bool BlockRunner::run_warp(size_t begin, size_t end) {
+  bool progress = false;
+  for (size_t i = begin; i < end && !failed_; ++i) {
+    if (threads_[lane_order_[i]].state != State::kReady) continue;
+    progress = true;
+    resume(lane_order_[i]);
+  }
+  return progress;
+}
+
 bool BlockRunner::run(const KernelCall& call, dim3 block) {
   prepare(block);
   call_ = &call;
   happens_before(&started_);
-  // The order of a block's threads is not defined: in asynchronous mode it depends on the seed.
-  const bool backwards = settings().mode == Mode::kAsync && settings().seed % 2 == 0;
+  const bool permutes = settings().seed != 1;
+  const uint64_t block_number = (uint64_t{blockIdx.z} * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  random_.seed(static_cast<unsigned>((settings().seed + block_number) * 0x9e3779b97f4a7c15ULL >> 32));
   while (returned_ < count_ && !failed_) {
+    if (permutes) shuffle_order();
     bool progress = false;
-    for (size_t i = 0; i < count_ && !failed_; ++i) {
-      const size_t thread = backwards ? count_ - 1 - i : i;
-      if (threads_[thread].state != State::kReady) continue;
-      progress = true;
-      resume(thread);
+    for (size_t i = 0; i < warp_order_.size() && !failed_; ++i) {
+      const size_t begin = 32 * warp_order_[i];
+      while (!failed_ && run_warp(begin, std::min(begin + 32, count_))) progress = true;
     }
     if (!progress && !failed_) report_stuck();
   }

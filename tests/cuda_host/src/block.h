@@ -1,7 +1,11 @@
-// Runs the threads of one block: each a fiber of the calling host thread.
+// Runs the threads of one block: each a fiber of the calling host thread. A warp runs as far as it can before the next
+// one does, as a device may do it: the widest gap that the block's barriers leave. In which order warps come, and the
+// threads within each, is not defined by CUDA: from 0 up where the seed is 1 (but who reaches a barrier last goes on
+// first), otherwise a permutation of the seed and the block, another one whenever all threads have stopped.
 #pragma once
 
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -48,6 +52,8 @@ class BlockRunner {
 
   static void thread_main(void* self);
   void prepare(dim3 block);
+  void shuffle_order();
+  bool run_warp(size_t begin, size_t end);
   void resume(size_t thread);
   void suspend(State state);
   bool same_site(const Site& a, const Site& b) const;
@@ -61,6 +67,8 @@ class BlockRunner {
 
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Thread> threads_;
+  std::vector<size_t> warp_order_, lane_order_;  // warps, and the threads of each warp from 32·warp on
+  std::minstd_rand random_;
   std::vector<Warp> warps_;
   const KernelCall* call_ = nullptr;
   size_t count_ = 0, current_ = 0, returned_ = 0, at_barrier_ = 0;

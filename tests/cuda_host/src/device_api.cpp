@@ -148,6 +148,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     p.maxThreadsPerMultiProcessor = kThreadsPerMultiprocessor;
     p.maxBlocksPerMultiProcessor = kBlocksPerMultiprocessor;
     p.l2CacheSize = kL2Bytes;
+    p.pciDomainID = cuda_host::settings().node;
     p.pciBusID = device + 1;
     *properties = p;
     return cudaSuccess;
@@ -184,7 +185,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
         *value = kThreadsPerMultiprocessor;
         break;
       case cudaDevAttrPciDomainId:
-        *value = 0;
+        *value = cuda_host::settings().node;
         break;
       case cudaDevAttrComputeCapabilityMajor:
         *value = 9;

@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kAlignment = 256;
 constexpr size_t kChunk =
     size_t{2} << 20;  // of mapping: a whole huge page, so that protection changes stay cheap
+constexpr size_t kSparse = size_t{1} << 30;  // above this only the first and last kChunk of an allocation are filled
 constexpr size_t kQuarantineCount = 256, kQuarantineBytes = size_t{128} << 20;
 
 size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -32,6 +33,21 @@ size_t first_difference(uintptr_t start, size_t bytes, uint64_t pattern) {
     if (memory[i] != static_cast<unsigned char>(expected >> (i % 2 * 8))) return i;
   }
   return bytes;
+}
+
+// The last bytes of an allocation that are filled too where its middle is left alone; as aligned as its start.
+size_t last_chunk(size_t bytes) { return (bytes - kChunk) / kAlignment * kAlignment; }
+
+void fill_ends(uintptr_t start, uint64_t pattern, size_t bytes) {
+  const bool sparse = bytes > kSparse;
+  fill(reinterpret_cast<void*>(start), pattern, sparse ? kChunk : bytes);
+  if (sparse) fill(reinterpret_cast<void*>(start + last_chunk(bytes)), pattern, bytes - last_chunk(bytes));
+}
+
+size_t first_difference_at_ends(uintptr_t start, size_t bytes, uint64_t pattern) {
+  if (bytes <= kSparse) return first_difference(start, bytes, pattern);
+  const size_t at = first_difference(start, kChunk, pattern), last = last_chunk(bytes);
+  return at < kChunk ? at : last + first_difference(start + last, bytes - last, pattern);
 }
 
 }  // namespace
@@ -127,8 +143,8 @@ void* Arena::allocate(size_t bytes) {
   if (slot.start == 0) return nullptr;
   const uintptr_t address = slot.start + kGuardBytes;
   Opened opened(*this);
-  fill(reinterpret_cast<void*>(slot.start), kGuardPattern, slot.bytes);
-  fill(reinterpret_cast<void*>(address), kFreshPattern, bytes);
+  fill_ends(slot.start, kGuardPattern, slot.bytes);
+  fill_ends(address, kFreshPattern, bytes);
   live_.emplace(address, Allocation{address, bytes, ++serial_});
   live_bytes_ += payload;
   return reinterpret_cast<void*>(address);
@@ -144,7 +160,7 @@ bool Arena::free(void* pointer) {
   const size_t payload = round_up(allocation.bytes, kAlignment);
   live_bytes_ -= payload;
   const Slot slot{allocation.address - kGuardBytes, payload + 2 * kGuardBytes};
-  fill(reinterpret_cast<void*>(slot.start), kFreedPattern, slot.bytes);
+  fill_ends(slot.start, kFreedPattern, slot.bytes);
   quarantine_.push_back({allocation, slot});
   quarantined_bytes_ += slot.bytes;
   while (quarantine_.size() > kQuarantineCount || quarantined_bytes_ > kQuarantineBytes) release_oldest();
@@ -217,7 +233,7 @@ std::string Arena::damage(const Allocation& allocation) const {
 }
 
 std::string Arena::damage(const Freed& freed) const {
-  const size_t at = first_difference(freed.slot.start, freed.slot.bytes, kFreedPattern);
+  const size_t at = first_difference_at_ends(freed.slot.start, freed.slot.bytes, kFreedPattern);
   if (at == freed.slot.bytes) return "";
   const auto offset = static_cast<intptr_t>(at) - static_cast<intptr_t>(kGuardBytes);
   return "write after free at byte " + std::to_string(offset) + " of the freed " + describe(freed.allocation);
@@ -245,7 +261,7 @@ std::vector<std::string> Arena::damages(bool freed_too) {
     std::string text = damage(freed);
     if (text.empty()) continue;
     texts.push_back(text);
-    fill(reinterpret_cast<void*>(freed.slot.start), kFreedPattern, freed.slot.bytes);
+    fill_ends(freed.slot.start, kFreedPattern, freed.slot.bytes);
   }
   return texts;
 }

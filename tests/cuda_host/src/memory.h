@@ -2,7 +2,8 @@
 // quarantine.
 //
 // Patterns are repeated 16-bit words that are NaN as bfloat16, float16, float and double alike, so that what
-// was never written, what was freed and what lies beyond an allocation spoil any result they enter.
+// was never written, what was freed and what lies beyond an allocation spoil any result they enter. The middle of an
+// allocation above 1 GiB is left untouched (zeros), so that it takes only the memory that is used.
 #pragma once
 
 #include <cstddef>

@@ -194,7 +194,7 @@ void connect(const CommRef& comm) {
     if (comm->state == State::kOpen) comm->socket = std::move(socket);
   }
   Writer writer;
-  writer.put(Hello{comm->ranks, comm->rank, comm->device});
+  writer.put(Hello{comm->ranks, comm->rank, settings().node, comm->device});
   Message reply;
   exchange(*comm, {Kind::kHello, std::move(writer.body)}, reply);
 }

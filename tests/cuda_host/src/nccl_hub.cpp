@@ -75,6 +75,7 @@ void Hub::greet(int socket) {
   }
   Rank& rank = ranks_[index];
   rank.socket = socket;
+  rank.node = hello.node;
   rank.device = hello.device;
   rank.waits = true;
   rank.message = std::move(message);
@@ -82,7 +83,8 @@ void Hub::greet(int socket) {
   if (++present_ < ranks_.size()) return;
   for (size_t a = 0; a < ranks_.size(); ++a) {
     for (size_t b = a + 1; b < ranks_.size(); ++b) {
-      if (ranks_[a].device != ranks_[b].device || failure_ != ncclSuccess) continue;
+      const bool shared = ranks_[a].node == ranks_[b].node && ranks_[a].device == ranks_[b].device;
+      if (!shared || failure_ != ncclSuccess) continue;
       fail(ncclInvalidUsage,
            "Duplicate GPU detected : rank " + std::to_string(a) + " and rank " + std::to_string(b) +
                " both on CUDA device " + std::to_string(ranks_[a].device),

@@ -33,7 +33,7 @@ class Hub {
   };
   struct Rank {
     int socket = -1;
-    int device = -1;
+    int node = 0, device = -1;
     bool gone = false;
     Message message;  // that it waits for; `parts` point into it
     std::vector<Part> parts;

@@ -35,7 +35,7 @@ struct Operation {
 std::string describe(const Operation& operation);  // "ncclAllReduce of 5 ncclFloat32, ncclSum (operation 3)"
 
 struct Hello {
-  int32_t ranks, rank, device;
+  int32_t ranks, rank, node, device;
 };
 
 enum class Kind : uint32_t { kHello, kGroup, kFinalize, kReply };

@@ -60,6 +60,41 @@ __global__ void indices(unsigned* seen) {
   atomicAdd(&seen[block * blockDim.x * blockDim.y * blockDim.z + thread], 1U);
 }
 
+// Two sums one after the other through the same shared memory, as core/cuda/for_each.h makes them.
+template <bool kSecondBarrier>
+__global__ void two_sums(const float* values, float* sums) {
+  __shared__ float of_warp[8];
+  for (unsigned i = threadIdx.x; i < 512; i += 256) {
+    float sum = values[i];
+    for (int mask = 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAll, sum, mask);
+    if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sum;
+    __syncthreads();
+    sum = 0;
+    for (const float part : of_warp) sum += part;
+    if (kSecondBarrier) __syncthreads();
+    sums[i] = sum;
+  }
+}
+
+// Each lane reads what the lane below wrote.
+template <bool kBarrier>
+__global__ void take_from_below(int* out) {
+  __shared__ int values[32];
+  const unsigned lane = threadIdx.x;
+  values[lane] = -1;
+  __syncwarp(kAll);
+  values[lane] = static_cast<int>(lane);
+  if (kBarrier) __syncwarp(kAll);
+  out[lane] = values[lane == 0 ? 0 : lane - 1];
+}
+
+__global__ void record_order(unsigned* count, unsigned* order) {
+  for (unsigned phase = 0; phase < 2; ++phase) {
+    order[blockDim.x * (2 * blockIdx.x + phase) + atomicAdd(count, 1U) % blockDim.x] = threadIdx.x;
+    __syncthreads();
+  }
+}
+
 __global__ void barrier_in_one_branch() {
   if (threadIdx.x < 16) __syncthreads();
 }
@@ -180,6 +215,84 @@ TEST_F(KernelTest, EveryThreadOfEveryBlockRunsOnce) {
   cuda_host::launch_flat(indices, dim3(2, 3, 4), dim3(5, 6, 7), 0, nullptr, seen);
   EXPECT_THAT(host(seen, kCount), testing::Each(2U));
   cudaFree(seen);
+}
+
+// In both modes, with each of a handful of seeds.
+template <class F>
+int seeds_where(const F& f) {
+  int count = 0;
+  for (const auto mode : {cuda_host::Mode::kInline, cuda_host::Mode::kAsync}) {
+    for (uint64_t seed = 1; seed <= 5; ++seed) {
+      cuda_host::Settings settings;
+      settings.mode = mode;
+      settings.seed = seed;
+      cuda_host::configure(settings);
+      count += f() ? 1 : 0;
+    }
+  }
+  return count;
+}
+
+TEST_F(KernelTest, AMissingSecondBarrierOfAReductionGivesAWrongSum) {
+  std::vector<float> values(512);
+  std::iota(values.begin(), values.end(), 0.0F);
+  std::vector<float> right(512, 255 * 256 / 2);
+  std::fill(right.begin() + 256, right.end(), right[0] + 256 * 256);
+  const auto wrong = [&](auto* kernel) {
+    float *in = device(values), *out = device<float>(512);
+    cuda_host::launch(kernel, dim3(1), dim3(256), 0, nullptr, in, out);
+    const bool differs = host(out, 512) != right;
+    cudaFree(in);
+    cudaFree(out);
+    return differs;
+  };
+  EXPECT_EQ(seeds_where([&] { return wrong(two_sums<true>); }), 0);
+#ifndef __SANITIZE_THREAD__  // which names the race itself: cuda_host.races.missing_barrier
+  EXPECT_EQ(seeds_where([&] { return wrong(two_sums<false>); }), 10);
+#endif
+}
+
+TEST_F(KernelTest, AMissingBarrierOfAWarpGivesAWrongResultForSomeSeed) {
+  std::vector<int> right(32);
+  std::iota(right.begin() + 1, right.end(), 0);
+  const auto wrong = [&](auto* kernel) {
+    int* out = device<int>(32);
+    cuda_host::launch(kernel, dim3(1), dim3(32), 0, nullptr, out);
+    const bool differs = host(out, 32) != right;
+    cudaFree(out);
+    return differs;
+  };
+  EXPECT_EQ(seeds_where([&] { return wrong(take_from_below<true>); }), 0);
+#ifndef __SANITIZE_THREAD__
+  EXPECT_GT(seeds_where([&] { return wrong(take_from_below<false>); }), 0);
+#endif
+}
+
+TEST_F(KernelTest, TheOrderOfThreadsDependsOnTheSeedTheBlockAndTheBarrier) {
+  constexpr unsigned kThreads = 96;
+  const auto orders = [&](uint64_t seed) {
+    cuda_host::Settings settings;
+    settings.seed = seed;
+    start(settings);
+    unsigned *count = device(std::vector<unsigned>{0}), *order = device<unsigned>(size_t{4} * kThreads);
+    cuda_host::launch(record_order, dim3(2), dim3(kThreads), 0, nullptr, count, order);
+    const std::vector<unsigned> all = host(order, size_t{4} * kThreads);
+    cudaFree(count);
+    cudaFree(order);
+    std::vector<std::vector<unsigned>> parts;
+    for (unsigned i = 0; i < 4; ++i) parts.emplace_back(all.begin() + i * kThreads, all.begin() + (i + 1) * kThreads);
+    return parts;
+  };
+  std::vector<unsigned> in_turn(kThreads);
+  std::iota(in_turn.begin(), in_turn.end(), 0U);
+  EXPECT_EQ(orders(1)[0], in_turn);
+  const auto two = orders(2), three = orders(3);
+  EXPECT_EQ(two, orders(2));
+  for (const auto& part : two) EXPECT_THAT(part, testing::UnorderedElementsAreArray(in_turn));
+  EXPECT_NE(two[0], in_turn);
+  EXPECT_NE(two[0], two[1]);
+  EXPECT_NE(two[0], two[2]);
+  EXPECT_NE(two[0], three[0]);
 }
 
 TEST_F(KernelTest, BarrierInDivergentCodeIsReported) {
