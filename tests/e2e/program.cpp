@@ -94,7 +94,7 @@ std::string ProgramTest::tiny_config() {
                      steps(), sequence()) +
          R"(model: {layers: 2, heads: 2, width: 32, context: 32}
 optimizer:
-  matrices: {p: 1/2, lr: 3e-3}
+  matrices: {p: 1/2, lr: 3e-3, dtype: float32}
   others: {lr: 3e-3}
 schedule: {kind: cosine, warmup: 3}
 parallel: {threads: 1, bucket_mib: 0.02, wave_mib: 0.02}

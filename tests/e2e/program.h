@@ -29,6 +29,13 @@ class ProgramTest : public testing::Test {
   ProgramTest();
   ~ProgramTest() override;
 
+  // Tests of ranks on GPUs take one each.
+  virtual int needed_gpus() const { return 4; }
+  void SetUp() override {
+    if (!test::on_gpu() || core::cuda_device_count() >= needed_gpus()) return;
+    GTEST_SKIP() << "this test takes " << needed_gpus() << " GPUs, " << core::cuda_device_count() << " are visible";
+  }
+
   std::string path(const std::string& name) const { return folder_ + "/" + name; }
   void write(const std::string& name, const std::string& content) const;
   std::string read(const std::string& name) const;

@@ -45,6 +45,7 @@ struct Model {
 OptimizerConfig small_config() {
   OptimizerConfig config;
   config.matrices.lr = 0.02;
+  config.matrices.dtype = "float32";  // on GPUs too
   config.others.lr = 0.01;
   return config;
 }
