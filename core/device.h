@@ -57,6 +57,8 @@ class Device {
   virtual std::string identity() const { return {}; }
   virtual Queue& queue() = 0;
   virtual const std::shared_ptr<Allocator>& allocator() = 0;
+  // Of host memory that the device copies from and to at full speed: pinned for a GPU, counted apart; a CPU's own.
+  virtual const std::shared_ptr<Allocator>& host_allocator() { return allocator(); }
 };
 
 // How a CPU device multiplies bfloat16 matrices: with the processor's instructions, or (to run bfloat16 code on any

@@ -5,8 +5,8 @@ namespace muonp::core {
 HostView::HostView(Queue& queue, const Tensor& tensor, Access access)
     : queue_(queue), tensor_(tensor), raw_(tensor.raw()) {
   if (queue.kind() == DeviceKind::cpu) return;
-  copy_ = std::make_unique_for_overwrite<char[]>(static_cast<std::size_t>(tensor.bytes()));
-  raw_ = copy_.get();
+  copy_ = Tensor::staging(queue.device(), tensor.shape(), tensor.dtype(), Category::other);
+  raw_ = copy_.raw();
   if (access != Access::write) queue.read(raw_, tensor.raw(), tensor.bytes());
 }
 

@@ -1,7 +1,6 @@
 // A tensor as the host reads and writes it: the tensor's own memory on the CPU, a copy of it elsewhere.
 #pragma once
 
-#include <memory>
 #include <span>
 
 #include "core/tensor.h"
@@ -32,7 +31,7 @@ class HostView {
  private:
   Queue& queue_;
   Tensor tensor_;
-  std::unique_ptr<char[]> copy_;  // null on the CPU
+  Tensor copy_;  // none on the CPU
   void* raw_;
 };
 

@@ -18,13 +18,21 @@ std::int64_t element_count(const Shape& shape) {
 std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 Tensor Tensor::empty(Device& device, Shape shape, Dtype dtype, Category category) {
+  return from(device.allocator(), std::move(shape), dtype, category);
+}
+
+Tensor Tensor::staging(Device& device, Shape shape, Dtype dtype, Category category) {
+  return from(device.host_allocator(), std::move(shape), dtype, category);
+}
+
+Tensor Tensor::from(const std::shared_ptr<Allocator>& allocator, Shape shape, Dtype dtype, Category category) {
   Tensor t;
   t.size_ = element_count(shape);
   t.shape_ = std::move(shape);
   t.dtype_ = dtype;
   const std::int64_t bytes = t.bytes();
-  void* block = device.allocator()->allocate(bytes, category);
-  t.storage_ = std::shared_ptr<void>(block, [allocator = device.allocator(), bytes, category](void* pointer) {
+  void* block = allocator->allocate(bytes, category);
+  t.storage_ = std::shared_ptr<void>(block, [allocator, bytes, category](void* pointer) {
     allocator->release(pointer, bytes, category);
   });
   return t;

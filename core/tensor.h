@@ -25,6 +25,8 @@ class Tensor {
   // Uninitialised and zeroed storage from the device's allocator, released with the last handle.
   static Tensor empty(Device& device, Shape shape, Dtype dtype, Category category);
   static Tensor zeros(Device& device, Shape shape, Dtype dtype, Category category);
+  // Uninitialised host memory from the device's host_allocator(), for what is copied to or from the device.
+  static Tensor staging(Device& device, Shape shape, Dtype dtype, Category category);
   // Uninitialised host memory, whatever the device: tokens, and what the host fills before it is copied. Not counted.
   static Tensor on_host(Shape shape, Dtype dtype);
   // A view of memory that somebody else owns and keeps alive.
@@ -57,6 +59,8 @@ class Tensor {
   void copy_from(Queue& queue, const Tensor& source) const;  // same dtype and size
 
  private:
+  static Tensor from(const std::shared_ptr<Allocator>& allocator, Shape shape, Dtype dtype, Category category);
+
   std::shared_ptr<void> storage_;
   std::int64_t offset_bytes_ = 0, size_ = 0;
   Shape shape_;

@@ -7,7 +7,7 @@ packages=(
   g++ cmake ninja-build ccache git
   libopenmpi-dev openmpi-bin libdnnl-dev libopenblas-openmp-dev liblapacke-dev
   libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libsentencepiece-dev
-  libgtest-dev libgmock-dev libboost-context-dev
+  libgtest-dev libgmock-dev libbenchmark-dev libboost-context-dev
 )
 packages+=("$@")
 

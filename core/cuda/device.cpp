@@ -49,6 +49,25 @@ class CudaAllocator final : public CachingAllocator {
   cudaStream_t stream_;
 };
 
+// Copies from and to page-locked memory run at the link's rate, without a stop in a buffer of the driver's.
+class PinnedAllocator final : public CachingAllocator {
+ public:
+  PinnedAllocator() : CachingAllocator(caches_memory()) {}
+  ~PinnedAllocator() override { trim(); }
+
+ private:
+  void* obtain(std::int64_t bytes) override {
+    void* block = nullptr;
+    const cudaError_t status = cudaMallocHost(&block, static_cast<std::size_t>(bytes));
+    if (status == cudaSuccess) return block;
+    if (status != cudaErrorMemoryAllocation) cuda::check(status, "cudaMallocHost");
+    cudaGetLastError();
+    return nullptr;
+  }
+  void give_back(void* block) noexcept override { static_cast<void>(cudaFreeHost(block)); }
+  std::string where() const override { return fmt::format("of pinned host memory for {}", cuda::context()); }
+};
+
 class CudaDevice final : public Device {
  public:
   explicit CudaDevice(int ordinal)
@@ -68,11 +87,12 @@ class CudaDevice final : public Device {
   std::string identity() const override { return identity_; }
   Queue& queue() override { return queue_; }
   const std::shared_ptr<Allocator>& allocator() override { return allocator_; }
+  const std::shared_ptr<Allocator>& host_allocator() override { return host_allocator_; }
 
  private:
   std::string name_, identity_;
   cuda::CudaQueue queue_;
-  std::shared_ptr<Allocator> allocator_;
+  std::shared_ptr<Allocator> allocator_, host_allocator_ = std::make_shared<PinnedAllocator>();
 };
 
 std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }

@@ -25,6 +25,22 @@ TEST_F(HostViews, AreTheTensorsOwnMemoryOnTheCpuAndACopyOnAGpu) {
   EXPECT_EQ(HostView(queue, t, Access::read).raw() == t.raw(), !on_gpu());
 }
 
+TEST_F(HostViews, CopiesAreCountedAsHostMemoryAndHandedOutAgain) {
+  if (!on_gpu()) return;  // no copies
+  const Tensor t = zeros({1000});
+  const Allocator& host = *device->host_allocator();
+  const std::int64_t on_device = device->allocator()->use().live_total;
+  const void* first = nullptr;
+  {
+    const HostView view(queue, t, Access::read);
+    first = view.raw();
+    EXPECT_EQ(host.use().live_total, t.bytes());
+  }
+  EXPECT_EQ(host.use().live_total, 0);
+  EXPECT_EQ(device->allocator()->use().live_total, on_device);
+  EXPECT_EQ(HostView(queue, t, Access::read).raw(), first);
+}
+
 TEST_F(HostViews, WhatIsUploadedIsReadBackAlsoOfAPart) {
   const Tensor t = zeros({2, 3});
   const HostView write(queue, t[1], Access::write);
