@@ -5,16 +5,19 @@
 //   for_each_row(queue, rows, cols, f)    f(row) for each row, whose operator() begins with MUONP_ROW_KERNEL.
 //                                         row.index; row.cols; row.sum(g), row.max(g) reduce g(c) over the columns c
 //                                         and give every caller the result; row.each(g) calls g(c);
+//                                         row.over(f, x, y, ...) calls f(x[c], y[c], ...) for arrays that begin at
+//                                         column 0 of the row, row.sum(f, x, ...) and row.max(f, x, ...) reduce it;
 //                                         row.part(n) is the same row with n columns; row.narrow<T>(data, g)
 //                                         overwrites the float32 row `data` with the T values g(c), which read
 //                                         data[c] and later columns only
 //
-// A kernel of elements may name the arrays that it touches at i only; a GPU then moves 16 bytes at a time where they are
-// aligned:  using Elements = core::ElementArrays<&Kernel::x, &Kernel::y>;  A const T* is read, a T* read and written, a
-// Written<T> only written.
+// A kernel of elements may name the arrays that it touches at i only:
+//   using Elements = core::ElementArrays<&Kernel::x, &Kernel::y>;
+// A GPU moves 16 bytes of such arrays, and of those of row.over(), sum() and max(), at a time where all are aligned. A const
+// T* is read, a T* read and written, a Written<T> only written.
 //
 // On the GPU all threads of a warp or block run the body of a row kernel, and each keeps to its own columns: what one
-// row.each() wrote, another may read at the same column only. Outside sum, max and each, they all write the same value.
+// row.each() wrote, another may read at the same column only; what row.over() wrote, nothing in that kernel may read. Outside sum, max and each, they all write the same value.
 #pragma once
 
 #include <cmath>
@@ -80,6 +83,19 @@ struct Row {
   void each(const G& g) const {
 #pragma omp simd
     for (std::int64_t c = 0; c < cols; ++c) g(c);
+  }
+  template <class F, class... P>
+  void over(const F& f, P... arrays) const {
+#pragma omp simd
+    for (std::int64_t c = 0; c < cols; ++c) f(arrays[c]...);
+  }
+  template <class F, class A, class... P>
+  auto sum(const F& f, A array, P... arrays) const {
+    return sum([=](std::int64_t c) { return f(array[c], arrays[c]...); });
+  }
+  template <class F, class A, class... P>
+  float max(const F& f, A array, P... arrays) const {
+    return max([=](std::int64_t c) { return f(array[c], arrays[c]...); });
   }
   Row part(std::int64_t n) const { return {index, n}; }
   template <class T, class G>

@@ -11,39 +11,36 @@ namespace {
 
 constexpr std::int64_t kChunk = 4096;
 
-struct Square {
+// Of the k-th chunk: sums[k] = Σ x², Σ x·y.
+struct SquareSums {
   const float* x;
-  MUONP_HD double operator()(std::int64_t i) const {
-    const double value = x[i];
-    return value * value;
-  }
-};
-
-struct Multiply {
-  const float *x, *y;
-  MUONP_HD double operator()(std::int64_t i) const { return static_cast<double>(x[i]) * y[i]; }
-};
-
-// sums[k] = Σ f(i) over the k-th chunk.
-template <class F>
-struct ChunkSums {
-  double* sums;
   std::int64_t n;
-  F f;
+  double* sums;
 
   MUONP_ROW_KERNEL void operator()(const R& chunk) const {
     const std::int64_t begin = chunk.index * kChunk, count = n - begin < kChunk ? n - begin : kChunk;
-    const F local = f;
-    sums[chunk.index] = chunk.part(count).sum([=](std::int64_t i) { return local(begin + i); });
+    sums[chunk.index] = chunk.part(count).sum([](float a) { return static_cast<double>(a) * a; }, x + begin);
   }
 };
 
-// Σ f(i) over [0, n): one partial sum a chunk, then the chunks in order.
-template <class F>
-double sum_in_chunks(core::Queue& queue, std::int64_t n, const F& f) {
+struct ProductSums {
+  const float *x, *y;
+  std::int64_t n;
+  double* sums;
+
+  MUONP_ROW_KERNEL void operator()(const R& chunk) const {
+    const std::int64_t begin = chunk.index * kChunk, count = n - begin < kChunk ? n - begin : kChunk;
+    sums[chunk.index] =
+        chunk.part(count).sum([](float a, float b) { return static_cast<double>(a) * b; }, x + begin, y + begin);
+  }
+};
+
+// The sums of all chunks that `make(sums)` computes, added in order.
+template <class Make>
+double sum_in_chunks(core::Queue& queue, std::int64_t n, const Make& make) {
   const std::int64_t chunks = (n + kChunk - 1) / kChunk;
   core::HostResult<double> partial(queue, chunks);
-  core::for_each_row(queue, chunks, kChunk, ChunkSums<F>{partial.to_write(), n, f});
+  core::for_each_row(queue, chunks, kChunk, make(partial.to_write()));
   double total = 0;
   for (const double sum : partial.read()) total += sum;
   return total;
@@ -52,13 +49,17 @@ double sum_in_chunks(core::Queue& queue, std::int64_t n, const F& f) {
 }  // namespace
 
 SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece) {
-  const double sum = sum_in_chunks(queue, piece.size(), Square{piece.data<float>()});
+  const std::int64_t n = piece.size();
+  const double sum =
+      sum_in_chunks(queue, n, [&](double* sums) { return SquareSums{piece.data<float>(), n, sums}; });
   return {.sum = sum, .finite = std::isfinite(sum)};
 }
 
 double inner_product(core::Queue& queue, const core::Tensor& a, const core::Tensor& b) {
   MUONP_ASSERT(a.size() == b.size(), "{} and {} elements", a.size(), b.size());
-  return sum_in_chunks(queue, a.size(), Multiply{a.data<float>(), b.data<float>()});
+  return sum_in_chunks(queue, a.size(), [&](double* sums) {
+    return ProductSums{a.data<float>(), b.data<float>(), a.size(), sums};
+  });
 }
 
 double clip_scale(double norm, double limit) {

@@ -44,12 +44,13 @@ struct Softmax {
     const std::int64_t query = first + row.index % rows;
     const float by = scale;
     const auto valid = row.part(query + 1);
-    const float highest = by * valid.max([=](std::int64_t j) { return s[j]; });
-    const float sum = valid.sum([=](std::int64_t j) { return math::exp(by * s[j] - highest); });
+    const float highest = by * valid.max([](float score) { return score; }, s);
+    const float sum = valid.sum([=](float score) { return math::exp(by * score - highest); }, s);
     const float inverse = 1.0f / sum;
     logsumexp[row.index / rows * time + query] = highest + math::log(sum);
+    valid.over([=](float score, T& weight) { weight = T(math::exp(by * score - highest) * inverse); }, s, Written<T>{w});
     row.each([=](std::int64_t j) {
-      w[j] = T(j <= query ? math::exp(by * s[j] - highest) * inverse : 0.0f);
+      if (j > query) w[j] = T(0.0f);
     });
   }
 };
@@ -68,15 +69,17 @@ struct SoftmaxGradient {
     const std::int64_t head = row.index / rows, query = first + row.index % rows;
     const T* o = out + query * width + head * head_size;
     const T* d = dout + query * width + head * head_size;
-    const float delta = row.part(head_size).sum([=](std::int64_t c) { return float(o[c]) * float(d[c]); });
+    const float delta = row.part(head_size).sum([](T x, T y) { return float(x) * float(y); }, o, d);
     const float total = logsumexp[head * time + query], by = scale;
     const float *s = scores + row.index * row.cols, *dw = dweights + row.index * row.cols;
     T *w = weights + row.index * row.cols, *ds = dscores + row.index * row.cols;
+    row.part(query + 1).over([=](float score, float dweight, T& weight, T& dscore) {
+      const float value = math::exp(by * score - total);
+      weight = T(value);
+      dscore = T(value * (dweight - delta) * by);
+    }, s, dw, Written<T>{w}, Written<T>{ds});
     row.each([=](std::int64_t j) {
-      const float weight = j <= query ? math::exp(by * s[j] - total) : 0.0f;
-      const float slope = weight * (dw[j] - delta) * by;
-      w[j] = T(weight);
-      ds[j] = T(slope);
+      if (j > query) w[j] = ds[j] = T(0.0f);
     });
   }
 };
@@ -91,7 +94,7 @@ struct StoreHeads {
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const float* f = from + row.index * head_size;
     T* t = to + row.index % time * stride + row.index / time * head_size;
-    row.each([=](std::int64_t c) { t[c] = T(f[c]); });
+    row.over([](float value, T& out) { out = T(value); }, f, Written<T>{t});
   }
 };
 

@@ -58,6 +58,22 @@ struct WarpRow {
     for (std::int64_t c = lane(); c < cols; c += kWarp) best = Max()(best, g(c));
     return reduce_warp(best, Max());
   }
+  template <class F, class... P>
+  __device__ void over(const F& f, P... arrays) const {
+    over_columns(cols, lane(), kWarp, f, arrays...);
+  }
+  template <class F, class A, class... P>
+  __device__ auto sum(const F& f, A array, P... arrays) const {
+    decltype(f(array[0], arrays[0]...)) total = 0;
+    over([&](const auto&... x) { total += f(x...); }, array, arrays...);
+    return reduce_warp(total, Sum());
+  }
+  template <class F, class A, class... P>
+  __device__ float max(const F& f, A array, P... arrays) const {
+    float best = -INFINITY;
+    over([&](const auto&... x) { best = Max()(best, f(x...)); }, array, arrays...);
+    return reduce_warp(best, Max());
+  }
   __device__ WarpRow part(std::int64_t n) const { return {index, n}; }
   template <class T, class G>
   __device__ void narrow(float* data, const G& g) const {
@@ -90,6 +106,22 @@ struct BlockRow {
   __device__ float max(const G& g) const {
     float best = -INFINITY;
     for (std::int64_t c = threadIdx.x; c < cols; c += kThreads) best = Max()(best, g(c));
+    return reduce_block(best, Max());
+  }
+  template <class F, class... P>
+  __device__ void over(const F& f, P... arrays) const {
+    over_columns(cols, static_cast<int>(threadIdx.x), kThreads, f, arrays...);
+  }
+  template <class F, class A, class... P>
+  __device__ auto sum(const F& f, A array, P... arrays) const {
+    decltype(f(array[0], arrays[0]...)) total = 0;
+    over([&](const auto&... x) { total += f(x...); }, array, arrays...);
+    return reduce_block(total, Sum());
+  }
+  template <class F, class A, class... P>
+  __device__ float max(const F& f, A array, P... arrays) const {
+    float best = -INFINITY;
+    over([&](const auto&... x) { best = Max()(best, f(x...)); }, array, arrays...);
     return reduce_block(best, Max());
   }
   __device__ BlockRow part(std::int64_t n) const { return {index, n}; }
@@ -127,14 +159,14 @@ __global__ void __launch_bounds__(kThreads, kBlocks) for_each_kernel(std::int64_
 
 template <class F, auto... members>
 __global__ void __launch_bounds__(kThreads, kBlocks) pack_kernel(std::int64_t n, F f, ElementArrays<members...>) {
-  constexpr int kPack = kPackOf<members...>;
+  constexpr int kPack = kMemberPack<members...>;
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x, packs = n / kPack;
   for (std::int64_t i = thread; i < packs; i += stride) {
     F local = f;
-    PackSlots<F, members...> slots(local, i * kPack);
+    MemberPacks<F, members...> registers(local, i * kPack);
     for (int k = 0; k < kPack; ++k) local(k);
-    slots.store();
+    registers.store();
   }
   for (std::int64_t i = packs * kPack + thread; i < n; i += stride) f(i);
 }
@@ -158,8 +190,13 @@ inline dim3 grid_for(Queue& queue, std::int64_t work) {
 }
 
 template <class F, auto... members>
+bool has_aligned(const F& f, ElementArrays<members...>) {
+  return is_aligned(f.*members...);
+}
+
+template <class F, auto... members>
 void for_each_pack(Queue& queue, std::int64_t n, const F& f, ElementArrays<members...> arrays) {
-  const std::int64_t packs = (n + kPackOf<members...> - 1) / kPackOf<members...>;
+  const std::int64_t packs = (n + kMemberPack<members...> - 1) / kMemberPack<members...>;
   launch_flat(&pack_kernel<F, members...>, grid_for(queue, (packs + kThreads - 1) / kThreads), dim3(kThreads),
               stream_of(queue), n, f, arrays);
 }
@@ -168,7 +205,7 @@ template <class F>
 void for_each(Queue& queue, std::int64_t n, const F& f) {
   if (n <= 0) return;
   if constexpr (requires { typename F::Elements; })
-    if (is_aligned(f, typename F::Elements())) return for_each_pack(queue, n, f, typename F::Elements());
+    if (has_aligned(f, typename F::Elements())) return for_each_pack(queue, n, f, typename F::Elements());
   launch_flat(&for_each_kernel<F>, grid_for(queue, (n + kThreads - 1) / kThreads), dim3(kThreads), stream_of(queue), n,
               f);
 }

@@ -1,6 +1,6 @@
-// Accesses of 16 bytes for kernels of elements that name their arrays (core/for_each.h): a thread loads a pack of
-// neighbouring elements of each array into registers, points the kernel's members at them, calls it for each element, and
-// stores what it wrote.
+// Accesses of 16 bytes: a thread loads a pack of neighbouring elements of each array into registers, calls a function for
+// each of them, and stores what that wrote. For kernels of elements that name their arrays, and for arrays of rows
+// (core/for_each.h).
 #pragma once
 
 #include <bit>
@@ -12,8 +12,6 @@
 
 namespace muonp::core::cuda {
 
-inline constexpr int kPackBytes = 16;
-
 template <class T>
 __host__ __device__ T* pointer_of(T* p) {
   return p;
@@ -23,62 +21,96 @@ __host__ __device__ T* pointer_of(const Written<T>& p) {
   return p.data;
 }
 
-// What a member of a kernel is: an array of T.
-template <auto member>
-struct Member;
-template <class F, class P, P F::*member>
-struct Member<member> {
-  using Array = P;
+// An array as a kernel holds it: const T*, T* or Written<T>.
+template <class P>
+struct Array {
   using T = std::remove_const_t<std::remove_pointer_t<decltype(pointer_of(std::declval<P>()))>>;
   static constexpr bool kRead = !std::is_same_v<P, Written<T>>, kWritten = !std::is_same_v<P, const T*>;
 };
+template <class P>
+using ElementOf = typename Array<P>::T;
 
-// Elements of a pack: so many that the largest type takes kPackBytes.
-template <auto... members>
+// Elements of a pack: so many that the largest type takes 16 bytes.
+template <class... P>
 inline constexpr int kPackOf = [] {
   std::size_t largest = 0;
-  ((largest = sizeof(typename Member<members>::T) > largest ? sizeof(typename Member<members>::T) : largest), ...);
-  return kPackBytes / static_cast<int>(largest);
+  ((largest = sizeof(ElementOf<P>) > largest ? sizeof(ElementOf<P>) : largest), ...);
+  return 16 / static_cast<int>(largest);
 }();
 
-template <class T, int n>
+template <class... P>
+__host__ __device__ bool is_aligned(const P&... arrays) {
+  return ((reinterpret_cast<std::uintptr_t>(pointer_of(arrays)) % (kPackOf<P...> * sizeof(ElementOf<P>)) == 0) && ...);
+}
+
+// Elements [first, first + n) of an array, in registers from construction to store().
+template <class P, int n>
 struct Pack {
+  using T = ElementOf<P>;
   using Raw = std::conditional_t<sizeof(T) * n == 16, uint4, uint2>;
-  static_assert(sizeof(Raw) == sizeof(T) * n);
-  T values[n];
-};
+  struct Values {
+    T at[n];
+  };
+  static_assert(sizeof(Raw) == sizeof(Values));
 
-template <class F, auto member, int n>
-struct PackSlot {
-  using T = typename Member<member>::T;
-  using Raw = typename Pack<T, n>::Raw;
   T* array;
-  Pack<T, n> pack;
+  Values values;
 
-  __device__ PackSlot(F& f, std::int64_t first) : array(const_cast<T*>(pointer_of(f.*member)) + first) {
-    if constexpr (Member<member>::kRead)
-      pack = std::bit_cast<Pack<T, n>>(*reinterpret_cast<const Raw*>(array));
-    f.*member = typename Member<member>::Array{pack.values};
+  __device__ Pack(const P& whole, std::int64_t first) : array(const_cast<T*>(pointer_of(whole)) + first) {
+    if constexpr (Array<P>::kRead) values = std::bit_cast<Values>(*reinterpret_cast<const Raw*>(array));
   }
   __device__ void store() const {
-    if constexpr (Member<member>::kWritten) *reinterpret_cast<Raw*>(array) = std::bit_cast<Raw>(pack);
+    if constexpr (Array<P>::kWritten) *reinterpret_cast<Raw*>(array) = std::bit_cast<Raw>(values);
   }
 };
 
-// A copy of the kernel `f` works on the pack from `first` on as long as this lives.
-template <class F, auto... members>
-struct PackSlots : PackSlot<F, members, kPackOf<members...>>... {
-  __device__ PackSlots(F& f, std::int64_t first) : PackSlot<F, members, kPackOf<members...>>(f, first)... {}
-  PackSlots(const PackSlots&) = delete;
-  __device__ void store() const { (PackSlot<F, members, kPackOf<members...>>::store(), ...); }
+template <int n, class F, class... Packs>
+__device__ void call_on_packs(const F& f, Packs&&... packs) {
+  for (int k = 0; k < n; ++k) f(packs.values.at[k]...);
+  (packs.store(), ...);
+}
+
+// f(arrays[c]...) for the columns c < cols that belong to `thread` of `threads`.
+template <class F, class... P>
+__device__ void over_columns(std::int64_t cols, int thread, int threads, const F& f, P... arrays) {
+  constexpr int kPack = kPackOf<P...>;
+  std::int64_t done = 0;
+  if (is_aligned(arrays...)) {
+    const std::int64_t packs = cols / kPack;
+    for (std::int64_t i = thread; i < packs; i += threads) call_on_packs<kPack>(f, Pack<P, kPack>(arrays, i * kPack)...);
+    done = packs * kPack;
+  }
+  for (std::int64_t c = done + thread; c < cols; c += threads) f(arrays[c]...);
+}
+
+// ---- members of a kernel of elements ----
+
+template <class T>
+struct MemberType;
+template <class F, class P>
+struct MemberType<P F::*> {
+  using Type = P;
+};
+template <auto member>
+using TypeOf = typename MemberType<decltype(member)>::Type;
+template <auto... members>
+inline constexpr int kMemberPack = kPackOf<TypeOf<members>...>;
+
+// Points the member of `f` at the pack's registers.
+template <class F, auto member, int n>
+struct MemberPack : Pack<TypeOf<member>, n> {
+  __device__ MemberPack(F& f, std::int64_t first) : Pack<TypeOf<member>, n>(f.*member, first) {
+    f.*member = TypeOf<member>{this->values.at};
+  }
 };
 
+// The kernel `f` works on the pack from `first` on as long as this lives.
 template <class F, auto... members>
-bool is_aligned(const F& f, ElementArrays<members...>) {
-  constexpr std::uintptr_t kPack = kPackOf<members...>;
-  return ((reinterpret_cast<std::uintptr_t>(pointer_of(f.*members)) % (kPack * sizeof(typename Member<members>::T)) ==
-           0) &&
-          ...);
-}
+struct MemberPacks : MemberPack<F, members, kMemberPack<members...>>... {
+  __device__ MemberPacks(F& f, std::int64_t first)
+      : MemberPack<F, members, kMemberPack<members...>>(f, first)... {}
+  MemberPacks(const MemberPacks&) = delete;
+  __device__ void store() const { (MemberPack<F, members, kMemberPack<members...>>::store(), ...); }
+};
 
 }  // namespace muonp::core::cuda

@@ -68,9 +68,8 @@ struct Swiglu {
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const T *gate = x + row.index * 2 * row.cols, *up = gate + row.cols;
     T* o = y + row.index * row.cols;
-    row.each([=](std::int64_t c) {
-      o[c] = T(float(gate[c]) * math::sigmoid(float(gate[c])) * float(up[c]));
-    });
+    row.over([](T g, T u, T& out) { out = T(float(g) * math::sigmoid(float(g)) * float(u)); }, gate, up,
+             Written<T>{o});
   }
 };
 
@@ -83,11 +82,11 @@ struct SwigluGradient {
     const std::int64_t hidden = row.cols;
     const T *a = x + row.index * 2 * hidden, *e = dy + row.index * hidden;
     T* o = dx + row.index * 2 * hidden;
-    row.each([=](std::int64_t c) {
-      const float gate = float(a[c]), up = float(a[hidden + c]), s = math::sigmoid(gate);
-      o[c] = T(float(e[c]) * up * (s + gate * s * (1.0f - s)));
-      o[hidden + c] = T(float(e[c]) * gate * s);
-    });
+    row.over([](T g, T u, T slope, T& dgate, T& dup) {
+      const float gate = float(g), up = float(u), s = math::sigmoid(gate);
+      dgate = T(float(slope) * up * (s + gate * s * (1.0f - s)));
+      dup = T(float(slope) * gate * s);
+    }, a, a + hidden, e, Written<T>{o}, Written<T>{o + hidden});
   }
 };
 

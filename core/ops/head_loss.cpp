@@ -36,8 +36,8 @@ struct RowLosses {
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const float* l = logits + row.index * row.cols;
-    const float highest = row.max([=](std::int64_t c) { return l[c]; });
-    const float sum = row.sum([=](std::int64_t c) { return math::exp(l[c] - highest); });
+    const float highest = row.max([](float logit) { return logit; }, l);
+    const float sum = row.sum([=](float logit) { return math::exp(logit - highest); }, l);
     const float total = highest + math::log(sum);
     const std::int32_t target = targets[row.index];
     normaliser[row.index] = total;

@@ -15,7 +15,7 @@ struct AddBias {
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     T* o = y + row.index * row.cols;
     const T* b = bias;
-    row.each([=](std::int64_t c) { o[c] = T(float(o[c]) + float(b[c])); });
+    row.over([](T more, T& out) { out = T(float(out) + float(more)); }, b, o);
   }
 };
 

@@ -27,15 +27,16 @@ struct Normalise {
     const float per_column = 1.0f / static_cast<float>(cols);
     const T *i = x + row.index * cols, *g = gain, *b = bias;
     T* o = y + row.index * cols;
-    const float mean = centred ? row.sum([=](std::int64_t c) { return float(i[c]); }) * per_column : 0.0f;
-    const float square = row.sum([=](std::int64_t c) { return (float(i[c]) - mean) * (float(i[c]) - mean); });
+    const float mean = centred ? row.sum([](T value) { return float(value); }, i) * per_column : 0.0f;
+    const float square = row.sum([=](T value) { return (float(value) - mean) * (float(value) - mean); }, i);
     const float scale = 1.0f / sqrtf(square * per_column + kNormEpsilon);
     stats.mean[row.index] = mean;
     stats.scale[row.index] = scale;
     if (b) {
-      row.each([=](std::int64_t c) { o[c] = T((float(i[c]) - mean) * scale * float(g[c]) + float(b[c])); });
+      row.over([=](T value, T by, T more, T& out) { out = T((float(value) - mean) * scale * float(by) + float(more)); },
+               i, g, b, Written<T>{o});
     } else {
-      row.each([=](std::int64_t c) { o[c] = T((float(i[c]) - mean) * scale * float(g[c])); });
+      row.over([=](T value, T by, T& out) { out = T((float(value) - mean) * scale * float(by)); }, i, g, Written<T>{o});
     }
   }
 };
@@ -66,16 +67,19 @@ struct InputGradient {
     T* o = dx + row.index * cols;
     const float mean = stats.mean[row.index], scale = stats.scale[row.index];
     const float first =
-        centred ? row.sum([=](std::int64_t c) { return float(e[c]) * float(g[c]); }) * per_column : 0.0f;
-    const float second = row.sum([=](std::int64_t c) {
-      return float(e[c]) * float(g[c]) * (float(i[c]) - mean) * scale;
-    }) * per_column;
-    const bool onto = add;
-    row.each([=](std::int64_t c) {
-      const float n = (float(i[c]) - mean) * scale;
-      const float value = scale * (float(e[c]) * float(g[c]) - first - n * second);
-      o[c] = T(onto ? float(o[c]) + value : value);
-    });
+        centred ? row.sum([](T slope, T by) { return float(slope) * float(by); }, e, g) * per_column : 0.0f;
+    const float second = row.sum([=](T slope, T by, T value) {
+      return float(slope) * float(by) * (float(value) - mean) * scale;
+    }, e, g, i) * per_column;
+    const auto input_slope = [=](T slope, T by, T value) {
+      const float n = (float(value) - mean) * scale;
+      return scale * (float(slope) * float(by) - first - n * second);
+    };
+    if (add) {
+      row.over([=](T slope, T by, T value, T& out) { out = T(float(out) + input_slope(slope, by, value)); }, e, g, i, o);
+    } else {
+      row.over([=](T slope, T by, T value, T& out) { out = T(input_slope(slope, by, value)); }, e, g, i, Written<T>{o});
+    }
   }
 };
 

@@ -25,7 +25,7 @@ struct CopyScaled {
     const float* s = from + row.index * from_stride;
     T* t = to + row.index * to_stride;
     const double by = factor;
-    row.each([=](std::int64_t j) { t[j] = T(static_cast<float>(s[j] * by)); });
+    row.over([=](float value, T& out) { out = T(static_cast<float>(value * by)); }, s, core::Written<T>{t});
   }
 };
 
@@ -57,7 +57,7 @@ struct RowSquares {
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const float* p = data + row.index * stride;
     sums[row.index] =
-        row.sum([=](std::int64_t j) { return static_cast<double>(p[j]) * static_cast<double>(p[j]); });
+        row.sum([](float value) { return static_cast<double>(value) * static_cast<double>(value); }, p);
   }
 };
 

@@ -52,6 +52,28 @@ struct Reduce {
   }
 };
 
+// Sums, maxima and results over arrays of different types, that begin `shift` elements after an aligned address.
+struct ReduceArrays {
+  const float* x;
+  const bfloat16* y;
+  float* z;
+  Written<bfloat16> w;
+  float *sums, *maxima;
+  std::int64_t shift;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t first = shift + row.index * row.cols;
+    const float* a = x + first;
+    const bfloat16* b = y + first;
+    sums[row.index] = row.sum([](float p, bfloat16 q) { return p * float(q); }, a, b);
+    maxima[row.index] = row.max([](bfloat16 q) { return float(q); }, b);
+    row.over([](float p, bfloat16 q, float& r, bfloat16& s) {
+      r += p;
+      s = bfloat16(p - float(q));
+    }, a, b, z + first, Written<bfloat16>{w.data + first});
+  }
+};
+
 // Each result is of its own column and the one after it.
 struct Narrow {
   float* data;
@@ -166,6 +188,43 @@ TEST_F(ForEach, RowsReduceAndWriteLikePlainLoops) {
       ASSERT_EQ(got_half, of_half) << r;
       for (std::size_t i = first; i < first + static_cast<std::size_t>(cols); ++i)
         ASSERT_EQ(y[i], x[i] - largest + total) << r << ", " << i - first;
+    }
+  }
+}
+
+TEST_F(ForEach, RowsOverArraysGiveWhatPlainLoopsGive) {
+  for (const auto& [rows, cols] : sizes()) {
+    if (rows > 11) continue;
+    for (const std::int64_t shift : {0, 3}) {
+      SCOPED_TRACE(fmt::format("[{}, {}] from {} on", rows, cols, shift));
+      const std::int64_t n = shift + rows * cols + 8;
+      const std::vector<float> x = integers(n), before = integers(n);
+      std::vector<bfloat16> y;
+      for (std::int64_t i = 0; i < n; ++i) y.emplace_back(static_cast<float>(i % 7));
+      const Tensor in = tensor(x), other = empty(n, Dtype::bfloat16), both = tensor(before), out = empty(n, Dtype::bfloat16),
+                   sums = empty(rows), maxima = empty(rows);
+      set_values(other, y);
+      fill(out, bfloat16(99.0f));
+      for_each_row(queue, rows, cols,
+                   ReduceArrays{in.data<float>(), other.data<bfloat16>(), both.data<float>(), {out.data<bfloat16>()},
+                                sums.data<float>(), maxima.data<float>(), shift});
+      const std::vector<float> z = values_of(both), sum = values_of(sums), best = values_of(maxima);
+      const std::vector<bfloat16> w = values_of<bfloat16>(out);
+      for (std::int64_t r = 0; r < rows; ++r) {
+        float total = 0, largest = -INFINITY;
+        for (std::int64_t i = shift + r * cols; i < shift + (r + 1) * cols; ++i) {
+          total += x[std::size_t(i)] * float(y[std::size_t(i)]);
+          largest = std::max(largest, float(y[std::size_t(i)]));
+        }
+        ASSERT_EQ(sum[std::size_t(r)], total) << r;
+        ASSERT_EQ(best[std::size_t(r)], largest) << r;
+      }
+      for (std::int64_t i = 0; i < n; ++i) {
+        const bool inside = i >= shift && i < shift + rows * cols;
+        const auto k = std::size_t(i);
+        ASSERT_EQ(z[k], before[k] + (inside ? x[k] : 0.0f)) << i;
+        ASSERT_EQ(float(w[k]), inside ? x[k] - float(y[k]) : 99.0f) << i;
+      }
     }
   }
 }
