@@ -158,10 +158,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks) for_each_kernel(std::int64_
 }
 
 template <class F, auto... members>
-__global__ void __launch_bounds__(kThreads, kBlocks) pack_kernel(std::int64_t n, F f, ElementArrays<members...>) {
+__device__ void for_each_pack(std::int64_t n, const F& f, std::int64_t thread, std::int64_t stride,
+                              ElementArrays<members...>) {
   constexpr int kPack = kMemberPack<members...>;
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
-  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x, packs = n / kPack;
+  const std::int64_t packs = n / kPack;
   for (std::int64_t i = thread; i < packs; i += stride) {
     F local = f;
     MemberPacks<F, members...> registers(local, i * kPack);
@@ -169,6 +169,12 @@ __global__ void __launch_bounds__(kThreads, kBlocks) pack_kernel(std::int64_t n,
     registers.store();
   }
   for (std::int64_t i = packs * kPack + thread; i < n; i += stride) f(i);
+}
+
+template <class F>
+__global__ void __launch_bounds__(kThreads, kBlocks) pack_kernel(std::int64_t n, F f) {
+  for_each_pack(n, f, static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x,
+                static_cast<std::int64_t>(gridDim.x) * kThreads, typename F::Elements());
 }
 
 template <class F>
@@ -194,18 +200,20 @@ bool has_aligned(const F& f, ElementArrays<members...>) {
   return is_aligned(f.*members...);
 }
 
-template <class F, auto... members>
-void for_each_pack(Queue& queue, std::int64_t n, const F& f, ElementArrays<members...> arrays) {
-  const std::int64_t packs = (n + kMemberPack<members...> - 1) / kMemberPack<members...>;
-  launch_flat(&pack_kernel<F, members...>, grid_for(queue, (packs + kThreads - 1) / kThreads), dim3(kThreads),
-              stream_of(queue), n, f, arrays);
+template <auto... members>
+std::int64_t packs_of(std::int64_t n, ElementArrays<members...>) {
+  return (n + kMemberPack<members...> - 1) / kMemberPack<members...>;
 }
 
 template <class F>
 void for_each(Queue& queue, std::int64_t n, const F& f) {
   if (n <= 0) return;
   if constexpr (requires { typename F::Elements; })
-    if (has_aligned(f, typename F::Elements())) return for_each_pack(queue, n, f, typename F::Elements());
+    if (has_aligned(f, typename F::Elements())) {
+      const std::int64_t packs = packs_of(n, typename F::Elements());
+      return launch_flat(&pack_kernel<F>, grid_for(queue, (packs + kThreads - 1) / kThreads), dim3(kThreads),
+                         stream_of(queue), n, f);
+    }
   launch_flat(&for_each_kernel<F>, grid_for(queue, (n + kThreads - 1) / kThreads), dim3(kThreads), stream_of(queue), n,
               f);
 }

@@ -10,6 +10,13 @@
 
 #include "core/cuda/error.h"
 
+// A pack is as much as a thread has on its way at a time; unrolled further, loops over packs spill registers.
+#ifdef __CUDACC__
+#define MUONP_ONE_PACK _Pragma("unroll 1")
+#else
+#define MUONP_ONE_PACK
+#endif
+
 namespace muonp::core::cuda {
 
 template <class T>
@@ -77,6 +84,7 @@ __device__ void over_columns(std::int64_t cols, int thread, int threads, const F
   std::int64_t done = 0;
   if (is_aligned(arrays...)) {
     const std::int64_t packs = cols / kPack;
+    MUONP_ONE_PACK
     for (std::int64_t i = thread; i < packs; i += threads) call_on_packs<kPack>(f, Pack<P, kPack>(arrays, i * kPack)...);
     done = packs * kPack;
   }
