@@ -54,6 +54,22 @@ TEST(NcclProcesses, EveryOperationIsExact) {
   });
 }
 
+TEST(NcclProcesses, LongMessages) {
+  run_once([](dist::Communicator& nccl, core::Device& device) {
+    ThroughDevice communicator(nccl, device);
+    check_long_messages(communicator);
+  });
+}
+
+TEST(NcclProcesses, ManyOperationsInARow) {  // nothing is left over, and the host never waits
+  run_once([](dist::Communicator& nccl, core::Device& device) {
+    const core::Tensor data = core::Tensor::zeros(device, {8}, core::Dtype::float32, core::Category::other);
+    for (int i = 0; i < 300; ++i) nccl.all_reduce(dist::Span(data), dist::Reduce::sum);
+    ThroughDevice communicator(nccl, device);
+    check_all_reduce(communicator);
+  });
+}
+
 TEST(NcclProcesses, ReducesAndExchangesExactly) {
   run_on_gpu([](dist::Communicator& nccl, core::Device& device) {
     for (const bool overlap : {false, true}) {
