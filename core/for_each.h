@@ -11,13 +11,13 @@
 //                                         overwrites the float32 row `data` with the T values g(c), which read
 //                                         data[c] and later columns only
 //
-// A kernel of elements may name the arrays that it touches at i only:
+// A kernel may name the arrays that it touches at i only; a GPU moves 16 bytes of these, and of those of row.over(), sum()
+// and max(), at a time where all are aligned. A const T* is read, a T* read and written, a Written<T> only written:
 //   using Elements = core::ElementArrays<&Kernel::x, &Kernel::y>;
-// A GPU moves 16 bytes of such arrays, and of those of row.over(), sum() and max(), at a time where all are aligned. A const
-// T* is read, a T* read and written, a Written<T> only written.
 //
-// On the GPU all threads of a warp or block run the body of a row kernel, and each keeps to its own columns: what one
-// row.each() wrote, another may read at the same column only; what row.over() wrote, nothing in that kernel may read. Outside sum, max and each, they all write the same value.
+// On the GPU all threads of a warp or block run a row kernel, and each keeps to its own columns: what one row.each() wrote,
+// another may read at the same column only; what row.over() wrote, nothing in that kernel may read. Outside sum, max, each
+// and over, they all write the same value.
 #pragma once
 
 #include <cmath>

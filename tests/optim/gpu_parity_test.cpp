@@ -1,5 +1,6 @@
-// Every operation on the CPU and on a GPU, from the same numbers: values and gradients agree to the rounding of their
-// type. (The operations' own tests compare each device with references in double precision, on small shapes.)
+// Every operation on the CPU and on a GPU, from the same numbers: values and gradients agree to the rounding
+// of their type. (The operations' own tests compare each device with references in double precision, on small
+// shapes.)
 #include <gtest/gtest.h>
 
 #include "core/blas.h"
@@ -36,7 +37,8 @@ Numbers random(const Shape& shape, std::uint64_t seed, Dtype dtype) {
   return values;
 }
 
-// Runs `compute` on the CPU, then on the GPU; results differ by at most `tolerance` times their largest value.
+// Runs `compute` on the CPU, then on the GPU; results differ by at most `tolerance` times their largest
+// value.
 void expect_parity(double tolerance, const std::function<Results(Device&)>& compute) {
   const auto on = [&](test::TestDevice device) { return compute(*device); };
   const Results cpu = on(test::make_cpu_test_device(2, Bfloat16::emulated));
@@ -47,12 +49,14 @@ void expect_parity(double tolerance, const std::function<Results(Device&)>& comp
     double largest = 0;
     for (const double v : cpu[r].second) largest = std::max(largest, std::abs(v));
     for (std::size_t i = 0; i < cpu[r].second.size(); ++i)
-      ASSERT_NEAR(cpu[r].second[i], gpu[r].second[i], tolerance * largest) << cpu[r].first << ", element " << i;
+      ASSERT_NEAR(cpu[r].second[i], gpu[r].second[i], tolerance * largest)
+          << cpu[r].first << ", element " << i;
   }
 }
 
-// Of sums over k terms, in another order on each device: 64 roundings, and those that exp() makes of a logit of √k numbers'
-// sizes. In bfloat16 it is the values that are rounded, once by each operation, to either side.
+// Of sums over k terms, in another order on each device: 64 roundings, and those that exp() makes of a logit
+// of √k numbers' sizes. In bfloat16 it is the values that are rounded, once by each operation, to either
+// side.
 double rounding(Dtype dtype, std::int64_t k) {
   return dtype == Dtype::bfloat16 ? 4 * 0x1p-9 : (64 + static_cast<double>(k) / 4) * 0x1p-24;
 }
@@ -71,35 +75,52 @@ std::vector<std::int32_t> ids(std::int64_t count, std::uint64_t below) {
   return values;
 }
 
-// Widths on both sides of where a row goes from a warp to a block (1024), and ones that are no multiple of a pack.
+// Widths on both sides of where a row goes from a warp to a block (1024), and ones that are no multiple of a
+// pack.
 std::vector<Operation> operations() {
   using V = std::vector<Variable>;
   using P = std::vector<Parameter*>;
   std::vector<Operation> all;
   for (const std::int64_t width : {65, 1032}) {
-    const auto add = [&](const std::string& name, std::vector<Shape> inputs, std::vector<Shape> parameters, auto run) {
-      all.push_back({fmt::format("{}, width {}", name, width), std::move(inputs), std::move(parameters), run, std::max<std::int64_t>(width, 301)});
+    const auto add = [&](const std::string& name, std::vector<Shape> inputs, std::vector<Shape> parameters,
+                         auto run) {
+      all.push_back({fmt::format("{}, width {}", name, width), std::move(inputs), std::move(parameters), run,
+                     std::max<std::int64_t>(width, 301)});
     };
     const Shape x = {2, 9, width};
-    add("linear", {x}, {{48, width}, {48}}, [](Tape& t, const V& v, const P& p) { return ops::linear(t, v[0], *p[0], p[1]); });
+    add("linear", {x}, {{48, width}, {48}},
+        [](Tape& t, const V& v, const P& p) { return ops::linear(t, v[0], *p[0], p[1]); });
     add("embedding", {}, {{33, width}, {9, width}}, [](Tape& t, const V&, const P& p) {
       return ops::embedding(t, to_ids({2, 9}, ids(18, 33)), *p[0], p[1]);
     });
-    add("layer_norm", {x}, {{width}, {width}}, [](Tape& t, const V& v, const P& p) { return ops::layer_norm(t, v[0], *p[0], p[1]); });
-    add("rms_norm", {x}, {{width}}, [](Tape& t, const V& v, const P& p) { return ops::rms_norm(t, v[0], *p[0]); });
+    add("layer_norm", {x}, {{width}, {width}},
+        [](Tape& t, const V& v, const P& p) { return ops::layer_norm(t, v[0], *p[0], p[1]); });
+    add("rms_norm", {x}, {{width}},
+        [](Tape& t, const V& v, const P& p) { return ops::rms_norm(t, v[0], *p[0]); });
     add("gelu", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::gelu(t, v[0]); });
     add("relu_squared", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::relu_squared(t, v[0]); });
-    add("swiglu", {{2, 9, 2 * width}}, {}, [](Tape& t, const V& v, const P&) { return ops::swiglu(t, v[0]); });
+    add("swiglu", {{2, 9, 2 * width}}, {},
+        [](Tape& t, const V& v, const P&) { return ops::swiglu(t, v[0]); });
     add("add", {x, x}, {}, [](Tape& t, const V& v, const P&) { return ops::add(t, v[0], v[1]); });
-    add("dropout", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::dropout(t, v[0], {0.3, 5, 7, 3}); });
+    add("dropout", {x}, {}, [](Tape& t, const V& v, const P&) {
+      return ops::dropout(t, v[0], {0.3, 5, 7, 3});
+    });
     add("head_loss", {x}, {{301, width}}, [](Tape& t, const V& v, const P& p) {
       return ops::head_loss(t, v[0], *p[0], to_ids({2, 9}, ids(18, 301)), 7);
     });
   }
   for (const std::int64_t time : {5, 130}) {
     const Shape qkv = {2, time, 3 * 48};
-    all.push_back({fmt::format("attention over {}", time), {qkv}, {}, [](Tape& t, const V& v, const P&) { return ops::attention(t, v[0], 3); }, time});
-    all.push_back({fmt::format("rotary over {}", time), {qkv}, {}, [](Tape& t, const V& v, const P&) { return ops::rotary(t, v[0], 3); }, 1});
+    all.push_back({fmt::format("attention over {}", time),
+                   {qkv},
+                   {},
+                   [](Tape& t, const V& v, const P&) { return ops::attention(t, v[0], 3); },
+                   time});
+    all.push_back({fmt::format("rotary over {}", time),
+                   {qkv},
+                   {},
+                   [](Tape& t, const V& v, const P&) { return ops::rotary(t, v[0], 3); },
+                   1});
   }
   return all;
 }
@@ -115,7 +136,8 @@ Results forward_and_backward(Device& device, const Operation& operation, Dtype d
   }
   PlainParameters plain(device, parameters, dtype, 1);
   std::uint64_t seed = 0;
-  for (Parameter* p : parameters) p->value = to_tensor(device, p->shape, dtype, random(p->shape, ++seed, dtype));
+  for (Parameter* p : parameters)
+    p->value = to_tensor(device, p->shape, dtype, random(p->shape, ++seed, dtype));
   Tape tape(device, true);
   std::vector<Variable> inputs;
   for (const Shape& shape : operation.inputs)
@@ -124,8 +146,10 @@ Results forward_and_backward(Device& device, const Operation& operation, Dtype d
   Results results = {{"value", to_numbers(y->value)}};
   plain.start_step();
   tape.backward(weighted_sum(tape, y, random(y->value.shape(), 99, dtype)), 1, parameters, plain);
-  for (const Variable& input : inputs) results.emplace_back("gradient of an input", to_numbers(input->gradient->tensor));
-  for (const Parameter* p : parameters) results.emplace_back("gradient of " + p->name, to_numbers(p->gradient));
+  for (const Variable& input : inputs)
+    results.emplace_back("gradient of an input", to_numbers(input->gradient->tensor));
+  for (const Parameter* p : parameters)
+    results.emplace_back("gradient of " + p->name, to_numbers(p->gradient));
   return results;
 }
 
@@ -187,8 +211,9 @@ TEST(GpuParity, Updates) {
     });
 }
 
-// Rounding of a bound on the largest singular value moves a recurrence along its curve of designed errors: both devices'
-// results are within that of the exact one. Methods without such a bound amplify rounding up to 1e3 times.
+// Rounding of a bound on the largest singular value moves a recurrence along its curve of designed errors:
+// both devices' results are within that of the exact one. Methods without such a bound amplify rounding up to
+// 1e3 times.
 TEST(GpuParity, SpectralPowers) {
   for (const std::string_view method : spectral::kMethods)
     for (const char* p : {"0", "1/2"}) {
@@ -198,19 +223,20 @@ TEST(GpuParity, SpectralPowers) {
       SCOPED_TRACE(fmt::format("{} at p = {}", method, p));
       const double designed = method == "coupled_minimax" ? spectral::SpectralOptions().tolerance : 0;
       expect_parity(designed + 1000 * 0x1p-24, [&](Device& device) {
-            const Shape shape = {2, 96, 40};
-            const Tensor g = to_tensor(device, shape, Dtype::float32, random(shape, 5, Dtype::float32)),
-                         z = Tensor::empty(device, shape, Dtype::float32, Category::other);
-            spectral::make_spectral_power({.method = std::string(method), .p = exponent})->apply(device, g, z);
-            Results results = {{"Z", to_numbers(z)}};
-            for (const ShapeScale scale : {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1, ShapeScale::schatten}) {
-              const Tensor update = Tensor::empty(device, {96, 40}, Dtype::float32, Category::other);
-              update.copy_from(device.queue(), z[0].view({96, 40}));
-              scale_update(device.queue(), scale, exponent.value(), g[0], update);
-              results.emplace_back("scaled update", to_numbers(update));
-            }
-            results.push_back({"spectral norm", {spectral_norm(device.queue(), g[0])}});
-            return results;
-          });
+        const Shape shape = {2, 96, 40};
+        const Tensor g = to_tensor(device, shape, Dtype::float32, random(shape, 5, Dtype::float32)),
+                     z = Tensor::empty(device, shape, Dtype::float32, Category::other);
+        spectral::make_spectral_power({.method = std::string(method), .p = exponent})->apply(device, g, z);
+        Results results = {{"Z", to_numbers(z)}};
+        for (const ShapeScale scale :
+             {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1, ShapeScale::schatten}) {
+          const Tensor update = Tensor::empty(device, {96, 40}, Dtype::float32, Category::other);
+          update.copy_from(device.queue(), z[0].view({96, 40}));
+          scale_update(device.queue(), scale, exponent.value(), g[0], update);
+          results.emplace_back("scaled update", to_numbers(update));
+        }
+        results.push_back({"spectral norm", {spectral_norm(device.queue(), g[0])}});
+        return results;
+      });
     }
 }

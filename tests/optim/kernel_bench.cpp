@@ -1,5 +1,5 @@
-// Rates of the kernels that memory bounds, in bytes a second as the kernel needs them, beside a plain copy: how far each is
-// from its floor.  build/release/tests/optim/kernel_bench            on the CPU
+// Rates of the kernels that memory bounds, in bytes a second as the kernel needs them, beside a plain copy:
+// how far each is from its floor.  build/release/tests/optim/kernel_bench            on the CPU
 //                  MUONP_TEST_DEVICE=cuda .../kernel_bench           on a GPU
 #include <benchmark/benchmark.h>
 
@@ -25,9 +25,7 @@ struct Bench {
   core::Queue& queue = device->queue();
   core::Dtype dtype = core::Dtype::float32;
 
-  Tensor tensor() const {
-    return Tensor::zeros(*device, {kRows, kCols}, dtype, core::Category::other);
-  }
+  Tensor tensor() const { return Tensor::zeros(*device, {kRows, kCols}, dtype, core::Category::other); }
   // `arrays`: how many tensors of the benchmark's size a call reads and writes.
   template <class F>
   void run(benchmark::State& state, int arrays, const F& f) {
@@ -37,7 +35,8 @@ struct Bench {
       f();
       queue.synchronize();
     }
-    state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * arrays * kElements * core::size_of(dtype));
+    state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * arrays * kElements *
+                            core::size_of(dtype));
   }
 };
 
