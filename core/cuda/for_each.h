@@ -35,114 +35,76 @@ __device__ T reduce_warp(T value, const Op& op) {
   return value;
 }
 
-// A row that the lanes of one warp share.
-struct WarpRow {
+// A row that `threads` threads share. Self has their number() in [0, threads), sync() and reduce(value, op), which gives
+// all of them the result.
+template <class Self, int threads>
+struct SharedRow {
   std::int64_t index;
   std::int64_t cols;
 
-  __device__ static int lane() { return static_cast<int>(threadIdx.x) % kWarp; }
-
   template <class G>
   __device__ void each(const G& g) const {
-    for (std::int64_t c = lane(); c < cols; c += kWarp) g(c);
+    for (std::int64_t c = Self::number(); c < cols; c += threads) g(c);
   }
   template <class G>
   __device__ auto sum(const G& g) const {
     decltype(g(std::int64_t{})) total = 0;
-    for (std::int64_t c = lane(); c < cols; c += kWarp) total += g(c);
-    return reduce_warp(total, Sum());
+    each([&](std::int64_t c) { total += g(c); });
+    return Self::reduce(total, Sum());
   }
   template <class G>
   __device__ float max(const G& g) const {
     float best = -INFINITY;
-    for (std::int64_t c = lane(); c < cols; c += kWarp) best = Max()(best, g(c));
-    return reduce_warp(best, Max());
+    each([&](std::int64_t c) { best = Max()(best, g(c)); });
+    return Self::reduce(best, Max());
   }
   template <class F, class... P>
   __device__ void over(const F& f, P... arrays) const {
-    over_columns(cols, lane(), kWarp, f, arrays...);
+    over_columns(cols, Self::number(), threads, f, arrays...);
   }
   template <class F, class A, class... P>
   __device__ auto sum(const F& f, A array, P... arrays) const {
     decltype(f(array[0], arrays[0]...)) total = 0;
     over([&](const auto&... x) { total += f(x...); }, array, arrays...);
-    return reduce_warp(total, Sum());
+    return Self::reduce(total, Sum());
   }
   template <class F, class A, class... P>
   __device__ float max(const F& f, A array, P... arrays) const {
     float best = -INFINITY;
     over([&](const auto&... x) { best = Max()(best, f(x...)); }, array, arrays...);
-    return reduce_warp(best, Max());
+    return Self::reduce(best, Max());
   }
-  __device__ WarpRow part(std::int64_t n) const { return {index, n}; }
+  __device__ Self part(std::int64_t n) const { return {{index, n}}; }
   template <class T, class G>
   __device__ void narrow(float* data, const G& g) const {
-    for (std::int64_t begin = 0; begin < cols; begin += kWarp) {
-      const std::int64_t c = begin + lane();
+    for (std::int64_t begin = 0; begin < cols; begin += threads) {
+      const std::int64_t c = begin + Self::number();
       const T value = c < cols ? g(c) : T(0.0f);
-      __syncwarp(kAllLanes);  // what this stores over, all lanes have read
+      Self::sync();  // what this stores over, all threads have read
       if (c < cols) reinterpret_cast<T*>(data)[c] = value;
     }
-    __syncwarp(kAllLanes);
+    Self::sync();
   }
 };
 
-// The same by a block of kThreads.
-struct BlockRow {
-  std::int64_t index;
-  std::int64_t cols;
-
-  template <class G>
-  __device__ void each(const G& g) const {
-    for (std::int64_t c = threadIdx.x; c < cols; c += kThreads) g(c);
-  }
-  template <class G>
-  __device__ auto sum(const G& g) const {
-    decltype(g(std::int64_t{})) total = 0;
-    for (std::int64_t c = threadIdx.x; c < cols; c += kThreads) total += g(c);
-    return reduce_block(total, Sum());
-  }
-  template <class G>
-  __device__ float max(const G& g) const {
-    float best = -INFINITY;
-    for (std::int64_t c = threadIdx.x; c < cols; c += kThreads) best = Max()(best, g(c));
-    return reduce_block(best, Max());
-  }
-  template <class F, class... P>
-  __device__ void over(const F& f, P... arrays) const {
-    over_columns(cols, static_cast<int>(threadIdx.x), kThreads, f, arrays...);
-  }
-  template <class F, class A, class... P>
-  __device__ auto sum(const F& f, A array, P... arrays) const {
-    decltype(f(array[0], arrays[0]...)) total = 0;
-    over([&](const auto&... x) { total += f(x...); }, array, arrays...);
-    return reduce_block(total, Sum());
-  }
-  template <class F, class A, class... P>
-  __device__ float max(const F& f, A array, P... arrays) const {
-    float best = -INFINITY;
-    over([&](const auto&... x) { best = Max()(best, f(x...)); }, array, arrays...);
-    return reduce_block(best, Max());
-  }
-  __device__ BlockRow part(std::int64_t n) const { return {index, n}; }
-  template <class T, class G>
-  __device__ void narrow(float* data, const G& g) const {
-    for (std::int64_t begin = 0; begin < cols; begin += kThreads) {
-      const std::int64_t c = begin + threadIdx.x;
-      const T value = c < cols ? g(c) : T(0.0f);
-      __syncthreads();  // what this stores over, all threads have read
-      if (c < cols) reinterpret_cast<T*>(data)[c] = value;
-    }
-    __syncthreads();
-  }
-
- private:
+struct WarpRow : SharedRow<WarpRow, kWarp> {
+  __device__ static int number() { return static_cast<int>(threadIdx.x) % kWarp; }
+  __device__ static void sync() { __syncwarp(kAllLanes); }
   template <class T, class Op>
-  __device__ static T reduce_block(T value, const Op& op) {
+  __device__ static T reduce(T value, const Op& op) {
+    return reduce_warp(value, op);
+  }
+};
+
+struct BlockRow : SharedRow<BlockRow, kThreads> {
+  __device__ static int number() { return static_cast<int>(threadIdx.x); }
+  __device__ static void sync() { __syncthreads(); }
+  template <class T, class Op>
+  __device__ static T reduce(T value, const Op& op) {
     MUONP_SHARED T of_warp[kWarps];
     value = reduce_warp(value, op);
     const int warp = static_cast<int>(threadIdx.x) / kWarp;
-    if (WarpRow::lane() == 0) of_warp[warp] = value;
+    if (WarpRow::number() == 0) of_warp[warp] = value;
     __syncthreads();
     value = of_warp[0];
     for (int w = 1; w < kWarps; ++w) value = op(value, of_warp[w]);
@@ -181,12 +143,12 @@ template <class F>
 __global__ void __launch_bounds__(kThreads, kBlocks) warp_row_kernel(std::int64_t rows, std::int64_t cols, F f) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kWarps;
   for (std::int64_t r = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; r < rows; r += stride)
-    f(WarpRow{r, cols});
+    f(WarpRow{{r, cols}});
 }
 
 template <class F>
 __global__ void __launch_bounds__(kThreads, kBlocks) block_row_kernel(std::int64_t rows, std::int64_t cols, F f) {
-  for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) f(BlockRow{r, cols});
+  for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) f(BlockRow{{r, cols}});
 }
 
 // Blocks for `work` blocks' worth, at most what the GPU holds at once: the rest is the kernel's loop.
