@@ -1,5 +1,5 @@
 // Element types of tensors. bfloat16 and float16 are storage types: arithmetic is done in float32. tf32 is float32 in
-// memory; matrix products read 10 bits of its mantissa (tensor cores of GPUs).
+// memory; matrix products read 10 bits of its mantissa (tensor cores of GPUs). uint8 is bytes on their way to another rank.
 #pragma once
 
 #include <bit>
@@ -14,7 +14,7 @@
 
 namespace muonp::core {
 
-enum class Dtype : std::uint8_t { float32, bfloat16, float16, int32, tf32 };
+enum class Dtype : std::uint8_t { float32, bfloat16, float16, int32, tf32, uint8 };
 
 std::int64_t size_of(Dtype dtype);
 std::string_view name_of(Dtype dtype);
@@ -82,5 +82,7 @@ template <>
 inline constexpr Dtype dtype_of<float16> = Dtype::float16;
 template <>
 inline constexpr Dtype dtype_of<std::int32_t> = Dtype::int32;
+template <>
+inline constexpr Dtype dtype_of<std::uint8_t> = Dtype::uint8;
 
 }  // namespace muonp::core

@@ -181,6 +181,8 @@ StoredType stored_type_of(Dtype dtype) {
       return StoredType::f16;
     case Dtype::int32:
       return StoredType::i32;
+    case Dtype::uint8:
+      return StoredType::u8;
     case Dtype::tf32:  // what a product makes of float32, nothing that is kept
       break;
   }

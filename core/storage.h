@@ -18,6 +18,7 @@ void with_storage(Dtype dtype, const F& f) {
     case Dtype::float16:
       return f(float16());
     case Dtype::int32:
+    case Dtype::uint8:
       break;
   }
   MUONP_ASSERT(false, "{} where a floating-point type is wanted", name_of(dtype));

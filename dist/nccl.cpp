@@ -23,6 +23,8 @@ ncclDataType_t type_of(core::Dtype dtype) {
       return ncclFloat16;
     case core::Dtype::int32:
       return ncclInt32;
+    case core::Dtype::uint8:
+      return ncclUint8;
     case core::Dtype::tf32:
       break;
   }

@@ -81,9 +81,10 @@ void reduce_in_order(std::span<const void* const> sources, void* to, std::int64_
     case Dtype::int32:
       return reduce_as<std::int32_t, std::int32_t>(sources, to, count, op);
     case Dtype::tf32:
+    case Dtype::uint8:
       break;
   }
-  MUONP_ASSERT(false, "{} is not sent", name_of(dtype));
+  MUONP_ASSERT(false, "{} is not reduced", name_of(dtype));
 }
 
 void reduce_in_order(std::span<const double* const> sources, double* to, std::int64_t count, Reduce op) {

@@ -24,6 +24,7 @@ cudaDataType_t type_of(Dtype dtype) {
     case Dtype::float16:
       return CUDA_R_16F;
     case Dtype::int32:
+    case Dtype::uint8:
       break;
   }
   throw InternalError("a product of integers");
