@@ -36,12 +36,17 @@ enum class Op : std::uint8_t { none, transpose };
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c);
 
+// gemm() whose every bit is the same for any number of threads: a CPU takes one. For thin products of what ranks must agree on.
+void gemm_on_one_thread(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
+                        const MatrixView& c);
+
 // What gemm() hands to the device: dimensions agree, no result is empty.
 struct Product {
   Op op_a, op_b;
   std::int64_t m, n, k;
   float alpha, beta;
   MatrixView a, b, c;
+  bool one_thread = false;  // of a CPU
 };
 
 // A batch of matrices of one shape; `batch_stride` elements between the first elements of two neighbours.

@@ -52,6 +52,7 @@ void GradientReducer::begin_pass(bool first, bool last) {
   for (std::size_t b = 0; b < buckets.size(); ++b)
     missing_[b] = static_cast<int>(buckets[b].parameters.size());
   if (first) written_.assign(written_.size(), false);
+  if (buckets.empty()) state_ = last ? State::reduced : State::idle;
 }
 
 Tensor& GradientReducer::full_bucket(int bucket) {

@@ -6,6 +6,7 @@
 #include "core/host_view.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
+#include "optim/state_reader.h"
 
 namespace muonp::launch {
 
@@ -97,6 +98,7 @@ RunProgress Checkpointing::load(const std::string& path) {
   dist::Communicator& communicator = session_.communicator();
   RunProgress progress;
   std::unique_ptr<core::PieceReader> reader;
+  bool same_world_size = false;
   dist::run_on_all(communicator, [&] {
     const core::Checkpoint checkpoint(path);
     const json state = json::parse(checkpoint.state_json());
@@ -110,11 +112,12 @@ RunProgress Checkpointing::load(const std::string& path) {
     expect("seed", "run.seed", config_.run.seed);
     expect("batch", "data.batch", config_.data.batch);
     expect("sequence", "data.sequence", config_.data.sequence);
+    same_world_size = state.at("world_size").get<int>() == session_.world_size();
     reader = std::make_unique<core::PieceReader>(checkpoint, kPrefix);
   });
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
     const core::HostView host(session_.device().queue(), t.data, core::Access::write);
-    reader->read_float(t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, host.data<float>());
+    optim::StateReader(*reader, same_world_size).read(t, host.data<float>());
     host.upload();
   });
   learner_.optimizer().require_equal_weights();

@@ -22,7 +22,8 @@ struct Arguments {
 const std::map<std::string, std::pair<RunAxis, std::string>> kAxes = {
     {"step", {RunAxis::step, "optimizer steps"}},
     {"tokens", {RunAxis::tokens, "tokens"}},
-    {"seconds", {RunAxis::seconds, "training time [s]"}}};
+    {"seconds", {RunAxis::seconds, "training time [s]"}},
+    {"sent", {RunAxis::sent, "sent per rank [MB]"}}};
 
 std::string axis_label(const std::string& metric) {
   if (metric == "val_loss") return "validation loss [nats per token]";
@@ -44,8 +45,8 @@ std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs,
                      const std::vector<RunSummary>& summaries) {
   constexpr Align right = Align::right;
   Table table(
-      {"run", "steps", "final " + a.metric, "best " + a.metric, "at step", "train loss", "time", "tokens/s"},
-      {Align::left, right, right, right, right, right, right, right});
+      {"run", "steps", "final " + a.metric, "best " + a.metric, "at step", "train loss", "time", "tokens/s", "sent per rank"},
+      {Align::left, right, right, right, right, right, right, right, right});
   double best = INFINITY;
   for (const RunSummary& s : summaries) best = std::min(best, s.best_value);
   for (std::size_t i = 0; i < runs.size(); ++i) {
@@ -54,7 +55,8 @@ std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs,
                fmt::format("{}", s.steps), value_cell(s.final_value), value_cell(s.best_value),
                fmt::format("{}", s.best_step), value_cell(s.train_loss),
                std::isfinite(s.seconds) ? format_duration(s.seconds) : "-",
-               std::isfinite(s.tokens / s.seconds) ? format_count(s.tokens / s.seconds) : "-"});
+               std::isfinite(s.tokens / s.seconds) ? format_count(s.tokens / s.seconds) : "-",
+               std::isfinite(s.sent_bytes) ? format_bytes(static_cast<std::int64_t>(s.sent_bytes)) : "-"});
   }
   return table.render();
 }
@@ -63,7 +65,7 @@ Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs,
              const std::vector<RunSummary>& summaries) {
   const auto& [axis, label] = kAxes.at(a.axis);
   const bool loss = a.metric == "val_loss";
-  Plot plot{a.title, "", label, axis_label(a.metric), {}};
+  Plot plot{a.title, "", label, axis_label(a.metric), {}, axis == RunAxis::sent};
   if (plot.title.empty())
     plot.title =
         fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
@@ -73,6 +75,9 @@ Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs,
     PlotSeries series{
         runs[i].name, fmt::format("{:.3f}", summaries[i].best_value), curve(runs[i], a.metric, axis), {}};
     if (loss) series.light = curve(runs[i], "loss", axis);
+    if (axis == RunAxis::sent)
+      for (auto* points : {&series.strong, &series.light})
+        for (PlotPoint& p : *points) p.x *= 1e-6;
     plot.series.push_back(std::move(series));
   }
   return plot;
@@ -104,13 +109,14 @@ void add_compare_command(CLI::App& app, Context& context) {
   command->add_option("--metric", a->metric, "What is compared; smaller is better")->capture_default_str();
   command->add_option("--x", a->axis, "What the curves are drawn over")
       ->capture_default_str()
-      ->check(CLI::IsMember({"step", "tokens", "seconds"}));
+      ->check(CLI::IsMember({"step", "tokens", "seconds", "sent"}));
   command->add_option("--title", a->title, "Title of the drawing");
   command->footer(
       "The best run is marked with *.\n"
       "Examples:\n"
       "  muonp compare runs/muonp-1-2 runs/muon runs/adamw --svg losses.svg\n"
-      "  muonp compare runs/* --metric loss --x seconds --svg speed.svg");
+      "  muonp compare runs/* --metric loss --x seconds --svg speed.svg\n"
+      "  muonp compare runs/compressed-* --x sent --svg bytes.svg");
   command->callback([a, &context] { context.run = [a](Session& session) { return run(session, *a); }; });
 }
 

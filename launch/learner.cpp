@@ -48,7 +48,9 @@ optim::ParallelOptions parallel_options(const RunConfig& config, core::DeviceKin
     return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib));
   };
   return {static_cast<int>(config.parallel.zero), elements(config.parallel.bucket_mib),
-          elements(config.parallel.wave_mib), config.parallel.overlap, config.compute(), device};
+          elements(config.parallel.wave_mib), config.parallel.overlap, config.compute(), device,
+          optim::parse_compression(config.compression.to_owner, config.compression.to_workers,
+                                   config.compression.others)};
 }
 
 SessionSettings session_settings(const RunConfig& config, bool ranks) {

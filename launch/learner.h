@@ -51,6 +51,7 @@ class Learner {
   bool has_validation() const { return validation_ != nullptr; }
   models::LanguageModel& model() { return *model_; }
   optim::DistributedOptimizer& optimizer() { return *optimizer_; }
+  const optim::DistributedOptimizer& optimizer() const { return *optimizer_; }
   const BatchPlan& batches() const { return batches_; }
   const core::Dataset& dataset() const { return dataset_; }
   std::int64_t tokens_per_step() const { return batches_.batch * config_.data.sequence; }

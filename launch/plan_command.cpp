@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launch/cli.h"
+#include "launch/compressor_table.h"
 #include "launch/roofline.h"
 #include "launch/start_report.h"
 
@@ -12,7 +13,7 @@ namespace {
 struct Arguments {
   ConfigArguments config;
   int ranks = 1;
-  bool json = false;
+  bool json = false, compressors = false;
   std::string machine, spectral = "tf32";
 };
 
@@ -20,6 +21,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
   using nlohmann::ordered_json;
   const optim::ExecutionPlan& plan = facts.plan;
   ordered_json ranks = ordered_json::array(), owners = ordered_json::array();
+  const dist::OwnerPlan& owners_of = plan.matrix_owners();
   for (int r = 0; r < plan.shards.world_size(); ++r) {
     const optim::ExecutionPlan::Bytes b = plan.bytes(r);
     ranks.push_back({{"rank", r},
@@ -30,14 +32,14 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                      {"activations_bytes",
                       facts.activation_bytes()},
                      {"peak_bytes", planned_peak_bytes(facts, r)},
-                     {"load", plan.owners.load(r)}});
+                     {"load", owners_of.load(r)}});
   }
-  for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t)
-    owners.push_back({{"parameter", plan.owners.tasks()[t].name},
-                      {"owner", plan.owners.owner(static_cast<int>(t))},
-                      {"flops", plan.owners.tasks()[t].cost}});
+  for (std::size_t t = 0; t < owners_of.tasks().size(); ++t)
+    owners.push_back({{"parameter", owners_of.tasks()[t].name},
+                      {"owner", owners_of.owner(static_cast<int>(t))},
+                      {"flops", owners_of.tasks()[t].cost}});
   return {{"ranks", ranks},
-          {"imbalance", plan.owners.imbalance()},
+          {"imbalance", owners_of.imbalance()},
           {"bytes_sent_per_rank", plan.bytes_sent_per_step()},
           {"owners", owners}};
 }
@@ -57,7 +59,13 @@ int run(Session& session, const Arguments& a) {
                          fmt::format("{} (planned, none started)", a.ranks),
                          "",
                          0};
+  if (a.compressors) {
+    session.log().info("{}", compressor_table(facts));
+    return 0;
+  }
   if (!a.machine.empty()) {
+    if (plan.compression)
+      core::fail("--roofline has no model of compressed messages; set compression.to_owner, to_workers and others to none");
     const Machine& machine = machine_of(a.machine);
     session.log().info("{}", roofline_table(roofline(facts, machine), facts, machine));
     return 0;
@@ -79,9 +87,12 @@ void add_plan_command(CLI::App& app, Context& context) {
   command->add_flag("--json", a->json, "Print a JSON object, with the owner of every matrix");
   command->add_option("--roofline", a->machine, "Least time of each phase of the step on a machine: h100, a100")
       ->type_name("NAME");
+  command->add_flag("--compressors", a->compressors,
+                    "What each compressor of the compression section would send, with its contraction constant");
   command->footer(
       "Examples:\n"
       "  muonp plan configs/quickstart.yaml --ranks 4\n"
+      "  muonp plan configs/gpt2-124m.yaml --ranks 8 --compressors\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set parallel.compute=bfloat16 --roofline h100\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set data.batch=512 --set parallel.zero=2");
   command->callback([a, &context] {

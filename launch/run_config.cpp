@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "optim/compression.h"
 
 namespace muonp::launch {
 
@@ -30,6 +31,14 @@ void ParallelSection::describe(Fields& f) {
   f.choice("compute", compute, dtypes, "type of weights and activations in forward and backward");
   f.boolean("emulate_bfloat16", emulate_bfloat16,
             "round to bfloat16 in software on processors without it: same numbers, no speed");
+}
+
+void CompressionSection::describe(Fields& f) {
+  static constexpr std::array<std::string_view, 2> elementwise = {"none", "int8"};
+  f.text("to_owner", to_owner,
+         "what ranks send of a matrix's momentum: none, identity, top_k F, top_k_natural F, natural, sign, int8, rank R");
+  f.text("to_workers", to_workers, "what owners send of a matrix's weights, as to_owner; none for both or for neither");
+  f.choice("others", others, elementwise, "vectors, embeddings and heads, in both directions");
 }
 
 void CheckpointSection::describe(Fields& f) {
@@ -66,6 +75,9 @@ void RunConfig::describe(Fields& f) {
   f.section(
       "parallel", [this](Fields& s) { parallel.describe(s); }, "how work and memory are cut over ranks");
   f.section(
+      "compression", [this](Fields& s) { compression.describe(s); },
+      "error feedback over the network, parallel.zero 0 and 1 (docs/compression.md)");
+  f.section(
       "checkpoint", [this](Fields& s) { checkpoint.describe(s); }, "what is saved, and where to go on");
   f.section(
       "log", [this](Fields& s) { log.describe(s); }, "what is shown and measured");
@@ -77,6 +89,7 @@ void RunConfig::validate() const {
   optimizer.validate();
   schedule.validate(run.steps);
   model.resolved();
+  optim::parse_compression(compression.to_owner, compression.to_workers, compression.others);
   if (parallel.emulate_bfloat16 && parallel.compute != "bfloat16")
     core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);
 }

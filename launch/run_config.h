@@ -35,6 +35,11 @@ struct ParallelSection {
   void describe(core::Fields& f);
 };
 
+struct CompressionSection {
+  std::string to_owner = "none", to_workers = "none", others = "none";
+  void describe(core::Fields& f);
+};
+
 struct CheckpointSection {
   std::int64_t every = 0;
   std::int64_t keep = 2;
@@ -60,6 +65,7 @@ struct RunConfig {
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   ParallelSection parallel;
+  CompressionSection compression;
   CheckpointSection checkpoint;
   LogSection log;
 

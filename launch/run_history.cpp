@@ -15,6 +15,8 @@ const char* key_of(RunAxis axis) {
       return "step";
     case RunAxis::tokens:
       return "tokens";
+    case RunAxis::sent:
+      return "sent_bytes";
     case RunAxis::seconds:
       break;
   }
@@ -60,6 +62,7 @@ RunSummary summarize(const RunHistory& run, const std::string& metric) {
   summary.steps = last_value(run, "step");
   summary.seconds = last_value(run, "seconds");
   summary.tokens = last_value(run, "tokens");
+  summary.sent_bytes = last_value(run, "sent_bytes");
   const std::vector<PlotPoint> points = curve(run, metric, RunAxis::step);
   if (points.empty()) {
     std::set<std::string> keys;

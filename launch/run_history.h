@@ -11,7 +11,7 @@
 
 namespace muonp::launch {
 
-enum class RunAxis : std::uint8_t { step, tokens, seconds };
+enum class RunAxis : std::uint8_t { step, tokens, seconds, sent };
 
 struct RunHistory {
   std::string name;                  // the folder's name
@@ -27,7 +27,7 @@ std::vector<PlotPoint> curve(const RunHistory& run, const std::string& metric, R
 
 struct RunSummary {
   static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-  double steps = 0, seconds = kNone, tokens = kNone;  // at the end
+  double steps = 0, seconds = kNone, tokens = kNone, sent_bytes = kNone;  // at the end
   double final_value = kNone;                         // of the metric
   double best_value = kNone, best_step = kNone;
   double train_loss = kNone;  // mean of `loss` over the last twentieth of the steps

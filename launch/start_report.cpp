@@ -35,9 +35,11 @@ std::string run_table(const StartFacts& f) {
   table.add({"shards", fmt::format("ZeRO {}, {} bucket{}, communication {}", plan.options.zero,
                                    plan.shards.buckets().size(), plan.shards.buckets().size() == 1 ? "" : "s",
                                    plan.options.overlap ? "overlapped" : "in line")});
+  const dist::OwnerPlan& owners = plan.matrix_owners();
   table.add({"owners", fmt::format("{} matrices in {} wave{}, imbalance {:.3f} (largest load / mean)",
-                                   plan.owners.tasks().size(), plan.owners.waves(),
-                                   plan.owners.waves() == 1 ? "" : "s", plan.owners.imbalance())});
+                                   owners.tasks().size(), owners.waves(), owners.waves() == 1 ? "" : "s",
+                                   owners.imbalance())});
+  if (plan.compression) table.add({"compressed", plan.options.compression.text()});
   table.add({"network", fmt::format("{} sent per rank and step",
                                     format_bytes(static_cast<std::int64_t>(plan.bytes_sent_per_step())))});
   return table.render();
@@ -57,18 +59,19 @@ std::string rank_table(const StartFacts& f) {
       {"rank", "weights", "gradients", "optimizer", "exchange", "activations", "total", "owns", "load"},
       std::vector<Align>(9, Align::right));
   const int n = f.plan.shards.world_size();
+  const dist::OwnerPlan& owners = f.plan.matrix_owners();
   const std::int64_t activations = f.activation_bytes();
   double mean = 0;
-  for (int r = 0; r < n; ++r) mean += f.plan.owners.load(r) / n;
+  for (int r = 0; r < n; ++r) mean += owners.load(r) / n;
   for (int r = 0; r < std::min(n, kMostRankRows); ++r) {
     const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
     int owned = 0;
-    for (int t = 0; t < static_cast<int>(f.plan.owners.tasks().size()); ++t)
-      owned += f.plan.owners.owner(t) == r;
+    for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t)
+      owned += owners.owner(t) == r;
     table.add({std::to_string(r), format_bytes(b.weights), format_bytes(b.gradients),
                format_bytes(b.optimizer), format_bytes(b.exchange), format_bytes(activations),
                format_bytes(planned_peak_bytes(f, r)), std::to_string(owned),
-               mean > 0 ? fmt::format("{:.3f}", f.plan.owners.load(r) / mean) : "-"});
+               mean > 0 ? fmt::format("{:.3f}", owners.load(r) / mean) : "-"});
   }
   return table.render() +
          (n > kMostRankRows ? fmt::format("\n... and {} ranks more", n - kMostRankRows) : "");

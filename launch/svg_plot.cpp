@@ -77,6 +77,22 @@ std::vector<PlotPoint> averaged(const std::vector<PlotPoint>& points, std::size_
   return result;
 }
 
+std::vector<PlotPoint> logarithmic(const std::vector<PlotPoint>& points) {
+  std::vector<PlotPoint> kept;
+  for (const PlotPoint& p : points)
+    if (p.x > 0) kept.push_back({std::log10(p.x), p.y});
+  return kept;
+}
+
+// 1, 2 and 5 times the powers of ten in the range, all as logarithms; 10 and its powers alone over many decades.
+std::vector<double> log_ticks(double low, double high) {
+  std::vector<double> ticks;
+  for (double power = std::floor(low); power <= std::ceil(high); ++power)
+    for (const double factor : {1.0, 2.0, 5.0})
+      if (factor == 1 || high - low < 4) ticks.push_back(power + std::log10(factor));
+  return ticks;
+}
+
 std::string tick_label(double value, double step) {
   if (std::fabs(value) >= 10000) return format_count(value);
   const int digits = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 9);
@@ -103,7 +119,7 @@ class Canvas {
       legend = std::max(legend,
                         kLetter * static_cast<double>(display_width(s.name) + display_width(s.detail) + 2));
     right_ = kWidth - kRightMargin - kLegendGap - 34 - std::min(legend, 320.0);
-    x_ticks_ = nice_ticks(x_.low, x_.high, 8);
+    x_ticks_ = plot.log_x ? log_ticks(x_.low, x_.high) : nice_ticks(x_.low, x_.high, 8);
     y_ticks_ = nice_ticks(y_.low, y_.high, 7);
     y_ = {y_ticks_.front(), y_ticks_.back()};
     if (x_.low == x_.high) x_ = {x_ticks_.front(), x_ticks_.back()};
@@ -163,7 +179,7 @@ class Canvas {
       out_ +=
           fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#666666\"/>\n",
                       x, bottom(), x, bottom() + 5);
-      text(x, bottom() + 21, "middle", tick_label(tick, x_step));
+      text(x, bottom() + 21, "middle", plot_.log_x ? fmt::format("{:g}", std::pow(10, tick)) : tick_label(tick, x_step));
     }
     out_ += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\" fill=\"none\" stroke=\"#666666\"/>\n",
                         kLeft, kTop, bottom(), right_);
@@ -252,6 +268,8 @@ std::string render_svg(const Plot& plot) {
   std::vector<PlotSeries> series;
   for (const PlotSeries& s : plot.series)
     series.push_back({s.name, s.detail, finite(s.strong), averaged(finite(s.light), kLightPoints)});
+  if (plot.log_x)
+    for (PlotSeries& s : series) s.strong = logarithmic(s.strong), s.light = logarithmic(s.light);
   return Canvas(plot, std::move(series)).render();
 }
 

@@ -21,6 +21,7 @@ struct PlotSeries {
 struct Plot {
   std::string title, subtitle, x_label, y_label;
   std::vector<PlotSeries> series;
+  bool log_x = false;  // points that are not above 0 are then left out
 };
 
 // The y range goes from the lowest point to the highest of the strong lines, so that a training loss that

@@ -105,6 +105,7 @@ void Trainer::print_step(const StepOutcome& outcome) {
                    {"grad_norm", outcome.report.gradient_norm},
                    {"seconds", progress_.seconds},
                    {"tokens", progress_.tokens},
+                   {"sent_bytes", sent_bytes()},
                    {"step_seconds", seconds},
                    {"spectral_seconds", outcome.report.spectral_seconds},
                    {"communication_seconds", outcome.report.communication_seconds},
@@ -126,9 +127,14 @@ void Trainer::validate() {
   metrics_->write({{"step", progress_.step},
                    {"val_loss", last_validation_},
                    {"seconds", progress_.seconds},
-                   {"tokens", progress_.tokens}});
+                   {"tokens", progress_.tokens},
+                   {"sent_bytes", sent_bytes()}});
   bar_->print(fmt::format("step {:>{}}/{}  validation loss {:.4f}", progress_.step,
                           std::to_string(config_.run.steps).size(), config_.run.steps, last_validation_));
+}
+
+double Trainer::sent_bytes() const {
+  return static_cast<double>(progress_.step) * learner_.optimizer().plan().bytes_sent_per_step();
 }
 
 void Trainer::save() {

@@ -27,6 +27,7 @@ class Trainer {
   void print_step(const StepOutcome& outcome);
   void validate();
   void save();
+  double sent_bytes() const;  // by a rank since the start of the run, as planned; without validation and checks
   bool due(std::int64_t every) const { return every > 0 && progress_.step % every == 0; }
 
   const RunConfig config_;

@@ -29,6 +29,26 @@ ParallelOptions on(const core::Device& device, ParallelOptions options) {
 
 }  // namespace
 
+class DistributedOptimizer::Router final : public core::GradientSink, public core::WeightSource {
+ public:
+  Router(core::GradientSink& reducer, core::WeightSource& weights, CompressedOptimizer& compressed)
+      : reducer_(reducer), weights_(weights), compressed_(compressed) {}
+  core::GradientSlot slot(core::Parameter& parameter) override { return sink(parameter).slot(parameter); }
+  void complete(core::Parameter& parameter) override { sink(parameter).complete(parameter); }
+  // What is compressed is whole on every rank.
+  void acquire(core::Parameter& parameter) override {
+    if (!compressed_.holds(parameter)) weights_.acquire(parameter);
+  }
+
+ private:
+  core::GradientSink& sink(const core::Parameter& parameter) {
+    return compressed_.holds(parameter) ? static_cast<core::GradientSink&>(compressed_) : reducer_;
+  }
+  core::GradientSink& reducer_;
+  core::WeightSource& weights_;
+  CompressedOptimizer& compressed_;
+};
+
 struct DistributedOptimizer::Kept {
   int group = 0;
   Tensor master;
@@ -44,7 +64,7 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   parameters_ = std::make_unique<dist::ShardedParameters>(
-      device, parameters, plan_.shards, communicator.rank(), options.zero, options.weight_dtype);
+      device, chosen(parameters, plan_.sharded), plan_.shards, communicator.rank(), options.zero, options.weight_dtype);
   using Async = dist::AsyncQueue;
   if (options.overlap && device.kind() == core::DeviceKind::cuda)
     async_ = std::make_unique<Async>(communicator);
@@ -55,14 +75,18 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
   exchange_ =
       std::make_unique<dist::OwnerExchange>(device, *parameters_, plan_.owners, communicator, *async_);
   weights_ = std::make_unique<dist::WeightGatherer>(*parameters_, communicator, *async_);
-  for (const Group& group : plan_.groups.groups())
+  for (const Group& group : plan_.sharded_groups.groups())
     matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device.kind()) : nullptr);
-  for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
-    Kept kept{plan_.groups.group_of(p), parameters_->master(p), {}};
-    for (std::size_t s = 0; s < plan_.groups.group_for(p).config.state_names().size(); ++s)
+  for (int p = 0; p < static_cast<int>(plan_.sharded.size()); ++p) {
+    Kept kept{plan_.sharded_groups.group_of(p), parameters_->master(p), {}};
+    for (std::size_t s = 0; s < plan_.sharded_groups.group_for(p).config.state_names().size(); ++s)
       kept.states.push_back(Tensor::zeros(device, {kept.master.size()}, Dtype::float32, Category::optimizer));
     kept_.push_back(std::move(kept));
   }
+  if (!plan_.compression) return;
+  compressed_ = std::make_unique<CompressedOptimizer>(device, chosen(parameters, plan_.compression->parameters),
+                                                      *plan_.compression, options.weight_dtype, communicator, *async_);
+  router_ = std::make_unique<Router>(*reducer_, *weights_, *compressed_);
 }
 
 DistributedOptimizer::~DistributedOptimizer() = default;
@@ -70,24 +94,54 @@ DistributedOptimizer::~DistributedOptimizer() = default;
 void DistributedOptimizer::initialize(std::uint64_t seed) {
   parameters_->initialize(seed);
   parameters_->publish(communicator_);
+  if (compressed_) compressed_->initialize(seed);
+}
+
+void DistributedOptimizer::begin_pass(bool first, bool last) {
+  reducer_->begin_pass(first, last);
+  if (compressed_) compressed_->begin_pass(first);
+}
+
+core::GradientSink& DistributedOptimizer::gradients() {
+  if (router_) return *router_;
+  return *reducer_;
+}
+
+core::WeightSource& DistributedOptimizer::weights() {
+  if (router_) return *router_;
+  return *weights_;
+}
+
+SquareSum DistributedOptimizer::squares_of_slice(int parameter) const {
+  // Each rank sums its own slice, at stage 0 too, so that the norm does not depend on the stage.
+  const dist::Interval mine = plan_.shards.piece(parameter, communicator_.rank());
+  if (mine.empty()) return {};
+  const std::int64_t begin = plan_.options.zero == 0 ? mine.begin : 0;
+  return sum_of_squares(device_.queue(), reducer_->reduced(parameter).flat(begin, mine.count()));
 }
 
 double DistributedOptimizer::reduce_norm() const {
-  // Each rank sums its own slice, at stage 0 too, so that the norm does not depend on the stage.
+  const double ranks = communicator_.size();
   double values[2] = {0, 0};
-  for (int p = 0; p < static_cast<int>(kept_.size()); ++p) {
-    const dist::Interval mine = plan_.shards.piece(p, communicator_.rank());
-    if (mine.empty()) continue;
-    const std::int64_t begin = plan_.options.zero == 0 ? mine.begin : 0;
-    const SquareSum square = sum_of_squares(device_.queue(), reducer_->reduced(p).flat(begin, mine.count()));
-    if (square.finite)
-      values[0] += square.sum;
+  const auto add = [&](const SquareSum& squares, double weight) {
+    if (squares.finite)
+      values[0] += weight * squares.sum;
     else
       values[1] = 1;
+  };
+  // In the order of the model's parameters, compressed or not, so that the sum of one rank is the same.
+  const std::size_t compressed = compressed_ ? plan_.compression->parameters.size() : 0;
+  for (std::size_t s = 0, c = 0; s < plan_.sharded.size() || c < compressed;) {
+    const bool take_compressed =
+        c < compressed && (s == plan_.sharded.size() || plan_.compression->parameters[c] < plan_.sharded[s]);
+    if (take_compressed)
+      add(compressed_->squares(static_cast<int>(c++)), ranks);
+    else
+      add(squares_of_slice(static_cast<int>(s++)), 1);
   }
   communicator_.all_reduce(std::span<double>(values), dist::Reduce::sum);
   if (values[1] > 0) return NAN;
-  return std::sqrt(values[0]) / communicator_.size();
+  return std::sqrt(values[0]) / ranks;
 }
 
 StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
@@ -95,6 +149,7 @@ StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
   const double start = now();
   weights_->finish();  // of parameters that this step's passes did not read
   reducer_->finish();
+  if (compressed_) compressed_->finish();
   report.gradient_norm = reduce_norm();
   report.communication_seconds = now() - start;
   if (!std::isfinite(report.gradient_norm)) {
@@ -112,6 +167,7 @@ StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
     if (!matrix_steps_[at(kept_[at(p)].group)] || plan_.shards.in_bucket(p).empty())
       update_elementwise(p, lr_factor, gradient_scale);
   update_matrices(lr_factor, gradient_scale, report);
+  if (compressed_) compressed_->step(lr_factor, report.clip, steps_, report);
   const double waiting = now();
   // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
   if (wait || device_.kind() == core::DeviceKind::cpu) weights_->finish();
@@ -121,7 +177,7 @@ StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
 
 void DistributedOptimizer::update_elementwise(int parameter, double lr_factor, double gradient_scale) {
   const Kept& kept = kept_[at(parameter)];
-  const GroupConfig& group = plan_.groups.group_for(parameter).config;
+  const GroupConfig& group = plan_.sharded_groups.group_for(parameter).config;
   if (kept.master.size() > 0) {
     const Tensor gradient = reducer_->reduced(parameter);
     const double lr = group.lr * lr_factor;
@@ -140,7 +196,7 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
   for (const dist::MatrixTask& task : plan_.owners.tasks()) {
     const Kept& kept = kept_[at(task.parameter)];
     if (kept.master.size() > 0)
-      muonp_momentum(device_.queue(), plan_.groups.group_for(task.parameter).config.muonp(), gradient_scale,
+      muonp_momentum(device_.queue(), plan_.sharded_groups.group_for(task.parameter).config.muonp(), gradient_scale,
                      reducer_->reduced(task.parameter), kept.states[0]);
   }
   // On a GPU the host does not wait between waves, so the queue's own clock is read.
@@ -154,7 +210,7 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
                  },
                  [&](int task) {
                    const int p = parameter_of(task);
-                   const GroupConfig& group = plan_.groups.group_for(p).config;
+                   const GroupConfig& group = plan_.sharded_groups.group_for(p).config;
                    const Kept& kept = kept_[at(p)];
                    if (kept.master.size() > 0)
                      apply_update(device_.queue(), kept.master, reducer_->reduced(p), group.lr * lr_factor,
@@ -172,7 +228,7 @@ void DistributedOptimizer::compute_wave(std::span<const dist::OwnedMatrix> matri
     const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
     if (observe_) observe_(spec.name, matrix.in);
     inputs[at(kept_[at(p)].group)].push_back(
-        {spec.name, spec.shape, plan_.groups.split_of(p), matrix.in, matrix.out});
+        {spec.name, spec.shape, plan_.sharded_groups.split_of(p), matrix.in, matrix.out});
   }
   for (std::size_t g = 0; g < inputs.size(); ++g)
     if (!inputs[g].empty()) matrix_steps_[g]->compute(device_, inputs[g]);
@@ -200,9 +256,11 @@ std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
           {fmt::format("{}/{}", spec.name, what), spec.shape, mine, data.flat(begin, mine.count())});
     };
     add("master", kept_[at(p)].master);
-    const auto names = plan_.groups.group_for(p).config.state_names();
+    const auto names = plan_.sharded_groups.group_for(p).config.state_names();
     for (std::size_t s = 0; s < names.size(); ++s) add(names[s], kept_[at(p)].states[s]);
   }
+  if (compressed_)
+    for (StateTensor& tensor : compressed_->state(for_saving)) tensors.push_back(std::move(tensor));
   return tensors;
 }
 
@@ -220,11 +278,13 @@ void DistributedOptimizer::load_state(std::int64_t steps,
   dist::rethrow_on_all(communicator_, failure);
   steps_ = steps;
   parameters_->publish(communicator_);
+  if (compressed_) compressed_->loaded();
 }
 
 void DistributedOptimizer::require_equal_weights() const {
   weights_->finish();
-  const std::uint64_t hash = parameters_->weights_hash();
+  std::uint64_t hash = parameters_->weights_hash();
+  if (compressed_) hash = compressed_->weights_hash(hash);
   dist::require_agreement(communicator_, "weights", hash,
                           fmt::format("hash of the weights {:016x} after step {}", hash, steps_));
 }

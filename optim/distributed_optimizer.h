@@ -23,27 +23,12 @@
 #include "dist/reducer.h"
 #include "dist/sharded_parameters.h"
 #include "dist/weight_gatherer.h"
+#include "optim/compressed_optimizer.h"
 #include "optim/execution_plan.h"
 #include "optim/matrix_step.h"
+#include "optim/state.h"
 
 namespace muonp::optim {
-
-struct StepReport {
-  double gradient_norm =
-      0;            // of the mean gradient over all ranks, before clipping; the same at every stage and N
-  double clip = 1;  // factor the gradient was multiplied by
-  bool skipped = false;  // the norm was not finite on some rank: nothing was changed anywhere
-  double spectral_seconds = 0,
-         communication_seconds = 0;  // this rank's; communication is what was waited for
-};
-
-// A tensor that makes up the optimizer's state: this rank's part of it.
-struct StateTensor {
-  std::string name;         // "blocks.0.mlp.up.weight/momentum"; master weights are ".../master"
-  core::Shape shape;        // of the whole
-  dist::Interval interval;  // elements of the flattened whole that `data` holds
-  core::Tensor data;        // 1-D float32
-};
 
 class DistributedOptimizer {
  public:
@@ -58,14 +43,14 @@ class DistributedOptimizer {
   void initialize(std::uint64_t seed);
 
   // Before each backward pass of a step. first: of its micro-batches; last: reduce during this pass.
-  void begin_pass(bool first, bool last) { reducer_->begin_pass(first, last); }
-  core::GradientSink& gradients() { return *reducer_; }
+  void begin_pass(bool first, bool last);
+  core::GradientSink& gradients();
   // After the last pass: waits for the reduction, updates everything, makes weights whole. The learning rate
   // of each group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence
   // diverges. `wait` false: weights may still be on their way when it returns, behind the next forward pass; only a tape
   // that was given weights() may read them until wait_for_weights().
   StepReport step(double lr_factor, bool wait = true);
-  core::WeightSource& weights() { return *weights_; }
+  core::WeightSource& weights();
   void wait_for_weights() { weights_->finish(); }
 
   std::int64_t steps() const { return steps_; }
@@ -85,9 +70,11 @@ class DistributedOptimizer {
   }
 
  private:
-  struct Kept;  // a parameter's state on this rank
+  struct Kept;    // a sharded parameter's state on this rank
+  class Router;   // to what shards a parameter, or to what compresses it
   std::vector<StateTensor> state(bool for_saving) const;
   double reduce_norm() const;
+  SquareSum squares_of_slice(int parameter) const;
   void update_elementwise(int parameter, double lr_factor, double gradient_scale);
   void update_matrices(double lr_factor, double gradient_scale, StepReport& report);
   void compute_wave(std::span<const dist::OwnedMatrix> matrices);
@@ -103,7 +90,9 @@ class DistributedOptimizer {
   std::unique_ptr<dist::OwnerExchange> exchange_;
   std::unique_ptr<dist::WeightGatherer> weights_;
   std::vector<std::unique_ptr<MatrixStep>> matrix_steps_;  // by group; null for elementwise rules
-  std::vector<Kept> kept_;                                 // by parameter
+  std::vector<Kept> kept_;                                 // by sharded parameter
+  std::unique_ptr<CompressedOptimizer> compressed_;        // null where nothing is compressed
+  std::unique_ptr<Router> router_;
   std::vector<int> pending_;                               // by bucket: parameters not updated in this step
   std::function<void(const std::string&, const core::Tensor&)> observe_;
   std::int64_t steps_ = 0;

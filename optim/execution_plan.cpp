@@ -15,10 +15,36 @@ std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::Dev
 
 namespace {
 
-std::vector<dist::ParameterSpec> specs_of(const core::ParameterList& parameters) {
-  std::vector<dist::ParameterSpec> specs;
-  for (const core::Parameter* p : parameters) specs.push_back({p->name, p->shape});
-  return specs;
+// In ascending order those below `count` that are not in `indices`.
+std::vector<int> all_but(const std::vector<int>& indices, int count) {
+  std::vector<int> rest;
+  for (int i = 0; i < count; ++i)
+    if (!std::ranges::binary_search(indices, i)) rest.push_back(i);
+  return rest;
+}
+
+void refuse_stages_without_whole_weights(const ParallelOptions& options) {
+  if (options.compression.any() && options.zero >= 2)
+    core::fail("compression with parallel.zero: {}: every rank keeps momentum, estimates and weights of what is "
+               "compressed whole, which stages from 2 on exist to shard; valid are 0 and 1",
+               options.zero);
+}
+
+// The most that the spectral step of one of the rank's matrices takes.
+std::int64_t spectral_workspace(const dist::OwnerPlan& owners, const Groups& groups,
+                                const std::vector<dist::ParameterSpec>& specs, core::DeviceKind device, int rank) {
+  std::int64_t workspace = 0;
+  for (const Group& group : groups.groups()) {
+    if (group.config.rule != "muonp") continue;
+    const auto step = make_matrix_step(group.config, device);
+    for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
+      const int p = owners.tasks()[t].parameter;
+      if (owners.owner(static_cast<int>(t)) != rank || !std::ranges::binary_search(group.parameters, p)) continue;
+      const dist::ParameterSpec& spec = specs[static_cast<std::size_t>(p)];
+      workspace = std::max(workspace, step->workspace_bytes(spec.name, spec.shape, groups.split_of(p)));
+    }
+  }
+  return workspace;
 }
 
 std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups,
@@ -40,12 +66,29 @@ std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, co
 
 ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size) {
+  refuse_stages_without_whole_weights(options);
   if (options.zero < 0 || options.zero > 2)
     core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1 and 2", options.zero);
   Groups groups(config, parameters);
-  dist::OwnerPlan owners(tasks_of(parameters, groups, options.device), world_size, options.wave_elements);
-  return {options, std::move(groups),
-          dist::ShardPlan(specs_of(parameters), world_size, options.bucket_elements), std::move(owners)};
+  std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
+  std::vector<int> sharded = all_but(compressed, static_cast<int>(parameters.size()));
+  Groups sharded_groups = groups.restricted_to(sharded, parameters);
+  const auto owners_of = [&](const core::ParameterList& list, const Groups& of) {
+    return dist::OwnerPlan(tasks_of(list, of, options.device), world_size, options.wave_elements);
+  };
+  std::optional<CompressionPlan> compression;
+  if (options.compression.any()) {
+    const core::ParameterList list = chosen(parameters, compressed);
+    Groups of_list = groups.restricted_to(compressed, parameters);
+    dist::OwnerPlan owners = owners_of(list, of_list);
+    compression = make_compression_plan(std::move(compressed), list, std::move(of_list), std::move(owners),
+                                        options.compression, world_size, options.bucket_elements);
+  }
+  const core::ParameterList rest = chosen(parameters, sharded);
+  dist::OwnerPlan owners = owners_of(rest, sharded_groups);
+  dist::ShardPlan shards(specs_of(rest), world_size, options.bucket_elements);
+  return {options,           std::move(groups), std::move(sharded), std::move(sharded_groups),
+          std::move(shards), std::move(owners), std::move(compression)};
 }
 
 std::int64_t ExecutionPlan::gradient_bytes(int rank) const {
@@ -70,29 +113,60 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   bytes.gradients = gradient_bytes(rank);
   if (!master_is_weights)
     bytes.optimizer += 4 * shards.padded_elements() / (options.zero == 0 ? 1 : shards.world_size());
-  std::int64_t workspace = 0;
-  for (const Group& group : groups.groups()) {
+  for (const Group& group : sharded_groups.groups()) {
     const auto states = static_cast<std::int64_t>(group.config.state_names().size());
     for (int p : group.parameters) {
       const std::int64_t kept =
           options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
       bytes.optimizer += 4 * states * kept;
     }
-    if (group.config.rule != "muonp") continue;
-    const auto step = make_matrix_step(group.config, options.device);
-    for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
-      const int p = owners.tasks()[t].parameter;
-      if (owners.owner(static_cast<int>(t)) != rank || !std::ranges::binary_search(group.parameters, p))
-        continue;
-      const dist::ParameterSpec& spec = shards.parameters()[static_cast<std::size_t>(p)];
-      workspace = std::max(workspace, step->workspace_bytes(spec.name, spec.shape, groups.split_of(p)));
-    }
   }
-  bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero) + workspace;
+  bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero) +
+                   spectral_workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
+  if (compression) add_compressed(rank, bytes);
   return bytes;
 }
 
+void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
+  const CompressionPlan& plan = *compression;
+  std::int64_t matrices = 0, owned_in_wave = 0;
+  for (const dist::MatrixTask& task : plan.owners.tasks()) matrices += task.elements;
+  for (int w = 0; w < plan.owners.waves(); ++w) {
+    std::int64_t owned = 0;
+    for (const int t : plan.owners.wave(w))
+      if (plan.owners.owner(t) == rank) owned += plan.owners.tasks()[static_cast<std::size_t>(t)].elements;
+    owned_in_wave = std::max(owned_in_wave, owned);
+  }
+  const std::int64_t elements = matrices + plan.flat.padded_elements();
+  const bool weights_are_read = options.weight_dtype == core::Dtype::float32;
+  std::int64_t used = matrices;
+  for (const dist::Bucket& bucket : plan.flat.buckets()) used += bucket.used;
+  bytes.weights += weights_are_read ? 4 * elements : used * core::size_of(options.weight_dtype);
+  bytes.gradients += 4 * elements;
+  const dist::FeedbackPlan::Bytes feedback = plan.feedback.bytes(rank, shards.world_size());
+  bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + 4 * matrices + feedback.estimates;
+  for (const Group& group : plan.groups.groups())
+    if (group.config.rule != "muonp")
+      for (const int p : group.parameters)
+        bytes.optimizer += 4 * static_cast<std::int64_t>(group.config.state_names().size()) * plan.flat.piece(p, rank).count();
+  // The two exchanges take turns.
+  bytes.exchange = std::max(bytes.exchange,
+                            feedback.buffers + 4 * owned_in_wave +
+                                spectral_workspace(plan.owners, plan.groups, plan.specs, options.device, rank));
+}
+
 double ExecutionPlan::bytes_sent_per_step() const {
+  return sharded_bytes_sent() + (compression ? compressed_bytes_sent() : 0);
+}
+
+double ExecutionPlan::compressed_bytes_sent() const {
+  const int n = shards.world_size();
+  double sum = 0;
+  for (int r = 0; r < n; ++r) sum += static_cast<double>(compression->feedback.bytes(r, n).sent);
+  return sum / n;
+}
+
+double ExecutionPlan::sharded_bytes_sent() const {
   const double n = shards.world_size(), share = (n - 1) / n;
   const auto padded = static_cast<double>(shards.padded_elements());
   const auto weight_bytes = static_cast<double>(core::size_of(options.weight_dtype));
@@ -122,7 +196,11 @@ std::string ExecutionPlan::describe() const {
   for (const Group& group : groups.groups())
     text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
                         group.config.rule_text(), group.config.lr, group.parameters.size(), group.elements);
-  return text + shards.describe() + owners.describe();
+  text += shards.describe() + owners.describe();
+  if (compression)
+    text += fmt::format("\ncompression: {}\n{}{}", options.compression.text(), compression->flat.describe(),
+                        compression->owners.describe());
+  return text;
 }
 
 }  // namespace muonp::optim

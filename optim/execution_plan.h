@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "core/parameter.h"
 #include "dist/owner_plan.h"
 #include "dist/shard_plan.h"
+#include "optim/compression.h"
 #include "optim/config.h"
 #include "optim/groups.h"
 #include "optim/matrix_step.h"
@@ -25,6 +27,7 @@ struct ParallelOptions {
   bool overlap = false;                             // communicate on a thread of its own
   core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
   core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
+  CompressionOptions compression = {};
 };
 
 // A parameter of a group with the rule muonp, as the spectral step sees it.
@@ -32,9 +35,12 @@ std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::Dev
 
 struct ExecutionPlan {
   ParallelOptions options;
-  Groups groups;
+  Groups groups;             // of all parameters
+  std::vector<int> sharded;  // those that the three plans below count from 0: all that are not compressed
+  Groups sharded_groups;
   dist::ShardPlan shards;
   dist::OwnerPlan owners;  // one task per parameter of a muonp group; cost in floating-point operations
+  std::optional<CompressionPlan> compression;
 
   struct Bytes {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
@@ -48,11 +54,17 @@ struct ExecutionPlan {
   std::uint64_t hash() const;
   std::string describe() const;  // one line a decision, for the error that names the first difference
 
+  // Of all matrices: either none or every one is compressed.
+  const dist::OwnerPlan& matrix_owners() const { return compression ? compression->owners : owners; }
+
  private:
   std::int64_t gradient_bytes(int rank) const;
+  double sharded_bytes_sent() const;
+  double compressed_bytes_sent() const;
+  void add_compressed(int rank, Bytes& bytes) const;
 };
 
-// Error as Groups, and for a zero stage that does not exist.
+// Error as Groups, for a zero stage that does not exist, and for compression at a stage that cannot have it.
 ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size);
 

@@ -199,6 +199,20 @@ Groups::Groups(const OptimizerConfig& config, const core::ParameterList& paramet
   splits_ = std::move(assigner.splits);
 }
 
+Groups Groups::restricted_to(const std::vector<int>& parameters, const core::ParameterList& all) const {
+  Groups result;
+  for (const Group& g : groups_) result.groups_.push_back({g.config, {}, 0});
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    const auto from = static_cast<std::size_t>(parameters[i]);
+    Group& group = result.groups_[static_cast<std::size_t>(group_of_[from])];
+    group.parameters.push_back(static_cast<int>(i));
+    group.elements += all[from]->size();
+    result.group_of_.push_back(group_of_[from]);
+    result.splits_.push_back(splits_[from]);
+  }
+  return result;
+}
+
 const Split* Groups::split_of(int parameter) const {
   const auto& split = splits_[static_cast<std::size_t>(parameter)];
   return split ? &*split : nullptr;

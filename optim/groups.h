@@ -41,12 +41,15 @@ class Groups {
   const Group& group_for(int parameter) const {
     return groups_[static_cast<std::size_t>(group_of(parameter))];
   }
+  // The same groups of some of the parameters, given in ascending order and counted anew from 0; a group may be left empty.
+  Groups restricted_to(const std::vector<int>& parameters, const core::ParameterList& all) const;
   // Null where the parameter is not split. The pointer is valid as long as this object, and after it is
   // moved.
   const Split* split_of(int parameter) const;
   std::vector<GroupRow> rows() const;
 
  private:
+  Groups() = default;
   std::vector<Group> groups_;
   std::vector<int> group_of_;
   std::vector<std::optional<Split>> splits_;

@@ -248,7 +248,7 @@ namespace cpu {
 
 void multiply(Queue& queue, const Product& first, std::int64_t count,
               const std::array<std::int64_t, 3>& batch_strides) {
-  const TeamSize team(queue.threads());
+  const TeamSize team(first.one_thread ? 1 : queue.threads());
   const auto one = [&](std::int64_t i) {
     Product p = first;
     p.a = MatrixBatch{first.a, batch_strides[0]}[i];

@@ -1,0 +1,221 @@
+// Compressors that send something of every entry: identity, natural, sign, int8.
+#include <algorithm>
+
+#include "core/for_each.h"
+#include "core/host_view.h"
+#include "dist/compression/kinds.h"
+
+namespace muonp::dist::compression {
+
+using core::Tensor;
+
+namespace {
+
+std::int64_t blocks_of(std::int64_t n) { return (n + kBlock - 1) / kBlock; }
+std::uint8_t* bytes_of(const Tensor& wire) { return wire.data<std::uint8_t>(); }
+
+// out = weight·value(i), or out + that; Value is what the receiver reads of a message.
+template <class Value>
+struct Decode {
+  Value value;
+  float* out;
+  float weight;
+  bool add;
+  MUONP_HD void operator()(std::int64_t i) const {
+    const float x = weight * value(i);
+    out[i] = add ? out[i] + x : x;
+  }
+};
+
+template <class Value>
+void decode_each(core::Device& device, const Value& value, float weight, bool add, const Tensor& out) {
+  core::for_each(device.queue(), out.size(), Decode<Value>{value, out.data<float>(), weight, add});
+}
+
+// ---- identity: n float32 ----
+
+struct PlainValue {
+  const std::uint8_t* wire;
+  MUONP_HD float operator()(std::int64_t i) const { return load_float(wire + 4 * i); }
+};
+
+class Identity final : public Compressor {
+ public:
+  using Compressor::Compressor;
+  double alpha() const override { return 1; }
+  std::int64_t wire_bytes() const override { return 4 * size(); }
+  bool exact() const override { return true; }
+  void encode(core::Device& device, const Tensor& x, const Tensor&, const CompressionKey&,
+              const Tensor& wire) const override {
+    device.queue().copy(wire.raw(), x.raw(), x.bytes());
+  }
+  void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
+    decode_each(device, PlainValue{bytes_of(wire)}, weight, add, out);
+  }
+};
+
+// ---- natural: a float32, the largest power of two; n codes ----
+
+struct NaturalEncode {
+  const float* x;
+  std::uint8_t* codes;
+  NaturalCode code;
+  MUONP_HD void operator()(std::int64_t i) const { codes[i] = code.encode(x[i]); }
+};
+
+struct NaturalValue {
+  const std::uint8_t* wire;
+  MUONP_HD float operator()(std::int64_t i) const { return NaturalCode{load_float(wire)}.decode(wire[4 + i]); }
+};
+
+class Natural final : public Compressor {
+ public:
+  using Compressor::Compressor;
+  double alpha() const override { return 8.0 / 9; }  // 1.5·2^e is rounded worst, by a third of it
+  std::int64_t wire_bytes() const override { return 4 + size(); }
+  void encode(core::Device& device, const Tensor& x, const Tensor&, const CompressionKey&,
+              const Tensor& wire) const override {
+    core::Queue& queue = device.queue();
+    const NaturalCode code{NaturalCode::top_of(largest_magnitude(queue, x))};
+    queue.write(wire.raw(), &code.top, sizeof code.top);
+    core::for_each(queue, size(), NaturalEncode{x.data<float>(), bytes_of(wire) + 4, code});
+  }
+  void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
+    decode_each(device, NaturalValue{bytes_of(wire)}, weight, add, out);
+  }
+};
+
+// ---- int8: the largest magnitude of each block, float32; n integers in [−127, 127] ----
+
+// In double: a block may consist of subnormals.
+struct Int8Encode {
+  const float* x;
+  std::int64_t n;
+  std::uint8_t *scales, *codes;
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t begin = row.index * kBlock;
+    const auto block = row.part(n - begin < kBlock ? n - begin : kBlock);
+    const float largest = block.max([](float a) { return fabsf(a); }, x + begin);
+    store_float(scales + 4 * row.index, largest);
+    const double factor = largest == 0 ? 0 : 127 / static_cast<double>(largest);
+    const float* from = x + begin;
+    std::uint8_t* to = codes + begin;
+    block.each([=](std::int64_t c) {
+      const double q = from[c] * factor;
+      to[c] = static_cast<std::uint8_t>(static_cast<int>(q < 0 ? q - 0.5 : q + 0.5));
+    });
+  }
+};
+
+struct Int8Value {
+  const std::uint8_t *scales, *codes;
+  MUONP_HD float operator()(std::int64_t i) const {
+    const double scale = load_float(scales + 4 * (i / kBlock)) / 127.0;
+    return static_cast<float>(static_cast<std::int8_t>(codes[i]) * scale);
+  }
+};
+
+class Int8 final : public Compressor {
+ public:
+  using Compressor::Compressor;
+  // An entry is off by 1/254 of its block's largest magnitude at most.
+  double alpha() const override { return 1 - static_cast<double>(std::min(size(), kBlock)) / (254.0 * 254); }
+  std::int64_t wire_bytes() const override { return 4 * blocks_of(size()) + size(); }
+  void encode(core::Device& device, const Tensor& x, const Tensor&, const CompressionKey&,
+              const Tensor& wire) const override {
+    const std::int64_t blocks = blocks_of(size());
+    core::for_each_row(device.queue(), blocks, kBlock,
+                       Int8Encode{x.data<float>(), size(), bytes_of(wire), bytes_of(wire) + 4 * blocks});
+  }
+  void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
+    decode_each(device, Int8Value{bytes_of(wire), bytes_of(wire) + 4 * blocks_of(size())}, weight, add, out);
+  }
+};
+
+// ---- sign: the mean magnitude of each block, float32; n bits, 1 for negative ----
+
+struct SignEncode {
+  const float* x;
+  std::int64_t n;
+  std::uint8_t *scales, *bits;
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t begin = row.index * kBlock;
+    const std::int64_t count = n - begin < kBlock ? n - begin : kBlock;
+    const double sum = row.part(count).sum([](float a) { return static_cast<double>(fabsf(a)); }, x + begin);
+    store_float(scales + 4 * row.index, static_cast<float>(sum / static_cast<double>(count)));
+    const float* from = x + begin;
+    std::uint8_t* to = bits + begin / 8;
+    row.part((count + 7) / 8).each([=](std::int64_t c) {
+      unsigned byte = 0;
+      for (std::int64_t k = 8 * c; k < 8 * c + 8 && k < count; ++k)
+        byte |= static_cast<unsigned>(from[k] < 0) << (k - 8 * c);
+      to[c] = static_cast<std::uint8_t>(byte);
+    });
+  }
+};
+
+struct SignValue {
+  const std::uint8_t *scales, *bits;
+  MUONP_HD float operator()(std::int64_t i) const {
+    const float scale = load_float(scales + 4 * (i / kBlock));
+    return bits[i / 8] >> (i % 8) & 1 ? -scale : scale;
+  }
+};
+
+class Sign final : public Compressor {
+ public:
+  using Compressor::Compressor;
+  // ‖C(x) − x‖² = ‖x‖² − ‖x‖₁²/n in a block of n, and ‖x‖₁ ≥ ‖x‖.
+  double alpha() const override { return 1.0 / static_cast<double>(std::min(size(), kBlock)); }
+  std::int64_t wire_bytes() const override { return 4 * blocks_of(size()) + (size() + 7) / 8; }
+  void encode(core::Device& device, const Tensor& x, const Tensor&, const CompressionKey&,
+              const Tensor& wire) const override {
+    const std::int64_t blocks = blocks_of(size());
+    core::for_each_row(device.queue(), blocks, kBlock,
+                       SignEncode{x.data<float>(), size(), bytes_of(wire), bytes_of(wire) + 4 * blocks});
+  }
+  void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
+    decode_each(device, SignValue{bytes_of(wire), bytes_of(wire) + 4 * blocks_of(size())}, weight, add, out);
+  }
+};
+
+// ---- shared ----
+
+constexpr std::int64_t kChunk = 4096;
+
+struct ChunkMaxima {
+  const float* x;
+  std::int64_t n;
+  float* maxima;
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t begin = row.index * kChunk;
+    const std::int64_t count = n - begin < kChunk ? n - begin : kChunk;
+    maxima[row.index] = row.part(count).max([](float a) { return fabsf(a); }, x + begin);
+  }
+};
+
+}  // namespace
+
+float largest_magnitude(core::Queue& queue, const Tensor& x) {
+  const std::int64_t n = x.size(), chunks = (n + kChunk - 1) / kChunk;
+  core::HostResult<float> maxima(queue, chunks);
+  core::for_each_row(queue, chunks, kChunk, ChunkMaxima{x.data<float>(), n, maxima.to_write()});
+  float largest = 0;
+  for (const float m : maxima.read()) largest = std::max(largest, m);
+  return largest;
+}
+
+std::unique_ptr<Compressor> make_identity(std::int64_t rows, std::int64_t cols) {
+  return std::make_unique<Identity>(rows, cols);
+}
+std::unique_ptr<Compressor> make_natural(std::int64_t rows, std::int64_t cols) {
+  return std::make_unique<Natural>(rows, cols);
+}
+std::unique_ptr<Compressor> make_sign(std::int64_t rows, std::int64_t cols) {
+  return std::make_unique<Sign>(rows, cols);
+}
+std::unique_ptr<Compressor> make_int8(std::int64_t rows, std::int64_t cols) {
+  return std::make_unique<Int8>(rows, cols);
+}
+
+}  // namespace muonp::dist::compression

@@ -1,0 +1,245 @@
+#include "dist/compression/error_feedback.h"
+
+#include <algorithm>
+
+#include "core/for_each.h"
+#include "core/hash.h"
+
+namespace muonp::dist {
+
+using core::Category;
+using core::Dtype;
+using core::Tensor;
+
+namespace {
+
+struct Residual {
+  const float *values, *estimate;
+  core::Written<float> to;
+  float factor;
+  using Elements = core::ElementArrays<&Residual::values, &Residual::estimate, &Residual::to>;
+  MUONP_HD void operator()(std::int64_t i) const { to[i] = factor * values[i] - estimate[i]; }
+};
+
+struct Messages {  // sizes of one matrix's
+  std::int64_t up, down, work_up, work_down;
+};
+
+Messages messages_of(const FeedbackMatrix& m) {
+  const auto up = make_compressor(m.to_owner, m.rows, m.cols), down = make_compressor(m.to_workers, m.rows, m.cols);
+  const auto work = [&](const Compressor& c) { return (c.exact() ? 0 : 4 * m.size()) + c.workspace_bytes(); };
+  return {up->wire_bytes(), down->wire_bytes(), work(*up), work(*down)};
+}
+
+// Streams of randomness of one matrix: towards its owner, and towards its workers.
+std::uint64_t stream_of(const std::string& name, bool up) {
+  const std::string text = name + (up ? " up" : " down");
+  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+}
+
+}  // namespace
+
+FeedbackPlan::Bytes FeedbackPlan::bytes(int rank, int world_size) const {
+  Bytes bytes;
+  std::vector<std::int64_t> up(waves.size() + 1), down(waves.size() + 1), encode(waves.size() + 1), answer(waves.size() + 1);
+  for (std::size_t w = 0; w < waves.size(); ++w)
+    for (const int i : waves[w]) {
+      const FeedbackMatrix& m = matrices[static_cast<std::size_t>(i)];
+      const Messages sizes = messages_of(m);
+      const bool mine = m.owner == rank;
+      bytes.sent += mine ? (world_size - 1) * sizes.down : sizes.up;
+      bytes.estimates += 4 * (mine ? 3 : 1) * m.size();
+      bytes.estimates += 4 * make_compressor(m.to_owner, m.rows, m.cols)->state_elements();
+      if (mine) bytes.estimates += 4 * make_compressor(m.to_workers, m.rows, m.cols)->state_elements();
+      up[w] += mine ? world_size * sizes.up : sizes.up;
+      down[w] += sizes.down;
+      encode[w] = std::max(encode[w], sizes.work_up);
+      answer[w] = std::max(answer[w], sizes.work_down);
+    }
+  for (std::size_t w = 0; w < waves.size(); ++w) {
+    const std::int64_t before = w > 0 ? down[w - 1] : 0;
+    if (w == 0) bytes.buffers = up[0] + encode[0];
+    // The next wave's messages are made while this one's travel; then this one's are read, and answered.
+    bytes.buffers = std::max({bytes.buffers, before + up[w] + up[w + 1] + std::max(encode[w], encode[w + 1]),
+                              before + down[w] + up[w + 1] + answer[w]});
+  }
+  return bytes;
+}
+
+struct ErrorFeedback::Matrix {
+  std::unique_ptr<Compressor> up, down;
+  Tensor estimate, mean, master, weights, state_up, state_down;
+  std::uint64_t stream_up = 0, stream_down = 0;
+};
+
+struct ErrorFeedback::Wave {
+  std::vector<int> matrices, mine;
+  std::vector<std::vector<Tensor>> gathered;  // of `mine`, by rank
+  std::vector<Tensor> sent, answers;          // of `matrices`
+  std::vector<Transfer> up_sends, up_receives, down_sends, down_receives;
+  AsyncQueue::Ticket gathered_ticket{}, answered_ticket{};
+};
+
+ErrorFeedback::ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<Tensor> weights,
+                             Communicator& communicator, AsyncQueue& async)
+    : device_(device), plan_(plan), communicator_(communicator), async_(async) {
+  MUONP_ASSERT(weights.size() == plan.matrices.size(), "{} weights of {} matrices", weights.size(), plan.matrices.size());
+  for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
+    const FeedbackMatrix& m = plan.matrices[i];
+    MUONP_ASSERT(weights[i].size() == m.size(), "{}: {} weights of {}", m.name, weights[i].size(), m.size());
+    Matrix matrix;
+    matrix.up = make_compressor(m.to_owner, m.rows, m.cols);
+    matrix.down = make_compressor(m.to_workers, m.rows, m.cols);
+    const auto zeros = [&](std::int64_t n) { return Tensor::zeros(device, {n}, Dtype::float32, Category::optimizer); };
+    matrix.weights = weights[i];
+    matrix.estimate = zeros(m.size());
+    matrix.state_up = zeros(matrix.up->state_elements());
+    if (m.owner == communicator.rank()) {
+      matrix.mean = zeros(m.size());
+      matrix.master = zeros(m.size());
+      matrix.state_down = zeros(matrix.down->state_elements());
+    }
+    matrix.stream_up = stream_of(m.name, true);
+    matrix.stream_down = stream_of(m.name, false);
+    matrices_.push_back(std::move(matrix));
+  }
+}
+
+ErrorFeedback::~ErrorFeedback() = default;
+
+const ErrorFeedback::Matrix& ErrorFeedback::at(int matrix) const { return matrices_[static_cast<std::size_t>(matrix)]; }
+bool ErrorFeedback::owns(int matrix) const {
+  return plan_.matrices[static_cast<std::size_t>(matrix)].owner == communicator_.rank();
+}
+const Tensor& ErrorFeedback::estimate(int matrix) const { return at(matrix).estimate; }
+const Tensor& ErrorFeedback::mean(int matrix) const { return at(matrix).mean; }
+const Tensor& ErrorFeedback::master(int matrix) const { return at(matrix).master; }
+const Tensor& ErrorFeedback::weights(int matrix) const { return at(matrix).weights; }
+const Tensor& ErrorFeedback::state_to_owner(int matrix) const { return at(matrix).state_up; }
+const Tensor& ErrorFeedback::state_to_workers(int matrix) const { return at(matrix).state_down; }
+
+Tensor ErrorFeedback::wire(const Compressor& compressor) const {
+  return Tensor::empty(device_, {compressor.wire_bytes()}, Dtype::uint8, Category::exchange);
+}
+
+namespace {
+
+// The message about factor·values, beside what its receivers know already.
+void send_difference(core::Device& device, const Compressor& compressor, const Tensor& values, float factor,
+                     const Tensor& estimate, const Tensor& state, const CompressionKey& key, const Tensor& wire) {
+  if (compressor.exact()) {
+    MUONP_ASSERT(factor == 1, "an exact message of a target with the factor {}", factor);
+    return compressor.encode(device, values, state, key, wire);
+  }
+  const Tensor residual = Tensor::empty(device, {values.size()}, Dtype::float32, Category::exchange);
+  core::for_each(device.queue(), values.size(),
+                 Residual{values.data<float>(), estimate.data<float>(), {residual.data<float>()}, factor});
+  compressor.encode(device, residual, state, key, wire);
+}
+
+}  // namespace
+
+void ErrorFeedback::encode_for_owner(Wave& wave, std::uint64_t step, const std::function<Target(int)>& target) {
+  for (const int i : wave.matrices) {
+    const Matrix& m = at(i);
+    const int owner = plan_.matrices[static_cast<std::size_t>(i)].owner;
+    const Target t = target(i);
+    wave.sent.push_back(wire(*m.up));
+    send_difference(device_, *m.up, t.values, t.factor, m.estimate, m.state_up, {m.stream_up, step, communicator_.rank()},
+                    wave.sent.back());
+    m.up->decode(device_, wave.sent.back(), 1, !m.up->exact(), m.estimate);
+    if (owner != communicator_.rank()) {
+      wave.up_sends.push_back({owner, Span(wave.sent.back())});
+      continue;
+    }
+    wave.mine.push_back(i);
+    std::vector<Tensor>& gathered = wave.gathered.emplace_back();
+    for (int r = 0; r < communicator_.size(); ++r) {
+      gathered.push_back(r == owner ? wave.sent.back() : wire(*m.up));
+      if (r != owner) wave.up_receives.push_back({r, Span(gathered.back())});
+    }
+  }
+}
+
+// In the order of ranks, so that the mean does not depend on who was first.
+void ErrorFeedback::take_means(Wave& wave) {
+  const float share = 1.0f / static_cast<float>(communicator_.size());
+  for (std::size_t k = 0; k < wave.mine.size(); ++k) {
+    const Matrix& m = at(wave.mine[k]);
+    for (std::size_t r = 0; r < wave.gathered[k].size(); ++r)
+      m.up->decode(device_, wave.gathered[k][r], share, r > 0 || !m.up->exact(), m.mean);
+  }
+  wave.gathered.clear();
+  wave.sent.clear();
+}
+
+void ErrorFeedback::encode_for_workers(Wave& wave, std::uint64_t step) {
+  for (const int i : wave.matrices) {
+    const Matrix& m = at(i);
+    const int owner = plan_.matrices[static_cast<std::size_t>(i)].owner;
+    wave.answers.push_back(wire(*m.down));
+    if (owner != communicator_.rank()) {
+      wave.down_receives.push_back({owner, Span(wave.answers.back())});
+      continue;
+    }
+    send_difference(device_, *m.down, m.master, 1, m.weights, m.state_down, {m.stream_down, step, owner},
+                    wave.answers.back());
+    for (int r = 0; r < communicator_.size(); ++r)
+      if (r != owner) wave.down_sends.push_back({r, Span(wave.answers.back())});
+  }
+}
+
+void ErrorFeedback::take_weights(Wave& wave) {
+  for (std::size_t k = 0; k < wave.matrices.size(); ++k) {
+    const Matrix& m = at(wave.matrices[k]);
+    m.down->decode(device_, wave.answers[k], 1, !m.down->exact(), m.weights);
+  }
+  wave.answers.clear();
+}
+
+namespace {
+// Messages under way refer to this call's memory: let them end before it goes, also when something throws.
+struct EndBeforeLeaving {
+  AsyncQueue& async;
+  bool ended = false;
+  ~EndBeforeLeaving() {
+    if (!ended) try {
+      async.drain();
+    } catch (...) {  // the error that is already on its way says more
+    }
+  }
+};
+}  // namespace
+
+void ErrorFeedback::round(std::uint64_t step, const std::function<Target(int)>& target,
+                          const std::function<void(std::span<const int>)>& move, const std::function<void(int)>& arrived) {
+  std::vector<Wave> waves(plan_.waves.size());
+  EndBeforeLeaving end{async_};
+  const auto start = [&](std::size_t w) {
+    if (w >= waves.size()) return;
+    waves[w].matrices = plan_.waves[w];
+    encode_for_owner(waves[w], step, target);
+    waves[w].gathered_ticket =
+        async_.submit([this, &wave = waves[w]] { communicator_.exchange(wave.up_sends, wave.up_receives); });
+  };
+  const auto finish = [&](Wave& wave) {
+    async_.wait(wave.answered_ticket);
+    take_weights(wave);
+    for (const int i : wave.matrices) arrived(i);
+  };
+  start(0);
+  for (std::size_t w = 0; w < waves.size(); ++w) {
+    start(w + 1);
+    async_.wait(waves[w].gathered_ticket);
+    take_means(waves[w]);
+    move(waves[w].mine);
+    encode_for_workers(waves[w], step);
+    waves[w].answered_ticket =
+        async_.submit([this, &wave = waves[w]] { communicator_.exchange(wave.down_sends, wave.down_receives); });
+    if (w > 0) finish(waves[w - 1]);
+  }
+  if (!waves.empty()) finish(waves.back());
+  end.ended = true;
+}
+
+}  // namespace muonp::dist
