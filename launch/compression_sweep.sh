@@ -2,12 +2,12 @@
 # Validation loss against bytes sent per rank for each compressor of error feedback, on 4 ranks of this host: the table and
 # the figure of docs/compression.md. configs/compression-10m.yaml, a GPT of 10 M parameters.
 #
-#   launch/compression_sweep.sh [STEPS]        200 steps unless said otherwise: about 5 minutes a run on two idle cores
+#   launch/compression_sweep.sh [STEPS]        120 steps unless said otherwise: about 4 minutes a run on two idle cores
 #
 # Runs that are complete are not run again. Needs build/release (cmake --build --preset release).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-steps=${1:-200}
+steps=${1:-120}
 muonp=${MUONP:-build/release/launch/muonp}
 text=runs/data/kjv.txt model=runs/data/kjv-1024.model
 ./launch/fetch_kjv.sh "$text"
