@@ -90,14 +90,15 @@ double DistributedOptimizer::reduce_norm() const {
   return std::sqrt(values[0]) / communicator_.size();
 }
 
-StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
+StepReport DistributedOptimizer::step(double lr_factor, bool wait, const std::function<bool()>& refuse) {
   StepReport report;
   const double start = now();
   weights_->finish();  // of parameters that this step's passes did not read
   reducer_->finish();
   report.gradient_norm = reduce_norm();
   report.communication_seconds = now() - start;
-  if (!std::isfinite(report.gradient_norm)) {
+  const bool refused = refuse && refuse();
+  if (refused || !std::isfinite(report.gradient_norm)) {
     report.skipped = true;
     return report;
   }
