@@ -22,7 +22,7 @@ class Guard : public ProgramTest {
   }
 
   static std::vector<std::string> settings(const std::string& policy) {
-    return {"data.shuffle=false", "guard.spike=" + policy, "guard.window=8", "checkpoint.every=1", "checkpoint.keep=40"};
+    return {"data.shuffle=false", "guard.spike=" + policy, "guard.window=8", "guard.factor=6", "checkpoint.every=1", "checkpoint.keep=40"};
   }
   std::vector<core::CheckpointEntry> state_after(const std::string& run, int step) const {
     return core::Checkpoint(path(fmt::format("runs/{}/checkpoints/step-{:08}", run, step))).entries();
