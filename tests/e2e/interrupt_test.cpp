@@ -85,14 +85,25 @@ TEST_F(Interrupt, Pitfall43_AKilledRankEndsAllWithin30Seconds) {
   EXPECT_EQ(more.status, 0) << more.err;
 }
 
+TEST_F(Interrupt, AJobThatIsSuspendedGoesOn) {
+  const std::string name = "suspended";
+  // Longer than the time-out.
+  const Outcome outcome = train_and(name, 3, {"parallel.timeout_seconds=1"}, [&](int) {
+    run_shell(fmt::format("p=$({}); kill -STOP $p; sleep 2; kill -CONT $p; sleep 2; kill -TERM $p", pids_of(name)));
+  });
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("Stopped by"), std::string::npos) << outcome.err;
+}
+
 TEST_F(Interrupt, Pitfall43_ARankIsLostWhileItSavesACheckpoint) {
   for (const auto& [ranks, signal] : {std::pair{3, "STOP"}, {4, "KILL"}}) {
     const std::string name = fmt::format("saving-{}", ranks);
     // Every step is saved, and the signal comes as soon as a checkpoint is under way.
-    const Outcome outcome = train_and(name, ranks, {"parallel.timeout_seconds=2", "checkpoint.every=1"}, [&, &ranks = ranks, &signal = signal](int) {
-      run_shell(fmt::format("p=$({} | tail -n 1); until compgen -G '{}/runs/{}/checkpoints/step-*.partial' >/dev/null; do "
-                            ":; done; kill -{} $p", pids_of(name), path(""), name, signal));
-    });
+    const std::string partial = path("runs/" + name + "/checkpoints/step-*.partial");
+    const std::string strike = fmt::format("p=$({} | tail -n 1); until compgen -G '{}' >/dev/null; do :; done; kill -{} $p",
+                                           pids_of(name), partial, signal);
+    const Outcome outcome = train_and(name, ranks, {"parallel.timeout_seconds=2", "checkpoint.every=1"},
+                                      [&](int) { run_shell(strike); });
     EXPECT_GT(outcome.status, 0) << outcome.err;
     EXPECT_LT(outcome.seconds, 40);
     if (std::string(signal) == "STOP") {
