@@ -16,7 +16,7 @@ namespace {
 constexpr std::int64_t kMessageBytes = std::int64_t{4}
                                        << 20;  // longest message: progress shows, and int counts suffice
 constexpr std::int64_t kReduceMessageBytes = std::int64_t{1} << 20;
-constexpr int kTags = 32768;  // every MPI has at least so many
+constexpr int kTags = 32767;  // every MPI has at least one more, the roll call's
 constexpr int kInFlight = 2;  // rounds of messages under way at once
 
 struct Message {
@@ -33,8 +33,10 @@ char* bytes_of(Span span) { return static_cast<char*>(span.data); }
 class Mpi final : public Communicator {
  public:
   Mpi(const MpiSession& session, double timeout_seconds)
-      : session_(session), channel_{session, MPI_COMM_WORLD, timeout_seconds, 0, "creation of a communicator",
-                                    0} {
+      : session_(session), channel_{.session = session,
+                                    .comm = MPI_COMM_WORLD,
+                                    .timeout_seconds = timeout_seconds,
+                                    .operation = "creation of a communicator"} {
     MPI_Comm comm = MPI_COMM_NULL;
     MPI_Request request = MPI_REQUEST_NULL;
     MUONP_MPI(session_, MPI_Comm_idup(MPI_COMM_WORLD, &comm, &request));
@@ -174,7 +176,7 @@ class Mpi final : public Communicator {
     validate(operation, rank(), size());
     if (!why_.empty()) core::fail("{} after an earlier failure: {}", describe(operation), why_);
     channel_.operation = fmt::format("{} (operation {})", describe(operation), sequence_);
-    channel_.tag = static_cast<int>(sequence_ % kTags);
+    channel_.tag = kRollCallTag + 1 + static_cast<int>(sequence_ % kTags);
     ++sequence_;
     try {
       work();

@@ -9,12 +9,16 @@
 
 namespace muonp::dist {
 
+inline constexpr double kMpiStartSeconds = 30;
+
 // MPI from start to end; one per process, owned by main, outlives every communicator made from it. Used by
 // one thread at a time (MPI_THREAD_SERIALIZED).
 class MpiSession {
  public:
-  // Error if MPI gives less thread support than that, or has been started before in this process.
-  MpiSession();
+  // Error if MPI gives less thread support than that, or has been started before in this process. Ranks wait for each other
+  // when they start and end, at most `timeout_seconds`. MPI's own calls in this, which cannot be given up, may take
+  // `start_seconds`: then this process says so and ends, and the launcher ends the others.
+  explicit MpiSession(double timeout_seconds = kMpiStartSeconds, double start_seconds = kMpiStartSeconds);
   // close(); but while an exception unwinds, says so and ends the job, because the other ranks may be
   // waiting.
   ~MpiSession();
@@ -41,7 +45,9 @@ class MpiSession {
   [[noreturn]] void abort_all(const std::string& why, int status = 1) const noexcept;
 
  private:
-  void read_hosts();
+  void meet(const char* operation);
+  void count_hosts();
+  const double timeout_seconds_, start_seconds_;
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1, hosts_ = 1;
   std::vector<std::string> host_names_;
   bool open_ = true;

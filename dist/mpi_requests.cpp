@@ -33,7 +33,17 @@ class Backoff {
     start_ = Clock::now();
     yields_ = 0;
   }
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+  // Waited, in seconds in which this process ran: to be stopped and go on is no reason to give others up.
+  double seconds() {
+    const auto now = Clock::now();
+    if (now - last_ > kAway) {
+      start_ += now - last_;
+      was_away_ = true;
+    }
+    last_ = now;
+    return std::chrono::duration<double>(now - start_).count();
+  }
+  bool was_away() const { return was_away_; }
   void pause() {
     if (crowded_ > 0 || yields_ >= kYields) return std::this_thread::sleep_for(kSleep);
     const auto before = Clock::now();
@@ -46,10 +56,54 @@ class Backoff {
   static constexpr int kYields = 2000;  // about a millisecond: most messages end within it
   static constexpr int kCrowdedWaits = 64;
   static constexpr std::chrono::microseconds kLongYield{200}, kSleep{30};
+  static constexpr std::chrono::milliseconds kAway{500};
   int& crowded_;                            // waits that sleep at once
   Clock::time_point start_ = Clock::now();  // or the last message that ended
+  Clock::time_point last_ = start_;
+  bool was_away_ = false;
   int yields_ = 0;
 };
+
+// A rank that waits looks for a roll call after this time, and answers it at once.
+constexpr double kListenAfterSeconds = 0.1;
+constexpr std::chrono::milliseconds kRollCall{1000};  // time to answer
+// A launcher that ends a job wakes a stopped rank first. That one is the reason: let the others say so, and be ended.
+constexpr std::chrono::seconds kSilenceOfTheStopped{10};
+
+bool roll_is_called(MPI_Comm comm) {
+  int called = 0;
+  return MPI_Iprobe(MPI_ANY_SOURCE, kRollCallTag, comm, &called, MPI_STATUS_IGNORE) == MPI_SUCCESS && called;
+}
+
+// Who does not answer: every rank that waits in this communicator tells all others so, the first one because its time is
+// over, the others because it did. Return codes say nothing new here.
+std::vector<int> call_roll(const MpiSession& session, MPI_Comm comm) {
+  std::vector<MPI_Request> answers(static_cast<std::size_t>(session.size()), MPI_REQUEST_NULL);
+  for (int r = 0; r < session.size(); ++r) {
+    if (r == session.rank()) continue;
+    MPI_Request told = MPI_REQUEST_NULL;
+    MPI_Isend(nullptr, 0, MPI_BYTE, r, kRollCallTag, comm, &told);
+    MPI_Request_free(&told);
+    MPI_Irecv(nullptr, 0, MPI_BYTE, r, kRollCallTag, comm, &answers[static_cast<std::size_t>(r)]);
+  }
+  const auto end = std::chrono::steady_clock::now() + kRollCall;
+  for (int all = 0; !all && std::chrono::steady_clock::now() < end;) {
+    MPI_Testall(session.size(), answers.data(), &all, MPI_STATUSES_IGNORE);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  std::vector<int> silent;
+  for (int r = 0; r < session.size(); ++r) {
+    int answered = 0;
+    MPI_Request& answer = answers[static_cast<std::size_t>(r)];
+    if (answer == MPI_REQUEST_NULL) continue;
+    MPI_Test(&answer, &answered, MPI_STATUS_IGNORE);
+    if (answered) continue;
+    silent.push_back(r);
+    MPI_Cancel(&answer);
+    MPI_Request_free(&answer);
+  }
+  return silent;
+}
 
 }  // namespace
 
@@ -103,7 +157,12 @@ void MpiRequests::wait() {
       check(messages_[static_cast<std::size_t>(ended[i])], statuses[i], code == MPI_ERR_IN_STATUS);
     if (left == 0) break;
     if (count > 0) backoff.progress();
-    if (backoff.seconds() > channel_.timeout_seconds) time_out();
+    const double waited = backoff.seconds();
+    if (waited > channel_.timeout_seconds) time_out(channel_.timeout_seconds);
+    if (waited > kListenAfterSeconds && roll_is_called(channel_.comm)) {
+      if (backoff.was_away()) std::this_thread::sleep_for(kSilenceOfTheStopped);
+      time_out(waited);
+    }
     backoff.pause();
   }
   requests_.clear();
@@ -126,23 +185,31 @@ void MpiRequests::check(const Message& m, const MPI_Status& status, bool has_err
                session.size(), session.host(), text_of(error));
 }
 
-void MpiRequests::time_out() {
+void MpiRequests::time_out(double waited) {
+  const MpiSession& session = channel_.session;
+  std::vector<std::string> causes;
+  for (int r : call_roll(session, channel_.comm))
+    causes.push_back(fmt::format("nothing came from rank {} ({})", r, session.host_of(r)));
+  if (causes.empty()) causes = pending_peers();  // all ranks are there, and wait for each other
+  core::fail("{} made no progress for {:.3g} s on rank {} of {} ({}): {}", channel_.operation, waited,
+             session.rank(), session.size(), session.host(), fmt::join(causes, "; "));
+}
+
+std::vector<std::string> MpiRequests::pending_peers() {
   const MpiSession& session = channel_.session;
   std::set<int> silent, not_taking;
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     int done = 0;
-    if (requests_[i] != MPI_REQUEST_NULL &&
+    if (requests_[i] != MPI_REQUEST_NULL && messages_[i].kind != Kind::other &&
         MPI_Request_get_status(requests_[i], &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done)
       (messages_[i].kind == Kind::receive ? silent : not_taking).insert(messages_[i].peer);
   }
-  std::vector<std::string> peers;
-  for (int r : silent) peers.push_back(fmt::format("nothing came from rank {} ({})", r, session.host_of(r)));
+  std::vector<std::string> peers = {"every rank waits"};
+  for (int r : silent) peers.push_back(fmt::format("here nothing came from rank {} ({})", r, session.host_of(r)));
   for (int r : not_taking)
-    if (r != session.rank() && !silent.contains(r))
+    if (!silent.contains(r))
       peers.push_back(fmt::format("rank {} ({}) did not take its message", r, session.host_of(r)));
-  core::fail("{} made no progress for {} s on rank {} of {} ({}): {}", channel_.operation,
-             channel_.timeout_seconds, session.rank(), session.size(), session.host(),
-             fmt::join(peers, "; "));
+  return peers;
 }
 
 }  // namespace muonp::dist

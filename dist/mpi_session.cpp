@@ -2,11 +2,15 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
 #include <set>
 #include <thread>
+
+#include <unistd.h>
 
 #include "dist/mpi_requests.h"
 
@@ -14,14 +18,48 @@ namespace muonp::dist {
 
 namespace {
 
+constexpr std::size_t kHostLength = 256;
+
 // For a lower rank to print the same failure first, and to end this one; rank 0 may be the one that is gone.
 std::chrono::milliseconds grace_of(int rank) { return std::chrono::milliseconds(400) * std::min(rank, 4); }
 
-std::string own_host() {
-  std::array<char, MPI_MAX_PROCESSOR_NAME + 1> name{};
-  int length = 0;
-  return MPI_Get_processor_name(name.data(), &length) == MPI_SUCCESS ? name.data() : "unknown host";
+std::string own_host_name() {
+  std::array<char, kHostLength> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
 }
+
+// As the launcher says, for the order in which ranks speak before MPI knows.
+int launched_rank() {
+  for (const char* name : {"PMIX_RANK", "PMI_RANK"})
+    if (const char* rank = std::getenv(name)) return std::atoi(rank);
+  return 0;
+}
+
+// Ends this process, and with it the job, while one of MPI's own calls does not return: that can neither be given up nor
+// tell which rank is missing.
+class Watch {
+ public:
+  Watch(std::string call, int rank, double timeout_seconds)
+      : thread_([=](const std::stop_token& stop) {
+          std::mutex mutex;
+          std::unique_lock lock(mutex);
+          std::condition_variable_any ended;
+          // In short waits, so that time in which this process was stopped itself does not count.
+          for (double waited = 0; waited < timeout_seconds; waited += kTick.count())
+            if (ended.wait_for(lock, stop, kTick, [&] { return stop.stop_requested(); })) return;
+          std::this_thread::sleep_for(4 * grace_of(rank));  // without MPI the launcher takes longer to end the others
+          std::fprintf(stderr,
+                       "muonp: error: rank %d on %s: %s has not ended after %g s: a rank has stopped or did not start, or "
+                       "its host cannot be reached\n",
+                       rank, own_host_name().c_str(), call.c_str(), timeout_seconds);
+          std::fflush(nullptr);
+          std::_Exit(1);
+        }) {}
+
+ private:
+  static constexpr std::chrono::duration<double> kTick{0.2};
+  std::jthread thread_;
+};
 
 }  // namespace
 
@@ -31,38 +69,53 @@ bool MpiSession::launched() {
   return false;
 }
 
-MpiSession::MpiSession() {
+MpiSession::MpiSession(double timeout_seconds, double start_seconds)
+    : timeout_seconds_(timeout_seconds), start_seconds_(start_seconds) {
   int started = 0;
   MPI_Initialized(&started);
   if (started) core::fail("MPI has been started before in this process; it can be started once");
+  const Watch watch("the start of MPI", launched_rank(), start_seconds);
   int provided = MPI_THREAD_SINGLE;
   if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS)
     core::fail("MPI_Init_thread failed; start the program with mpirun -np N");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
   MPI_Comm_size(MPI_COMM_WORLD, &size_);
-  host_names_.assign(static_cast<std::size_t>(size_), own_host());
+  host_names_.assign(static_cast<std::size_t>(size_), "its host is not known yet");
+  host_names_[static_cast<std::size_t>(rank_)] = own_host_name();
   if (provided < MPI_THREAD_SERIALIZED)
     core::fail("this MPI ({}) was built without thread support; MPI_THREAD_SERIALIZED is needed", library());
-  read_hosts();
+  try {
+    meet("start of all ranks");
+    count_hosts();
+  } catch (const std::exception& e) {
+    abort_all(e.what());
+  }
 }
 
-void MpiSession::read_hosts() {
+// Host names to and from all ranks, as the first and the last messages of a job: a rank that does not come is named.
+void MpiSession::meet(const char* operation) {
+  MpiChannel channel{.session = *this, .comm = MPI_COMM_WORLD, .timeout_seconds = timeout_seconds_, .operation = operation};
+  std::vector<std::array<char, kHostLength>> names(host_names_.size());
+  host().copy(names[static_cast<std::size_t>(rank_)].data(), kHostLength - 1);
+  MpiRequests requests(channel);
+  for (int r = 0; r < size_; ++r) {
+    if (r == rank_) continue;
+    requests.receive(names[static_cast<std::size_t>(r)].data(), kHostLength, r);
+    requests.send(names[static_cast<std::size_t>(rank_)].data(), kHostLength, r);
+  }
+  requests.wait();
+  for (std::size_t r = 0; r < names.size(); ++r) host_names_[r] = names[r].data();
+}
+
+// Ranks of a host are those that share memory: host names may be equal.
+void MpiSession::count_hosts() {
   MPI_Comm host_comm = MPI_COMM_NULL;
   MUONP_MPI(*this,
             MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host_comm));
   MUONP_MPI(*this, MPI_Comm_rank(host_comm, &local_rank_));
   MUONP_MPI(*this, MPI_Comm_size(host_comm, &local_size_));
   MUONP_MPI(*this, MPI_Comm_free(&host_comm));
-
-  constexpr std::size_t kLength = MPI_MAX_PROCESSOR_NAME + 1;
-  std::array<char, kLength> mine{};
-  const std::string name = own_host();
-  std::copy_n(name.begin(), std::min(name.size(), kLength - 1), mine.begin());
-  std::vector<char> all(kLength * static_cast<std::size_t>(size_));
-  MUONP_MPI(*this,
-            MPI_Allgather(mine.data(), kLength, MPI_CHAR, all.data(), kLength, MPI_CHAR, MPI_COMM_WORLD));
-  for (std::size_t r = 0; r < host_names_.size(); ++r) host_names_[r] = &all[r * kLength];
   hosts_ = static_cast<int>(std::set<std::string>(host_names_.begin(), host_names_.end()).size());
 }
 
@@ -88,7 +141,9 @@ MpiSession::~MpiSession() {
 
 void MpiSession::close() {
   if (!open_) return;
+  meet("end of all ranks");
   open_ = false;
+  const Watch watch("the end of MPI", rank_, start_seconds_);
   MUONP_MPI(*this, MPI_Finalize());
 }
 

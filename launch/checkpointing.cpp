@@ -18,6 +18,20 @@ constexpr const char* kPrefix = "state";
 
 json to_json(const core::CheckpointEntry& entry) { return {entry.name, entry.bytes, entry.checksum}; }
 
+json to_json(const LossHistory& history) {
+  return {{"last", history.losses},
+          {"skipped", history.skipped},
+          {"skipped_in_a_row", history.skipped_in_a_row}};
+}
+
+// Nothing in a checkpoint from before there were any.
+LossHistory losses_from(const json& state) {
+  if (!state.contains("losses")) return {};
+  const json& j = state.at("losses");
+  return {j.at("last").get<std::vector<double>>(), j.at("skipped").get<std::int64_t>(),
+          j.at("skipped_in_a_row").get<std::int64_t>()};
+}
+
 core::CheckpointEntry entry_from(const json& j) {
   return {j.at(0).get<std::string>(), j.at(1).get<std::int64_t>(), j.at(2).get<std::uint64_t>()};
 }
@@ -55,7 +69,8 @@ void Checkpointing::save(const RunProgress& progress) {
                         {"zero", config_.parallel.zero},
                         {"seed", config_.run.seed},
                         {"batch", config_.data.batch},
-                        {"sequence", config_.data.sequence}};
+                        {"sequence", config_.data.sequence},
+                        {"losses", to_json(progress.losses)}};
     writer->commit(entries, state.dump());
     store_.keep_last(config_.checkpoint.keep);
   });
@@ -103,7 +118,7 @@ RunProgress Checkpointing::load(const std::string& path) {
     const core::Checkpoint checkpoint(path);
     const json state = json::parse(checkpoint.state_json());
     progress = {state.at("step").get<std::int64_t>(), state.at("updates").get<std::int64_t>(),
-                state.at("tokens").get<std::int64_t>(), state.at("seconds").get<double>()};
+                state.at("tokens").get<std::int64_t>(), state.at("seconds").get<double>(), losses_from(state)};
     const auto expect = [&](const char* key, const char* setting, std::int64_t value) {
       if (state.at(key).get<std::int64_t>() != value)
         core::fail("{}: this run has {} = {}, the checkpoint {}; the order of samples would change", path,

@@ -7,6 +7,7 @@
 
 #include "core/checkpoint_store.h"
 #include "launch/learner.h"
+#include "launch/loss_guard.h"
 
 namespace muonp::launch {
 
@@ -17,6 +18,7 @@ struct RunProgress {
   std::int64_t updates = 0;  // of them, those that were not skipped
   std::int64_t tokens = 0;
   double seconds = 0;
+  LossHistory losses;
 };
 
 class Checkpointing {

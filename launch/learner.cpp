@@ -123,21 +123,25 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
   return result;
 }
 
-StepOutcome Learner::step(std::int64_t step, bool stop_requested) {
+StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::function<bool(double)>& refuse) {
   StepOutcome outcome;
   const double start = now();
-  double values[2] = {0, stop_requested ? 1.0 : 0.0};  // loss and wish to stop, summed over ranks
   std::vector<Pass> passes;
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
-  outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false);
+  const auto judge = [&] {
+    double values[2] = {0, stop_requested ? 1.0 : 0.0};  // loss and wish to stop, summed over ranks
+    for (const Pass& pass : passes)
+      values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
+    session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
+    outcome.loss = values[0] / session_.world_size();
+    outcome.stop = values[1] > 0;
+    return refuse && refuse(outcome.loss);
+  };
+  outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false, judge);
   for (const Pass& pass : passes) {
-    values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
     outcome.forward_seconds += pass.middle->seconds_since(*pass.start);
     outcome.backward_seconds += pass.end->seconds_since(*pass.middle);
   }
-  session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
-  outcome.loss = values[0] / session_.world_size();
-  outcome.stop = values[1] > 0;
   outcome.total_seconds = now() - start;
   return outcome;
 }

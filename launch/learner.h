@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -42,8 +43,9 @@ class Learner {
   // load_state().
   Learner(const RunConfig& config, Session& session);
 
-  // Step number `step`, counted from 0: the batch of that number, forward, backward, update. Collective.
-  StepOutcome step(std::int64_t step, bool stop_requested);
+  // Step number `step`, counted from 0: the batch of that number, forward, backward, update unless `refuse` says true of the
+  // step's loss, as it must on all ranks alike. Collective.
+  StepOutcome step(std::int64_t step, bool stop_requested, const std::function<bool(double loss)>& refuse = {});
   // Mean loss over the validation text, or over its first `batches` batches (0: all); the windows are shared
   // out over ranks. NaN if the configuration asks for no validation. Collective.
   double validate(std::int64_t batches);

@@ -80,6 +80,8 @@ void RunConfig::describe(Fields& f) {
   f.section(
       "checkpoint", [this](Fields& s) { checkpoint.describe(s); }, "what is saved, and where to go on");
   f.section(
+      "guard", [this](Fields& s) { guard.describe(s); }, "when a step is left out or the run ends");
+  f.section(
       "log", [this](Fields& s) { log.describe(s); }, "what is shown and measured");
 }
 

@@ -8,6 +8,7 @@
 #include "core/config.h"
 #include "core/data/config.h"
 #include "core/dtype.h"
+#include "launch/loss_guard.h"
 #include "models/gpt.h"
 #include "optim/config.h"
 #include "optim/schedule.h"
@@ -67,6 +68,7 @@ struct RunConfig {
   ParallelSection parallel;
   CompressionSection compression;
   CheckpointSection checkpoint;
+  GuardSection guard;
   LogSection log;
 
   void describe(core::Fields& f);

@@ -24,10 +24,20 @@ int environment_number(const char* name, int otherwise) {
 }
 
 std::unique_ptr<dist::MpiSession> start_mpi(const SessionSettings& settings) {
-  if (settings.ranks) return dist::MpiSession::launched() ? std::make_unique<dist::MpiSession>() : nullptr;
-  if (const int size = launched_as().size; size > 1)
-    core::fail("this command runs in one process, but {} were started; call it without mpirun", size);
-  return nullptr;
+  const int launched = launched_as().size;
+  if (!settings.ranks && launched > 1)
+    core::fail("this command runs in one process, but {} were started; call it without mpirun", launched);
+  if (!settings.ranks) return nullptr;
+  const double start_seconds = std::max(settings.timeout_seconds, dist::kMpiStartSeconds);
+  auto mpi = dist::MpiSession::launched()
+                 ? std::make_unique<dist::MpiSession>(settings.timeout_seconds, start_seconds)
+                 : nullptr;
+  // Otherwise each would train alone.
+  if (const int size = mpi ? mpi->size() : 1; size < launched)
+    core::fail("the launcher started {} processes, but MPI sees {}; with Slurm use srun --mpi=pmix (srun --mpi=list shows "
+               "what it has), and otherwise the mpirun of the MPI that muonp was built with",
+               launched, size);
+  return mpi;
 }
 
 // The GPU of a rank: the one with its local rank's number, or the only one where the launcher shows each rank its own.
@@ -54,7 +64,8 @@ void require_gpu_of_its_own(dist::Communicator& communicator, const core::Device
 
 LaunchedAs launched_as() {
   constexpr const char* kNames[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                       {"PMI_RANK", "PMI_SIZE"}};
+                                       {"PMI_RANK", "PMI_SIZE"},
+                                       {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};
   for (const auto& [rank, size] : kNames)
     if (const int processes = environment_number(size, 0); processes >= 1)
       return {environment_number(rank, 0), processes};

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/files.h"
+#include "dist/agreement.h"
 #include "launch/patience.h"
 #include "launch/start_report.h"
 #include "launch/units.h"
@@ -33,6 +34,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
   } else {
     learner_.optimizer().initialize(static_cast<std::uint64_t>(config_.run.seed));
   }
+  guard_.emplace(config_.guard, progress_.losses);
   run_on_rank_zero(session_.communicator(), [&] {
     const std::string directory = config_.directory();
     core::make_directories(directory);
@@ -67,6 +69,8 @@ std::int64_t Trainer::run(const StopSignals& signals) {
     if (due(config_.checkpoint.every) || ((last || stopping_) && config_.checkpoint.at_end)) save();
   }
   bar_.reset();
+  if (const std::int64_t skipped = guard_->history().skipped; skipped > 0)
+    session_.log().info("{} of {} steps were skipped.", skipped, progress_.step);
   if (stopping_)
     session_.log().info("Stopped by {} after step {} of {}; the same command goes on from there.",
                         signals.requested() ? signals.name() : "another rank", progress_.step,
@@ -75,20 +79,36 @@ std::int64_t Trainer::run(const StopSignals& signals) {
 }
 
 void Trainer::one_step(bool stop_requested) {
-  const StepOutcome outcome = learner_.step(progress_.step, stop_requested);
+  const StepOutcome outcome =
+      learner_.step(progress_.step, stop_requested, [this](double loss) { return guard_->refuses(loss); });
+  if (config_.guard.spike == "stop" && guard_->is_spike(outcome.loss)) stop_before(outcome);
   ++progress_.step;
   progress_.updates = learner_.optimizer().steps();
   progress_.tokens += learner_.tokens_per_step();
   progress_.seconds += outcome.total_seconds;
   stopping_ = outcome.stop;
-  if (outcome.report.skipped) {
-    ++skipped_;
-    if (session_.rank() == 0)
-      session_.log().warn(
-          "step {} is skipped: the gradient's norm is not finite; weights and state are unchanged",
-          progress_.step);
+  if (session_.rank() == 0) {
+    warn_of(outcome);
+    print_step(outcome);
   }
-  if (session_.rank() == 0) print_step(outcome);
+  guard_->record(outcome.loss, outcome.report.skipped);
+  progress_.losses = guard_->history();
+}
+
+void Trainer::stop_before(const StepOutcome& outcome) {
+  save();
+  throw dist::AgreedError(fmt::format(
+      "step {}: {}; the weights are those of step {}, saved in {} (guard.spike: stop). The same step comes again when the run "
+      "goes on: with guard.spike: skip it is left out",
+      progress_.step + 1, guard_->explain(outcome.loss), progress_.step, config_.directory()));
+}
+
+void Trainer::warn_of(const StepOutcome& outcome) {
+  const char* consequence = outcome.report.skipped ? "the step is skipped, weights and state are unchanged" : "the weights move";
+  if (guard_->is_spike(outcome.loss))
+    session_.log().warn("step {}: {}; {}", progress_.step, guard_->explain(outcome.loss), consequence);
+  else if (outcome.report.skipped)
+    session_.log().warn("step {}: the gradient's norm is not finite; {}", progress_.step, consequence);
 }
 
 void Trainer::print_step(const StepOutcome& outcome) {
@@ -109,7 +129,8 @@ void Trainer::print_step(const StepOutcome& outcome) {
                    {"step_seconds", seconds},
                    {"spectral_seconds", outcome.report.spectral_seconds},
                    {"communication_seconds", outcome.report.communication_seconds},
-                   {"skipped", outcome.report.skipped}});
+                   {"skipped", outcome.report.skipped},
+                   {"spike", guard_->is_spike(outcome.loss)}});
   if (due(config_.log.every) || progress_.step == config_.run.steps || stopping_) {
     const std::string peak = peak_ > 0 ? fmt::format("  {:4.1f} % of peak", 100 * share) : "";
     bar_->print(fmt::format("step {:>{}}/{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}",

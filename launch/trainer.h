@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "launch/checkpointing.h"
 #include "launch/learner.h"
+#include "launch/loss_guard.h"
 #include "launch/metrics.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
@@ -25,6 +27,8 @@ class Trainer {
   void print_start();
   void one_step(bool stop_requested);
   void print_step(const StepOutcome& outcome);
+  void stop_before(const StepOutcome& outcome);
+  void warn_of(const StepOutcome& outcome);
   void validate();
   void save();
   double sent_bytes() const;  // by a rank since the start of the run, as planned; without validation and checks
@@ -35,11 +39,12 @@ class Trainer {
   Learner learner_;
   Checkpointing checkpointing_;
   RunProgress progress_;
+  std::optional<LossGuard> guard_;
   std::unique_ptr<MetricsWriter> metrics_;  // rank 0
   std::unique_ptr<Progress> bar_;           // rank 0
   double peak_ = 0;                         // flop/s of this rank; 0: not measured
   double last_validation_ = 0;
-  std::int64_t saved_step_ = -1, skipped_ = 0;
+  std::int64_t saved_step_ = -1;
   bool stopping_ = false;
 };
 

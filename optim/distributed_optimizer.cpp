@@ -144,7 +144,7 @@ double DistributedOptimizer::reduce_norm() const {
   return std::sqrt(values[0]) / ranks;
 }
 
-StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
+StepReport DistributedOptimizer::step(double lr_factor, bool wait, const std::function<bool()>& refuse) {
   StepReport report;
   const double start = now();
   weights_->finish();  // of parameters that this step's passes did not read
@@ -152,7 +152,8 @@ StepReport DistributedOptimizer::step(double lr_factor, bool wait) {
   if (compressed_) compressed_->finish();
   report.gradient_norm = reduce_norm();
   report.communication_seconds = now() - start;
-  if (!std::isfinite(report.gradient_norm)) {
+  const bool refused = refuse && refuse();
+  if (refused || !std::isfinite(report.gradient_norm)) {
     report.skipped = true;
     return report;
   }

@@ -48,8 +48,9 @@ class DistributedOptimizer {
   // After the last pass: waits for the reduction, updates everything, makes weights whole. The learning rate
   // of each group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence
   // diverges. `wait` false: weights may still be on their way when it returns, behind the next forward pass; only a tape
-  // that was given weights() may read them until wait_for_weights().
-  StepReport step(double lr_factor, bool wait = true);
+  // that was given weights() may read them until wait_for_weights(). `refuse` is asked on every rank when the gradients are
+  // reduced and nothing has been changed; it may communicate, and its answer is the same on all ranks: true skips the step.
+  StepReport step(double lr_factor, bool wait = true, const std::function<bool()>& refuse = {});
   core::WeightSource& weights();
   void wait_for_weights() { weights_->finish(); }
 

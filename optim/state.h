@@ -13,7 +13,7 @@ struct StepReport {
   // compressed the mean is never there: the root of their mean square over ranks, which is no smaller, stands for it.
   double gradient_norm = 0;
   double clip = 1;       // factor the gradient was multiplied by
-  bool skipped = false;  // the norm was not finite on some rank: nothing was changed anywhere
+  bool skipped = false;  // the norm was not finite on some rank, or the caller refused: nothing was changed anywhere
   double spectral_seconds = 0,
          communication_seconds = 0;  // this rank's; communication is what was waited for
 };

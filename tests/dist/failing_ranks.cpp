@@ -1,5 +1,7 @@
 // A job in which something goes wrong, with the ending that a program of ranks should have: failing_ranks
-// MODE [RANK], the rank to which it happens (1).
+// MODE [RANK], the rank to which it happens (1). In a MODE that ends in -init it happens before MPI is started, in -start
+// before the first communicator is made, in -inside while the rank is in a collective, otherwise between two of them; in one
+// with -unnoticed mpirun does not see it.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -8,6 +10,7 @@
 #include <cstdlib>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "core/tensor.h"
 #include "dist/agreement.h"
@@ -18,10 +21,12 @@ namespace {
 
 using namespace muonp;
 
+constexpr double kTimeout = 2, kStart = 4;  // seconds
+
 // The others wait in an operation of NCCL when a rank ends or stops.
 void work_on_gpus(const std::string& mode, bool bad, int local_rank, dist::Communicator& comm) {
   const auto device = core::make_cuda_device(local_rank, fmt::format("rank {}", comm.rank()));
-  const auto nccl = dist::make_nccl(*device, comm, 2);
+  const auto nccl = dist::make_nccl(*device, comm, kTimeout);
   const auto data = core::Tensor::zeros(*device, {1000}, core::Dtype::float32, core::Category::other);
   nccl->all_gather(dist::Span(data));
   device->queue().synchronize();
@@ -35,16 +40,54 @@ void work_on_gpus(const std::string& mode, bool bad, int local_rank, dist::Commu
   for (;;) nccl->wait_for({});  // until the watchdog has seen it
 }
 
+void kill_or_stop(const std::string& mode) {
+  if (mode.starts_with("kill")) std::raise(SIGKILL);
+  if (mode.starts_with("stop")) std::raise(SIGSTOP);
+}
+
+// A thread of its own strikes while the ranks do nothing but communicate.
+void work_inside(const std::string& mode, bool bad, dist::Communicator& comm) {
+  const std::jthread striker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    if (bad) kill_or_stop(mode);
+  });
+  std::vector<float> data(static_cast<std::size_t>(comm.size()) * 1000000);
+  const dist::Span span(data.data(), static_cast<std::int64_t>(data.size()), core::Dtype::float32);
+  for (;;) comm.all_reduce(span, dist::Reduce::sum);
+}
+
+// Data for one peer only in each operation: who waits for whom says little about who is gone.
+void work_in_pairs(bool bad, dist::Communicator& comm) {
+  const int peer = comm.rank() ^ 1;
+  float out = 0, in = 0;
+  const dist::Transfer send{peer, dist::Span(&out, 1, core::Dtype::float32)};
+  const dist::Transfer receive{peer, dist::Span(&in, 1, core::Dtype::float32)};
+  if (bad) std::this_thread::sleep_for(std::chrono::seconds(600));
+  comm.exchange({&send, 1}, {&receive, 1});
+  const dist::Transfer across{3 - comm.rank(), dist::Span(&out, 1, core::Dtype::float32)};
+  const dist::Transfer from{3 - comm.rank(), dist::Span(&in, 1, core::Dtype::float32)};
+  comm.exchange({&across, 1}, {&from, 1});
+}
+
 void work(const std::string& mode, bool bad, dist::Communicator& comm) {
   comm.barrier();
+  if (mode.ends_with("-inside")) return work_inside(mode, bad, comm);
+  if (mode == "hang-in-pairs") return work_in_pairs(bad, comm);
   if (mode == "throw" && bad) core::fail("the disk is full");
   if (mode == "throw-all") core::fail("no such file");
   if (mode == "agreed") dist::run_on_all(comm, [&] { bad ? core::fail("no such file") : void(); });
-  if (mode == "kill" && bad) std::raise(SIGKILL);
   if (mode == "leave" && bad) std::_Exit(0);
   if (mode == "hang" && bad) std::this_thread::sleep_for(std::chrono::seconds(600));
   if (mode == "abort" && bad) comm.abort("enough");
+  if (bad) kill_or_stop(mode);
   for (;;) comm.barrier();
+}
+
+// mpirun watches the parent, and sees nothing when the child is killed; unless it ends the parent.
+void hide_from_mpirun() {
+  if (fork() > 0)
+    for (;;) pause();
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
 }
 
 }  // namespace
@@ -52,16 +95,14 @@ void work(const std::string& mode, bool bad, dist::Communicator& comm) {
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "";
   const std::string bad_rank = argc > 2 ? argv[2] : "1";
-  if (const char* rank = std::getenv("PMIX_RANK"); mode == "nccl-kill-unnoticed" && rank && rank == bad_rank) {
-    // mpirun watches the parent, and sees nothing when the child is killed.
-    if (fork() > 0)
-      for (;;) pause();
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-  }
-  dist::MpiSession session;
+  const char* rank = std::getenv("PMIX_RANK");
+  const bool bad = rank != nullptr && rank == bad_rank;
+  if (bad && mode.find("-unnoticed") != std::string::npos) hide_from_mpirun();
+  if (bad && mode.ends_with("-init")) kill_or_stop(mode);
+  dist::MpiSession session(kTimeout, kStart);
   try {
-    const auto comm = dist::make_mpi(session, 2);
-    const bool bad = std::to_string(comm->rank()) == bad_rank;
+    if (bad && mode.ends_with("-start")) mode.starts_with("throw") ? core::fail("no such file") : kill_or_stop(mode);
+    const auto comm = dist::make_mpi(session, kTimeout);
     if (mode.starts_with("nccl-"))
       work_on_gpus(mode, bad, session.local_rank(), *comm);
     else

@@ -85,6 +85,39 @@ TEST_F(Interrupt, Pitfall43_AKilledRankEndsAllWithin30Seconds) {
   EXPECT_EQ(more.status, 0) << more.err;
 }
 
+TEST_F(Interrupt, AJobThatIsSuspendedGoesOn) {
+  const std::string name = "suspended";
+  // Longer than the time-out.
+  const Outcome outcome = train_and(name, 3, {"parallel.timeout_seconds=1"}, [&](int) {
+    run_shell(fmt::format("p=$({}); kill -STOP $p; sleep 2; kill -CONT $p; sleep 2; kill -TERM $p", pids_of(name)));
+  });
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.out.find("Stopped by"), std::string::npos) << outcome.err;
+}
+
+TEST_F(Interrupt, Pitfall43_ARankIsLostWhileItSavesACheckpoint) {
+  for (const auto& [ranks, signal] : {std::pair{3, "STOP"}, {4, "KILL"}}) {
+    const std::string name = fmt::format("saving-{}", ranks);
+    // Every step is saved, and the signal comes as soon as a checkpoint is under way.
+    const std::string partial = path("runs/" + name + "/checkpoints/step-*.partial");
+    const std::string strike = fmt::format("p=$({} | tail -n 1); until compgen -G '{}' >/dev/null; do :; done; kill -{} $p",
+                                           pids_of(name), partial, signal);
+    const Outcome outcome = train_and(name, ranks, {"parallel.timeout_seconds=2", "checkpoint.every=1"},
+                                      [&](int) { run_shell(strike); });
+    EXPECT_GT(outcome.status, 0) << outcome.err;
+    EXPECT_LT(outcome.seconds, 40);
+    if (std::string(signal) == "STOP") {
+      EXPECT_NE(outcome.err.find("nothing came from rank"), std::string::npos) << outcome.err;
+      EXPECT_EQ(outcome.err.find("muonp: error:"), outcome.err.rfind("muonp: error:")) << outcome.err;
+    } else {
+      EXPECT_NE(outcome.err.find("exited on signal 9"), std::string::npos) << outcome.err;
+    }
+    const std::size_t steps = metric(name, "loss").size();
+    const Outcome more = muonp(train_arguments(name, {fmt::format("run.steps={}", steps + 1), "log.validate_every=0"}), 2);
+    EXPECT_EQ(more.status, 0) << more.err;
+  }
+}
+
 TEST_F(Interrupt, Pitfall43_AStoppedRankIsNamedWithinTheTimeout) {
   const std::string name = "stopped";
   std::string pid;
@@ -94,7 +127,7 @@ TEST_F(Interrupt, Pitfall43_AStoppedRankIsNamedWithinTheTimeout) {
   });
   EXPECT_GT(outcome.status, 0);
   EXPECT_LT(outcome.seconds, 60);
-  EXPECT_NE(outcome.err.find("rank"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("nothing came from rank"), std::string::npos) << outcome.err;
   run_shell("kill -KILL " + pid);
 }
 
