@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/files.h"
+#include "dist/agreement.h"
 #include "launch/patience.h"
 #include "launch/start_report.h"
 #include "launch/units.h"
@@ -25,7 +26,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
     : config_(config),
       session_(session),
       learner_(config_, session),
-      checkpointing_(config_, session, learner_) {
+      checkpointing_(config_, session, learner_, [this](const SaveReport& saved) { print_saved(saved); }) {
   if (config_.log.peak) peak_ = measure_peak(session_, config_.compute());
   if (const auto resumed = checkpointing_.resume()) {
     progress_ = *resumed;
@@ -59,12 +60,11 @@ std::int64_t Trainer::run(const StopSignals& signals) {
     bar_ =
         std::make_unique<Progress>(config_.run.name, config_.run.steps,
                                    std::min(progress_.step, config_.run.steps), progress_options(session_));
-  while (progress_.step < config_.run.steps && !stopping_) {
-    one_step(signals.requested());
-    const bool last = progress_.step == config_.run.steps;
-    if (due(config_.log.hash_every)) learner_.optimizer().require_equal_weights();
-    if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
-    if (due(config_.checkpoint.every) || ((last || stopping_) && config_.checkpoint.at_end)) save();
+  try {
+    train(signals);
+  } catch (const dist::AgreedError&) {
+    checkpointing_.finish();  // what is being saved is good, and all ranks are here
+    throw;
   }
   bar_.reset();
   if (stopping_)
@@ -72,6 +72,18 @@ std::int64_t Trainer::run(const StopSignals& signals) {
                         signals.requested() ? signals.name() : "another rank", progress_.step,
                         config_.run.steps);
   return progress_.step;
+}
+
+void Trainer::train(const StopSignals& signals) {
+  while (progress_.step < config_.run.steps && !stopping_) {
+    one_step(signals.requested());
+    checkpointing_.advance();
+    const bool last = progress_.step == config_.run.steps;
+    if (due(config_.log.hash_every)) learner_.optimizer().require_equal_weights();
+    if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
+    if (due(config_.checkpoint.every) || ((last || stopping_) && config_.checkpoint.at_end)) save();
+  }
+  checkpointing_.finish();
 }
 
 void Trainer::one_step(bool stop_requested) {
@@ -129,6 +141,16 @@ void Trainer::validate() {
                    {"tokens", progress_.tokens}});
   bar_->print(fmt::format("step {:>{}}/{}  validation loss {:.4f}", progress_.step,
                           std::to_string(config_.run.steps).size(), config_.run.steps, last_validation_));
+}
+
+void Trainer::print_saved(const SaveReport& saved) {
+  if (session_.rank() != 0) return;
+  metrics_->write({{"step", progress_.step},
+                   {"checkpoint", saved.step},
+                   {"checkpoint_bytes", saved.bytes},
+                   {"checkpoint_blocked_seconds", saved.blocked_seconds},
+                   {"checkpoint_longest_seconds", saved.longest_seconds},
+                   {"checkpoint_total_seconds", saved.total_seconds}});
 }
 
 void Trainer::save() {

@@ -25,8 +25,10 @@ class Trainer {
   void print_start();
   void one_step(bool stop_requested);
   void print_step(const StepOutcome& outcome);
+  void train(const StopSignals& signals);
   void validate();
   void save();
+  void print_saved(const SaveReport& saved);
   bool due(std::int64_t every) const { return every > 0 && progress_.step % every == 0; }
 
   const RunConfig config_;

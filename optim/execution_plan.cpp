@@ -92,6 +92,14 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   return bytes;
 }
 
+std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
+  std::int64_t elements = 0;
+  for (const Group& group : groups.groups())
+    for (int p : group.parameters)
+      elements += (1 + static_cast<std::int64_t>(group.config.state_names().size())) * shards.piece(p, rank).count();
+  return 4 * elements;
+}
+
 double ExecutionPlan::bytes_sent_per_step() const {
   const double n = shards.world_size(), share = (n - 1) / n;
   const auto padded = static_cast<double>(shards.padded_elements());
