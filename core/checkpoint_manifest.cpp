@@ -42,7 +42,8 @@ class ManifestParser {
     for (const Json& f : files) manifest.entries.push_back(entry(f));
     const auto later = [](const CheckpointEntry& a, const CheckpointEntry& b) { return a.name >= b.name; };
     const auto pair = std::ranges::adjacent_find(manifest.entries, later);
-    if (pair != manifest.entries.end()) damaged("file '{}' stands twice or out of order", std::next(pair)->name);
+    if (pair != manifest.entries.end())
+      damaged("file '{}' stands twice or out of order", std::next(pair)->name);
     return manifest;
   }
 
@@ -96,7 +97,8 @@ class ManifestParser {
 
 bool is_entry_name(const std::string& name) {
   const auto printable = [](char c) { return c > ' ' && c <= '~' && c != '/'; };
-  return !name.empty() && std::ranges::all_of(name, printable) && !name.starts_with('.') && name != kManifestName;
+  return !name.empty() && std::ranges::all_of(name, printable) && !name.starts_with('.') &&
+         name != kManifestName;
 }
 
 std::string checksum_text(std::uint64_t checksum) { return fmt::format("{:016x}", checksum); }
@@ -107,7 +109,8 @@ std::string write_manifest(CheckpointManifest manifest) {
   for (const CheckpointEntry& e : manifest.entries)
     files.push_back({{"name", e.name}, {"bytes", e.bytes}, {"xxh3", checksum_text(e.checksum)}});
   Json json = {{"format", kFormat}, {"version", kVersion}, {"step", manifest.step}, {"files", files}};
-  MUONP_ASSERT(Json::accept(manifest.state_json), "the checkpoint's state is no JSON: {}", manifest.state_json);
+  MUONP_ASSERT(Json::accept(manifest.state_json), "the checkpoint's state is no JSON: {}",
+               manifest.state_json);
   json["state"] = Json::parse(manifest.state_json);
   json[kOwnChecksum] = checksum_of(json);
   return json.dump(1) + "\n";

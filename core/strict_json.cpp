@@ -14,11 +14,11 @@ using Json = nlohmann::json;
 Json parse_strict_json(std::string_view text) {
   std::vector<std::set<std::string>> names;  // of the objects that are open
   const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
-    if (depth >= kDeepestJson) fail("nested deeper than {} levels", kDeepestJson);
+    if (depth >= kDeepestJson) fail("JSON nested deeper than {} levels", kDeepestJson);
     if (event == Json::parse_event_t::object_start) names.emplace_back();
     if (event == Json::parse_event_t::object_end) names.pop_back();
     if (event == Json::parse_event_t::key && !names.back().insert(value.get<std::string>()).second)
-      fail("the name {} stands twice in one object", value.dump(-1, ' ', true));
+      fail("JSON with the name {} twice in one object", value.dump(-1, ' ', true));
     return true;
   };
   try {

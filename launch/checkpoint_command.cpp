@@ -28,8 +28,8 @@ struct Arguments {
   bool json = false;
 };
 
-// The checkpoint folders that `folder` stands for: itself, or those of a run or of its folder of checkpoints, oldest
-// first. Error if there are none.
+// The checkpoint folders that `folder` stands for: itself, or those of a run or of its folder of checkpoints,
+// oldest first. Error if there are none.
 std::vector<std::string> checkpoints_of(const std::string& folder) {
   if (!core::is_directory(folder))
     core::fail("{}: no such folder; valid are a run's folder and a checkpoint's", folder);
@@ -81,8 +81,8 @@ std::string as_table(const ordered_json& rows) {
       continue;
     }
     const auto number = [&](const char* key) { return row.at(key).is_null() ? "-" : row.at(key).dump(); };
-    table.add({number("step"), row.at("date"), number("world_size"), number("zero"), format_bytes(row.at("bytes")),
-               number("files")});
+    table.add({number("step"), row.at("date"), number("world_size"), number("zero"),
+               format_bytes(row.at("bytes")), number("files")});
   }
   return table.render() + damaged;
 }
@@ -156,18 +156,22 @@ core::Checkpoint opened(const Arguments& a) {
 
 int export_to_file(Session& session, const Arguments& a) {
   const core::Checkpoint checkpoint = opened(a);
-  Progress bar("elements", std::max<std::int64_t>(1, weight_elements(checkpoint)), 0, progress_options_for(stderr));
+  Progress bar("elements", std::max<std::int64_t>(1, weight_elements(checkpoint)), 0,
+               progress_options_for(stderr));
   const std::int64_t bytes = export_weights(checkpoint, a.out, core::parse_dtype(a.dtype),
                                             [&](std::int64_t done) { bar.update(done, ""); });
   bar.clear();
-  session.log().info("{}: the weights of step {} in {}, {}", a.out, checkpoint.step(), a.dtype, format_bytes(bytes));
+  session.log().info("{}: the weights of step {} in {}, {}", a.out, checkpoint.step(), a.dtype,
+                     format_bytes(bytes));
   return 0;
 }
 
-void add(CLI::App& parent, Context& context, const std::shared_ptr<Arguments>& a, const char* name, const char* what,
-         int (*work)(Session&, const Arguments&), const std::function<void(CLI::App&)>& options) {
+void add(CLI::App& parent, Context& context, const std::shared_ptr<Arguments>& a, const char* name,
+         const char* what, int (*work)(Session&, const Arguments&),
+         const std::function<void(CLI::App&)>& options) {
   CLI::App* command = parent.add_subcommand(name, what);
-  command->add_option("DIR", a->folder, "Folder of a run (<run.dir>/<run.name>) or of a checkpoint")->required();
+  command->add_option("DIR", a->folder, "Folder of a run (<run.dir>/<run.name>) or of a checkpoint")
+      ->required();
   options(*command);
   command->callback([a, work, &context] {
     context.session.device = "cpu";
@@ -190,29 +194,33 @@ void add_checkpoint_command(CLI::App& app, Context& context) {
   add(*parent, context, a, "list", "The checkpoints of a run: step, date, ranks, ZeRO stage, size", list,
       [a](CLI::App& c) {
         c.add_flag("--json", a->json, "Print a JSON list");
-        c.footer("Reads manifests and sizes of files; `verify` reads everything.\n"
-                 "Examples:\n"
-                 "  muonp checkpoint list runs/quickstart-p-1-2 --json");
+        c.footer(
+            "Reads manifests and sizes of files; `verify` reads everything.\n"
+            "Examples:\n"
+            "  muonp checkpoint list runs/quickstart-p-1-2 --json");
       });
-  add(*parent, context, a, "verify", "Read everything and compare it with its checksums", verify, [](CLI::App& c) {
-    c.footer("Ends with status 1 if anything is wrong.\n"
-             "Examples:\n"
-             "  muonp checkpoint verify runs/quickstart-p-1-2\n"
-             "  muonp checkpoint verify runs/quickstart-p-1-2/checkpoints/step-00000420");
-  });
-  add(*parent, context, a, "export", "The model's weights as a safetensors file for any library", export_to_file,
-      [a](CLI::App& c) {
+  add(*parent, context, a, "verify", "Read everything and compare it with its checksums", verify,
+      [](CLI::App& c) {
+        c.footer(
+            "Ends with status 1 if anything is wrong.\n"
+            "Examples:\n"
+            "  muonp checkpoint verify runs/quickstart-p-1-2\n"
+            "  muonp checkpoint verify runs/quickstart-p-1-2/checkpoints/step-00000420");
+      });
+  add(*parent, context, a, "export", "The model's weights as a safetensors file for any library",
+      export_to_file, [a](CLI::App& c) {
         c.add_option("OUT", a->out, "File to write")->required();
         c.add_option("--step", a->step, "Step to export (default: the newest that is intact)")
             ->check(CLI::NonNegativeNumber);
         c.add_option("--dtype", a->dtype, "Type of the weights in the file")
             ->check(CLI::IsMember({"float32", "bfloat16"}))
             ->capture_default_str();
-        c.footer("Every parameter whole, under its own name. `muonp eval` and `muonp generate` read it too.\n"
-                 "Examples:\n"
-                 "  muonp checkpoint export runs/quickstart-p-1-2 weights.safetensors\n"
-                 "  muonp checkpoint export runs/quickstart-p-1-2 w.safetensors --step 400 --dtype bfloat16\n"
-                 "  muonp eval runs/quickstart-p-1-2 --checkpoint weights.safetensors");
+        c.footer(
+            "Every parameter whole, under its own name. `muonp eval` and `muonp generate` read it too.\n"
+            "Examples:\n"
+            "  muonp checkpoint export runs/quickstart-p-1-2 weights.safetensors\n"
+            "  muonp checkpoint export runs/quickstart-p-1-2 w.safetensors --step 400 --dtype bfloat16\n"
+            "  muonp eval runs/quickstart-p-1-2 --checkpoint weights.safetensors");
       });
 }
 

@@ -53,7 +53,8 @@ class StateValues {
     return state_.at(key);
   }
   [[noreturn]] void refuse(const char* key, const char* expected) const {
-    core::fail("{}/manifest.json: the state's '{}' is not {}; no run of this program wrote it", path_, key, expected);
+    core::fail("{}/manifest.json: the state's '{}' is not {}; no run of this program wrote it", path_, key,
+               expected);
   }
   std::string path_;
   json state_;
@@ -65,11 +66,11 @@ struct Checkpointing::Save {
   RunProgress progress;
   SaveReport report;
   double started = 0;
-  std::vector<core::HostView> views;  // of the state, where it is not copied
+  std::vector<core::HostView> views;             // of the state, where it is not copied
   std::optional<core::CheckpointWriter> writer;  // rank 0
   core::CheckpointEntry mine;
   std::vector<core::CheckpointEntry> entries;  // of all ranks, once all files are written
-  std::future<void> work;  // this rank's thread; waited for before the rest is destroyed
+  std::future<void> work;                      // this rank's thread; waited for before the rest is destroyed
 };
 
 struct Checkpointing::Block {
@@ -88,7 +89,8 @@ Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner&
   if (!config_.checkpoint.copies_state()) return;
   const std::int64_t bytes = bytes_of(learner_.optimizer().state_to_save());
   snapshot_ = core::Tensor::staging(session_.device(), {bytes}, core::Dtype::uint8, core::Category::other);
-  std::memset(snapshot_.raw(), 0, static_cast<std::size_t>(bytes));  // the system hands out pages when they are touched
+  std::memset(snapshot_.raw(), 0,
+              static_cast<std::size_t>(bytes));  // the system hands out pages when they are touched
 }
 
 Checkpointing::~Checkpointing() = default;
@@ -104,7 +106,8 @@ void Checkpointing::charge() {
 void Checkpointing::save(const RunProgress& progress) {
   if (save_ && !said_late_ && session_.rank() == 0)
     session_.log().warn(
-        "the checkpoint of step {} is still being written now that the one of step {} is due, and training waits; a "
+        "the checkpoint of step {} is still being written now that the one of step {} is due, and training "
+        "waits; a "
         "larger checkpoint.every leaves more time",
         save_->progress.step, progress.step);
   said_late_ = said_late_ || save_ != nullptr;
@@ -115,7 +118,9 @@ void Checkpointing::save(const RunProgress& progress) {
   save_->report.step = progress.step;
   save_->started = now();
   // Every rank sees the folder from here on.
-  const auto begin = [&] { if (session_.rank() == 0) save_->writer.emplace(store_.begin(progress.step)); };
+  const auto begin = [&] {
+    if (session_.rank() == 0) save_->writer.emplace(store_.begin(progress.step));
+  };
   try {
     dist::run_on_all(session_.communicator(), begin);
   } catch (...) {
@@ -152,7 +157,8 @@ void Checkpointing::write(std::vector<core::TensorPiece> pieces) {
   Save* save = save_.get();
   const std::string name = core::piece_file_name(kStatePrefix, session_.rank());
   save->work = std::async(std::launch::async, [this, save, name, pieces = std::move(pieces)] {
-    save->mine = core::write_pieces(core::CheckpointPart(store_.directory(), save->progress.step), name, pieces);
+    save->mine =
+        core::write_pieces(core::CheckpointPart(store_.directory(), save->progress.step), name, pieces);
   });
 }
 
@@ -257,7 +263,8 @@ RunProgress Checkpointing::load(const std::string& path) {
     const StateValues state(checkpoint);
     progress = {state.count("step"), state.count("updates"), state.count("tokens"), state.real("seconds")};
     if (progress.step != checkpoint.step())
-      core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint.step(), progress.step);
+      core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint.step(),
+                 progress.step);
     const auto expect = [&](const char* key, const char* setting, std::int64_t value) {
       if (state.count(key) != value)
         core::fail("{}: this run has {} = {}, the checkpoint {}; the order of samples would change", path,

@@ -1,9 +1,10 @@
 // A learner's state in checkpoints: written by all ranks in parallel, opened at any number of ranks.
 //
-// In the background: save() copies this rank's state to host memory and returns; a thread writes and syncs the
-// file while training goes on. Ranks meet in collectives on the training thread only, so the save is carried on at
-// later step boundaries by advance(): when every rank's file is written, their entries are gathered and rank 0's
-// thread writes the manifest and renames; when that is done too, the save is over. finish() waits for all of it.
+// In the background: save() copies this rank's state to host memory and returns; a thread writes and syncs
+// the file while training goes on. Ranks meet in collectives on the training thread only, so the save is
+// carried on at later step boundaries by advance(): when every rank's file is written, their entries are
+// gathered and rank 0's thread writes the manifest and renames; when that is done too, the save is over.
+// finish() waits for all of it.
 #pragma once
 
 #include <cstdint>
@@ -42,15 +43,16 @@ struct SaveReport {
 
 class Checkpointing {
  public:
-  // `on_saved` is called on every rank when a save is over. With checkpoint.background and checkpoint.every the
-  // memory of the copy is taken here (ExecutionPlan::snapshot_bytes).
+  // `on_saved` is called on every rank when a save is over. With checkpoint.background and checkpoint.every
+  // the memory of the copy is taken here (ExecutionPlan::snapshot_bytes).
   Checkpointing(const RunConfig& config, Session& session, Learner& learner,
                 std::function<void(const SaveReport&)> on_saved = {});
   ~Checkpointing();
 
-  // Collective, and so are advance() and finish(). Starts a save; without a copy of the state (checkpoint.background
-  // and checkpoint.every) also ends it. One that is still under way is waited for first. An Error (a full disk, say)
-  // is thrown on all ranks alike, here or by the calls below, and leaves earlier checkpoints as they are.
+  // Collective, and so are advance() and finish(). Starts a save; without a copy of the state
+  // (checkpoint.background and checkpoint.every) also ends it. One that is still under way is waited for
+  // first. An Error (a full disk, say) is thrown on all ranks alike, here or by the calls below, and leaves
+  // earlier checkpoints as they are.
   void save(const RunProgress& progress);
   // Carries a save on as far as it goes without waiting. Nothing if none is under way.
   void advance();
@@ -62,8 +64,8 @@ class Checkpointing {
   std::optional<RunProgress> resume();
 
  private:
-  struct Save;   // one that is under way
-  struct Block;  // the training thread's stay in one of these calls
+  struct Save;           // one that is under way
+  struct Block;          // the training thread's stay in one of these calls
   std::string choose();  // rank 0: the folder to resume from, empty for none
   RunProgress load(const std::string& path);
   std::vector<core::TensorPiece> pieces();
@@ -79,7 +81,8 @@ class Checkpointing {
   Learner& learner_;
   std::function<void(const SaveReport&)> on_saved_;
   core::CheckpointStore store_;
-  core::Tensor snapshot_;  // host memory, used again by every save; none if state is written from where it lies
+  core::Tensor
+      snapshot_;  // host memory, used again by every save; none if state is written from where it lies
   std::unique_ptr<Save> save_;
   double charged_ = 0;  // the time up to which blocked_seconds of save_ is counted
   bool said_late_ = false;

@@ -25,9 +25,9 @@ std::vector<Weight> weights_of(const core::PieceReader& reader, core::Dtype dtyp
   std::vector<Weight> weights;
   for (const std::string& name : reader.names())
     if (name.ends_with(kMaster))
-      weights.push_back({name,
-                         {name.substr(0, name.size() - kMaster.size()), core::stored_type_of(dtype),
-                          reader.shape(name)}});
+      weights.push_back(
+          {name,
+           {name.substr(0, name.size() - kMaster.size()), core::stored_type_of(dtype), reader.shape(name)}});
   return weights;
 }
 
@@ -54,7 +54,8 @@ std::int64_t export_weights(const core::Checkpoint& checkpoint, const std::strin
   std::vector<core::TensorSpec> specs;
   for (const Weight& w : weights) specs.push_back(w.spec);
   // "format" is what Hugging Face's loaders ask for.
-  const std::map<std::string, std::string> metadata{{"format", "pt"}, {kStep, std::to_string(checkpoint.step())}};
+  const std::map<std::string, std::string> metadata{{"format", "pt"},
+                                                    {kStep, std::to_string(checkpoint.step())}};
   core::AtomicFile out(file, core::SafetensorsWriter::file_bytes(specs, metadata));
   core::SafetensorsWriter writer(out, specs, metadata);
   std::int64_t done = 0;
