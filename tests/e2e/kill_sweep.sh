@@ -55,11 +55,14 @@ start() {
   job=$!
 }
 
-ranks() { pgrep -f "[m]uonp train $folder/" | while read -r p; do
-  [ "$(cat "/proc/$p/comm" 2>/dev/null)" = muonp ] && echo "$p"; done; }
+ranks() {
+  pgrep -f "[m]uonp train $folder/" | while read -r p; do
+    [ "$(cat "/proc/$p/comm" 2>/dev/null)" = muonp ] && echo "$p"
+  done
+}
 
-# Kills the job at a moment up to a second and a half after its start; for $1 = saving, as soon as a .partial folder shows
-# up after that, or a few milliseconds later. All processes at once, or one rank, which ends the others.
+# Kills the job at a moment up to a second and a half after its start; for $1 = saving, as soon as a .partial folder
+# shows up after that, or a few milliseconds later. All processes at once, or one rank, which ends the others.
 kill_job() {
   local all=() victims
   sleep "0.$(printf %03d $((RANDOM % 700)))"

@@ -57,8 +57,8 @@ TEST_F(Resume, Pitfall38_TheSamplesThatAllRanksReadAreThoseOfTheWholeRun) {
   for (int i = 0; i < 6000; ++i) text += fmt::format("{:05} ", i);
   write("numbers.txt", text);
   const auto record = [&](const std::string& out, const std::string& run, std::size_t stop, int ranks, int zero) {
-    const std::string line = fmt::format("tiny.yaml {} {} data.train=numbers.txt run.name={} parallel.zero={}", path(out),
-                                         stop, run, zero);
+    const std::string line = fmt::format("tiny.yaml {} {} data.train=numbers.txt run.name={} parallel.zero={}",
+                                         path(out), stop, run, zero);
     const Outcome outcome = run_shell(command(line, ranks, MUONP_RECORD_SAMPLES));
     ASSERT_EQ(outcome.status, 0) << outcome.err;
   };
@@ -66,7 +66,9 @@ TEST_F(Resume, Pitfall38_TheSamplesThatAllRanksReadAreThoseOfTheWholeRun) {
   record("whole", "whole", steps(), 2, 1);
   record("first", "parts", cut, 4, 1);
   record("second", "parts", steps(), 3, 2);
-  const auto samples = [&](const std::string& names) { return run_shell("cd " + path("") + " && cat " + names + " | sort").out; };
+  const auto samples = [&](const std::string& names) {
+    return run_shell("cd " + path("") + " && cat " + names + " | sort").out;
+  };
   const std::string whole = samples("whole-*");
   EXPECT_EQ(static_cast<std::size_t>(std::ranges::count(whole, '\n')), steps() * 12);
   EXPECT_EQ(run_shell("cd " + path("") + " && cat whole-* | sort | uniq -d").out, "");
