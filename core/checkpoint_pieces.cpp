@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <nlohmann/json.hpp>
+
+#include "core/strict_json.h"
 
 namespace muonp::core {
 namespace {
@@ -26,6 +27,24 @@ bool possible(const Shape& shape) {
   return true;
 }
 
+// Error without a file's name, which its caller does not need.
+std::int64_t count_of(const Json& value) {
+  if (!is_count(value)) fail("no count");
+  return value.get<std::int64_t>();
+}
+
+const Json& member(const Json& json, const char* key) {
+  if (!json.is_object() || !json.contains(key)) fail("no {}", key);
+  return json.at(key);
+}
+
+Shape shape_of(const Json& json) {
+  if (!json.is_array()) fail("no list");
+  Shape shape;
+  for (const Json& dimension : json) shape.push_back(count_of(dimension));
+  return shape;
+}
+
 struct Extent {
   std::int64_t begin, end;
   Shape shape;
@@ -37,15 +56,14 @@ Extent extent_of(const SafetensorsReader& file, const TensorSpec& spec) {
     fail("{}: tensor '{}' is no piece of a checkpoint (its interval is not in __metadata__)", file.path(),
          spec.name);
   try {
-    const Json json = Json::parse(found->second);
-    Extent extent{json.at("begin").get<std::int64_t>(), json.at("end").get<std::int64_t>(),
-                  json.at("shape").get<Shape>()};
-    const bool inside = possible(extent.shape) && extent.begin >= 0 && extent.begin <= extent.end &&
+    const Json json = parse_strict_json(found->second);
+    Extent extent{count_of(member(json, "begin")), count_of(member(json, "end")), shape_of(member(json, "shape"))};
+    const bool inside = possible(extent.shape) && extent.begin <= extent.end &&
                         extent.end <= element_count(extent.shape);
     if (inside && spec.shape == Shape{extent.end - extent.begin} &&
         spec.name.ends_with(fmt::format("@{}", extent.begin)))
       return extent;
-  } catch (const Json::exception&) {
+  } catch (const Error&) {
     // falls through to the message below
   }
   fail("{}: tensor '{}' of shape {} has the impossible interval {}", file.path(), spec.name,

@@ -6,21 +6,13 @@
 
 #include <algorithm>
 #include <charconv>
-#include <nlohmann/json.hpp>
-#include <stdexcept>
 #include <system_error>
 
 #include "core/error.h"
-#include "core/hash.h"
 
 namespace muonp::core {
 namespace {
 
-using Json = nlohmann::json;
-
-constexpr const char* kFormat = "muonp checkpoint";
-constexpr std::int64_t kVersion = 1;
-constexpr const char* kManifest = "manifest.json";
 constexpr std::string_view kPrefix = "step-", kPartial = ".partial", kReplaced = ".replaced";
 
 std::string directory_of(const std::string& store, std::int64_t step) {
@@ -38,29 +30,6 @@ std::optional<std::int64_t> step_of(std::string_view name, std::string_view suff
   const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
   if (digits.size() < 8 || code != std::errc() || end != digits.data() + digits.size() || step < 0) return {};
   return step;
-}
-
-bool plain_name(const std::string& name) {
-  return !name.empty() && name.find('/') == std::string::npos && !name.starts_with('.') && name != kManifest;
-}
-
-std::string hex(std::uint64_t value) { return fmt::format("{:016x}", value); }
-
-std::uint64_t checksum_of(const std::string& text) {
-  return hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
-}
-
-std::string manifest_text(std::int64_t step, std::vector<CheckpointEntry> entries,
-                          const std::string& state_json) {
-  std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
-  Json files = Json::array();
-  for (const CheckpointEntry& e : entries)
-    files.push_back({{"name", e.name}, {"bytes", e.bytes}, {"xxh3", hex(e.checksum)}});
-  Json manifest = {{"format", kFormat}, {"version", kVersion}, {"step", step}, {"files", files}};
-  MUONP_ASSERT(Json::accept(state_json), "the checkpoint's state is no JSON: {}", state_json);
-  manifest["state"] = Json::parse(state_json);
-  manifest["manifest_xxh3"] = hex(checksum_of(manifest.dump()));
-  return manifest.dump(1) + "\n";
 }
 
 // Renames `from` to `to`, which may be a complete checkpoint; at every moment one of the two can be found.
@@ -91,7 +60,7 @@ CheckpointPart::CheckpointPart(const std::string& store_directory, std::int64_t 
 
 CheckpointEntry CheckpointPart::add_file(const std::string& name, std::int64_t expected_bytes,
                                          const std::function<void(AtomicFile&)>& write) const {
-  MUONP_ASSERT(plain_name(name), "checkpoint file name '{}'", name);
+  MUONP_ASSERT(is_entry_name(name), "checkpoint file name '{}'", name);
   AtomicFile file(directory_ + "/" + name, expected_bytes);
   write(file);
   const FileSummary summary = file.commit();
@@ -128,38 +97,20 @@ void CheckpointWriter::commit(std::span<const CheckpointEntry> entries, const st
     const std::int64_t bytes = file_size(partial + "/" + e.name);
     if (bytes != e.bytes) fail("{}/{} has {} bytes, {} were written", partial, e.name, bytes, e.bytes);
   }
-  write_file(partial + "/" + kManifest, manifest_text(step_, std::move(all), state_json));
+  write_file(partial + "/" + kManifestName, write_manifest({step_, std::move(all), state_json}));
   publish(partial, directory_of(store_, step_));
   open_ = false;
 }
 
 Checkpoint::Checkpoint(std::string path) : path_(std::move(path)) {
-  const std::string file_name = path_ + "/" + kManifest;
+  while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
+  const std::string file_name = path_ + "/" + kManifestName;
   if (!is_directory(path_)) fail("{} is not a checkpoint: there is no such folder", path_);
-  if (!exists(file_name)) fail("{} is not a checkpoint: it has no {}", path_, kManifest);
-  const std::string text = read_file(file_name);
-  try {
-    Json manifest = Json::parse(text);
-    if (manifest.at("format") != kFormat) fail("{} is not the manifest of a muonp checkpoint", file_name);
-    if (manifest.at("version") != kVersion)
-      fail("{} has format version {}; this program reads version {}", file_name,
-           manifest.at("version").dump(), kVersion);
-    const std::string expected = manifest.at("manifest_xxh3").get<std::string>();
-    manifest.erase("manifest_xxh3");
-    if (const std::string found = hex(checksum_of(manifest.dump())); found != expected)
-      fail("{} was altered: its checksum is {}, it says {}", file_name, found, expected);
-    step_ = manifest.at("step").get<std::int64_t>();
-    state_json_ = manifest.at("state").dump();
-    for (const Json& f : manifest.at("files"))
-      entries_.push_back({f.at("name").get<std::string>(), f.at("bytes").get<std::int64_t>(),
-                          std::stoull(f.at("xxh3").get<std::string>(), nullptr, 16)});
-  } catch (const Json::exception& error) {
-    fail("{} is damaged: {}", file_name, error.what());
-  } catch (const std::invalid_argument&) {
-    fail("{} is damaged: a checksum in it is no hexadecimal number", file_name);
-  }
-  for (const CheckpointEntry& e : entries_) {
-    if (!plain_name(e.name)) fail("{} is damaged: '{}' is no file name", file_name, e.name);
+  if (!exists(file_name)) fail("{} is not a checkpoint: it has no {}", path_, kManifestName);
+  manifest_ = read_manifest(read_file(file_name), file_name);
+  const auto named = step_of(path_.substr(path_.find_last_of('/') + 1), "");
+  if (named && *named != step()) fail("{} is of step {}, its folder of step {}", file_name, step(), *named);
+  for (const CheckpointEntry& e : entries()) {
     const std::int64_t bytes = file_size(path_ + "/" + e.name);
     if (bytes != e.bytes)
       fail("{}/{} was truncated or altered: it has {} bytes, the manifest says {}", path_, e.name, bytes,
@@ -168,20 +119,21 @@ Checkpoint::Checkpoint(std::string path) : path_(std::move(path)) {
 }
 
 std::string Checkpoint::file(const std::string& name) const {
-  for (const CheckpointEntry& e : entries_)
+  for (const CheckpointEntry& e : entries())
     if (e.name == name) return path_ + "/" + name;
   fail("the checkpoint {} has no file {}", path_, name);
 }
 
 void Checkpoint::verify(std::size_t first, std::size_t stride) const {
   MUONP_ASSERT(stride >= 1, "stride {}", stride);
-  for (std::size_t i = first; i < entries_.size(); i += stride) {
-    const CheckpointEntry& e = entries_[i];
-    const FileSummary found = summarize_file(path_ + "/" + e.name);
-    if (found.checksum != e.checksum || found.bytes != e.bytes)
-      fail("{}/{} was altered: its XXH3 checksum is {}, the manifest says {}", path_, e.name,
-           hex(found.checksum), hex(e.checksum));
-  }
+  for (std::size_t i = first; i < entries().size(); i += stride) verify_file(entries()[i]);
+}
+
+void Checkpoint::verify_file(const CheckpointEntry& e, const std::function<void(std::int64_t)>& read) const {
+  const FileSummary found = summarize_file(path_ + "/" + e.name, read);
+  if (found.checksum != e.checksum || found.bytes != e.bytes)
+    fail("{}/{} was altered: its XXH3 checksum is {}, the manifest says {}", path_, e.name,
+         checksum_text(found.checksum), checksum_text(e.checksum));
 }
 
 CheckpointWriter CheckpointStore::begin(std::int64_t step) const { return {directory_, step}; }

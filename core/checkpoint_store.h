@@ -20,16 +20,10 @@
 #include <string>
 #include <vector>
 
+#include "core/checkpoint_manifest.h"
 #include "core/files.h"
 
 namespace muonp::core {
-
-struct CheckpointEntry {
-  std::string name;  // of the file, without a folder
-  std::int64_t bytes = 0;
-  std::uint64_t checksum = 0;  // XXH3 of the content, seed 0
-  bool operator==(const CheckpointEntry&) const = default;
-};
 
 // One rank's hand in a checkpoint that rank 0 has begun. Files of different ranks need different names.
 class CheckpointPart {
@@ -66,26 +60,27 @@ class CheckpointWriter {
 // A complete checkpoint, read from its manifest.
 class Checkpoint {
  public:
-  // Reads the manifest of the folder `path` and checks it against its own checksum, and that each file has
-  // its size. The files' checksums are checked by verify(). Error names the file and what differs.
+  // Reads the manifest of the folder `path` and checks it against its own checksum, that a folder with a step's
+  // name is of that step, and that each file has its size. The files' checksums are checked by verify(). Error names
+  // the file and what differs.
   explicit Checkpoint(std::string path);
 
-  std::int64_t step() const { return step_; }
+  std::int64_t step() const { return manifest_.step; }
   const std::string& path() const { return path_; }
-  const std::vector<CheckpointEntry>& entries() const { return entries_; }  // sorted by name
-  const std::string& state_json() const { return state_json_; }
+  const std::vector<CheckpointEntry>& entries() const { return manifest_.entries; }  // sorted by name
+  const std::string& state_json() const { return manifest_.state_json; }
   std::string file(
       const std::string& name) const;  // path of a file that the manifest names; Error if it does not
 
   // Compares the checksums of files first, first + stride, ...: verify() checks all, verify(rank, world_size)
   // shares the reading out.
   void verify(std::size_t first = 0, std::size_t stride = 1) const;
+  // Of one file; `read` gets the bytes read so far now and then.
+  void verify_file(const CheckpointEntry& entry, const std::function<void(std::int64_t)>& read = {}) const;
 
  private:
   std::string path_;
-  std::int64_t step_ = 0;
-  std::vector<CheckpointEntry> entries_;
-  std::string state_json_;
+  CheckpointManifest manifest_;
 };
 
 class CheckpointStore {

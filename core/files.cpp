@@ -182,7 +182,7 @@ FileSummary write_file(const std::string& path, std::string_view content) {
   return file.commit();
 }
 
-FileSummary summarize_file(const std::string& path) {
+FileSummary summarize_file(const std::string& path, const std::function<void(std::int64_t)>& read) {
   const Descriptor file(open_for_reading(path));
   const auto block = std::make_unique<char[]>(static_cast<std::size_t>(kBlock));
   StreamingHash hash;
@@ -190,6 +190,7 @@ FileSummary summarize_file(const std::string& path) {
   while (const std::int64_t got = read_block(file.get(), path, block.get())) {
     hash.add(block.get(), got);
     summary.bytes += got;
+    if (read) read(summary.bytes);
   }
   summary.checksum = hash.value();
   return summary;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -48,8 +49,9 @@ class AtomicFile {
 std::string read_file(const std::string& path);
 // The whole content, replaced atomically.
 FileSummary write_file(const std::string& path, std::string_view content);
-// Reads the file in blocks; what it returns depends on the content only.
-FileSummary summarize_file(const std::string& path);
+// Reads the file in blocks; what it returns depends on the content only. `read` gets the bytes read so far after each
+// block.
+FileSummary summarize_file(const std::string& path, const std::function<void(std::int64_t)>& read = {});
 
 bool exists(const std::string& path);
 bool is_directory(const std::string& path);

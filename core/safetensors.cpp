@@ -4,8 +4,8 @@
 #include <array>
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
-#include <set>
+
+#include "core/strict_json.h"
 
 namespace muonp::core {
 namespace {
@@ -104,31 +104,16 @@ class HeaderParser {
     fail("{} is not a valid safetensors file: {}", path_, fmt::format(format, std::forward<Args>(args)...));
   }
 
-  // nlohmann's parser keeps the last of two equal keys; here that is a defect.
   Json parse(std::string_view text) const {
-    std::vector<std::set<std::string>> keys;
-    std::string twice;
-    const auto watch = [&](int, Json::parse_event_t event, Json& value) {
-      if (event == Json::parse_event_t::object_start) keys.emplace_back();
-      if (event == Json::parse_event_t::object_end) keys.pop_back();
-      if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second)
-        twice = value.get<std::string>();
-      return true;
-    };
-    Json result;
     try {
-      result = Json::parse(text, watch);
-    } catch (const Json::exception& error) {
-      defect("its header is no JSON ({})", error.what());
+      return parse_strict_json(text);
+    } catch (const Error& error) {
+      defect("its header is {}", error.what());
     }
-    if (!twice.empty()) defect("its header has the name '{}' twice", twice);
-    return result;
   }
 
   std::int64_t count(const std::string& tensor, const char* what, const Json& value) const {
-    if (!value.is_number_unsigned() ||
-        value.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()))
-      defect("tensor '{}' has {} {}, which is no count", tensor, what, value.dump(-1, ' ', true));
+    if (!is_count(value)) defect("tensor '{}' has {} {}, which is no count", tensor, what, value.dump(-1, ' ', true));
     return value.get<std::int64_t>();
   }
 

@@ -1,8 +1,10 @@
 #include "launch/checkpointing.h"
 
+#include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "core/checkpoint_pieces.h"
 #include "core/host_view.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
@@ -14,8 +16,6 @@ using nlohmann::json;
 
 namespace {
 
-constexpr const char* kPrefix = "state";
-
 json to_json(const core::CheckpointEntry& entry) { return {entry.name, entry.bytes, entry.checksum}; }
 
 json to_json(const LossHistory& history) {
@@ -24,56 +24,217 @@ json to_json(const LossHistory& history) {
           {"skipped_in_a_row", history.skipped_in_a_row}};
 }
 
-// Nothing in a checkpoint from before there were any.
-LossHistory losses_from(const json& state) {
-  if (!state.contains("losses")) return {};
-  const json& j = state.at("losses");
-  return {j.at("last").get<std::vector<double>>(), j.at("skipped").get<std::int64_t>(),
-          j.at("skipped_in_a_row").get<std::int64_t>()};
-}
-
 core::CheckpointEntry entry_from(const json& j) {
   return {j.at(0).get<std::string>(), j.at(1).get<std::int64_t>(), j.at(2).get<std::uint64_t>()};
 }
 
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::int64_t bytes_of(const std::vector<optim::StateTensor>& state) {
+  std::int64_t bytes = 0;
+  for (const optim::StateTensor& t : state) bytes += t.data.bytes();
+  return bytes;
+}
+
+// The values that state_json() wrote.
+class StateValues {
+ public:
+  explicit StateValues(const core::Checkpoint& checkpoint)
+      : path_(checkpoint.path()), state_(json::parse(checkpoint.state_json())) {}
+  std::int64_t count(const char* key) const {
+    const json& value = at(key);
+    if (!value.is_number_unsigned() || value.get<std::int64_t>() < 0) refuse(key, "a count");
+    return value.get<std::int64_t>();
+  }
+  double real(const char* key) const {
+    const json& value = at(key);
+    if (!value.is_number()) refuse(key, "a number");
+    return value.get<double>();
+  }
+  LossHistory losses() const {
+    const StateValues of_losses(path_, at("losses"));
+    const json& last = of_losses.at("last");
+    if (!last.is_array() || !std::ranges::all_of(last, [](const json& loss) { return loss.is_number(); }))
+      of_losses.refuse("last", "a list of losses");
+    return {last.get<std::vector<double>>(), of_losses.count("skipped"), of_losses.count("skipped_in_a_row")};
+  }
+
+ private:
+  StateValues(std::string path, json state) : path_(std::move(path)), state_(std::move(state)) {}
+  const json& at(const char* key) const {
+    if (!state_.is_object() || !state_.contains(key)) refuse(key, "there");
+    return state_.at(key);
+  }
+  [[noreturn]] void refuse(const char* key, const char* expected) const {
+    core::fail("{}/manifest.json: the state's '{}' is not {}; no run of this program wrote it", path_, key,
+               expected);
+  }
+  std::string path_;
+  json state_;
+};
+
 }  // namespace
 
-Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner& learner)
-    : config_(config), session_(session), learner_(learner), store_(config.directory() + "/checkpoints") {}
+struct Checkpointing::Save {
+  RunProgress progress;
+  SaveReport report;
+  double started = 0;
+  std::vector<core::HostView> views;             // of the state, where it is not copied
+  std::optional<core::CheckpointWriter> writer;  // rank 0
+  core::CheckpointEntry mine;
+  std::vector<core::CheckpointEntry> entries;  // of all ranks, once all files are written
+  std::future<void> work;                      // this rank's thread; waited for before the rest is destroyed
+};
+
+struct Checkpointing::Block {
+  explicit Block(Checkpointing& saves) : owner(saves) { owner.charged_ = now(); }
+  ~Block() { owner.charge(); }
+  Checkpointing& owner;
+};
+
+Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner& learner,
+                             std::function<void(const SaveReport&)> on_saved)
+    : config_(config),
+      session_(session),
+      learner_(learner),
+      on_saved_(std::move(on_saved)),
+      store_(config.directory() + "/checkpoints") {
+  if (!config_.checkpoint.copies_state()) return;
+  const std::int64_t bytes = bytes_of(learner_.optimizer().state_to_save());
+  snapshot_ = core::Tensor::staging(session_.device(), {bytes}, core::Dtype::uint8, core::Category::other);
+  std::memset(snapshot_.raw(), 0,
+              static_cast<std::size_t>(bytes));  // the system hands out pages when they are touched
+}
+
+Checkpointing::~Checkpointing() = default;
+
+void Checkpointing::charge() {
+  const double time = now(), spent = time - charged_;
+  charged_ = time;
+  if (!save_) return;
+  save_->report.blocked_seconds += spent;
+  save_->report.longest_seconds = std::max(save_->report.longest_seconds, spent);
+}
 
 void Checkpointing::save(const RunProgress& progress) {
-  dist::Communicator& communicator = session_.communicator();
-  std::optional<core::CheckpointWriter> writer;
-  run_on_rank_zero(communicator, [&] { writer.emplace(store_.begin(progress.step)); });
-  core::CheckpointEntry mine;
-  run_on_all_patiently(communicator, [&] {
-    std::vector<core::HostView> views;
-    std::vector<core::TensorPiece> pieces;
-    for (const optim::StateTensor& t : learner_.optimizer().state_to_save()) {
-      views.emplace_back(session_.device().queue(), t.data, core::Access::read);
-      pieces.push_back(
-          {t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, views.back().raw()});
+  if (save_ && !said_late_ && session_.rank() == 0)
+    session_.log().warn(
+        "the checkpoint of step {} is still being written now that the one of step {} is due, and training "
+        "waits; a "
+        "larger checkpoint.every leaves more time",
+        save_->progress.step, progress.step);
+  said_late_ = said_late_ || save_ != nullptr;
+  const Block block(*this);
+  end_save();
+  save_ = std::make_unique<Save>();
+  save_->progress = progress;
+  save_->report.step = progress.step;
+  save_->started = now();
+  // Every rank sees the folder from here on.
+  const auto begin = [&] {
+    if (session_.rank() == 0) save_->writer.emplace(store_.begin(progress.step));
+  };
+  try {
+    dist::run_on_all(session_.communicator(), begin);
+  } catch (...) {
+    save_.reset();
+    throw;
+  }
+  write(pieces());
+  if (!snapshot_) end_save();
+}
+
+// This rank's state in host memory that stays as it is until the save is over.
+std::vector<core::TensorPiece> Checkpointing::pieces() {
+  core::Queue& queue = session_.device().queue();
+  const std::vector<optim::StateTensor> state = learner_.optimizer().state_to_save();
+  MUONP_ASSERT(!snapshot_ || bytes_of(state) == snapshot_.bytes(), "{} bytes of state, {} at the start",
+               bytes_of(state), snapshot_.bytes());
+  std::vector<core::TensorPiece> pieces;
+  char* copy = snapshot_ ? static_cast<char*>(snapshot_.raw()) : nullptr;
+  for (const optim::StateTensor& t : state) {
+    const void* data = copy;
+    if (snapshot_) {
+      queue.read(copy, t.data.raw(), t.data.bytes());
+      copy += t.data.bytes();
+    } else {
+      save_->views.emplace_back(queue, t.data, core::Access::read);
+      data = save_->views.back().raw();
     }
-    mine = core::write_pieces(core::CheckpointPart(store_.directory(), progress.step),
-                              core::piece_file_name(kPrefix, session_.rank()), pieces);
+    pieces.push_back({t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, data});
+  }
+  return pieces;
+}
+
+void Checkpointing::write(std::vector<core::TensorPiece> pieces) {
+  Save* save = save_.get();
+  const std::string name = core::piece_file_name(kStatePrefix, session_.rank());
+  save->work = std::async(std::launch::async, [this, save, name, pieces = std::move(pieces)] {
+    save->mine =
+        core::write_pieces(core::CheckpointPart(store_.directory(), save->progress.step), name, pieces);
   });
-  std::vector<core::CheckpointEntry> entries;
-  for (const std::string& text : communicator.all_gather_bytes(to_json(mine).dump()))
-    entries.push_back(entry_from(json::parse(text)));
-  run_on_rank_zero(communicator, [&] {
-    const json state = {{"step", progress.step},
-                        {"updates", progress.updates},
-                        {"tokens", progress.tokens},
-                        {"seconds", progress.seconds},
-                        {"world_size", session_.world_size()},
-                        {"zero", config_.parallel.zero},
-                        {"seed", config_.run.seed},
-                        {"batch", config_.data.batch},
-                        {"sequence", config_.data.sequence},
-                        {"losses", to_json(progress.losses)}};
-    writer->commit(entries, state.dump());
+}
+
+void Checkpointing::commit() {
+  Save* save = save_.get();
+  for (const std::string& text : session_.communicator().all_gather_bytes(to_json(save->mine).dump()))
+    save->entries.push_back(entry_from(json::parse(text)));
+  for (const core::CheckpointEntry& e : save->entries) save->report.bytes += e.bytes;
+  save->work = std::async(std::launch::async, [this, save] {
+    if (session_.rank() != 0) return;
+    save->writer->commit(save->entries, state_json(save->progress));
     store_.keep_last(config_.checkpoint.keep);
   });
+}
+
+std::string Checkpointing::state_json(const RunProgress& progress) const {
+  const json state = {{"step", progress.step},
+                      {"updates", progress.updates},
+                      {"tokens", progress.tokens},
+                      {"seconds", progress.seconds},
+                      {"world_size", session_.world_size()},
+                      {"zero", config_.parallel.zero},
+                      {"seed", config_.run.seed},
+                      {"batch", config_.data.batch},
+                      {"sequence", config_.data.sequence},
+                      {"losses", to_json(progress.losses)}};
+  return state.dump();
+}
+
+// What comes after work that has ended on all ranks.
+void Checkpointing::carry_on() {
+  try {
+    dist::run_on_all(session_.communicator(), [&] { save_->work.get(); });
+    if (save_->entries.empty()) return commit();
+  } catch (...) {
+    save_.reset();
+    throw;
+  }
+  charge();
+  SaveReport report = save_->report;
+  report.total_seconds = now() - save_->started;
+  save_.reset();
+  if (on_saved_) on_saved_(report);
+}
+
+void Checkpointing::advance() {
+  if (!save_) return;
+  const Block block(*this);
+  if (dist::all_agree(session_.communicator(), ended(save_->work))) carry_on();
+}
+
+void Checkpointing::finish() {
+  const Block block(*this);
+  end_save();
+}
+
+void Checkpointing::end_save() {
+  while (save_) {
+    wait_for_all_patiently(session_.communicator(), save_->work);
+    carry_on();
+  }
 }
 
 std::string Checkpointing::choose() {
@@ -116,19 +277,21 @@ RunProgress Checkpointing::load(const std::string& path) {
   bool same_world_size = false;
   dist::run_on_all(communicator, [&] {
     const core::Checkpoint checkpoint(path);
-    const json state = json::parse(checkpoint.state_json());
-    progress = {state.at("step").get<std::int64_t>(), state.at("updates").get<std::int64_t>(),
-                state.at("tokens").get<std::int64_t>(), state.at("seconds").get<double>(), losses_from(state)};
+    const StateValues state(checkpoint);
+    progress = {state.count("step"), state.count("updates"), state.count("tokens"), state.real("seconds"), state.losses()};
+    if (progress.step != checkpoint.step())
+      core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint.step(),
+                 progress.step);
     const auto expect = [&](const char* key, const char* setting, std::int64_t value) {
-      if (state.at(key).get<std::int64_t>() != value)
+      if (state.count(key) != value)
         core::fail("{}: this run has {} = {}, the checkpoint {}; the order of samples would change", path,
-                   setting, value, state.at(key).get<std::int64_t>());
+                   setting, value, state.count(key));
     };
     expect("seed", "run.seed", config_.run.seed);
     expect("batch", "data.batch", config_.data.batch);
     expect("sequence", "data.sequence", config_.data.sequence);
-    same_world_size = state.at("world_size").get<int>() == session_.world_size();
-    reader = std::make_unique<core::PieceReader>(checkpoint, kPrefix);
+    same_world_size = state.count("world_size") == session_.world_size();
+    reader = std::make_unique<core::PieceReader>(checkpoint, kStatePrefix);
   });
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
     const core::HostView host(session_.device().queue(), t.data, core::Access::write);

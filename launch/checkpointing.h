@@ -1,15 +1,28 @@
 // A learner's state in checkpoints: written by all ranks in parallel, opened at any number of ranks.
+//
+// In the background: save() copies this rank's state to host memory and returns; a thread writes and syncs
+// the file while training goes on. Ranks meet in collectives on the training thread only, so the save is
+// carried on at later step boundaries by advance(): when every rank's file is written, their entries are
+// gathered and rank 0's thread writes the manifest and renames; when that is done too, the save is over.
+// finish() waits for all of it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <future>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "core/checkpoint_pieces.h"
 #include "core/checkpoint_store.h"
 #include "launch/learner.h"
 #include "launch/loss_guard.h"
 
 namespace muonp::launch {
+
+inline constexpr const char* kStatePrefix = "state";  // of the ranks' files: state-00000.safetensors
 
 // What a run needs beside tensors to go on exactly where it stopped. The sample order, dropout and the
 // schedule are functions of (seed, step).
@@ -21,26 +34,60 @@ struct RunProgress {
   LossHistory losses;
 };
 
+// A save that is over.
+struct SaveReport {
+  std::int64_t step = 0;
+  std::int64_t bytes = 0;      // of all ranks
+  double blocked_seconds = 0;  // that this rank's training thread spent in it, all together
+  double longest_seconds = 0;  // the longest of these at once
+  double total_seconds = 0;    // from save() to its end
+};
+
 class Checkpointing {
  public:
-  Checkpointing(const RunConfig& config, Session& session, Learner& learner);
+  // `on_saved` is called on every rank when a save is over. With checkpoint.background and checkpoint.every
+  // the memory of the copy is taken here (ExecutionPlan::snapshot_bytes).
+  Checkpointing(const RunConfig& config, Session& session, Learner& learner,
+                std::function<void(const SaveReport&)> on_saved = {});
+  ~Checkpointing();
 
-  // Collective. An Error (a full disk, say) is thrown on all ranks alike and leaves earlier checkpoints as
-  // they are.
+  // Collective, and so are advance() and finish(). Starts a save; without a copy of the state
+  // (checkpoint.background and checkpoint.every) also ends it. One that is still under way is waited for
+  // first. An Error (a full disk, say) is thrown on all ranks alike, here or by the calls below, and leaves
+  // earlier checkpoints as they are.
   void save(const RunProgress& progress);
+  // Carries a save on as far as it goes without waiting. Nothing if none is under way.
+  void advance();
+  // Waits until the save that is under way, if any, is over.
+  void finish();
   // Follows checkpoint.resume. Collective. Nothing if the run starts from the beginning; Error if it may not:
   // the checkpoint belongs to another seed, batch or sequence, none that exists is intact, or `none` would
   // overwrite some.
   std::optional<RunProgress> resume();
 
  private:
+  struct Save;           // one that is under way
+  struct Block;          // the training thread's stay in one of these calls
   std::string choose();  // rank 0: the folder to resume from, empty for none
   RunProgress load(const std::string& path);
+  std::vector<core::TensorPiece> pieces();
+  void write(std::vector<core::TensorPiece> pieces);
+  void commit();
+  void carry_on();
+  void end_save();
+  void charge();
+  std::string state_json(const RunProgress& progress) const;
 
   const RunConfig& config_;
   Session& session_;
   Learner& learner_;
+  std::function<void(const SaveReport&)> on_saved_;
   core::CheckpointStore store_;
+  core::Tensor
+      snapshot_;  // host memory, used again by every save; none if state is written from where it lies
+  std::unique_ptr<Save> save_;
+  double charged_ = 0;  // the time up to which blocked_seconds of save_ is counted
+  bool said_late_ = false;
 };
 
 }  // namespace muonp::launch

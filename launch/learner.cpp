@@ -110,6 +110,7 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
   result.start = device.queue().now();
   const models::TokenBatch batch = make_batch(batches_.micro_batch, config_.data.sequence);
   train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets);
+  if (observe_) observe_(batch);
   optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
 
   core::Tape tape(device, true, &optimizer_->weights());

@@ -50,6 +50,9 @@ class Learner {
   // out over ranks. NaN if the configuration asks for no validation. Collective.
   double validate(std::int64_t batches);
 
+  // Batches are shown to `observe` before their pass (tests).
+  void observe_batches(std::function<void(const models::TokenBatch&)> observe) { observe_ = std::move(observe); }
+
   bool has_validation() const { return validation_ != nullptr; }
   models::LanguageModel& model() { return *model_; }
   optim::DistributedOptimizer& optimizer() { return *optimizer_; }
@@ -70,6 +73,7 @@ class Learner {
   std::unique_ptr<core::TrainBatches> train_;
   std::unique_ptr<core::ValidationBatches> validation_;
   std::unique_ptr<optim::DistributedOptimizer> optimizer_;
+  std::function<void(const models::TokenBatch&)> observe_;
 };
 
 // Matrix-product rate of this rank now, in flop/s, the best of several products; all ranks measure at once so

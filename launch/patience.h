@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <future>
 
 #include "dist/communicator.h"
 
@@ -14,5 +15,10 @@ void run_on_all_patiently(dist::Communicator& communicator, const std::function<
 
 // The same with `work` on rank 0 only.
 void run_on_rank_zero(dist::Communicator& communicator, const std::function<void()>& work);
+
+// For work that is under way. ended(): on this rank, now. wait_for_all_patiently() returns when it has ended on
+// all ranks; collective.
+bool ended(const std::future<void>& work);
+void wait_for_all_patiently(dist::Communicator& communicator, const std::future<void>& work);
 
 }  // namespace muonp::launch

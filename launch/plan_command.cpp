@@ -31,6 +31,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                      {"exchange_bytes", b.exchange},
                      {"activations_bytes",
                       facts.activation_bytes()},
+                     {"snapshot_bytes", facts.snapshot_bytes(r)},
                      {"peak_bytes", planned_peak_bytes(facts, r)},
                      {"load", owners_of.load(r)}});
   }

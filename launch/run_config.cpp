@@ -45,6 +45,8 @@ void CheckpointSection::describe(Fields& f) {
   f.integer("every", every, {.min = 0}, "steps between checkpoints; 0 for none but the last [steps]");
   f.integer("keep", keep, {.min = 1}, "checkpoints kept, oldest deleted first");
   f.boolean("at_end", at_end, "save a checkpoint after the last step");
+  f.boolean("background", background,
+            "write while training goes on, from a copy of the rank's state in host memory (checkpoint.every > 0)");
   f.text("resume", resume, "auto (newest checkpoint of the run, if any), none, or a checkpoint's folder");
 }
 

@@ -45,8 +45,12 @@ struct CheckpointSection {
   std::int64_t every = 0;
   std::int64_t keep = 2;
   bool at_end = true;
+  bool background = true;
   std::string resume = "auto";
   void describe(core::Fields& f);
+
+  // Saves amid training are written from a copy of the state. One at the end alone has nothing to run beside.
+  bool copies_state() const { return background && every > 0; }
 };
 
 struct LogSection {

@@ -55,9 +55,11 @@ std::string group_table(const StartFacts& f) {
 }
 
 std::string rank_table(const StartFacts& f) {
+  // A snapshot is on the host: part of the total where the ranks compute there.
+  const bool on_host = f.plan.options.device == core::DeviceKind::cpu;
   Table table(
-      {"rank", "weights", "gradients", "optimizer", "exchange", "activations", "total", "owns", "load"},
-      std::vector<Align>(9, Align::right));
+      {"rank", "weights", "gradients", "optimizer", "exchange", "activations", "snapshot", "total", "owns", "load"},
+      std::vector<Align>(10, Align::right));
   const int n = f.plan.shards.world_size();
   const dist::OwnerPlan& owners = f.plan.matrix_owners();
   const std::int64_t activations = f.activation_bytes();
@@ -70,7 +72,8 @@ std::string rank_table(const StartFacts& f) {
       owned += owners.owner(t) == r;
     table.add({std::to_string(r), format_bytes(b.weights), format_bytes(b.gradients),
                format_bytes(b.optimizer), format_bytes(b.exchange), format_bytes(activations),
-               format_bytes(planned_peak_bytes(f, r)), std::to_string(owned),
+               format_bytes(f.snapshot_bytes(r)),
+               format_bytes(planned_peak_bytes(f, r) + (on_host ? f.snapshot_bytes(r) : 0)), std::to_string(owned),
                mean > 0 ? fmt::format("{:.3f}", owners.load(r) / mean) : "-"});
   }
   return table.render() +

@@ -1,12 +1,15 @@
 #include "launch/trained_model.h"
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "core/checkpoint_pieces.h"
 #include "core/checkpoint_store.h"
 #include "core/files.h"
 #include "core/host_view.h"
+#include "launch/checkpointing.h"
+#include "launch/weights_file.h"
 
 namespace muonp::launch {
 
@@ -23,17 +26,33 @@ core::Checkpoint open_checkpoint(const std::string& run_directory, const std::st
   return *std::move(latest);
 }
 
-void read_value(core::Device& device, const core::PieceReader& reader, const core::Parameter& p) {
-  const std::string name = p.name + "/master";
+// read(name, shape, to): the float32 weights of a parameter.
+using ReadWeights = std::function<void(const std::string& name, const core::Shape& shape, float* to)>;
+
+void read_value(core::Device& device, const ReadWeights& read, const core::Parameter& p) {
   const core::HostView value(device.queue(), p.value, core::Access::write);
   if (p.value.dtype() == core::Dtype::float32) {
-    reader.read_float(name, p.shape, core::Dtype::float32, 0, p.size(), value.data<float>());
+    read(p.name, p.shape, value.data<float>());
   } else {
     std::vector<float> master(static_cast<std::size_t>(p.size()));
-    reader.read_float(name, p.shape, core::Dtype::float32, 0, p.size(), master.data());
+    read(p.name, p.shape, master.data());
     std::ranges::transform(master, value.data<core::bfloat16>(), [](float x) { return core::bfloat16(x); });
   }
   value.upload();
+}
+
+// Hands what reads the weights to `use`, with their step.
+void with_weights(const std::string& run_directory, const std::string& which,
+                  const std::function<void(std::int64_t step, const ReadWeights&)>& use) {
+  if (core::exists(which) && !core::is_directory(which)) {
+    const WeightsFile file(which);
+    return use(file.step(), [&](const auto& name, const auto& shape, float* to) { file.read(name, shape, to); });
+  }
+  const core::Checkpoint checkpoint = open_checkpoint(run_directory, which);
+  const core::PieceReader reader(checkpoint, kStatePrefix);
+  use(checkpoint.step(), [&](const std::string& name, const core::Shape& shape, float* to) {
+    reader.read_float(name + "/master", shape, core::Dtype::float32, 0, core::element_count(shape), to);
+  });
 }
 
 }  // namespace
@@ -45,13 +64,13 @@ TrainedModel load_trained_model(core::Device& device, const std::string& run_dir
     core::fail("{}: not there; give the folder of a run that `muonp train` made", file);
   TrainedModel trained;
   trained.config = load_run_config(file, {});
-  const core::Checkpoint opened = open_checkpoint(run_directory, checkpoint);
-  trained.step = opened.step();
   trained.model = models::make_gpt(trained.config.model);
   trained.parameters = std::make_unique<core::PlainParameters>(device, trained.model->parameters(),
                                                                trained.config.compute(), 0);
-  const core::PieceReader reader(opened, "state");
-  for (const core::Parameter* p : trained.model->parameters()) read_value(device, reader, *p);
+  with_weights(run_directory, checkpoint, [&](std::int64_t step, const ReadWeights& read) {
+    trained.step = step;
+    for (const core::Parameter* p : trained.model->parameters()) read_value(device, read, *p);
+  });
   return trained;
 }
 

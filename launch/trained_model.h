@@ -18,8 +18,8 @@ struct TrainedModel {
   std::unique_ptr<core::PlainParameters> parameters;  // destroyed before the model it points to
 };
 
-// `run_directory` is what `muonp train` wrote; `checkpoint` is "latest", a step, or a checkpoint's folder.
-// Error names what is missing.
+// `run_directory` is what `muonp train` wrote; `checkpoint` is "latest", a step, a checkpoint's folder, or a file that
+// `muonp checkpoint export` wrote. Error names what is missing.
 TrainedModel load_trained_model(core::Device& device, const std::string& run_directory,
                                 const std::string& checkpoint);
 

@@ -26,7 +26,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
     : config_(config),
       session_(session),
       learner_(config_, session),
-      checkpointing_(config_, session, learner_) {
+      checkpointing_(config_, session, learner_, [this](const SaveReport& saved) { print_saved(saved); }) {
   if (config_.log.peak) peak_ = measure_peak(session_, config_.compute());
   if (const auto resumed = checkpointing_.resume()) {
     progress_ = *resumed;
@@ -61,12 +61,11 @@ std::int64_t Trainer::run(const StopSignals& signals) {
     bar_ =
         std::make_unique<Progress>(config_.run.name, config_.run.steps,
                                    std::min(progress_.step, config_.run.steps), progress_options(session_));
-  while (progress_.step < config_.run.steps && !stopping_) {
-    one_step(signals.requested());
-    const bool last = progress_.step == config_.run.steps;
-    if (due(config_.log.hash_every)) learner_.optimizer().require_equal_weights();
-    if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
-    if (due(config_.checkpoint.every) || ((last || stopping_) && config_.checkpoint.at_end)) save();
+  try {
+    train(signals);
+  } catch (const dist::AgreedError&) {
+    checkpointing_.finish();  // what is being saved is good, and all ranks are here
+    throw;
   }
   bar_.reset();
   if (const std::int64_t skipped = guard_->history().skipped; skipped > 0)
@@ -76,6 +75,18 @@ std::int64_t Trainer::run(const StopSignals& signals) {
                         signals.requested() ? signals.name() : "another rank", progress_.step,
                         config_.run.steps);
   return progress_.step;
+}
+
+void Trainer::train(const StopSignals& signals) {
+  while (progress_.step < config_.run.steps && !stopping_) {
+    one_step(signals.requested());
+    checkpointing_.advance();
+    const bool last = progress_.step == config_.run.steps;
+    if (due(config_.log.hash_every)) learner_.optimizer().require_equal_weights();
+    if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
+    if (due(config_.checkpoint.every) || ((last || stopping_) && config_.checkpoint.at_end)) save();
+  }
+  checkpointing_.finish();
 }
 
 void Trainer::one_step(bool stop_requested) {
@@ -156,6 +167,16 @@ void Trainer::validate() {
 
 double Trainer::sent_bytes() const {
   return static_cast<double>(progress_.step) * learner_.optimizer().plan().bytes_sent_per_step();
+}
+
+void Trainer::print_saved(const SaveReport& saved) {
+  if (session_.rank() != 0) return;
+  metrics_->write({{"step", progress_.step},
+                   {"checkpoint", saved.step},
+                   {"checkpoint_bytes", saved.bytes},
+                   {"checkpoint_blocked_seconds", saved.blocked_seconds},
+                   {"checkpoint_longest_seconds", saved.longest_seconds},
+                   {"checkpoint_total_seconds", saved.total_seconds}});
 }
 
 void Trainer::save() {

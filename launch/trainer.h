@@ -27,10 +27,12 @@ class Trainer {
   void print_start();
   void one_step(bool stop_requested);
   void print_step(const StepOutcome& outcome);
+  void train(const StopSignals& signals);
   void stop_before(const StepOutcome& outcome);
   void warn_of(const StepOutcome& outcome);
   void validate();
   void save();
+  void print_saved(const SaveReport& saved);
   double sent_bytes() const;  // by a rank since the start of the run, as planned; without validation and checks
   bool due(std::int64_t every) const { return every > 0 && progress_.step % every == 0; }
 

@@ -1,5 +1,7 @@
 #include "optim/compression.h"
 
+#include "dist/operation.h"
+
 namespace muonp::optim {
 
 namespace {
@@ -63,6 +65,27 @@ std::vector<int> compressed_parameters(const core::ParameterList& parameters, co
       chosen.push_back(p);
   }
   return chosen;
+}
+
+std::int64_t CompressionPlan::snapshot_bytes(int rank) const {
+  const int ranks = flat.world_size();
+  std::int64_t elements = 0;
+  for (int i = 0; i < matrices(); ++i) {  // a share of W; momentum, estimate; the owner's G and X
+    const dist::FeedbackMatrix& m = feedback.matrices[static_cast<std::size_t>(i)];
+    elements += dist::cut(m.size(), ranks, rank).count + 2 * m.size();
+    elements += dist::make_compressor(m.to_owner, m.rows, m.cols)->state_elements();
+    if (m.owner != rank) continue;
+    elements += 2 * m.size() + dist::make_compressor(m.to_workers, m.rows, m.cols)->state_elements();
+  }
+  for (const Group& group : groups.groups()) {
+    if (group.config.rule == "muonp") continue;
+    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
+    for (const int p : group.parameters) {  // a share of W; the estimate; of the slice that is owned, G, X and states
+      const std::int64_t size = flat.in_bucket(p).count();
+      elements += dist::cut(size, ranks, rank).count + size + (2 + states) * flat.piece(p, rank).count();
+    }
+  }
+  return 4 * elements;
 }
 
 CompressionPlan make_compression_plan(std::vector<int> chosen, const core::ParameterList& parameters, Groups groups,

@@ -155,6 +155,14 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
                                 spectral_workspace(plan.owners, plan.groups, plan.specs, options.device, rank));
 }
 
+std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
+  std::int64_t elements = 0;
+  for (const Group& group : sharded_groups.groups())
+    for (int p : group.parameters)
+      elements += (1 + static_cast<std::int64_t>(group.config.state_names().size())) * shards.piece(p, rank).count();
+  return 4 * elements + (compression ? compression->snapshot_bytes(rank) : 0);
+}
+
 double ExecutionPlan::bytes_sent_per_step() const {
   return sharded_bytes_sent() + (compression ? compressed_bytes_sent() : 0);
 }

@@ -48,6 +48,8 @@ struct ExecutionPlan {
   };
   // What the optimizer allocates on a rank, at its peak (activations are the model's).
   Bytes bytes(int rank) const;
+  // What a rank saves: its part of masters and states (DistributedOptimizer::state_to_save).
+  std::int64_t snapshot_bytes(int rank) const;
   // Bytes one rank sends per step to others, all collectives together, averaged over ranks
   // (docs/parallelism.md).
   double bytes_sent_per_step() const;

@@ -100,7 +100,8 @@ TEST_F(BadInput, FullDiskWhileSavingLosesNothing) {
   const Outcome first = muonp(train + " --set run.steps=5", 2);
   EXPECT_EQ(first.status, 0) << first.err;
   EXPECT_NE(run_shell("head -c 10m /dev/zero > " + disk + "/filler").status, 0);  // the disk is now full
-  expect_refusal(train, {"disk/full"});
+  expect_refusal(train, {"disk/full"});  // the checkpoint is written in the background
+  EXPECT_EQ(core::list_directory(disk + "/full/checkpoints"), std::vector<std::string>{"step-00000005"});
   core::remove_tree(disk + "/filler");
   const Outcome again = muonp(train + " --set run.steps=10", 2);
   EXPECT_EQ(again.status, 0) << again.err;

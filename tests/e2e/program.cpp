@@ -108,10 +108,9 @@ void ProgramTest::write(const std::string& name, const std::string& content) con
 
 std::string ProgramTest::read(const std::string& name) const { return core::read_file(path(name)); }
 
-std::string ProgramTest::command(const std::string& arguments, int ranks) const {
+std::string ProgramTest::command(const std::string& arguments, int ranks, const std::string& program) const {
   const std::string launcher = ranks == 0 ? "" : fmt::format("{} -np {} ", MUONP_MPIRUN, ranks);
-  return fmt::format("cd {} && OMP_NUM_THREADS=1 exec env {}{} {}", folder_, launcher, MUONP_PROGRAM,
-                     arguments);
+  return fmt::format("cd {} && OMP_NUM_THREADS=1 exec env {}{} {}", folder_, launcher, program, arguments);
 }
 
 Outcome ProgramTest::muonp(const std::string& arguments, int ranks, double timeout_seconds) const {

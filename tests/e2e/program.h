@@ -47,8 +47,8 @@ class ProgramTest : public testing::Test {
   static std::size_t sequence() { return test::on_gpu() ? 4 : 32; }
   std::string tiny() const { return path("tiny.yaml"); }
 
-  // "muonp ARGUMENTS" in the folder, alone or on n ranks.
-  std::string command(const std::string& arguments, int ranks = 0) const;
+  // "muonp ARGUMENTS" in the folder, alone or on n ranks; or another program.
+  std::string command(const std::string& arguments, int ranks = 0, const std::string& program = MUONP_PROGRAM) const;
   Outcome muonp(const std::string& arguments, int ranks = 0, double timeout_seconds = 120) const;
   // Trains the tiny configuration as run `name` with the settings; fails the test if the status is not 0.
   void train(const std::string& name, const std::vector<std::string>& settings, int ranks = 0) const;

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "core/checkpoint_store.h"
 #include "core/files.h"
 #include "tests/e2e/program.h"
@@ -47,6 +49,30 @@ TEST_F(Resume, Pitfall36_Pitfall38_OpensAtAnotherWorldSizeAndStage) {
     for (std::size_t i = 0; i < losses.size(); ++i)
       EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << name;
   }
+}
+
+// Every window of this text is another one, so that its tokens say which sample was read.
+TEST_F(Resume, Pitfall38_TheSamplesThatAllRanksReadAreThoseOfTheWholeRun) {
+  std::string text;
+  for (int i = 0; i < 6000; ++i) text += fmt::format("{:05} ", i);
+  write("numbers.txt", text);
+  const auto record = [&](const std::string& out, const std::string& run, std::size_t stop, int ranks, int zero) {
+    const std::string line = fmt::format("tiny.yaml {} {} data.train=numbers.txt run.name={} parallel.zero={}",
+                                         path(out), stop, run, zero);
+    const Outcome outcome = run_shell(command(line, ranks, MUONP_RECORD_SAMPLES));
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+  };
+  const std::size_t cut = steps() / 2;
+  record("whole", "whole", steps(), 2, 1);
+  record("first", "parts", cut, 4, 1);
+  record("second", "parts", steps(), 3, 2);
+  const auto samples = [&](const std::string& names) {
+    return run_shell("cd " + path("") + " && cat " + names + " | sort").out;
+  };
+  const std::string whole = samples("whole-*");
+  EXPECT_EQ(static_cast<std::size_t>(std::ranges::count(whole, '\n')), steps() * 12);
+  EXPECT_EQ(run_shell("cd " + path("") + " && cat whole-* | sort | uniq -d").out, "");
+  EXPECT_EQ(samples("first-* second-*"), whole);
 }
 
 TEST_F(Resume, Pitfall41_DamagedCheckpointIsNamedAndTheOneBeforeIsUsed) {
