@@ -38,7 +38,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                       {"flops", plan.owners.tasks()[t].cost}});
   return {{"ranks", ranks},
           {"imbalance", plan.owners.imbalance()},
-          {"bytes_sent_per_rank", plan.bytes_sent_per_step()},
+          {"bytes_sent_per_rank", plan.bytes_sent_per_step(facts.batches.passes)},
           {"owners", owners}};
 }
 
@@ -48,7 +48,7 @@ int run(Session& session, const Arguments& a) {
   const BatchPlan batches = make_batch_plan(config.data, a.ranks);
   const core::DeviceKind device = a.machine.empty() ? session.device().kind() : core::DeviceKind::cuda;
   const optim::ExecutionPlan plan =
-      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, device), a.ranks);
+      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, device), a.ranks);
   const StartFacts facts{config,
                          *model,
                          plan,

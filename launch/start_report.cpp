@@ -39,7 +39,7 @@ std::string run_table(const StartFacts& f) {
                                    plan.owners.tasks().size(), plan.owners.waves(),
                                    plan.owners.waves() == 1 ? "" : "s", plan.owners.imbalance())});
   table.add({"network", fmt::format("{} sent per rank and step",
-                                    format_bytes(static_cast<std::int64_t>(plan.bytes_sent_per_step())))});
+                                    format_bytes(static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes))))});
   return table.render();
 }
 

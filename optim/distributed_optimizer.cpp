@@ -54,7 +54,10 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       std::make_unique<dist::GradientReducer>(device, *parameters_, communicator, *async_, options.overlap);
   exchange_ =
       std::make_unique<dist::OwnerExchange>(device, *parameters_, plan_.owners, communicator, *async_);
-  weights_ = std::make_unique<dist::WeightGatherer>(*parameters_, communicator, *async_);
+  if (plan_.gathers)
+    weights_ = std::make_unique<dist::PassGatherer>(*parameters_, *plan_.gathers, communicator, *async_);
+  else
+    weights_ = std::make_unique<dist::StepGatherer>(*parameters_, communicator, *async_);
   for (const Group& group : plan_.groups.groups())
     matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device.kind()) : nullptr);
   for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
@@ -183,7 +186,7 @@ void DistributedOptimizer::publish_when_complete(int parameter) {
   const int bucket = plan_.shards.bucket_of(parameter);
   if (--pending_[at(bucket)] > 0) return;
   parameters_->cast_to_weights(bucket);
-  weights_->start(bucket);
+  weights_->updated(bucket);
 }
 
 std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
@@ -222,9 +225,9 @@ void DistributedOptimizer::load_state(std::int64_t steps,
   parameters_->publish(communicator_);
 }
 
-void DistributedOptimizer::require_equal_weights() const {
+void DistributedOptimizer::require_equal_weights() {
   weights_->finish();
-  const std::uint64_t hash = parameters_->weights_hash();
+  const std::uint64_t hash = parameters_->weights_hash(communicator_);
   dist::require_agreement(communicator_, "weights", hash,
                           fmt::format("hash of the weights {:016x} after step {}", hash, steps_));
 }

@@ -57,14 +57,20 @@ class DistributedOptimizer {
   // Initial weights from the seed, the same for any number of ranks. Collective.
   void initialize(std::uint64_t seed);
 
-  // Before each backward pass of a step. first: of its micro-batches; last: reduce during this pass.
-  void begin_pass(bool first, bool last) { reducer_->begin_pass(first, last); }
+  // Before the forward pass of each micro-batch of a step. first: of its micro-batches; last: reduce during this pass.
+  void begin_pass(bool first, bool last) {
+    weights_->begin_pass(/*backward=*/true);
+    reducer_->begin_pass(first, last);
+  }
+  // Before a forward pass without a backward pass, in which every rank takes part at stage 3; wait_for_weights() after.
+  void begin_evaluation() { weights_->begin_pass(/*backward=*/false); }
   core::GradientSink& gradients() { return *reducer_; }
   // After the last pass: waits for the reduction, updates everything, makes weights whole. The learning rate
   // of each group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence
   // diverges. `wait` false: weights may still be on their way when it returns, behind the next forward pass; only a tape
   // that was given weights() may read them until wait_for_weights().
   StepReport step(double lr_factor, bool wait = true);
+  // At stage 3 nothing is sent in a step: weights are whole in passes only, for who acquires them here.
   core::WeightSource& weights() { return *weights_; }
   void wait_for_weights() { weights_->finish(); }
 
@@ -78,7 +84,7 @@ class DistributedOptimizer {
   void load_state(std::int64_t steps, const std::function<void(const StateTensor&)>& fill);
 
   // Error on all ranks if their weights differ. Collective.
-  void require_equal_weights() const;
+  void require_equal_weights();
   // Gathered matrices are shown to `observe` before each spectral step (tests).
   void observe_inputs(std::function<void(const std::string& name, const core::Tensor& input)> observe) {
     observe_ = std::move(observe);

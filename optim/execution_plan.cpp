@@ -40,34 +40,44 @@ std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, co
 
 ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size) {
-  if (options.zero < 0 || options.zero > 2)
-    core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1 and 2", options.zero);
+  if (options.zero < 0 || options.zero > 3)
+    core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1, 2 and 3", options.zero);
+  if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
   Groups groups(config, parameters);
   dist::OwnerPlan owners(tasks_of(parameters, groups, options.device), world_size, options.wave_elements);
-  return {options, std::move(groups),
-          dist::ShardPlan(specs_of(parameters), world_size, options.bucket_elements), std::move(owners)};
+  const bool layers = options.zero == 3;
+  ExecutionPlan plan{.options = options,
+                     .groups = std::move(groups),
+                     .shards = dist::ShardPlan(specs_of(parameters), world_size, options.bucket_elements, layers),
+                     .owners = std::move(owners),
+                     .gathers = {}};
+  core::WeightReads& reads = plan.options.reads;
+  if (reads.forward.empty())
+    for (core::Parameter* p : parameters) reads.operation({p}, {p});
+  if (layers) plan.gathers.emplace(plan.shards, parameters, reads, options.prefetch);
+  if (options.zero >= 2)
+    plan.whole_gradients =
+        dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
+  return plan;
 }
 
-std::int64_t ExecutionPlan::gradient_bytes(int rank) const {
-  const auto& buckets = shards.buckets();
+std::int64_t ExecutionPlan::gradient_bytes() const {
   if (options.zero < 2) return 4 * shards.padded_elements();
-  std::int64_t slices = 0, most_whole = 0;
-  const auto whole = static_cast<std::ptrdiff_t>(dist::whole_buckets_alive(options.overlap));
-  for (std::ptrdiff_t b = 0; b < static_cast<std::ptrdiff_t>(buckets.size()); ++b) {
-    slices += shards.slice(static_cast<int>(b), rank).count();
-    std::int64_t window = 0;
-    for (std::ptrdiff_t i = std::max<std::ptrdiff_t>(0, b - whole + 1); i <= b; ++i)
-      window += buckets[static_cast<std::size_t>(i)].size;
-    most_whole = std::max(most_whole, window);
-  }
-  return 4 * (slices + most_whole);
+  return 4 * (shards.padded_elements() / shards.world_size() + whole_gradients);
+}
+
+std::int64_t ExecutionPlan::weight_elements() const {
+  if (!gathers) return shards.padded_elements();
+  std::int64_t largest = 0;  // gathered to compare the weights' hash
+  for (const dist::Bucket& bucket : shards.buckets()) largest = std::max(largest, bucket.size);
+  return shards.padded_elements() / shards.world_size() + std::max(gathers->training().most_held, largest);
 }
 
 ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   Bytes bytes;
   const bool master_is_weights = options.weight_dtype == core::Dtype::float32;
-  bytes.weights = shards.padded_elements() * core::size_of(options.weight_dtype);
-  bytes.gradients = gradient_bytes(rank);
+  bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
+  bytes.gradients = gradient_bytes();
   if (!master_is_weights)
     bytes.optimizer += 4 * shards.padded_elements() / (options.zero == 0 ? 1 : shards.world_size());
   std::int64_t workspace = 0;
@@ -92,8 +102,8 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   return bytes;
 }
 
-double ExecutionPlan::bytes_sent_per_step() const {
-  const double n = shards.world_size(), share = (n - 1) / n;
+double ExecutionPlan::bytes_sent_per_step(std::int64_t passes) const {
+  const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
   const auto padded = static_cast<double>(shards.padded_elements());
   const auto weight_bytes = static_cast<double>(core::size_of(options.weight_dtype));
   std::int64_t used = 0, matrices = 0, own = 0;
@@ -107,7 +117,9 @@ double ExecutionPlan::bytes_sent_per_step() const {
     return 2 * share * 4 * static_cast<double>(used) + 4 * share * static_cast<double>(matrices);
   // Reduce-scatter of gradients, all-gather of weights, and what leaves its rank of each matrix, there and
   // back.
-  return share * (4 + weight_bytes) * padded + 2 * 4 * static_cast<double>(matrices - own) / n;
+  const double reduced = options.zero >= 2 ? padded * each_pass : padded;
+  const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : padded;
+  return share * (4 * reduced + weight_bytes * gathered) + 2 * 4 * static_cast<double>(matrices - own) / n;
 }
 
 std::uint64_t ExecutionPlan::hash() const {
@@ -122,6 +134,7 @@ std::string ExecutionPlan::describe() const {
   for (const Group& group : groups.groups())
     text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
                         group.config.rule_text(), group.config.lr, group.parameters.size(), group.elements);
+  if (gathers) text += gathers->describe();
   return text + shards.describe() + owners.describe();
 }
 

@@ -5,11 +5,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/allocator.h"
+#include "core/autograd.h"
 #include "core/parameter.h"
+#include "dist/gather_plan.h"
 #include "dist/owner_plan.h"
 #include "dist/shard_plan.h"
 #include "optim/config.h"
@@ -19,12 +22,14 @@
 namespace muonp::optim {
 
 struct ParallelOptions {
-  int zero = 1;                                     // ZeRO stage 0, 1 or 2
+  int zero = 1;                                     // ZeRO stage 0, 1, 2 or 3
   std::int64_t bucket_elements = 25 << 18;          // of a gradient bucket
   std::int64_t wave_elements = 64 << 18;            // that an owner holds in one wave of the exchange
   bool overlap = false;                             // communicate on a thread of its own
   core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
   core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
+  int prefetch = 1;                                 // stage 3: buckets of weights gathered ahead of use
+  core::WeightReads reads = {};  // of a pass of the model; empty: its parameters one by one, and back
 };
 
 // A parameter of a group with the rule muonp, as the spectral step sees it.
@@ -35,6 +40,8 @@ struct ExecutionPlan {
   Groups groups;
   dist::ShardPlan shards;
   dist::OwnerPlan owners;  // one task per parameter of a muonp group; cost in floating-point operations
+  std::optional<dist::GatherPlan> gathers;  // of weights; stage 3
+  std::int64_t whole_gradients = 0;         // elements of whole buckets at one time; stages 2 and 3
 
   struct Bytes {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
@@ -42,14 +49,15 @@ struct ExecutionPlan {
   };
   // What the optimizer allocates on a rank, at its peak (activations are the model's).
   Bytes bytes(int rank) const;
-  // Bytes one rank sends per step to others, all collectives together, averaged over ranks
+  // Bytes one rank sends per step of so many passes to others, all collectives together, averaged over ranks
   // (docs/parallelism.md).
-  double bytes_sent_per_step() const;
+  double bytes_sent_per_step(std::int64_t passes = 1) const;
   std::uint64_t hash() const;
   std::string describe() const;  // one line a decision, for the error that names the first difference
 
  private:
-  std::int64_t gradient_bytes(int rank) const;
+  std::int64_t weight_elements() const;
+  std::int64_t gradient_bytes() const;
 };
 
 // Error as Groups, and for a zero stage that does not exist.
