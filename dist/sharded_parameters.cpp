@@ -3,6 +3,7 @@
 #include "core/for_each.h"
 #include "core/hash.h"
 #include "core/host_view.h"
+#include "core/offload.h"
 
 namespace muonp::dist {
 
@@ -20,7 +21,7 @@ struct ToBfloat16 {
 }  // namespace
 
 ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan,
-                                     int rank, int stage, core::Dtype weight_dtype)
+                                     int rank, int stage, core::Dtype weight_dtype, bool offload)
     : device_(device),
       parameters_(std::move(parameters)),
       plan_(std::move(plan)),
@@ -38,7 +39,7 @@ ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList p
     master_.push_back(
         weight_dtype == core::Dtype::float32
             ? weights_.back().flat(stage_ == 3 ? 0 : kept.begin, kept.count())
-            : Tensor::zeros(device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
+            : core::zeros_in(offload, device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
     for (int p : bucket.parameters) {
       core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
       MUONP_ASSERT(plan_.in_bucket(p).count() == parameter.size(), "{} has {} elements, {} planned", parameter.name,
@@ -90,9 +91,11 @@ void ShardedParameters::cast_to_weights(int bucket) const {
   const Tensor& weights = weights_[static_cast<std::size_t>(bucket)];
   if (weights.dtype() == core::Dtype::float32) return;
   const Interval kept = kept_of_bucket(bucket);
-  const float* from = master_[static_cast<std::size_t>(bucket)].data<float>();
   core::bfloat16* to = weights.data<core::bfloat16>() + (stage_ == 3 ? 0 : kept.begin);
-  core::for_each(device_.queue(), kept.count(), ToBfloat16{from, {to}});
+  core::compute_in_pieces(device_, {master_[static_cast<std::size_t>(bucket)]}, core::Pieces::read,
+                          [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
+                            core::for_each(device_.queue(), count, ToBfloat16{master[0].data<float>(), {to + begin}});
+                          });
 }
 
 void ShardedParameters::gather_weights(int bucket, Communicator& communicator) const {

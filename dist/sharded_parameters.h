@@ -4,7 +4,7 @@
 //             slice of it (3)
 //   whole     stage 3: a bucket's weights between open() and close()
 //   master    float32, the part this rank updates: all of a bucket at stage 0, its slice from stage 1 on.
-//             With float32 weights it is a view of them, so it costs nothing.
+//             With float32 weights it is a view of them, so it costs nothing; else it may be in host memory.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@ class ShardedParameters {
   // Allocates, and below stage 3 points every Parameter::value into its bucket. Values are undefined until
   // initialize() or a load. stage is 0 to 3; weight_dtype float32 or bfloat16. The parameters outlive this object.
   ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank, int stage,
-                    core::Dtype weight_dtype);
+                    core::Dtype weight_dtype, bool offload = false);
 
   const ShardPlan& plan() const { return plan_; }
   const core::ParameterList& parameters() const { return parameters_; }

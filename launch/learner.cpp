@@ -54,6 +54,7 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
           .overlap = config.parallel.overlap,
           .weight_dtype = config.compute(),
           .device = device,
+          .offload = config.parallel.offload == "optimizer",
           .prefetch = static_cast<int>(config.parallel.prefetch),
           .reads = model.weight_reads()};
 }

@@ -27,6 +27,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                      {"gradients_bytes", b.gradients},
                      {"optimizer_bytes", b.optimizer},
                      {"exchange_bytes", b.exchange},
+                     {"host_bytes", b.host},
                      {"activations_bytes",
                       facts.activation_bytes()},
                      {"peak_bytes", planned_peak_bytes(facts, r)},

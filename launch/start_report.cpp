@@ -53,9 +53,11 @@ std::string group_table(const StartFacts& f) {
 }
 
 std::string rank_table(const StartFacts& f) {
-  Table table(
-      {"rank", "weights", "gradients", "optimizer", "exchange", "activations", "total", "owns", "load"},
-      std::vector<Align>(9, Align::right));
+  std::vector<std::string> columns = {"rank",        "weights", "gradients", "optimizer", "exchange",
+                                      "activations", "total",   "owns",      "load"};
+  const bool offload = f.plan.options.offload;
+  if (offload) columns.push_back("in host memory");
+  Table table(columns, std::vector<Align>(columns.size(), Align::right));
   const int n = f.plan.shards.world_size();
   const std::int64_t activations = f.activation_bytes();
   double mean = 0;
@@ -65,10 +67,13 @@ std::string rank_table(const StartFacts& f) {
     int owned = 0;
     for (int t = 0; t < static_cast<int>(f.plan.owners.tasks().size()); ++t)
       owned += f.plan.owners.owner(t) == r;
-    table.add({std::to_string(r), format_bytes(b.weights), format_bytes(b.gradients),
-               format_bytes(b.optimizer), format_bytes(b.exchange), format_bytes(activations),
-               format_bytes(planned_peak_bytes(f, r)), std::to_string(owned),
-               mean > 0 ? fmt::format("{:.3f}", f.plan.owners.load(r) / mean) : "-"});
+    std::vector<std::string> row = {std::to_string(r),           format_bytes(b.weights),
+                                    format_bytes(b.gradients),   format_bytes(b.optimizer),
+                                    format_bytes(b.exchange),    format_bytes(activations),
+                                    format_bytes(planned_peak_bytes(f, r)), std::to_string(owned),
+                                    mean > 0 ? fmt::format("{:.3f}", f.plan.owners.load(r) / mean) : "-"};
+    if (offload) row.push_back(format_bytes(b.host));
+    table.add(row);
   }
   return table.render() +
          (n > kMostRankRows ? fmt::format("\n... and {} ranks more", n - kMostRankRows) : "");

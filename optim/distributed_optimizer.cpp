@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/offload.h"
 #include "dist/agreement.h"
 #include "optim/gradient_norm.h"
 
@@ -44,7 +45,8 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   parameters_ = std::make_unique<dist::ShardedParameters>(
-      device, parameters, plan_.shards, communicator.rank(), options.zero, options.weight_dtype);
+      device, parameters, plan_.shards, communicator.rank(), options.zero, options.weight_dtype,
+      options.offload);
   using Async = dist::AsyncQueue;
   if (options.overlap && device.kind() == core::DeviceKind::cuda)
     async_ = std::make_unique<Async>(communicator);
@@ -63,7 +65,8 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
   for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
     Kept kept{plan_.groups.group_of(p), parameters_->master(p), {}};
     for (std::size_t s = 0; s < plan_.groups.group_for(p).config.state_names().size(); ++s)
-      kept.states.push_back(Tensor::zeros(device, {kept.master.size()}, Dtype::float32, Category::optimizer));
+      kept.states.push_back(
+          core::zeros_in(options.offload, device, {kept.master.size()}, Dtype::float32, Category::optimizer));
     kept_.push_back(std::move(kept));
   }
 }
@@ -128,12 +131,16 @@ void DistributedOptimizer::update_elementwise(int parameter, double lr_factor, d
   if (kept.master.size() > 0) {
     const Tensor gradient = reducer_->reduced(parameter);
     const double lr = group.lr * lr_factor;
-    if (group.rule == "adamw")
-      adamw_update(device_.queue(), group.adamw(), lr, steps_, gradient_scale, kept.master, gradient,
-                   kept.states[0], kept.states[1]);
-    else
-      sgd_update(device_.queue(), group.sgd(), lr, gradient_scale, kept.master, gradient,
-                 kept.states.empty() ? Tensor() : kept.states[0]);
+    std::vector<Tensor> moved = {kept.master};
+    moved.insert(moved.end(), kept.states.begin(), kept.states.end());
+    const auto update = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
+      const Tensor g = gradient.flat(begin, count);
+      if (group.rule == "adamw")
+        adamw_update(device_.queue(), group.adamw(), lr, steps_, gradient_scale, t[0], g, t[1], t[2]);
+      else
+        sgd_update(device_.queue(), group.sgd(), lr, gradient_scale, t[0], g, t.size() == 1 ? Tensor() : t[1]);
+    };
+    core::compute_in_pieces(device_, moved, core::Pieces::changed, update);
   }
   publish_when_complete(parameter);
 }
@@ -142,9 +149,13 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
   const auto parameter_of = [this](int task) { return plan_.owners.tasks()[at(task)].parameter; };
   for (const dist::MatrixTask& task : plan_.owners.tasks()) {
     const Kept& kept = kept_[at(task.parameter)];
-    if (kept.master.size() > 0)
+    if (kept.master.size() == 0) continue;
+    const Tensor gradient = reducer_->reduced(task.parameter);
+    const auto update = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> momentum) {
       muonp_momentum(device_.queue(), plan_.groups.group_for(task.parameter).config.muonp(), gradient_scale,
-                     reducer_->reduced(task.parameter), kept.states[0]);
+                     gradient.flat(begin, count), momentum[0]);
+    };
+    core::compute_in_pieces(device_, {kept.states[0]}, core::Pieces::changed, update);
   }
   // On a GPU the host does not wait between waves, so the queue's own clock is read.
   std::vector<std::pair<TimePoint, TimePoint>> waves;
@@ -159,9 +170,13 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
                    const int p = parameter_of(task);
                    const GroupConfig& group = plan_.groups.group_for(p).config;
                    const Kept& kept = kept_[at(p)];
-                   if (kept.master.size() > 0)
-                     apply_update(device_.queue(), kept.master, reducer_->reduced(p), group.lr * lr_factor,
+                   const Tensor result = reducer_->reduced(p);
+                   const auto move = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
+                     apply_update(device_.queue(), master[0], result.flat(begin, count), group.lr * lr_factor,
                                   group.weight_decay);
+                   };
+                   if (kept.master.size() > 0)
+                     core::compute_in_pieces(device_, {kept.master}, core::Pieces::changed, move);
                    publish_when_complete(p);
                  });
   for (const auto& [begin, end] : waves) report.spectral_seconds += end->seconds_since(*begin);

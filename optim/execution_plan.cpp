@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/hash.h"
+#include "core/offload.h"
 #include "dist/owner_exchange.h"
 #include "dist/reducer.h"
 
@@ -43,6 +44,9 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
   if (options.zero < 0 || options.zero > 3)
     core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1, 2 and 3", options.zero);
   if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
+  if (options.offload && options.device == core::DeviceKind::cpu)
+    core::fail("parallel.offload: optimizer: a CPU keeps the optimizer's state in host memory anyway; valid with "
+               "device: cpu is none");
   Groups groups(config, parameters);
   dist::OwnerPlan owners(tasks_of(parameters, groups, options.device), world_size, options.wave_elements);
   const bool layers = options.zero == 3;
@@ -73,31 +77,53 @@ std::int64_t ExecutionPlan::weight_elements() const {
   return shards.padded_elements() / shards.world_size() + std::max(gathers->training().most_held, largest);
 }
 
-ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
-  Bytes bytes;
-  const bool master_is_weights = options.weight_dtype == core::Dtype::float32;
-  bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
-  bytes.gradients = gradient_bytes();
-  if (!master_is_weights)
-    bytes.optimizer += 4 * shards.padded_elements() / (options.zero == 0 ? 1 : shards.world_size());
+// Largest scratch memory of the spectral steps that the rank owns in a group of the rule muonp.
+std::int64_t ExecutionPlan::workspace_bytes(int rank, const Group& group) const {
   std::int64_t workspace = 0;
+  const auto step = make_matrix_step(group.config, options.device);
+  for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
+    const int p = owners.tasks()[t].parameter;
+    if (owners.owner(static_cast<int>(t)) != rank || !std::ranges::binary_search(group.parameters, p)) continue;
+    const dist::ParameterSpec& spec = shards.parameters()[static_cast<std::size_t>(p)];
+    workspace = std::max(workspace, step->workspace_bytes(spec.name, spec.shape, groups.split_of(p)));
+  }
+  return workspace;
+}
+
+// States and masters; offloaded, the largest pieces that are on the device at once.
+void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
+  const bool own_masters = options.weight_dtype != core::Dtype::float32;
+  std::int64_t kept_elements = 0, piece = 0;
+  const auto bring = [&](std::int64_t tensors, std::int64_t elements) {
+    piece = std::max(piece, 4 * tensors * std::min(core::kOffloadPiece, elements));
+  };
   for (const Group& group : groups.groups()) {
     const auto states = static_cast<std::int64_t>(group.config.state_names().size());
+    const bool apart = group.config.rule == "muonp";  // momentum first, the master later
     for (int p : group.parameters) {
-      const std::int64_t kept =
-          options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
-      bytes.optimizer += 4 * states * kept;
-    }
-    if (group.config.rule != "muonp") continue;
-    const auto step = make_matrix_step(group.config, options.device);
-    for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
-      const int p = owners.tasks()[t].parameter;
-      if (owners.owner(static_cast<int>(t)) != rank || !std::ranges::binary_search(group.parameters, p))
-        continue;
-      const dist::ParameterSpec& spec = shards.parameters()[static_cast<std::size_t>(p)];
-      workspace = std::max(workspace, step->workspace_bytes(spec.name, spec.shape, groups.split_of(p)));
+      const std::int64_t kept = options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
+      kept_elements += states * kept;
+      bring(apart ? std::max<std::int64_t>(states, own_masters) : states + own_masters, kept);
     }
   }
+  if (own_masters)
+    for (const dist::Bucket& bucket : shards.buckets()) {
+      const std::int64_t kept = options.zero == 0 ? bucket.size : bucket.size / shards.world_size();
+      kept_elements += kept;
+      bring(1, kept);  // cast to weights
+    }
+  (options.offload ? bytes.host : bytes.optimizer) += 4 * kept_elements;
+  if (options.offload) bytes.optimizer += piece;
+}
+
+ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
+  Bytes bytes;
+  bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
+  bytes.gradients = gradient_bytes();
+  add_optimizer_bytes(rank, bytes);
+  std::int64_t workspace = 0;
+  for (const Group& group : groups.groups())
+    if (group.config.rule == "muonp") workspace = std::max(workspace, workspace_bytes(rank, group));
   bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero) + workspace;
   return bytes;
 }
@@ -129,8 +155,8 @@ std::uint64_t ExecutionPlan::hash() const {
 
 std::string ExecutionPlan::describe() const {
   std::string text =
-      fmt::format("zero {} buckets of {} waves of {} weights {}\n", options.zero, options.bucket_elements,
-                  options.wave_elements, core::name_of(options.weight_dtype));
+      fmt::format("zero {} buckets of {} waves of {} weights {}{}\n", options.zero, options.bucket_elements,
+                  options.wave_elements, core::name_of(options.weight_dtype), options.offload ? " offload" : "");
   for (const Group& group : groups.groups())
     text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
                         group.config.rule_text(), group.config.lr, group.parameters.size(), group.elements);

@@ -28,6 +28,7 @@ struct ParallelOptions {
   bool overlap = false;                             // communicate on a thread of its own
   core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
   core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
+  bool offload = false;  // optimizer state, and masters that are no weights, in host memory; GPUs only
   int prefetch = 1;                                 // stage 3: buckets of weights gathered ahead of use
   core::WeightReads reads = {};  // of a pass of the model; empty: its parameters one by one, and back
 };
@@ -45,7 +46,8 @@ struct ExecutionPlan {
 
   struct Bytes {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
-    std::int64_t total() const { return weights + gradients + optimizer + exchange; }
+    std::int64_t host = 0;  // of pinned host memory: what is offloaded
+    std::int64_t total() const { return weights + gradients + optimizer + exchange; }  // on the device
   };
   // What the optimizer allocates on a rank, at its peak (activations are the model's).
   Bytes bytes(int rank) const;
@@ -56,6 +58,8 @@ struct ExecutionPlan {
   std::string describe() const;  // one line a decision, for the error that names the first difference
 
  private:
+  std::int64_t workspace_bytes(int rank, const Group& group) const;
+  void add_optimizer_bytes(int rank, Bytes& bytes) const;
   std::int64_t weight_elements() const;
   std::int64_t gradient_bytes() const;
 };

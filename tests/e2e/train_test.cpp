@@ -44,6 +44,8 @@ TEST_F(Train, Pitfall19_SameLossesAndHashesAtEveryWorldSizeAndStage) {
       train(name, {"parallel.zero=" + std::to_string(zero)}, ranks);
       EXPECT_LE(difference("reference", name), 1e-4) << name;
     }
+  train("np4-zero3", {"parallel.zero=3", "parallel.prefetch=2", "parallel.check=true"}, 4);
+  EXPECT_LE(difference("reference", "np4-zero3"), 1e-4);
 }
 
 TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
@@ -54,11 +56,12 @@ TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
   };
   for (const Case& c :
        {Case{1, 4, 0, "false"}, Case{1, 4, 2, "false"}, Case{2, 3, 1, "true"}, Case{2, 3, 2, "true"},
-        Case{3, 2, 0, "true"}, Case{4, 1, 1, "false"}, Case{4, 1, 2, "true"}}) {
+        Case{3, 2, 0, "true"}, Case{4, 1, 1, "false"}, Case{4, 1, 2, "true"}, Case{2, 3, 3, "true"}, Case{3, 2, 3, "false"}}) {
     const std::string name = fmt::format("np{}-micro{}-zero{}", c.ranks, c.micro_batch, c.zero);
     train(name,
           {"model.dropout=0.1", fmt::format("data.micro_batch={}", c.micro_batch),
-           fmt::format("parallel.zero={}", c.zero), fmt::format("parallel.overlap={}", c.overlap)},
+           fmt::format("parallel.zero={}", c.zero), fmt::format("parallel.overlap={}", c.overlap),
+           fmt::format("model.recompute={}", c.zero == 3 ? "blocks" : "none")},
           c.ranks);
     EXPECT_LE(difference("reference", name), 1e-4) << name;
   }
