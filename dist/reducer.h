@@ -21,7 +21,7 @@
 namespace muonp::dist {
 
 // Whole buckets that stages 2 and 3 hold at most: the one being filled and, with overlap, two that wait for their
-// reduction. (A tied weight, used at both ends of the model, keeps its bucket open, and all behind it, beside them.)
+// reduction. (A tied weight, used at both ends of the model, keeps its bucket open beside them.)
 constexpr int whole_buckets_alive(bool overlap) { return overlap ? 3 : 1; }
 
 class GradientReducer final : public core::GradientSink {

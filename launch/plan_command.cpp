@@ -47,7 +47,9 @@ int run(Session& session, const Arguments& a) {
   const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
   const auto model = models::make_gpt(config.model);
   const BatchPlan batches = make_batch_plan(config.data, a.ranks);
-  const core::DeviceKind device = a.machine.empty() ? session.device().kind() : core::DeviceKind::cuda;
+  // A plan for GPUs can be made anywhere.
+  const bool cuda = !a.machine.empty() || config.device == "cuda";
+  const core::DeviceKind device = cuda ? core::DeviceKind::cuda : session.device().kind();
   const optim::ExecutionPlan plan =
       optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, device), a.ranks);
   const StartFacts facts{config,

@@ -67,6 +67,19 @@ TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
   }
 }
 
+// Every rank takes part in every forward pass, so one that has no text left goes through it all the same.
+TEST_F(Train, Pitfall29_Stage3ValidatesTextThatRanksCannotShareEvenly) {
+  const std::vector<std::string> all = {"run.steps=2", "log.validate_every=2", "log.validation_batches=0",
+                                        "data.micro_batch=1", "checkpoint.at_end=false"};
+  std::vector<std::string> sharded = all;
+  for (const char* setting : {"parallel.zero=3", "parallel.overlap=true", "parallel.check=true"})
+    sharded.push_back(setting);
+  train("whole", all);
+  train("sharded", sharded, 3);
+  const double expected = metric("whole", "val_loss").back();
+  EXPECT_NEAR(metric("sharded", "val_loss").back(), expected, 1e-4 * expected);
+}
+
 TEST_F(Train, EmulatedBfloat16LearnsLikeFloat32) {
   train("single", {"device=cpu"});
   train("half", {"device=cpu", "parallel.compute=bfloat16", "parallel.emulate_bfloat16=true"}, 2);
