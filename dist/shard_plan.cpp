@@ -39,8 +39,8 @@ ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std:
   for (std::size_t p = parameters_.size(); p-- > 0;) {
     const std::int64_t size = core::element_count(parameters_[p].shape);
     const bool full = !buckets_.empty() && buckets_.back().used > 0 && buckets_.back().used + size > bucket_elements;
-    const bool next_layer =
-        cut_at_layers && p + 1 < parameters_.size() && layer_of(parameters_[p].name) != layer_of(parameters_[p + 1].name);
+    const bool next_layer = cut_at_layers && p + 1 < parameters_.size() &&
+                            layer_of(parameters_[p].name) != layer_of(parameters_[p + 1].name);
     if (buckets_.empty() || full || next_layer) buckets_.emplace_back();
     Bucket& bucket = buckets_.back();
     bucket.parameters.push_back(static_cast<int>(p));

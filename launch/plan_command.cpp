@@ -50,8 +50,8 @@ int run(Session& session, const Arguments& a) {
   // A plan for GPUs can be made anywhere.
   const bool cuda = !a.machine.empty() || config.device == "cuda";
   const core::DeviceKind device = cuda ? core::DeviceKind::cuda : session.device().kind();
-  const optim::ExecutionPlan plan =
-      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, device), a.ranks);
+  const optim::ExecutionPlan plan = optim::make_execution_plan(
+      model->parameters(), config.optimizer, parallel_options(config, *model, device), a.ranks);
   const StartFacts facts{config,
                          *model,
                          plan,

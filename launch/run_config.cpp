@@ -22,7 +22,8 @@ void ParallelSection::describe(Fields& f) {
             "ZeRO stage: 0 keeps all on every rank, 1 shards optimizer state, 2 also gradients, 3 also weights");
   f.integer("threads", threads, {.min = 0, .max = 1024},
             "threads per rank; 0 shares the host's cores out [threads]");
-  f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536}, "size of a bucket of gradients and weights, as float32 [MiB]");
+  f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536},
+         "size of a bucket of gradients and weights, as float32 [MiB]");
   f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536},
          "matrices an owner holds in one wave of the exchange [MiB]");
   f.boolean("overlap", overlap, "communicate on a thread of its own while the rank computes");

@@ -38,8 +38,8 @@ std::string run_table(const StartFacts& f) {
   table.add({"owners", fmt::format("{} matrices in {} wave{}, imbalance {:.3f} (largest load / mean)",
                                    plan.owners.tasks().size(), plan.owners.waves(),
                                    plan.owners.waves() == 1 ? "" : "s", plan.owners.imbalance())});
-  table.add({"network", fmt::format("{} sent per rank and step",
-                                    format_bytes(static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes))))});
+  const auto sent = static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes));
+  table.add({"network", fmt::format("{} sent per rank and step", format_bytes(sent))});
   return table.render();
 }
 

@@ -28,7 +28,7 @@ struct Model {
       list.push_back(&p);
     }
     reads.operation({list[0]}, {});
-    for (int layer : {1, 2, 3}) reads.operation({list[static_cast<std::size_t>(layer)]}, {list[static_cast<std::size_t>(layer)]});
+    for (std::size_t layer : {1, 2, 3}) reads.operation({list[layer]}, {list[layer]});
     reads.operation({list[4], list[5]}, {list[4]});
     reads.operation({list[0]}, {list[0]});
   }

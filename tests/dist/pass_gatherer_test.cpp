@@ -116,7 +116,8 @@ TEST(PassGatherer, Pitfall26_Pitfall27_GathersAndBytesHeldEqualThePlan) {
           Fixture f(recording, prefetch, overlap);
           f.set_own(0);
           f.pass(0);
-          const std::int64_t bucket = f.parameters.plan().buckets()[0].size, all = f.parameters.plan().padded_elements();
+          const dist::ShardPlan& shards = f.parameters.plan();
+          const std::int64_t bucket = shards.buckets()[0].size, all = shards.padded_elements();
           // Forward gathers five; at the turn the last one and `prefetch` before it are still there.
           const std::int64_t gathers = 5 + 5 - 1 - prefetch;
           const dist::Recording::Total sent = recording.total(dist::OperationKind::all_gather);
@@ -140,7 +141,8 @@ TEST(PassGatherer, Pitfall31_AWeightReadAfterItsReleaseIsCaught) {
     f.read(1, 0);
     EXPECT_FALSE(first.value);
     core::Tape unaware(*f.device, false);  // reads what it finds
-    const core::Variable x = unaware.constant(Tensor::zeros(*f.device, {1, Chain::kWidth}, Dtype::float32, Category::other));
+    const core::Variable x =
+        unaware.constant(Tensor::zeros(*f.device, {1, Chain::kWidth}, Dtype::float32, Category::other));
     EXPECT_THAT(message_of([&] { core::ops::linear(unaware, x, first, nullptr); }),
                 HasSubstr("layers.0.w is read where its value is not there"));
     EXPECT_THAT(message_of([&] { tape.weight(first); }), HasSubstr("layers.0.w is not what the model said"));

@@ -138,7 +138,8 @@ TEST(ShardPlan, Pitfall24_HashAndDescriptionChangeWithEveryArgument) {
   renamed[3].name = "other";
   reshaped[1].shape = {13, 39};  // as many elements
   for (const ShardPlan& other : {ShardPlan(odd_parameters(), 3, 1000), ShardPlan(odd_parameters(), 4, 700),
-                                 ShardPlan(odd_parameters(), 4, 1000, true), ShardPlan(renamed, 4, 1000), ShardPlan(reshaped, 4, 1000)}) {
+                                 ShardPlan(odd_parameters(), 4, 1000, true), ShardPlan(renamed, 4, 1000),
+                                 ShardPlan(reshaped, 4, 1000)}) {
     EXPECT_NE(plan.hash(), other.hash());
     EXPECT_NE(plan.describe(), other.describe());
   }
