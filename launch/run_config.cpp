@@ -27,7 +27,7 @@ void ParallelSection::describe(Fields& f) {
   f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536},
          "matrices an owner holds in one wave of the exchange [MiB]");
   f.boolean("overlap", overlap, "communicate on a thread of its own while the rank computes");
-  f.integer("prefetch", prefetch, {.min = 0},
+  f.integer("prefetch", prefetch, {.min = 0, .max = 1 << 20},
             "buckets of weights gathered ahead of their use; only used at stage 3 [buckets]");
   f.choice("offload", offload, offloads,
            "optimizer: a GPU keeps optimizer state and float32 masters in host memory; masters that are the weights "
