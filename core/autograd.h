@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -32,9 +34,21 @@ class GradientSink {
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
-  // Called before an operation, forward or backward, reads the parameter's value: work that the device's queue is given
-  // after this returns may read it.
-  virtual void acquire(Parameter& parameter) = 0;
+  // Called before an operation, forward or backward, reads values of parameters, with all that it reads at once: work
+  // that the device's queue is given after this returns, and before the next call, may read them.
+  virtual void acquire(std::span<Parameter* const> parameters) = 0;
+};
+
+// What a pass acquires, in order; an entry is what one operation reads at once. A model tells, so that a source can
+// prepare weights ahead of use (models/model.h).
+struct WeightReads {
+  using List = std::vector<std::vector<Parameter*>>;
+  List forward, backward;
+
+  // The next operation of the forward pass; null entries are left out.
+  void operation(std::initializer_list<Parameter*> read_forward, std::initializer_list<Parameter*> read_backward);
+  // The next operations, whose backward pass comes before that of all that are here.
+  void append(const WeightReads& next);
 };
 
 // The gradient of a value. It is shared by the backward steps that write it and the one that consumes it, and
@@ -72,9 +86,12 @@ class Tape {
   // For operations, on a recording tape: `uses` are the parameters the step writes a gradient of, each once.
   // The step is destroyed, with the tensors it saved, as soon as it has run.
   void record(std::vector<Parameter*> uses, std::function<void()> backward);
-  // For operations: the parameter's value, ready to be read.
+  // For operations: the parameters' values are ready to be read until the next call. Null entries are left out.
+  // InternalError if a value is not there.
+  void acquire(std::initializer_list<Parameter*> parameters) const;
+  // acquire() of one parameter, and its value.
   const Tensor& weight(Parameter& parameter) const {
-    if (weights_) weights_->acquire(parameter);
+    acquire({&parameter});
     return parameter.value;
   }
   // For backward steps: where to write a parameter's gradient now.
@@ -83,6 +100,13 @@ class Tape {
   // The step that made the value takes it with std::exchange and may reuse its storage: no other step holds
   // that tensor.
   GradientSlot slot(Gradient& gradient);
+
+  // segment(tape, x) without keeping what its operations save: the backward pass runs the segment again, which must
+  // compute the same, and then backwards. What it captures must live until then. Values, gradients and the order in
+  // which parameters are announced are those without a checkpoint (Chen et al. 2016, "Training Deep Nets with Sublinear
+  // Memory Cost").
+  using Segment = std::function<Variable(Tape& tape, const Variable& x)>;
+  Variable checkpoint(const Variable& x, Segment segment);
 
   // Runs the tape backwards from `loss` (a float32 scalar) with d(loss) = scale, handing gradients to `sink`.
   // `parameters`: all that the model has, so that unused ones are announced too, after all others. A
@@ -103,6 +127,7 @@ class Tape {
   bool done_ = false;
   GradientSink* sink_ = nullptr;
   std::vector<Step> steps_;
+  std::unordered_map<const Parameter*, int> uses_left_;  // in the backward pass, by steps not yet run
   std::unordered_set<const Parameter*> written_;
 };
 

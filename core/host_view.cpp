@@ -4,7 +4,7 @@ namespace muonp::core {
 
 HostView::HostView(Queue& queue, const Tensor& tensor, Access access)
     : queue_(queue), tensor_(tensor), raw_(tensor.raw()) {
-  if (queue.kind() == DeviceKind::cpu) return;
+  if (queue.kind() == DeviceKind::cpu || tensor.in_host_memory()) return;
   copy_ = Tensor::staging(queue.device(), tensor.shape(), tensor.dtype(), Category::other);
   raw_ = copy_.raw();
   if (access != Access::write) queue.read(raw_, tensor.raw(), tensor.bytes());

@@ -1,4 +1,4 @@
-// A tensor as the host reads and writes it: the tensor's own memory on the CPU, a copy of it elsewhere.
+// A tensor as the host reads and writes it: the tensor's own memory where that is the host's, a copy of it elsewhere.
 #pragma once
 
 #include <span>
@@ -31,7 +31,7 @@ class HostView {
  private:
   Queue& queue_;
   Tensor tensor_;
-  Tensor copy_;  // none on the CPU
+  Tensor copy_;  // none of host memory
   void* raw_;
 };
 

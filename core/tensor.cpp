@@ -22,7 +22,9 @@ Tensor Tensor::empty(Device& device, Shape shape, Dtype dtype, Category category
 }
 
 Tensor Tensor::staging(Device& device, Shape shape, Dtype dtype, Category category) {
-  return from(device.host_allocator(), std::move(shape), dtype, category);
+  Tensor t = from(device.host_allocator(), std::move(shape), dtype, category);
+  t.host_ = true;
+  return t;
 }
 
 Tensor Tensor::from(const std::shared_ptr<Allocator>& allocator, Shape shape, Dtype dtype, Category category) {
@@ -47,6 +49,7 @@ Tensor Tensor::zeros(Device& device, Shape shape, Dtype dtype, Category category
 Tensor Tensor::on_host(Shape shape, Dtype dtype) {
   const auto bytes = static_cast<std::size_t>(element_count(shape) * size_of(dtype));
   Tensor t = borrow(nullptr, std::move(shape), dtype);
+  t.host_ = true;
   t.storage_ = std::make_shared_for_overwrite<char[]>(std::max<std::size_t>(bytes, 1));
   return t;
 }

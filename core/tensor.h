@@ -39,6 +39,7 @@ class Tensor {
   std::int64_t size() const { return size_; }                      // elements
   std::int64_t bytes() const { return size_ * size_of(dtype_); }
   Dtype dtype() const { return dtype_; }
+  bool in_host_memory() const { return host_; }  // made by staging() or on_host()
 
   void* raw() const { return static_cast<char*>(storage_.get()) + offset_bytes_; }
   template <class T>
@@ -65,6 +66,7 @@ class Tensor {
   std::int64_t offset_bytes_ = 0, size_ = 0;
   Shape shape_;
   Dtype dtype_ = Dtype::float32;
+  bool host_ = false;
 };
 
 }  // namespace muonp::core

@@ -6,24 +6,11 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "dist/shard_plan.h"
 
 namespace muonp::dist {
 
 namespace {
-
-// The layer a matrix belongs to: its name up to the first component that is a number ("blocks.3"), else the
-// name.
-std::string layer_of(const std::string& name) {
-  for (std::size_t begin = 0; begin < name.size();) {
-    const std::size_t end = std::min(name.find('.', begin), name.size());
-    if (end > begin && std::all_of(name.begin() + static_cast<std::ptrdiff_t>(begin),
-                                   name.begin() + static_cast<std::ptrdiff_t>(end),
-                                   [](char c) { return c >= '0' && c <= '9'; }))
-      return name.substr(0, end);
-    begin = end + 1;
-  }
-  return name;
-}
 
 struct Load {
   double cost = 0;

@@ -1,5 +1,7 @@
 #include "dist/reducer.h"
 
+#include <algorithm>
+
 #include "core/for_each.h"
 
 namespace muonp::dist {
@@ -21,6 +23,45 @@ struct Keep {
 
 }  // namespace
 
+std::int64_t GradientReducer::most_whole(const ShardPlan& plan, const core::ParameterList& parameters,
+                                         const core::WeightReads::List& reads, bool overlap) {
+  std::unordered_map<const core::Parameter*, int> index, uses;
+  for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = static_cast<int>(p);
+  for (const auto& operation : reads)
+    for (const core::Parameter* p : operation) ++uses[p];
+  std::vector<std::vector<core::Parameter*>> order(reads.rbegin(), reads.rend());
+  for (auto p = parameters.rbegin(); p != parameters.rend(); ++p)
+    if (uses[*p] == 0) {
+      uses[*p] = 1;
+      order.push_back({*p});
+    }
+
+  const auto& buckets = plan.buckets();
+  std::vector<int> missing;
+  for (const Bucket& bucket : buckets) missing.push_back(static_cast<int>(bucket.parameters.size()));
+  std::vector<bool> open(buckets.size(), false);
+  std::deque<std::size_t> in_flight;
+  std::int64_t held = 0, most = 0;
+  std::size_t next = 0;
+  for (const auto& operation : order) {
+    for (const core::Parameter* p : operation) {
+      const auto bucket = at(plan.bucket_of(index.at(p)));
+      if (!open[bucket]) held += buckets[bucket].size;
+      open[bucket] = true;
+    }
+    most = std::max(most, held);
+    for (const core::Parameter* p : operation)
+      if (--uses[p] == 0) --missing[at(plan.bucket_of(index.at(p)))];
+    for (; next < buckets.size() && missing[next] == 0; ++next) {
+      in_flight.push_back(next);
+      if (static_cast<int>(in_flight.size()) < whole_buckets_alive(overlap)) continue;
+      held -= buckets[in_flight.front()].size;
+      in_flight.pop_front();
+    }
+  }
+  return most;
+}
+
 GradientReducer::GradientReducer(core::Device& device, const ShardedParameters& parameters,
                                  Communicator& communicator, AsyncQueue& async, bool overlap)
     : device_(device),
@@ -34,7 +75,7 @@ GradientReducer::GradientReducer(core::Device& device, const ShardedParameters& 
   missing_.resize(plan.buckets().size());
   for (int p = 0; p < static_cast<int>(parameters_.parameters().size()); ++p)
     index_[parameters_.parameters()[at(p)]] = p;
-  if (parameters_.stage() < 2) return;
+  if (!sharded()) return;
   for (int b = 0; b < static_cast<int>(plan.buckets().size()); ++b)
     slices_.push_back(
         Tensor::empty(device_, {parameters_.kept_of_bucket(b).count()}, Dtype::float32, Category::gradients));
@@ -103,7 +144,7 @@ void GradientReducer::launch(int bucket) {
       communicator_.reduce_scatter(full);
   });
   in_flight_.push_back({bucket, ticket});
-  if (parameters_.stage() == 2 && static_cast<int>(in_flight_.size()) >= whole_buckets_alive(overlap_))
+  if (sharded() && static_cast<int>(in_flight_.size()) >= whole_buckets_alive(overlap_))
     retire();
 }
 
@@ -111,7 +152,7 @@ void GradientReducer::retire() {
   const InFlight oldest = in_flight_.front();
   in_flight_.pop_front();
   async_.wait(oldest.ticket);
-  if (parameters_.stage() < 2) return;
+  if (!sharded()) return;
   Tensor& full = full_[at(oldest.bucket)];
   const Interval kept = parameters_.kept_of_bucket(oldest.bucket);
   const float* from = full.data<float>() + kept.begin;
@@ -134,10 +175,10 @@ Tensor GradientReducer::reduced(int parameter) const {
   MUONP_ASSERT(state_ == State::finished, "gradients are not reduced");
   const int bucket = parameters_.plan().bucket_of(parameter);
   const Interval part = parameters_.kept(parameter), kept = parameters_.kept_of_bucket(bucket);
-  const Tensor& held = parameters_.stage() == 2 ? slices_[at(bucket)] : full_[at(bucket)];
+  const Tensor& held = sharded() ? slices_[at(bucket)] : full_[at(bucket)];
   if (part.empty()) return held.flat(0, 0);
   const std::int64_t begin = parameters_.plan().in_bucket(parameter).begin + part.begin;
-  return held.flat(begin - (parameters_.stage() == 2 ? kept.begin : 0), part.count());
+  return held.flat(begin - (sharded() ? kept.begin : 0), part.count());
 }
 
 }  // namespace muonp::dist

@@ -3,9 +3,9 @@
 // The reduction of a bucket starts as soon as its last gradient is complete, while the backward pass goes on
 // (AsyncQueue). Buckets are reduced in plan order on every rank, whatever order their gradients finish in.
 //
-//   stage 0   whole buckets, all-reduced in the last pass; the whole sum is kept
-//   stage 1   whole buckets, reduce-scattered in the last pass; the slice is kept
-//   stage 2   a bucket exists only from its first gradient to its reduction, in every pass; slices accumulate
+//   stage 0     whole buckets, all-reduced in the last pass; the whole sum is kept
+//   stage 1     whole buckets, reduce-scattered in the last pass; the slice is kept
+//   stage 2, 3  a bucket exists only from its first gradient to its reduction, in every pass; slices accumulate
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@
 
 namespace muonp::dist {
 
-// Whole buckets that stage 2 holds at most: the one being filled and, with overlap, two that wait for their
+// Whole buckets that stages 2 and 3 hold at most: the one being filled and, with overlap, two that wait for their
 // reduction. (A tied weight, used at both ends of the model, keeps its bucket open beside them.)
 constexpr int whole_buckets_alive(bool overlap) { return overlap ? 3 : 1; }
 
@@ -36,6 +36,10 @@ class GradientReducer final : public core::GradientSink {
   // After the last pass, once: waits for all reductions. InternalError if a pass is missing or incomplete.
   void finish();
 
+  // Elements of whole buckets that stages 2 and 3 hold at most, in a backward pass that undoes `reads` one by one.
+  static std::int64_t most_whole(const ShardPlan& plan, const core::ParameterList& parameters,
+                                 const core::WeightReads::List& reads, bool overlap);
+
   // Sum over passes and ranks of kept(parameter); 1-D float32, valid after finish(), may be written to.
   core::Tensor reduced(int parameter) const;
 
@@ -49,7 +53,8 @@ class GradientReducer final : public core::GradientSink {
   core::Tensor& full_bucket(int bucket);
   void launch(int bucket);
   void retire();  // the oldest reduction in flight
-  bool reduces() const { return last_ || parameters_.stage() == 2; }
+  bool sharded() const { return parameters_.stage() >= 2; }
+  bool reduces() const { return last_ || sharded(); }
 
   core::Device& device_;
   const ShardedParameters& parameters_;
@@ -60,8 +65,8 @@ class GradientReducer final : public core::GradientSink {
 
   State state_ = State::idle;
   bool first_ = false, last_ = false;
-  std::vector<core::Tensor> full_;    // by bucket; at stage 2 only while in use
-  std::vector<core::Tensor> slices_;  // by bucket; stage 2
+  std::vector<core::Tensor> full_;    // by bucket; sharded: only while in use
+  std::vector<core::Tensor> slices_;  // by bucket; sharded
   std::vector<bool> written_;         // by parameter: its slot in full_ holds something to add to
   std::vector<int> missing_;          // by bucket: parameters not complete in this pass
   int next_bucket_ = 0;               // buckets below it have been launched in this pass

@@ -17,16 +17,31 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
 
 }  // namespace
 
-ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements)
-    : parameters_(std::move(parameters)), world_size_(world_size) {
+std::string layer_of(const std::string& parameter) {
+  for (std::size_t begin = 0; begin < parameter.size();) {
+    const std::size_t end = std::min(parameter.find('.', begin), parameter.size());
+    if (end > begin && std::all_of(parameter.begin() + static_cast<std::ptrdiff_t>(begin),
+                                   parameter.begin() + static_cast<std::ptrdiff_t>(end),
+                                   [](char c) { return c >= '0' && c <= '9'; }))
+      return parameter.substr(0, end);
+    begin = end + 1;
+  }
+  return parameter;
+}
+
+ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements,
+                     bool cut_at_layers)
+    : parameters_(std::move(parameters)), world_size_(world_size), cut_at_layers_(cut_at_layers) {
   MUONP_ASSERT(world_size >= 1, "a plan for {} ranks", world_size);
   MUONP_ASSERT(bucket_elements >= 1, "buckets of {} elements", bucket_elements);
   bucket_of_.resize(parameters_.size());
   in_bucket_.resize(parameters_.size());
   for (std::size_t p = parameters_.size(); p-- > 0;) {
     const std::int64_t size = core::element_count(parameters_[p].shape);
-    if (buckets_.empty() || (buckets_.back().used > 0 && buckets_.back().used + size > bucket_elements))
-      buckets_.emplace_back();
+    const bool full = !buckets_.empty() && buckets_.back().used > 0 && buckets_.back().used + size > bucket_elements;
+    const bool next_layer = cut_at_layers && p + 1 < parameters_.size() &&
+                            layer_of(parameters_[p].name) != layer_of(parameters_[p + 1].name);
+    if (buckets_.empty() || full || next_layer) buckets_.emplace_back();
     Bucket& bucket = buckets_.back();
     bucket.parameters.push_back(static_cast<int>(p));
     bucket_of_[p] = static_cast<int>(buckets_.size()) - 1;
@@ -62,8 +77,8 @@ std::uint64_t ShardPlan::hash() const {
 }
 
 std::string ShardPlan::describe() const {
-  std::string text = fmt::format("{} parameters in {} buckets over {} ranks", parameters_.size(),
-                                 buckets_.size(), world_size_);
+  std::string text = fmt::format("{} parameters in {} buckets{} over {} ranks", parameters_.size(),
+                                 buckets_.size(), cut_at_layers_ ? " cut at layers" : "", world_size_);
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     const Bucket& bucket = buckets_[b];
     text += fmt::format("\nbucket {}: {} of {} elements used by", b, bucket.used, bucket.size);

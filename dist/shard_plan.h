@@ -16,6 +16,9 @@ struct ParameterSpec {
   core::Shape shape;
 };
 
+// The layer a parameter belongs to: its name up to the first component that is a number ("blocks.3"), else the name.
+std::string layer_of(const std::string& parameter);
+
 struct Interval {  // [begin, end), elements
   std::int64_t begin = 0, end = 0;
   std::int64_t count() const { return end - begin; }
@@ -33,8 +36,9 @@ class ShardPlan {
  public:
   // Parameters in order of first use. A bucket is closed when the next parameter would take it past
   // `bucket_elements`; a parameter larger than that has a bucket of its own. Zero-size parameters are
-  // allowed.
-  ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements);
+  // allowed. cut_at_layers: no bucket holds parameters of two layers.
+  ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements,
+            bool cut_at_layers = false);
 
   int world_size() const { return world_size_; }
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
@@ -55,6 +59,7 @@ class ShardPlan {
  private:
   std::vector<ParameterSpec> parameters_;
   int world_size_;
+  bool cut_at_layers_;
   std::vector<Bucket> buckets_;
   std::vector<int> bucket_of_;
   std::vector<Interval> in_bucket_;

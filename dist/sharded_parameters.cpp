@@ -3,6 +3,7 @@
 #include "core/for_each.h"
 #include "core/hash.h"
 #include "core/host_view.h"
+#include "core/offload.h"
 
 namespace muonp::dist {
 
@@ -20,30 +21,40 @@ struct ToBfloat16 {
 }  // namespace
 
 ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan,
-                                     int rank, int stage, core::Dtype weight_dtype)
+                                     int rank, int stage, core::Dtype weight_dtype, bool offload)
     : device_(device),
       parameters_(std::move(parameters)),
       plan_(std::move(plan)),
       rank_(rank),
       stage_(stage) {
-  MUONP_ASSERT(stage >= 0 && stage <= 2, "stage {}", stage);
+  MUONP_ASSERT(stage >= 0 && stage <= 3, "stage {}", stage);
   MUONP_ASSERT(parameters_.size() == plan_.parameters().size(), "{} parameters, {} planned",
                parameters_.size(), plan_.parameters().size());
+  whole_.resize(plan_.buckets().size());
   for (int b = 0; b < static_cast<int>(plan_.buckets().size()); ++b) {
     const Bucket& bucket = plan_.buckets()[static_cast<std::size_t>(b)];
-    weights_.push_back(Tensor::zeros(device_, {bucket.size}, weight_dtype, core::Category::weights));
     const Interval kept = kept_of_bucket(b);
+    const std::int64_t size = stage_ == 3 ? kept.count() : bucket.size;
+    weights_.push_back(Tensor::zeros(device_, {size}, weight_dtype, core::Category::weights));
     master_.push_back(
         weight_dtype == core::Dtype::float32
-            ? weights_.back().flat(kept.begin, kept.count())
-            : Tensor::zeros(device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
+            ? weights_.back().flat(stage_ == 3 ? 0 : kept.begin, kept.count())
+            : core::zeros_in(offload, device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
     for (int p : bucket.parameters) {
       core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
-      const Interval where = plan_.in_bucket(p);
-      MUONP_ASSERT(where.count() == parameter.size(), "{} has {} elements, {} planned", parameter.name,
-                   parameter.size(), where.count());
-      parameter.value = weights_.back().flat(where.begin, where.count()).view(parameter.shape);
+      MUONP_ASSERT(plan_.in_bucket(p).count() == parameter.size(), "{} has {} elements, {} planned", parameter.name,
+                   parameter.size(), plan_.in_bucket(p).count());
+      parameter.value = Tensor();
     }
+    if (stage_ < 3) point_values(b, weights_.back());
+  }
+}
+
+void ShardedParameters::point_values(int bucket, const Tensor& whole) const {
+  for (int p : plan_.buckets()[static_cast<std::size_t>(bucket)].parameters) {
+    core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
+    const Interval where = plan_.in_bucket(p);
+    parameter.value = whole.flat(where.begin, where.count()).view(parameter.shape);
   }
 }
 
@@ -80,27 +91,57 @@ void ShardedParameters::cast_to_weights(int bucket) const {
   const Tensor& weights = weights_[static_cast<std::size_t>(bucket)];
   if (weights.dtype() == core::Dtype::float32) return;
   const Interval kept = kept_of_bucket(bucket);
-  const float* from = master_[static_cast<std::size_t>(bucket)].data<float>();
-  core::bfloat16* to = weights.data<core::bfloat16>() + kept.begin;
-  core::for_each(device_.queue(), kept.count(), ToBfloat16{from, {to}});
+  core::bfloat16* to = weights.data<core::bfloat16>() + (stage_ == 3 ? 0 : kept.begin);
+  core::compute_in_pieces(device_, {master_[static_cast<std::size_t>(bucket)]}, core::Pieces::read,
+                          [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
+                            core::for_each(device_.queue(), count, ToBfloat16{master[0].data<float>(), {to + begin}});
+                          });
 }
 
 void ShardedParameters::gather_weights(int bucket, Communicator& communicator) const {
-  if (stage_ > 0) communicator.all_gather(Span(weights_[static_cast<std::size_t>(bucket)]));
+  if (stage_ == 0) return;
+  const auto b = static_cast<std::size_t>(bucket);
+  communicator.all_gather(Span(stage_ == 3 ? whole_[b] : weights_[b]));
 }
 
 void ShardedParameters::publish(Communicator& communicator) const {
   for (int b = 0; b < static_cast<int>(weights_.size()); ++b) {
     cast_to_weights(b);
-    gather_weights(b, communicator);
+    if (stage_ < 3) gather_weights(b, communicator);
   }
 }
 
-std::uint64_t ShardedParameters::weights_hash() const {
+void ShardedParameters::open(int bucket) {
+  const auto b = static_cast<std::size_t>(bucket);
+  MUONP_ASSERT(stage_ == 3 && !whole_[b], "bucket {} is opened twice or at stage {}", bucket, stage_);
+  const Interval kept = kept_of_bucket(bucket);
+  whole_[b] = Tensor::empty(device_, {plan_.buckets()[b].size}, weights_[b].dtype(), core::Category::weights);
+  whole_[b].flat(kept.begin, kept.count()).copy_from(device_.queue(), weights_[b]);
+}
+
+void ShardedParameters::expose(int bucket) const { point_values(bucket, whole_[static_cast<std::size_t>(bucket)]); }
+
+void ShardedParameters::close(int bucket) {
+  const auto b = static_cast<std::size_t>(bucket);
+  for (int p : plan_.buckets()[b].parameters) parameters_[static_cast<std::size_t>(p)]->value = Tensor();
+  whole_[b] = Tensor();
+}
+
+std::uint64_t ShardedParameters::weights_hash(Communicator& communicator) {
   std::uint64_t hash = 0;
-  for (const core::Parameter* p : parameters_)
-    hash = core::hash_bytes(core::HostView(device_.queue(), p->value, core::Access::read).raw(),
-                            p->value.bytes(), hash);
+  int opened = -1;
+  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) {
+    const int bucket = plan_.bucket_of(p);
+    if (stage_ == 3 && bucket != opened) {
+      if (opened >= 0) close(opened);
+      open(opened = bucket);
+      gather_weights(bucket, communicator);
+      expose(bucket);
+    }
+    const Tensor& value = parameters_[static_cast<std::size_t>(p)]->value;
+    hash = core::hash_bytes(core::HostView(device_.queue(), value, core::Access::read).raw(), value.bytes(), hash);
+  }
+  if (opened >= 0) close(opened);
   return hash;
 }
 

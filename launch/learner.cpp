@@ -42,15 +42,23 @@ BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
   return plan;
 }
 
-optim::ParallelOptions parallel_options(const RunConfig& config, core::DeviceKind device) {
+optim::ParallelOptions parallel_options(const RunConfig& config, const models::LanguageModel& model,
+                                        core::DeviceKind device) {
   constexpr double kFloatsPerMib = 1 << 18;
   const auto elements = [](double mib) {
     return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib));
   };
-  return {static_cast<int>(config.parallel.zero), elements(config.parallel.bucket_mib),
-          elements(config.parallel.wave_mib), config.parallel.overlap, config.compute(), device,
-          optim::parse_compression(config.compression.to_owner, config.compression.to_workers,
-                                   config.compression.others)};
+  return {.zero = static_cast<int>(config.parallel.zero),
+          .bucket_elements = elements(config.parallel.bucket_mib),
+          .wave_elements = elements(config.parallel.wave_mib),
+          .overlap = config.parallel.overlap,
+          .weight_dtype = config.compute(),
+          .device = device,
+          .offload = config.parallel.offload == "optimizer",
+          .prefetch = static_cast<int>(config.parallel.prefetch),
+          .reads = model.weight_reads(),
+          .compression = optim::parse_compression(config.compression.to_owner, config.compression.to_workers,
+                                                  config.compression.others)};
 }
 
 SessionSettings session_settings(const RunConfig& config, bool ranks) {
@@ -95,7 +103,7 @@ Learner::Learner(const RunConfig& config, Session& session)
   });
   optimizer_ = std::make_unique<optim::DistributedOptimizer>(
       session_.device(), model_->parameters(), config_.optimizer,
-      parallel_options(config_, session_.device().kind()), communicator);
+      parallel_options(config_, *model_, session_.device().kind()), communicator);
 }
 
 struct Learner::Pass {
@@ -152,16 +160,21 @@ double Learner::validate(std::int64_t batches) {
   std::int64_t windows = validation_->windows();
   if (batches > 0) windows = std::min(windows, batches * batches_.batch);
   const std::int64_t chunk = batches_.micro_batch, chunks = (windows + chunk - 1) / chunk;
+  // All ranks gather weights for a pass at stage 3, so one that has no chunk left goes through the last one uncounted.
+  const std::int64_t rounds = (chunks + session_.world_size() - 1) / session_.world_size();
   double sum = 0;
-  for (std::int64_t c = session_.rank(); c < chunks; c += session_.world_size()) {
-    const std::int64_t first = c * chunk, count = std::min(chunk, windows - first);
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    const std::int64_t c = round * session_.world_size() + session_.rank();
+    if (c >= chunks && config_.parallel.zero < 3) break;
+    const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, windows - first);
     const models::TokenBatch batch = make_batch(count, config_.data.sequence);
     validation_->fill_batch(first, count, batch.inputs, batch.targets);
+    optimizer_->begin_evaluation();
     core::Tape tape(session_.device(), false, &optimizer_->weights());
-    sum += static_cast<double>(count) *
-           static_cast<double>(
-               core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value));
+    const double loss = core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value);
+    if (c < chunks) sum += static_cast<double>(count) * loss;
   }
+  optimizer_->wait_for_weights();
   session_.communicator().all_reduce(std::span<double>(&sum, 1), dist::Reduce::sum);
   return sum / static_cast<double>(windows);
 }

@@ -22,7 +22,8 @@ struct BatchPlan {
 // Error unless the world size divides the batch, and the micro-batch a rank's share of it.
 BatchPlan make_batch_plan(const core::DataConfig& data, int world_size);
 
-optim::ParallelOptions parallel_options(const RunConfig& config, core::DeviceKind device);
+optim::ParallelOptions parallel_options(const RunConfig& config, const models::LanguageModel& model,
+                                        core::DeviceKind device);
 // ranks: over all processes that mpirun started.
 SessionSettings session_settings(const RunConfig& config, bool ranks);
 

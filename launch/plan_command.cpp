@@ -29,6 +29,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                      {"gradients_bytes", b.gradients},
                      {"optimizer_bytes", b.optimizer},
                      {"exchange_bytes", b.exchange},
+                     {"host_bytes", b.host},
                      {"activations_bytes",
                       facts.activation_bytes()},
                      {"snapshot_bytes", facts.snapshot_bytes(r)},
@@ -41,7 +42,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                       {"flops", owners_of.tasks()[t].cost}});
   return {{"ranks", ranks},
           {"imbalance", owners_of.imbalance()},
-          {"bytes_sent_per_rank", plan.bytes_sent_per_step()},
+          {"bytes_sent_per_rank", plan.bytes_sent_per_step(facts.batches.passes)},
           {"owners", owners}};
 }
 
@@ -49,9 +50,11 @@ int run(Session& session, const Arguments& a) {
   const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
   const auto model = models::make_gpt(config.model);
   const BatchPlan batches = make_batch_plan(config.data, a.ranks);
-  const core::DeviceKind device = a.machine.empty() ? session.device().kind() : core::DeviceKind::cuda;
-  const optim::ExecutionPlan plan =
-      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, device), a.ranks);
+  // A plan for GPUs can be made anywhere.
+  const bool cuda = !a.machine.empty() || config.device == "cuda";
+  const core::DeviceKind device = cuda ? core::DeviceKind::cuda : session.device().kind();
+  const optim::ExecutionPlan plan = optim::make_execution_plan(
+      model->parameters(), config.optimizer, parallel_options(config, *model, device), a.ranks);
   const StartFacts facts{config,
                          *model,
                          plan,

@@ -103,6 +103,7 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
   const double kept_activations =
       static_cast<double>(passes * f.activation_bytes());
   const double weights = padded * weight_bytes * static_cast<double>(passes);
+  const double reduced = plan.options.zero >= 2 ? padded * static_cast<double>(passes) : padded;
   const double gradients = 4 * padded * static_cast<double>(2 * passes - 1);
 
   double matrices = 0, others = 0, pieces = 0, longest = 0;
@@ -132,16 +133,24 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
 
   Estimate e(n, machine);
   e.add("forward", flops / 3, compute, weights + kept_activations, 0, 1);
-  e.add("backward", 2 * flops / 3, compute, weights + kept_activations + gradients, 0, 1);
+  e.add("backward", 2 * flops / 3 + f.model.recomputed_flops(f.batches.per_rank, time), compute, weights + kept_activations + gradients, 0, 1);
   e.add(sharded ? "reduce-scatter of gradients" : "all-reduce of gradients", 0, 1, 0,
-        (sharded ? 1 : 2) * share * 4 * padded, e.collective_rate(), "backward");
+        (sharded ? 1 : 2) * share * 4 * reduced, e.collective_rate(), "backward");
   e.add("momentum and AdamW", 0, 1, kept * (16 * matrices + 28 * others), 0, 1);
   if (sharded) e.add("gather of momentum", 0, 1, 0, exchanged, e.exchange_rate(), "spectral recurrence");
   e.add("spectral recurrence", load, longest > 0 ? load / longest : 1, 0, 0, 1);
   e.add("scatter of updates", 0, 1, 0, scattered, e.exchange_rate(), "spectral recurrence");
   e.add("weight update", 0, 1, kept * (12 + weight_bytes) * matrices, 0, 1);
-  if (sharded)
-    e.add("all-gather of weights", 0, 1, 0, share * weight_bytes * padded, e.collective_rate(), "forward");
+  const auto gather = [&](const char* name, double elements, const char* behind) {
+    e.add(name, 0, 1, 0, share * weight_bytes * elements, e.collective_rate(), behind);
+  };
+  if (plan.gathers) {
+    const std::int64_t forward = plan.gathers->forward().gathered, both = plan.gathers->training().gathered;
+    gather("all-gather of weights", static_cast<double>(passes * forward), "forward");
+    gather("all-gather of weights again", static_cast<double>(passes * (both - forward)), "backward");
+  } else if (sharded) {
+    gather("all-gather of weights", padded, "forward");
+  }
   return e.finish();
 }
 

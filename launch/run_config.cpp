@@ -18,14 +18,21 @@ void RunSection::describe(Fields& f) {
 
 void ParallelSection::describe(Fields& f) {
   static constexpr std::array<std::string_view, 2> dtypes = {"float32", "bfloat16"};
-  f.integer("zero", zero, {.min = 0, .max = 2},
-            "ZeRO stage: 0 keeps all on every rank, 1 shards optimizer state, 2 also gradients");
+  static constexpr std::array<std::string_view, 2> offloads = {"none", "optimizer"};
+  f.integer("zero", zero, {.min = 0, .max = 3},
+            "ZeRO stage: 0 keeps all on every rank, 1 shards optimizer state, 2 also gradients, 3 also weights");
   f.integer("threads", threads, {.min = 0, .max = 1024},
             "threads per rank; 0 shares the host's cores out [threads]");
-  f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536}, "size of a gradient bucket [MiB]");
+  f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536},
+         "size of a bucket of gradients and weights, as float32 [MiB]");
   f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536},
          "matrices an owner holds in one wave of the exchange [MiB]");
   f.boolean("overlap", overlap, "communicate on a thread of its own while the rank computes");
+  f.integer("prefetch", prefetch, {.min = 0, .max = 1 << 20},
+            "buckets of weights gathered ahead of their use; only used at stage 3 [buckets]");
+  f.choice("offload", offload, offloads,
+           "optimizer: a GPU keeps optimizer state and float32 masters in host memory; masters that are the weights "
+           "themselves (compute: float32) stay on it");
   f.boolean("check", check, "compare operation, count and type over all ranks before each collective (slow)");
   f.real("timeout_seconds", timeout_seconds, {.min = 0.1, .max = 86400}, "longest wait for other ranks [s]");
   f.choice("compute", compute, dtypes, "type of weights and activations in forward and backward");

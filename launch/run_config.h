@@ -29,6 +29,8 @@ struct ParallelSection {
   double bucket_mib = 25;
   double wave_mib = 64;
   bool overlap = false;
+  std::int64_t prefetch = 1;
+  std::string offload = "none";
   bool check = false;
   double timeout_seconds = 30;
   std::string compute = "float32";

@@ -40,8 +40,8 @@ std::string run_table(const StartFacts& f) {
                                    owners.tasks().size(), owners.waves(), owners.waves() == 1 ? "" : "s",
                                    owners.imbalance())});
   if (plan.compression) table.add({"compressed", plan.options.compression.text()});
-  table.add({"network", fmt::format("{} sent per rank and step",
-                                    format_bytes(static_cast<std::int64_t>(plan.bytes_sent_per_step())))});
+  const auto sent = static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes));
+  table.add({"network", fmt::format("{} sent per rank and step", format_bytes(sent))});
   return table.render();
 }
 
@@ -56,10 +56,11 @@ std::string group_table(const StartFacts& f) {
 
 std::string rank_table(const StartFacts& f) {
   // A snapshot is on the host: part of the total where the ranks compute there.
-  const bool on_host = f.plan.options.device == core::DeviceKind::cpu;
-  Table table(
-      {"rank", "weights", "gradients", "optimizer", "exchange", "activations", "snapshot", "total", "owns", "load"},
-      std::vector<Align>(10, Align::right));
+  const bool on_host = f.plan.options.device == core::DeviceKind::cpu, offload = f.plan.options.offload;
+  std::vector<std::string> columns = {"rank",        "weights",  "gradients", "optimizer", "exchange",
+                                      "activations", "snapshot", "total",     "owns",      "load"};
+  if (offload) columns.push_back("in host memory");
+  Table table(columns, std::vector<Align>(columns.size(), Align::right));
   const int n = f.plan.shards.world_size();
   const dist::OwnerPlan& owners = f.plan.matrix_owners();
   const std::int64_t activations = f.activation_bytes();
@@ -68,13 +69,14 @@ std::string rank_table(const StartFacts& f) {
   for (int r = 0; r < std::min(n, kMostRankRows); ++r) {
     const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
     int owned = 0;
-    for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t)
-      owned += owners.owner(t) == r;
-    table.add({std::to_string(r), format_bytes(b.weights), format_bytes(b.gradients),
-               format_bytes(b.optimizer), format_bytes(b.exchange), format_bytes(activations),
-               format_bytes(f.snapshot_bytes(r)),
-               format_bytes(planned_peak_bytes(f, r) + (on_host ? f.snapshot_bytes(r) : 0)), std::to_string(owned),
-               mean > 0 ? fmt::format("{:.3f}", owners.load(r) / mean) : "-"});
+    for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) owned += owners.owner(t) == r;
+    const std::int64_t total = planned_peak_bytes(f, r) + (on_host ? f.snapshot_bytes(r) : 0);
+    std::vector<std::string> row = {std::to_string(r),         format_bytes(b.weights),  format_bytes(b.gradients),
+                                    format_bytes(b.optimizer), format_bytes(b.exchange), format_bytes(activations),
+                                    format_bytes(f.snapshot_bytes(r)), format_bytes(total), std::to_string(owned),
+                                    mean > 0 ? fmt::format("{:.3f}", owners.load(r) / mean) : "-"};
+    if (offload) row.push_back(format_bytes(b.host));
+    table.add(row);
   }
   return table.render() +
          (n > kMostRankRows ? fmt::format("\n... and {} ranks more", n - kMostRankRows) : "");

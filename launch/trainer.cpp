@@ -166,7 +166,7 @@ void Trainer::validate() {
 }
 
 double Trainer::sent_bytes() const {
-  return static_cast<double>(progress_.step) * learner_.optimizer().plan().bytes_sent_per_step();
+  return static_cast<double>(progress_.step) * learner_.optimizer().plan().bytes_sent_per_step(learner_.batches().passes);
 }
 
 void Trainer::print_saved(const SaveReport& saved) {

@@ -28,19 +28,27 @@ constexpr double kStddev = 0.02;
 class Dropout {
  public:
   Dropout(const GptConfig& config, const DropoutKey* key, std::int64_t sequence_elements)
-      : probability_(key ? config.dropout : 0), key_(key), sequence_elements_(sequence_elements) {}
+      : probability_(key ? config.dropout : 0), sequence_elements_(sequence_elements) {
+    if (key) key_ = *key;
+  }
 
   Variable operator()(Tape& tape, const Variable& x) {
     if (probability_ == 0 || !tape.recording()) return x;
-    const std::uint64_t stream = kMark | key_->step << 16 | place_++;
-    return ops::dropout(tape, x, {probability_, key_->seed, stream, key_->first_row * sequence_elements_});
+    const std::uint64_t stream = kMark | key_.step << 16 | place_++;
+    return ops::dropout(tape, x, {probability_, key_.seed, stream, key_.first_row * sequence_elements_});
+  }
+  // The same from another place on.
+  Dropout at(std::uint64_t place) const {
+    Dropout other = *this;
+    other.place_ = place;
+    return other;
   }
 
  private:
   static constexpr std::uint64_t kMark = 1ull
                                          << 63;  // apart from the streams of sample order and initial values
   double probability_;
-  const DropoutKey* key_;
+  DropoutKey key_;
   std::int64_t sequence_elements_;
   std::uint64_t place_ = 0;
 };
@@ -49,6 +57,8 @@ NormKind norm_kind(const GptConfig& c) { return c.norm == "rms_norm" ? NormKind:
 
 class Block {
  public:
+  static constexpr std::uint64_t kDropouts = 2;
+
   Block(ParameterSet& set, const std::string& name, const GptConfig& c)
       : heads_(c.heads),
         rotary_(c.positions == "rotary"),
@@ -61,9 +71,17 @@ class Block {
             c.bias, kStddev),
         down_(set, name + ".mlp.down", c.width, c.hidden(), c.bias, residual_stddev(c)) {}
 
-  Variable operator()(Tape& tape, Variable x, Dropout& dropout) const {
+  Variable operator()(Tape& tape, Variable x, Dropout dropout) const {
     x = ops::add(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x))));
     return ops::add(tape, x, dropout(tape, mlp(tape, mlp_norm_(tape, x))));
+  }
+  void list_reads(core::WeightReads& reads) const {
+    attention_norm_.list_reads(reads);
+    qkv_.list_reads(reads);
+    projection_.list_reads(reads);
+    mlp_norm_.list_reads(reads);
+    up_.list_reads(reads);
+    down_.list_reads(reads);
   }
 
  private:
@@ -136,8 +154,26 @@ class Gpt final : public LanguageModel {
                        config_.width, config_.heads, static_cast<double>(set_.elements()) * 1e-6);
   }
 
+  core::WeightReads weight_reads() const override {
+    core::WeightReads reads;
+    reads.operation({token_embedding_, position_embedding_}, {});
+    for (const Block& block : blocks_) {
+      core::WeightReads of_block;
+      block.list_reads(of_block);
+      if (recomputes())
+        of_block.backward.insert(of_block.backward.begin(), of_block.forward.begin(), of_block.forward.end());
+      reads.append(of_block);
+    }
+    final_norm_->list_reads(reads);
+    reads.operation({head_}, {head_});
+    return reads;
+  }
+
   double step_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_step_flops(config_, batch, time);
+  }
+  double recomputed_flops(std::int64_t batch, std::int64_t time) const override {
+    return gpt_recomputed_flops(config_, batch, time);
   }
   std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
                                 core::DeviceKind device) const override {
@@ -153,9 +189,15 @@ class Gpt final : public LanguageModel {
                  config_.context);
     Dropout dropout(config_, key, inputs.dim(1) * config_.width);
     Variable x = dropout(tape, ops::embedding(tape, inputs, *token_embedding_, position_embedding_));
-    for (const Block& block : blocks_) x = block(tape, x, dropout);
+    for (std::uint64_t i = 0; i < blocks_.size(); ++i) {
+      const auto run = [&block = blocks_[i], at = dropout.at(1 + i * Block::kDropouts)](Tape& t, const Variable& in) {
+        return block(t, in, at);
+      };
+      x = recomputes() ? tape.checkpoint(x, run) : run(tape, x);
+    }
     return x;
   }
+  bool recomputes() const { return config_.recompute == "blocks"; }
 
   GptConfig config_;
   ParameterSet set_;

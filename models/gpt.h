@@ -24,6 +24,7 @@ struct GptConfig {
   bool tied_head = true;  // the head's weight is the token embedding
   double dropout = 0;     // after the embedding and each sub-layer; only while training
   std::int64_t head_chunk_rows = 0;  // rows of logits held at a time; 0: all of the micro-batch
+  std::string recompute = "none";    // none | blocks: activations of a block are computed again in the backward pass
 
   void describe(core::Fields& fields);
 
@@ -45,6 +46,8 @@ std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config);
 // 12·layers· width·time a token for attention, which counts the whole square although causal attention skips
 // half of it.
 double gpt_step_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
+// Of one forward pass of all blocks with recompute: blocks, else 0.
+double gpt_recomputed_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Highest number of bytes of activations at one time during a recorded forward pass and its backward pass,
 // with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
 std::int64_t gpt_activation_bytes(const GptConfig& config, std::int64_t batch, std::int64_t time,

@@ -33,6 +33,7 @@ constexpr auto kPresetNames = [] {
 }();
 constexpr std::array<std::string_view, 2> kPositions = {"learned", "rotary"};
 constexpr std::array<std::string_view, 3> kActivations = {"gelu", "relu2", "swiglu"};
+constexpr std::array<std::string_view, 2> kRecompute = {"none", "blocks"};
 constexpr std::array<std::string_view, 2> kNorms = {"layer_norm", "rms_norm"};
 
 void check_choice(std::string_view key, const std::string& value, std::span<const std::string_view> valid) {
@@ -81,6 +82,8 @@ void GptConfig::describe(core::Fields& f) {
   f.real("dropout", dropout, {.min = 0, .max = 0.999}, "probability of dropping an element while training");
   f.integer("head_chunk_rows", head_chunk_rows, {.min = 0},
             "rows of logits held at a time, fewer need less memory and more time; 0: all [tokens]");
+  f.choice("recompute", recompute, kRecompute,
+           "blocks: keep only the input of each block and compute the rest again in backward, for a third more work");
 }
 
 GptConfig GptConfig::resolved() const {
@@ -88,6 +91,7 @@ GptConfig GptConfig::resolved() const {
   check_choice("positions", positions, kPositions);
   check_choice("activation", activation, kActivations);
   check_choice("norm", norm, kNorms);
+  check_choice("recompute", recompute, kRecompute);
   const Preset& from =
       *std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& p) { return p.name == preset; });
   GptConfig c = *this;

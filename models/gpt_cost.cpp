@@ -9,13 +9,21 @@ namespace {
 
 bool gated(const GptConfig& c) { return c.activation == "swiglu"; }
 
+// Of a token's forward pass through all blocks.
+double block_flops(const GptConfig& c, std::int64_t time) {
+  const std::int64_t mlp = (gated(c) ? 3 : 2) * c.hidden() * c.width;
+  return static_cast<double>(c.layers) * static_cast<double>(2 * (4 * c.width * c.width + mlp) + 4 * c.width * time);
+}
+
 }  // namespace
 
 double gpt_step_flops(const GptConfig& c, std::int64_t batch, std::int64_t time) {
-  const std::int64_t mlp = (gated(c) ? 3 : 2) * c.hidden() * c.width;
-  const std::int64_t weights = c.layers * (4 * c.width * c.width + mlp) + c.vocabulary * c.width;
-  const double tokens = static_cast<double>(batch * time);
-  return tokens * (6 * static_cast<double>(weights) + 12 * static_cast<double>(c.layers * c.width * time));
+  const double head = 2 * static_cast<double>(c.vocabulary * c.width);
+  return 3 * static_cast<double>(batch * time) * (block_flops(c, time) + head);
+}
+
+double gpt_recomputed_flops(const GptConfig& c, std::int64_t batch, std::int64_t time) {
+  return c.recompute == "blocks" ? static_cast<double>(batch * time) * block_flops(c, time) : 0;
 }
 
 std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time,
@@ -31,16 +39,20 @@ std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::i
   const std::int64_t table = c.positions == "rotary" ? time * c.head_size() * 4 : 0;
   const std::int64_t kept_by_attention = 6 * stream + statistics + rows * c.heads * 4 + table;
   const std::int64_t kept_by_mlp = 2 * stream + statistics + (gated(c) ? 3 : 2) * hidden;
-  const std::int64_t blocks = c.layers * (kept_by_attention + kept_by_mlp);
+  const std::int64_t kept_by_block = kept_by_attention + kept_by_mlp;
+  // With recomputation: the inputs of all blocks, and the rest of the one that the backward pass is in.
+  const bool recomputes = c.recompute == "blocks";
+  const std::int64_t blocks = recomputes ? c.layers * stream : c.layers * kept_by_block;
+  const std::int64_t in_block = recomputes ? blocks - stream + kept_by_block : blocks;
 
   // At the head: its input, the normalised input and that one's gradient, logits, and two numbers a row.
   const std::int64_t chunk = c.head_chunk_rows == 0 ? rows : std::min(rows, c.head_chunk_rows);
   const std::int64_t at_head = blocks + 3 * stream + statistics + chunk * c.vocabulary * 4 + 2 * rows * 4;
   // In the last MLP: the gradients of the stream, of the sub-layer's result and of the hidden units.
-  const std::int64_t at_mlp = blocks + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : 0);
+  const std::int64_t at_mlp = in_block + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : 0);
   // In the last attention: the gradients of the stream, of the result and of q, k, v.
   const std::int64_t at_attention =
-      blocks - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
+      in_block - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
   return std::max({at_head, at_mlp, at_attention});
 }
 

@@ -1,4 +1,5 @@
-// Layers: parameters together with the operation that uses them.
+// Layers: parameters together with the operation that uses them. list_reads() appends what the operation reads where
+// its input depends on parameters.
 #pragma once
 
 #include "core/autograd.h"
@@ -12,6 +13,7 @@ class Linear {
   Linear(ParameterSet& set, const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias,
          double stddev);
   core::Variable operator()(core::Tape& tape, const core::Variable& x) const;
+  void list_reads(core::WeightReads& reads) const { reads.operation({weight_, bias_}, {weight_}); }
 
  private:
   core::Parameter* weight_;
@@ -25,6 +27,7 @@ class Norm {
  public:
   Norm(ParameterSet& set, const std::string& name, std::int64_t width, NormKind kind, bool bias);
   core::Variable operator()(core::Tape& tape, const core::Variable& x) const;
+  void list_reads(core::WeightReads& reads) const { reads.operation({gain_, bias_}, {gain_}); }
 
  private:
   NormKind kind_;

@@ -26,6 +26,8 @@ class LanguageModel {
   virtual std::string description() const = 0;          // "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters"
   virtual std::int64_t vocabulary() const = 0;
   virtual std::int64_t context() const = 0;             // longest sequence
+  // What loss() and its backward pass acquire, in order; next_token_logits() acquires what the forward pass does.
+  virtual core::WeightReads weight_reads() const = 0;
 
   // Mean cross-entropy over the counted targets, as a float32 scalar. Dropout only if the tape records.
   virtual core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) = 0;
@@ -35,6 +37,8 @@ class LanguageModel {
   // Cost model: floating-point operations of matrix products, forward and backward together (no recomputation
   // counted), and peak bytes of activations of `dtype` of one micro-batch on a device.
   virtual double step_flops(std::int64_t batch, std::int64_t time) const = 0;
+  // What the backward pass computes again beside that.
+  virtual double recomputed_flops(std::int64_t batch, std::int64_t time) const = 0;
   virtual std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
                                         core::DeviceKind device) const = 0;
 };

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/offload.h"
 #include "dist/agreement.h"
 #include "optim/gradient_norm.h"
 
@@ -36,8 +37,11 @@ class DistributedOptimizer::Router final : public core::GradientSink, public cor
   core::GradientSlot slot(core::Parameter& parameter) override { return sink(parameter).slot(parameter); }
   void complete(core::Parameter& parameter) override { sink(parameter).complete(parameter); }
   // What is compressed is whole on every rank.
-  void acquire(core::Parameter& parameter) override {
-    if (!compressed_.holds(parameter)) weights_.acquire(parameter);
+  void acquire(std::span<core::Parameter* const> parameters) override {
+    sharded_.clear();
+    std::ranges::copy_if(parameters, std::back_inserter(sharded_),
+                         [this](const core::Parameter* p) { return !compressed_.holds(*p); });
+    if (!sharded_.empty()) weights_.acquire(sharded_);
   }
 
  private:
@@ -47,6 +51,7 @@ class DistributedOptimizer::Router final : public core::GradientSink, public cor
   core::GradientSink& reducer_;
   core::WeightSource& weights_;
   CompressedOptimizer& compressed_;
+  core::ParameterList sharded_;  // of one operation
 };
 
 struct DistributedOptimizer::Kept {
@@ -64,7 +69,8 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   parameters_ = std::make_unique<dist::ShardedParameters>(
-      device, chosen(parameters, plan_.sharded), plan_.shards, communicator.rank(), options.zero, options.weight_dtype);
+      device, chosen(parameters, plan_.sharded), plan_.shards, communicator.rank(), options.zero, options.weight_dtype,
+      options.offload);
   using Async = dist::AsyncQueue;
   if (options.overlap && device.kind() == core::DeviceKind::cuda)
     async_ = std::make_unique<Async>(communicator);
@@ -74,13 +80,17 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       std::make_unique<dist::GradientReducer>(device, *parameters_, communicator, *async_, options.overlap);
   exchange_ =
       std::make_unique<dist::OwnerExchange>(device, *parameters_, plan_.owners, communicator, *async_);
-  weights_ = std::make_unique<dist::WeightGatherer>(*parameters_, communicator, *async_);
+  if (plan_.gathers)
+    weights_ = std::make_unique<dist::PassGatherer>(*parameters_, *plan_.gathers, communicator, *async_);
+  else
+    weights_ = std::make_unique<dist::StepGatherer>(*parameters_, communicator, *async_);
   for (const Group& group : plan_.sharded_groups.groups())
     matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device.kind()) : nullptr);
   for (int p = 0; p < static_cast<int>(plan_.sharded.size()); ++p) {
     Kept kept{plan_.sharded_groups.group_of(p), parameters_->master(p), {}};
     for (std::size_t s = 0; s < plan_.sharded_groups.group_for(p).config.state_names().size(); ++s)
-      kept.states.push_back(Tensor::zeros(device, {kept.master.size()}, Dtype::float32, Category::optimizer));
+      kept.states.push_back(
+          core::zeros_in(options.offload, device, {kept.master.size()}, Dtype::float32, Category::optimizer));
     kept_.push_back(std::move(kept));
   }
   if (!plan_.compression) return;
@@ -98,6 +108,7 @@ void DistributedOptimizer::initialize(std::uint64_t seed) {
 }
 
 void DistributedOptimizer::begin_pass(bool first, bool last) {
+  weights_->begin_pass(/*backward=*/true);
   reducer_->begin_pass(first, last);
   if (compressed_) compressed_->begin_pass(first);
 }
@@ -182,12 +193,16 @@ void DistributedOptimizer::update_elementwise(int parameter, double lr_factor, d
   if (kept.master.size() > 0) {
     const Tensor gradient = reducer_->reduced(parameter);
     const double lr = group.lr * lr_factor;
-    if (group.rule == "adamw")
-      adamw_update(device_.queue(), group.adamw(), lr, steps_, gradient_scale, kept.master, gradient,
-                   kept.states[0], kept.states[1]);
-    else
-      sgd_update(device_.queue(), group.sgd(), lr, gradient_scale, kept.master, gradient,
-                 kept.states.empty() ? Tensor() : kept.states[0]);
+    std::vector<Tensor> moved = {kept.master};
+    moved.insert(moved.end(), kept.states.begin(), kept.states.end());
+    const auto update = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
+      const Tensor g = gradient.flat(begin, count);
+      if (group.rule == "adamw")
+        adamw_update(device_.queue(), group.adamw(), lr, steps_, gradient_scale, t[0], g, t[1], t[2]);
+      else
+        sgd_update(device_.queue(), group.sgd(), lr, gradient_scale, t[0], g, t.size() == 1 ? Tensor() : t[1]);
+    };
+    core::compute_in_pieces(device_, moved, core::Pieces::changed, update);
   }
   publish_when_complete(parameter);
 }
@@ -196,9 +211,13 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
   const auto parameter_of = [this](int task) { return plan_.owners.tasks()[at(task)].parameter; };
   for (const dist::MatrixTask& task : plan_.owners.tasks()) {
     const Kept& kept = kept_[at(task.parameter)];
-    if (kept.master.size() > 0)
+    if (kept.master.size() == 0) continue;
+    const Tensor gradient = reducer_->reduced(task.parameter);
+    const auto update = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> momentum) {
       muonp_momentum(device_.queue(), plan_.sharded_groups.group_for(task.parameter).config.muonp(), gradient_scale,
-                     reducer_->reduced(task.parameter), kept.states[0]);
+                     gradient.flat(begin, count), momentum[0]);
+    };
+    core::compute_in_pieces(device_, {kept.states[0]}, core::Pieces::changed, update);
   }
   // On a GPU the host does not wait between waves, so the queue's own clock is read.
   std::vector<std::pair<TimePoint, TimePoint>> waves;
@@ -213,9 +232,13 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
                    const int p = parameter_of(task);
                    const GroupConfig& group = plan_.sharded_groups.group_for(p).config;
                    const Kept& kept = kept_[at(p)];
-                   if (kept.master.size() > 0)
-                     apply_update(device_.queue(), kept.master, reducer_->reduced(p), group.lr * lr_factor,
+                   const Tensor result = reducer_->reduced(p);
+                   const auto move = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
+                     apply_update(device_.queue(), master[0], result.flat(begin, count), group.lr * lr_factor,
                                   group.weight_decay);
+                   };
+                   if (kept.master.size() > 0)
+                     core::compute_in_pieces(device_, {kept.master}, core::Pieces::changed, move);
                    publish_when_complete(p);
                  });
   for (const auto& [begin, end] : waves) report.spectral_seconds += end->seconds_since(*begin);
@@ -240,7 +263,7 @@ void DistributedOptimizer::publish_when_complete(int parameter) {
   const int bucket = plan_.shards.bucket_of(parameter);
   if (--pending_[at(bucket)] > 0) return;
   parameters_->cast_to_weights(bucket);
-  weights_->start(bucket);
+  weights_->updated(bucket);
 }
 
 std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
@@ -282,9 +305,9 @@ void DistributedOptimizer::load_state(std::int64_t steps,
   if (compressed_) compressed_->loaded();
 }
 
-void DistributedOptimizer::require_equal_weights() const {
+void DistributedOptimizer::require_equal_weights() {
   weights_->finish();
-  std::uint64_t hash = parameters_->weights_hash();
+  std::uint64_t hash = parameters_->weights_hash(communicator_);
   if (compressed_) hash = compressed_->weights_hash(hash);
   dist::require_agreement(communicator_, "weights", hash,
                           fmt::format("hash of the weights {:016x} after step {}", hash, steps_));

@@ -42,8 +42,10 @@ class DistributedOptimizer {
   // Initial weights from the seed, the same for any number of ranks. Collective.
   void initialize(std::uint64_t seed);
 
-  // Before each backward pass of a step. first: of its micro-batches; last: reduce during this pass.
+  // Before the forward pass of each micro-batch of a step. first: of its micro-batches; last: reduce during this pass.
   void begin_pass(bool first, bool last);
+  // Before a forward pass without a backward pass, in which every rank takes part at stage 3; wait_for_weights() after.
+  void begin_evaluation() { weights_->begin_pass(/*backward=*/false); }
   core::GradientSink& gradients();
   // After the last pass: waits for the reduction, updates everything, makes weights whole. The learning rate
   // of each group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence
@@ -51,6 +53,7 @@ class DistributedOptimizer {
   // that was given weights() may read them until wait_for_weights(). `refuse` is asked on every rank when the gradients are
   // reduced and nothing has been changed; it may communicate, and its answer is the same on all ranks: true skips the step.
   StepReport step(double lr_factor, bool wait = true, const std::function<bool()>& refuse = {});
+  // At stage 3 nothing is sent in a step: weights are whole in passes only, for who acquires them here.
   core::WeightSource& weights();
   void wait_for_weights() { weights_->finish(); }
 
@@ -64,7 +67,7 @@ class DistributedOptimizer {
   void load_state(std::int64_t steps, const std::function<void(const StateTensor&)>& fill);
 
   // Error on all ranks if their weights differ. Collective.
-  void require_equal_weights() const;
+  void require_equal_weights();
   // Gathered matrices are shown to `observe` before each spectral step (tests).
   void observe_inputs(std::function<void(const std::string& name, const core::Tensor& input)> observe) {
     observe_ = std::move(observe);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/hash.h"
+#include "core/offload.h"
 #include "dist/owner_exchange.h"
 #include "dist/reducer.h"
 
@@ -28,6 +29,8 @@ void refuse_stages_without_whole_weights(const ParallelOptions& options) {
     core::fail("compression with parallel.zero: {}: every rank keeps momentum, estimates and weights of what is "
                "compressed whole, which stages from 2 on exist to shard; valid are 0 and 1",
                options.zero);
+  if (options.compression.any() && options.offload)
+    core::fail("parallel.offload: optimizer with compression: momentum and estimates are on the device; valid is none");
 }
 
 // The most that the spectral step of one of the rank's matrices takes.
@@ -67,8 +70,12 @@ std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, co
 ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size) {
   refuse_stages_without_whole_weights(options);
-  if (options.zero < 0 || options.zero > 2)
-    core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1 and 2", options.zero);
+  if (options.zero < 0 || options.zero > 3)
+    core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1, 2 and 3", options.zero);
+  if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
+  if (options.offload && options.device == core::DeviceKind::cpu)
+    core::fail("parallel.offload: optimizer: a CPU keeps the optimizer's state in host memory anyway; valid with "
+               "device: cpu is none");
   Groups groups(config, parameters);
   std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
   std::vector<int> sharded = all_but(compressed, static_cast<int>(parameters.size()));
@@ -86,41 +93,68 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
   }
   const core::ParameterList rest = chosen(parameters, sharded);
   dist::OwnerPlan owners = owners_of(rest, sharded_groups);
-  dist::ShardPlan shards(specs_of(rest), world_size, options.bucket_elements);
-  return {options,           std::move(groups), std::move(sharded), std::move(sharded_groups),
-          std::move(shards), std::move(owners), std::move(compression)};
+  const bool layers = options.zero == 3;
+  ExecutionPlan plan{.options = options,
+                     .groups = std::move(groups),
+                     .sharded = std::move(sharded),
+                     .sharded_groups = std::move(sharded_groups),
+                     .shards = dist::ShardPlan(specs_of(rest), world_size, options.bucket_elements, layers),
+                     .owners = std::move(owners),
+                     .gathers = {},
+                     .compression = std::move(compression)};
+  core::WeightReads& reads = plan.options.reads;
+  if (reads.forward.empty())
+    for (core::Parameter* p : parameters) reads.operation({p}, {p});
+  if (layers) plan.gathers.emplace(plan.shards, parameters, reads, options.prefetch);
+  if (options.zero >= 2)
+    plan.whole_gradients =
+        dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
+  return plan;
 }
 
-std::int64_t ExecutionPlan::gradient_bytes(int rank) const {
-  const auto& buckets = shards.buckets();
+std::int64_t ExecutionPlan::gradient_bytes() const {
   if (options.zero < 2) return 4 * shards.padded_elements();
-  std::int64_t slices = 0, most_whole = 0;
-  const auto whole = static_cast<std::ptrdiff_t>(dist::whole_buckets_alive(options.overlap));
-  for (std::ptrdiff_t b = 0; b < static_cast<std::ptrdiff_t>(buckets.size()); ++b) {
-    slices += shards.slice(static_cast<int>(b), rank).count();
-    std::int64_t window = 0;
-    for (std::ptrdiff_t i = std::max<std::ptrdiff_t>(0, b - whole + 1); i <= b; ++i)
-      window += buckets[static_cast<std::size_t>(i)].size;
-    most_whole = std::max(most_whole, window);
+  return 4 * (shards.padded_elements() / shards.world_size() + whole_gradients);
+}
+
+std::int64_t ExecutionPlan::weight_elements() const {
+  if (!gathers) return shards.padded_elements();
+  std::int64_t largest = 0;  // gathered to compare the weights' hash
+  for (const dist::Bucket& bucket : shards.buckets()) largest = std::max(largest, bucket.size);
+  return shards.padded_elements() / shards.world_size() + std::max(gathers->training().most_held, largest);
+}
+
+// States and masters; offloaded, the largest pieces that are on the device at once.
+void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
+  const bool own_masters = options.weight_dtype != core::Dtype::float32;
+  std::int64_t kept_elements = 0, piece = 0;
+  const auto bring = [&](std::int64_t tensors, std::int64_t elements) {
+    piece = std::max(piece, 4 * tensors * std::min(core::kOffloadPiece, elements));
+  };
+  for (const Group& group : sharded_groups.groups()) {
+    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
+    const bool apart = group.config.rule == "muonp";  // momentum first, the master later
+    for (int p : group.parameters) {
+      const std::int64_t kept = options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
+      kept_elements += states * kept;
+      bring(apart ? std::max<std::int64_t>(states, own_masters) : states + own_masters, kept);
+    }
   }
-  return 4 * (slices + most_whole);
+  if (own_masters)
+    for (const dist::Bucket& bucket : shards.buckets()) {
+      const std::int64_t kept = options.zero == 0 ? bucket.size : bucket.size / shards.world_size();
+      kept_elements += kept;
+      bring(1, kept);  // cast to weights
+    }
+  (options.offload ? bytes.host : bytes.optimizer) += 4 * kept_elements;
+  if (options.offload) bytes.optimizer += piece;
 }
 
 ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   Bytes bytes;
-  const bool master_is_weights = options.weight_dtype == core::Dtype::float32;
-  bytes.weights = shards.padded_elements() * core::size_of(options.weight_dtype);
-  bytes.gradients = gradient_bytes(rank);
-  if (!master_is_weights)
-    bytes.optimizer += 4 * shards.padded_elements() / (options.zero == 0 ? 1 : shards.world_size());
-  for (const Group& group : sharded_groups.groups()) {
-    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
-    for (int p : group.parameters) {
-      const std::int64_t kept =
-          options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
-      bytes.optimizer += 4 * states * kept;
-    }
-  }
+  bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
+  bytes.gradients = gradient_bytes();
+  add_optimizer_bytes(rank, bytes);
   bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero) +
                    spectral_workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
   if (compression) add_compressed(rank, bytes);
@@ -163,8 +197,8 @@ std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
   return 4 * elements + (compression ? compression->snapshot_bytes(rank) : 0);
 }
 
-double ExecutionPlan::bytes_sent_per_step() const {
-  return sharded_bytes_sent() + (compression ? compressed_bytes_sent() : 0);
+double ExecutionPlan::bytes_sent_per_step(std::int64_t passes) const {
+  return sharded_bytes_sent(passes) + (compression ? compressed_bytes_sent() : 0);
 }
 
 double ExecutionPlan::compressed_bytes_sent() const {
@@ -174,8 +208,8 @@ double ExecutionPlan::compressed_bytes_sent() const {
   return sum / n;
 }
 
-double ExecutionPlan::sharded_bytes_sent() const {
-  const double n = shards.world_size(), share = (n - 1) / n;
+double ExecutionPlan::sharded_bytes_sent(std::int64_t passes) const {
+  const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
   const auto padded = static_cast<double>(shards.padded_elements());
   const auto weight_bytes = static_cast<double>(core::size_of(options.weight_dtype));
   std::int64_t used = 0, matrices = 0, own = 0;
@@ -189,7 +223,9 @@ double ExecutionPlan::sharded_bytes_sent() const {
     return 2 * share * 4 * static_cast<double>(used) + 4 * share * static_cast<double>(matrices);
   // Reduce-scatter of gradients, all-gather of weights, and what leaves its rank of each matrix, there and
   // back.
-  return share * (4 + weight_bytes) * padded + 2 * 4 * static_cast<double>(matrices - own) / n;
+  const double reduced = options.zero >= 2 ? padded * each_pass : padded;
+  const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : padded;
+  return share * (4 * reduced + weight_bytes * gathered) + 2 * 4 * static_cast<double>(matrices - own) / n;
 }
 
 std::uint64_t ExecutionPlan::hash() const {
@@ -199,11 +235,12 @@ std::uint64_t ExecutionPlan::hash() const {
 
 std::string ExecutionPlan::describe() const {
   std::string text =
-      fmt::format("zero {} buckets of {} waves of {} weights {}\n", options.zero, options.bucket_elements,
-                  options.wave_elements, core::name_of(options.weight_dtype));
+      fmt::format("zero {} buckets of {} waves of {} weights {}{}\n", options.zero, options.bucket_elements,
+                  options.wave_elements, core::name_of(options.weight_dtype), options.offload ? " offload" : "");
   for (const Group& group : groups.groups())
     text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
                         group.config.rule_text(), group.config.lr, group.parameters.size(), group.elements);
+  if (gathers) text += gathers->describe();
   text += shards.describe() + owners.describe();
   if (compression)
     text += fmt::format("\ncompression: {}\n{}{}", options.compression.text(), compression->flat.describe(),

@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "core/allocator.h"
+#include "core/autograd.h"
 #include "core/parameter.h"
+#include "dist/gather_plan.h"
 #include "dist/owner_plan.h"
 #include "dist/shard_plan.h"
 #include "optim/compression.h"
@@ -21,12 +23,15 @@
 namespace muonp::optim {
 
 struct ParallelOptions {
-  int zero = 1;                                     // ZeRO stage 0, 1 or 2
+  int zero = 1;                                     // ZeRO stage 0, 1, 2 or 3
   std::int64_t bucket_elements = 25 << 18;          // of a gradient bucket
   std::int64_t wave_elements = 64 << 18;            // that an owner holds in one wave of the exchange
   bool overlap = false;                             // communicate on a thread of its own
   core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
   core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
+  bool offload = false;  // optimizer state, and masters that are no weights, in host memory; GPUs only
+  int prefetch = 1;                                 // stage 3: buckets of weights gathered ahead of use
+  core::WeightReads reads = {};  // of a pass of the model; empty: its parameters one by one, and back
   CompressionOptions compression = {};
 };
 
@@ -40,19 +45,22 @@ struct ExecutionPlan {
   Groups sharded_groups;
   dist::ShardPlan shards;
   dist::OwnerPlan owners;  // one task per parameter of a muonp group; cost in floating-point operations
+  std::optional<dist::GatherPlan> gathers;  // of weights; stage 3
+  std::int64_t whole_gradients = 0;         // elements of whole buckets at one time; stages 2 and 3
   std::optional<CompressionPlan> compression;
 
   struct Bytes {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
-    std::int64_t total() const { return weights + gradients + optimizer + exchange; }
+    std::int64_t host = 0;  // of pinned host memory: what is offloaded
+    std::int64_t total() const { return weights + gradients + optimizer + exchange; }  // on the device
   };
   // What the optimizer allocates on a rank, at its peak (activations are the model's).
   Bytes bytes(int rank) const;
   // What a rank saves: its part of masters and states (DistributedOptimizer::state_to_save).
   std::int64_t snapshot_bytes(int rank) const;
-  // Bytes one rank sends per step to others, all collectives together, averaged over ranks
+  // Bytes one rank sends per step of so many passes to others, all collectives together, averaged over ranks
   // (docs/parallelism.md).
-  double bytes_sent_per_step() const;
+  double bytes_sent_per_step(std::int64_t passes = 1) const;
   std::uint64_t hash() const;
   std::string describe() const;  // one line a decision, for the error that names the first difference
 
@@ -60,8 +68,10 @@ struct ExecutionPlan {
   const dist::OwnerPlan& matrix_owners() const { return compression ? compression->owners : owners; }
 
  private:
-  std::int64_t gradient_bytes(int rank) const;
-  double sharded_bytes_sent() const;
+  void add_optimizer_bytes(int rank, Bytes& bytes) const;
+  std::int64_t weight_elements() const;
+  std::int64_t gradient_bytes() const;
+  double sharded_bytes_sent(std::int64_t passes) const;
   double compressed_bytes_sent() const;
   void add_compressed(int rank, Bytes& bytes) const;
 };

@@ -122,6 +122,7 @@ Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter
                to_string(tokens.shape()));
   MUONP_ASSERT(table.shape.size() == 2, "{} {}", table.name, to_string(table.shape));
   const std::int64_t batch = tokens.dim(0), time = tokens.dim(1), width = table.shape[1];
+  tape.acquire({&table, positions});
   MUONP_ASSERT(
       !positions || (positions->shape.size() == 2 && positions->shape[0] >= time &&
                      positions->shape[1] == width && positions->value.dtype() == table.value.dtype()),
@@ -130,10 +131,10 @@ Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter
   const Tensor y = tape.activation({batch, time, width}, table.value.dtype());
   const Tensor ids = ops::on_device(tape, tokens);
   with_float_type(y.dtype(), [&]<class T>(T) {
-    const T* places = positions ? tape.weight(*positions).data<T>() : nullptr;
+    const T* places = positions ? positions->value.data<T>() : nullptr;
     for_each_row(
         tape.queue(), tokens.size(), width,
-        Lookup<T>{ids.data<std::int32_t>(), tape.weight(table).data<T>(), places, y.data<T>(), time});
+        Lookup<T>{ids.data<std::int32_t>(), table.value.data<T>(), places, y.data<T>(), time});
   });
 
   Variable out = tape.result(y, true);

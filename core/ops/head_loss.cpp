@@ -119,6 +119,7 @@ Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tenso
                    std::int64_t chunk_rows) {
   const Tensor xv = x->value;
   const std::int64_t rows = row_count(xv);
+  tape.acquire({&weight});
   MUONP_ASSERT(
       weight.shape.size() == 2 && last_dim(xv) == weight.shape[1] && weight.value.dtype() == xv.dtype(),
       "{} {} {} applied to {} {}", weight.name, name_of(weight.value.dtype()), to_string(weight.shape),

@@ -36,6 +36,7 @@ void bias_gradient(Queue& queue, const Tensor& dy, const GradientSlot& slot) {
 
 Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bias) {
   const Tensor xv = x->value;
+  tape.acquire({&weight, bias});
   MUONP_ASSERT(weight.shape.size() == 2 && last_dim(xv) == weight.shape[1], "{} {} applied to {}",
                weight.name, to_string(weight.shape), to_string(xv.shape()));
   MUONP_ASSERT(!bias || (bias->shape == Shape{weight.shape[0]}), "bias {} {} of {} {}", bias->name,
@@ -45,9 +46,9 @@ Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bia
   Shape shape = xv.shape();
   shape.back() = weight.shape[0];
   const Tensor y = tape.activation(std::move(shape), xv.dtype());
-  gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), MatrixView(tape.weight(weight)), 0,
+  gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), MatrixView(weight.value), 0,
        MatrixView(y));
-  if (bias) add_bias(tape.queue(), y, tape.weight(*bias));
+  if (bias) add_bias(tape.queue(), y, bias->value);
 
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;

@@ -107,6 +107,7 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
 
 Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred) {
   const Tensor xv = x->value;
+  tape.acquire({&gain, bias});
   MUONP_ASSERT(gain.shape == Shape{last_dim(xv)} && (!bias || bias->shape == gain.shape),
                "{} {} applied to {}", gain.name, to_string(gain.shape), to_string(xv.shape()));
   MUONP_ASSERT(gain.value.dtype() == xv.dtype(), "{} is {} and its input {}", gain.name,
@@ -114,10 +115,10 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   const Tensor y = tape.activation(xv.shape(), xv.dtype());
   const Tensor stats = tape.activation({2, row_count(xv)}, Dtype::float32);
   with_float_type(xv.dtype(), [&]<class T>(T) {
-    const T* b = bias ? tape.weight(*bias).data<T>() : nullptr;
+    const T* b = bias ? bias->value.data<T>() : nullptr;
     for_each_row(
         tape.queue(), row_count(xv), last_dim(xv),
-        Normalise<T>{xv.data<T>(), tape.weight(gain).data<T>(), b, y.data<T>(), statistics_of(stats), centred});
+        Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred});
   });
 
   Variable out = tape.result(y, true);

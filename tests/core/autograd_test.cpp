@@ -212,3 +212,67 @@ TEST_F(Autograd, ScaleMultipliesEveryGradient) {
                 plain);
   EXPECT_EQ(to_numbers(a.gradient), Numbers(4, 0.25));
 }
+
+namespace {
+
+// Three matrices of which the last two are one checkpoint, or none; one is used in it twice.
+struct Segmented {
+  Parameter &a, &b, &c;
+  Variable operator()(Tape& tape, const Variable& x, bool checkpoint) const {
+    const Variable y = ops::linear(tape, x, a, nullptr);
+    const auto segment = [this](Tape& t, const Variable& in) {
+      const Variable twice = ops::linear(t, ops::linear(t, in, b, nullptr), b, nullptr);
+      return ops::add(t, in, ops::dropout(t, ops::linear(t, twice, c, nullptr), {0.5, 3, 4, 0}));
+    };
+    return checkpoint ? tape.checkpoint(y, segment) : segment(tape, y);
+  }
+};
+
+}  // namespace
+
+TEST_F(Autograd, ACheckpointChangesNoBitAndNoOrder) {
+  Parameter &a = matrix("a", 3), &b = matrix("b", 3), &c = matrix("c", 3);
+  const Segmented network{a, b, c};
+  PlainParameters plain(*device, parameters, Dtype::float32, 1);
+  std::vector<Numbers> expected;
+  for (const bool checkpoint : {false, true}) {
+    plain.start_step();
+    Tape tape(*device, true);
+    const Variable y = network(tape, tape.constant(ones({4, 3})), checkpoint);
+    std::vector<Numbers> seen = {to_numbers(y->value)};
+    tape.backward(sum(tape, y), 1, parameters, plain);
+    for (const Parameter* p : parameters) seen.push_back(to_numbers(p->gradient));
+    EXPECT_THAT(names(plain.completed()), ElementsAre("c", "b", "a"));
+    if (checkpoint) {
+      EXPECT_EQ(seen, expected);
+    }
+    expected = seen;
+  }
+  Tape silent(*device, false);
+  EXPECT_EQ(to_numbers(network(silent, silent.constant(ones({4, 3})), true)->value),
+            to_numbers(network(silent, silent.constant(ones({4, 3})), false)->value));
+}
+
+TEST_F(Autograd, ACheckpointKeepsItsInputOnlyAndRunsTwice) {
+  Parameter& a = matrix("a", 16);
+  PlainParameters plain(*device, parameters, Dtype::float32, 1);
+  Tape tape(*device, true);
+  int runs = 0;
+  Variable x = tape.variable(ones({4, 16}));
+  const Variable y = tape.checkpoint(x, [&](Tape& t, Variable in) {
+    ++runs;
+    for (int i = 0; i < 10; ++i) in = ops::linear(t, in, a, nullptr);
+    return in;
+  });
+  EXPECT_EQ(device->allocator()->use().of(Category::activations), 4 * 16 * 4);  // the result; the input is a test's own
+  tape.backward(sum(tape, y), 1, parameters, plain);
+  EXPECT_EQ(runs, 2);
+  EXPECT_EQ(plain.completed().size(), 1u);
+}
+
+TEST_F(Autograd, AWeightWithoutAValueIsNamed) {
+  Parameter& a = matrix("a", 2);
+  Tape tape(*device, false);
+  EXPECT_THAT(message_of<InternalError>([&] { ops::linear(tape, tape.constant(ones({1, 2})), a, nullptr); }),
+              HasSubstr("a is read where its value is not there"));
+}

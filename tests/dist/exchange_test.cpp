@@ -62,7 +62,7 @@ TEST(OwnerExchange, Pitfall03_TheTestedMatrixStraddlesRanks) {
 
 TEST(OwnerExchange, Pitfall26_RecordedBytesEqualTheFormula) {
   for (int n : {2, 3, 4, 5})
-    for (int stage : {0, 1, 2})
+    for (int stage : {0, 1, 2, 3})
       run_ranks(n, [&](Communicator& c) {
         Recording recording(c);
         const Case s{stage, 1, false, 700};

@@ -83,6 +83,7 @@ std::vector<Case> cases() {
     for (int passes : {1, 2})
       for (bool overlap : {false, true})
         for (std::int64_t bucket : {64, 700, 100000}) all.push_back({stage, passes, overlap, bucket});
+  for (bool overlap : {false, true}) all.push_back({3, 2, overlap, 700});  // gradients as at stage 2
   return all;
 }
 

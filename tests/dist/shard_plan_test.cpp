@@ -85,6 +85,20 @@ TEST_P(ShardPlans, Pitfall05_PaddingIsAtTheEndAndInNoPiece) {
   EXPECT_EQ(plan.padded_elements(), padded);
 }
 
+TEST(ShardPlan, CutAtLayersABucketHoldsOneLayer) {
+  const ShardPlan plan(odd_parameters(), 2, 100'000, true);
+  ASSERT_EQ(plan.buckets().size(), 5u);  // head, scale, blocks.1, blocks.0, embedding
+  EXPECT_EQ(plan.buckets()[3].parameters, (std::vector<int>{4, 3, 2, 1}));
+  for (const dist::Bucket& bucket : plan.buckets())
+    for (int p : bucket.parameters)
+      EXPECT_EQ(dist::layer_of(plan.parameters()[static_cast<std::size_t>(p)].name),
+                dist::layer_of(plan.parameters()[static_cast<std::size_t>(bucket.parameters[0])].name));
+  // A layer larger than a bucket has several.
+  EXPECT_GT(ShardPlan(odd_parameters(), 2, 100, true).buckets().size(), 5u);
+  EXPECT_EQ(dist::layer_of("blocks.12.mlp.up.weight"), "blocks.12");
+  EXPECT_EQ(dist::layer_of("final_norm.weight"), "final_norm.weight");
+}
+
 TEST(ShardPlan, Pitfall03_AMatrixStraddlesRanksAndBucketsStayWhole) {
   const ShardPlan plan(odd_parameters(), 4, 1000);
   const int qkv = 1, embedding = 0;
@@ -124,7 +138,8 @@ TEST(ShardPlan, Pitfall24_HashAndDescriptionChangeWithEveryArgument) {
   renamed[3].name = "other";
   reshaped[1].shape = {13, 39};  // as many elements
   for (const ShardPlan& other : {ShardPlan(odd_parameters(), 3, 1000), ShardPlan(odd_parameters(), 4, 700),
-                                 ShardPlan(renamed, 4, 1000), ShardPlan(reshaped, 4, 1000)}) {
+                                 ShardPlan(odd_parameters(), 4, 1000, true), ShardPlan(renamed, 4, 1000),
+                                 ShardPlan(reshaped, 4, 1000)}) {
     EXPECT_NE(plan.hash(), other.hash());
     EXPECT_NE(plan.describe(), other.describe());
   }

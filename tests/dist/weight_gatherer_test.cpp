@@ -44,13 +44,13 @@ TEST_F(WeightGatherers, Pitfall32_WhoReadsAWeightWaitsForItsBucket) {
       const int buckets = static_cast<int>(parameters.plan().buckets().size());
       ASSERT_GE(buckets, 2);
       dist::AsyncQueue async(nccl);
-      dist::WeightGatherer gatherer(parameters, nccl, async);
+      dist::StepGatherer gatherer(parameters, nccl, async);
       for (int round = 1; round <= 5; ++round) {
         set_own_parts(device, parameters, static_cast<float>(round));
-        for (int b = 0; b < buckets; ++b) gatherer.start(b);
+        for (int b = 0; b < buckets; ++b) gatherer.updated(b);
         std::vector<Tensor> seen;
         for (core::Parameter* p : list) {
-          gatherer.acquire(*p);
+          gatherer.acquire({{p}});
           seen.push_back(Tensor::empty(device, p->shape, core::Dtype::float32, core::Category::other));
           seen.back().copy_from(device.queue(), p->value);
         }

@@ -54,9 +54,11 @@ TEST_F(Gpu, Pitfall31_StreamsInAnyInterleavingGiveTheSameLosses) {
   const Environment mode("CUDA_HOST_MODE", "async");
   for (const char* seed : {"1", "2"}) {
     const Environment seeded("CUDA_HOST_SEED", seed);
-    const std::string name = std::string("seed") + seed;
-    train(name, settings("cuda", {"parallel.zero=2", "parallel.overlap=true"}), 2);
-    expect_equal_losses("cpu", name);
+    for (const char* zero : {"2", "3"}) {
+      const std::string name = fmt::format("seed{}-zero{}", seed, zero);
+      train(name, settings("cuda", {std::string("parallel.zero=") + zero, "parallel.overlap=true"}), 2);
+      expect_equal_losses("cpu", name);
+    }
   }
 }
 
@@ -66,6 +68,25 @@ TEST_F(Gpu, ACheckpointOfGpusOpensOnTheCpuAndAtAnotherWorldSize) {
   const Outcome eval = muonp("eval runs/run --json");
   EXPECT_EQ(eval.status, 0) << eval.err;
   EXPECT_EQ(metric("run", "loss").size(), steps());
+}
+
+// State and masters in host memory: saved, opened and moved to other ranks like any.
+TEST_F(Gpu, OffloadedStateTrainsAndResumesAlike) {
+  std::vector<std::string> half = {"parallel.compute=bfloat16", "parallel.zero=3", "run.steps=8",
+                                         "schedule.kind=constant"};
+  std::vector<std::string> offload = half;
+  offload.push_back("parallel.offload=optimizer");
+  train("kept", settings("cuda", half), 2);
+  train("offloaded", settings("cuda", offload), 2);
+  EXPECT_EQ(metric("kept", "loss"), metric("offloaded", "loss"));
+  for (std::vector<std::string>* all : {&half, &offload}) (*all)[2] = "run.steps=12";
+  train("kept", settings("cuda", offload), 3);
+  train("offloaded", settings("cuda", half), 3);
+  ASSERT_EQ(metric("kept", "loss").size(), 12u);
+  EXPECT_EQ(metric("kept", "loss"), metric("offloaded", "loss"));
+  const Outcome refused = muonp(train_arguments("refused", settings("cpu", {"parallel.offload=optimizer"})));
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_NE(refused.err.find("parallel.offload"), std::string::npos) << refused.err;
 }
 
 TEST_F(Gpu, BfloatSixteenLearnsLikeFloat32) {

@@ -19,13 +19,15 @@ const std::vector<std::string> kSaveEvery10 = {"checkpoint.every=10", "checkpoin
 }
 
 TEST_F(Resume, IsBitEqualToAnUninterruptedRun) {
-  for (int ranks : {1, 2, 3}) {
-    const std::string whole = fmt::format("whole{}", ranks), parts = fmt::format("parts{}", ranks);
-    train(whole, kSaveEvery10, ranks);
+  for (const auto& [ranks, zero] : {std::pair{1, 1}, {2, 1}, {3, 1}, {2, 3}}) {
+    const std::string whole = fmt::format("whole{}-{}", ranks, zero), parts = fmt::format("parts{}-{}", ranks, zero);
+    std::vector<std::string> settings = kSaveEvery10;
+    settings.push_back(fmt::format("parallel.zero={}", zero));
+    train(whole, settings, ranks);
     // The run is stopped ten steps before its end by losing what came later.
-    train(parts, kSaveEvery10, ranks);
+    train(parts, settings, ranks);
     core::remove_tree(last_checkpoint(parts));
-    train(parts, kSaveEvery10, ranks);
+    train(parts, settings, ranks);
     EXPECT_EQ(metric(parts, "loss"), metric(whole, "loss"));
     EXPECT_EQ(metric(parts, "val_loss"), metric(whole, "val_loss"));
     // Names, sizes and checksums of every rank's state.
@@ -37,13 +39,19 @@ TEST_F(Resume, IsBitEqualToAnUninterruptedRun) {
 TEST_F(Resume, Pitfall36_Pitfall38_OpensAtAnotherWorldSizeAndStage) {
   train("whole", kSaveEvery10, 1);
   const std::vector<double> expected = metric("whole", "loss");
-  for (const auto& [save, load, zero] : {std::tuple{4, 1, 0}, {4, 3, 2}, {1, 4, 1}, {3, 2, 1}, {2, 4, 2}}) {
-    const std::string name = fmt::format("from{}to{}", save, load);
-    train(name, kSaveEvery10, save);
+  struct Case {
+    int save, load, from, to;  // ranks, and stages
+  };
+  for (const Case& c : {Case{4, 1, 1, 0}, Case{4, 3, 3, 2}, Case{1, 4, 1, 3}, Case{3, 2, 1, 1}, Case{2, 4, 1, 2}}) {
+    const std::string name = fmt::format("from{}to{}", c.save, c.load);
+    const auto settings = [](int zero) {
+      std::vector<std::string> all = kSaveEvery10;
+      all.push_back(fmt::format("parallel.zero={}", zero));
+      return all;
+    };
+    train(name, settings(c.from), c.save);
     core::remove_tree(last_checkpoint(name));
-    std::vector<std::string> settings = kSaveEvery10;
-    settings.push_back(fmt::format("parallel.zero={}", zero));
-    train(name, settings, load);
+    train(name, settings(c.to), c.load);
     const std::vector<double> losses = metric(name, "loss");
     ASSERT_EQ(losses.size(), expected.size());
     for (std::size_t i = 0; i < losses.size(); ++i)

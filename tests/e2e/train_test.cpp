@@ -44,6 +44,8 @@ TEST_F(Train, Pitfall19_SameLossesAndHashesAtEveryWorldSizeAndStage) {
       train(name, {"parallel.zero=" + std::to_string(zero)}, ranks);
       EXPECT_LE(difference("reference", name), 1e-4) << name;
     }
+  train("np4-zero3", {"parallel.zero=3", "parallel.prefetch=2", "parallel.check=true"}, 4);
+  EXPECT_LE(difference("reference", "np4-zero3"), 1e-4);
 }
 
 TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
@@ -54,14 +56,28 @@ TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
   };
   for (const Case& c :
        {Case{1, 4, 0, "false"}, Case{1, 4, 2, "false"}, Case{2, 3, 1, "true"}, Case{2, 3, 2, "true"},
-        Case{3, 2, 0, "true"}, Case{4, 1, 1, "false"}, Case{4, 1, 2, "true"}}) {
+        Case{3, 2, 0, "true"}, Case{4, 1, 1, "false"}, Case{4, 1, 2, "true"}, Case{2, 3, 3, "true"}, Case{3, 2, 3, "false"}}) {
     const std::string name = fmt::format("np{}-micro{}-zero{}", c.ranks, c.micro_batch, c.zero);
     train(name,
           {"model.dropout=0.1", fmt::format("data.micro_batch={}", c.micro_batch),
-           fmt::format("parallel.zero={}", c.zero), fmt::format("parallel.overlap={}", c.overlap)},
+           fmt::format("parallel.zero={}", c.zero), fmt::format("parallel.overlap={}", c.overlap),
+           fmt::format("model.recompute={}", c.zero == 3 ? "blocks" : "none")},
           c.ranks);
     EXPECT_LE(difference("reference", name), 1e-4) << name;
   }
+}
+
+// Every rank takes part in every forward pass, so one that has no text left goes through it all the same.
+TEST_F(Train, Pitfall29_Stage3ValidatesTextThatRanksCannotShareEvenly) {
+  const std::vector<std::string> all = {"run.steps=2", "log.validate_every=2", "log.validation_batches=0",
+                                        "data.micro_batch=1", "checkpoint.at_end=false"};
+  std::vector<std::string> sharded = all;
+  for (const char* setting : {"parallel.zero=3", "parallel.overlap=true", "parallel.check=true"})
+    sharded.push_back(setting);
+  train("whole", all);
+  train("sharded", sharded, 3);
+  const double expected = metric("whole", "val_loss").back();
+  EXPECT_NEAR(metric("sharded", "val_loss").back(), expected, 1e-4 * expected);
 }
 
 TEST_F(Train, EmulatedBfloat16LearnsLikeFloat32) {

@@ -28,7 +28,7 @@ struct Planned {
     model = models::make_gpt(config.model);
     batches = make_batch_plan(config.data, ranks);
     plan = std::make_unique<optim::ExecutionPlan>(
-        optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, core::DeviceKind::cuda), ranks));
+        optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, core::DeviceKind::cuda), ranks));
   }
   Roofline on(const Machine& machine) const {
     return roofline({config, *model, *plan, batches, "", "", "", 0}, machine);
@@ -42,7 +42,7 @@ const Phase& phase(const Roofline& r, const std::string& name) {
 }
 
 TEST(Roofline, SumsAreThePlans) {
-  for (const int zero : {0, 1, 2})
+  for (const int zero : {0, 1, 2, 3})
     for (const int ranks : {1, 2, 4}) {
       const Planned planned(ranks, zero);
       const Roofline r = planned.on(kRound);
@@ -80,6 +80,17 @@ TEST(Roofline, HiddenPhasesCountOnlyWhereTheyAreLonger) {
   EXPECT_DOUBLE_EQ(r.seconds, forward + backward + spectral + phase(r, "momentum and AdamW").seconds +
                                   phase(r, "weight update").seconds);
   EXPECT_GE(r.seconds_in_line, r.seconds);
+}
+
+TEST(Roofline, Stage3GathersAgainBehindBackward) {
+  const Planned planned(2, 3);
+  const Roofline r = planned.on(kRound);
+  const Phase &once = phase(r, "all-gather of weights"), &again = phase(r, "all-gather of weights again");
+  EXPECT_EQ(once.behind, "forward");
+  EXPECT_EQ(again.behind, "backward");
+  // Backward needs no look-ups; what was held at the turn is not gathered again.
+  EXPECT_GT(again.sent, 0);
+  EXPECT_LT(again.sent, once.sent);
 }
 
 TEST(Roofline, AnUnknownMachineListsTheKnown) {

@@ -51,6 +51,28 @@ TEST(GptMemory, FormulaMatchesTheAllocator) {
             }
 }
 
+TEST(GptMemory, RecomputedBlocksKeepTheirInputsOnly) {
+  for (const std::int64_t vocabulary : {2, 3000})
+    for (const char* activation : {"gelu", "swiglu"})
+      for (const std::int64_t time : {16, 150})
+        for (const std::int64_t layers : {1, 8}) {
+          GptConfig c = config(vocabulary, layers, time);
+          c.activation = activation;
+          c.dropout = 0.1;
+          Instance whole(c, core::Dtype::float32, cpu());
+          const double all = double(activation_peak(whole, 2, time));
+          c.recompute = "blocks";
+          Instance gpt(c, core::Dtype::float32, cpu());
+          const double peak = double(activation_peak(gpt, 2, time));
+          EXPECT_NEAR(double(gpt.model->activation_bytes(2, time, core::Dtype::float32, gpt.device->kind())), peak,
+                      0.05 * peak)
+              << "vocabulary " << vocabulary << ", " << activation << ", time " << time << ", layers " << layers;
+          if (layers == 8 && vocabulary == 2) {
+            EXPECT_LT(peak, all / 2);
+          }
+        }
+}
+
 TEST(GptMemory, HeadChunksSaveLogits) {
   GptConfig c = config(3000, 1, 64);
   c.head_chunk_rows = 16;

@@ -203,3 +203,85 @@ TEST(Gpt, StepFlopsOfGpt2AreTheKnownNumber) {
   EXPECT_DOUBLE_EQ(model->step_flops(4, 64), 256 * per_token);
   EXPECT_EQ(model->description(), "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters");
 }
+
+namespace {
+
+std::vector<GptConfig> variants() {
+  std::vector<GptConfig> all;
+  for (const bool tied : {false, true})
+    for (const char* recompute : {"none", "blocks"}) {
+      GptConfig c = tiny_config();
+      c.tied_head = tied;
+      c.recompute = recompute;
+      c.dropout = 0.2;
+      all.push_back(c);
+      c.positions = "rotary";
+      c.norm = "rms_norm";
+      c.activation = "swiglu";
+      c.bias = false;
+      c.head_chunk_rows = 3;
+      all.push_back(c);
+    }
+  return all;
+}
+
+}  // namespace
+
+// Who gathers weights ahead of use relies on it (dist/gather_plan.h).
+TEST(Gpt, ReadsWeightsInTheOrderItTells) {
+  using List = core::WeightReads::List;
+  struct Watch : core::WeightSource {
+    List seen;
+    void acquire(std::span<core::Parameter* const> parameters) override {
+      seen.emplace_back(parameters.begin(), parameters.end());
+    }
+  };
+  const auto without_repetition = [](List reads) {  // a head by chunks reads its weight often
+    reads.erase(std::unique(reads.begin(), reads.end()), reads.end());
+    return reads;
+  };
+  for (const GptConfig& c : variants()) {
+    Instance gpt(c);
+    const TokenBatch batch{gpt.ids(random_ids(10, c.vocabulary, 1), 2), gpt.ids(random_ids(10, c.vocabulary, 2), 2)};
+    const core::WeightReads told = gpt.model->weight_reads();
+    Watch watch;
+    core::Tape tape(*gpt.device, true, &watch);
+    const core::Variable loss = gpt.model->loss(tape, batch, {});
+    EXPECT_EQ(without_repetition(watch.seen), told.forward);
+    tape.backward(loss, 1, gpt.model->parameters(), gpt.plain);
+    List all = told.forward;
+    all.insert(all.end(), told.backward.begin(), told.backward.end());
+    EXPECT_EQ(without_repetition(watch.seen), without_repetition(all));
+
+    Watch logits;
+    core::Tape silent(*gpt.device, false, &logits);
+    gpt.model->next_token_logits(silent, batch.inputs);
+    EXPECT_EQ(logits.seen, told.forward);
+  }
+}
+
+TEST(Gpt, RecomputedBlocksGiveTheSameBits) {
+  for (GptConfig c : variants()) {
+    if (c.recompute == "none") continue;
+    std::vector<float> losses;
+    std::vector<std::vector<std::vector<float>>> all;
+    for (const char* recompute : {"none", "blocks"}) {
+      c.recompute = recompute;
+      Instance gpt(c);
+      const TokenBatch batch{gpt.ids(random_ids(10, c.vocabulary, 1), 2), gpt.ids(random_ids(10, c.vocabulary, 2), 2)};
+      losses.push_back(gpt.step(batch, {7, 3, 4}));
+      all.push_back(gradients(gpt));
+    }
+    EXPECT_EQ(losses[0], losses[1]);
+    EXPECT_EQ(all[0], all[1]);
+  }
+}
+
+TEST(Gpt, RecomputationIsAThirdMoreWorkInBlocks) {
+  GptConfig c = tiny_config().resolved();
+  EXPECT_EQ(gpt_recomputed_flops(c, 2, 6), 0);
+  const double with_head = gpt_step_flops(c, 2, 6);
+  c.recompute = "blocks";
+  EXPECT_EQ(gpt_step_flops(c, 2, 6), with_head);  // useful work stays the same
+  EXPECT_DOUBLE_EQ(3 * gpt_recomputed_flops(c, 2, 6), with_head - 6.0 * 12 * static_cast<double>(c.vocabulary * c.width));
+}

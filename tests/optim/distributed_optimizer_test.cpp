@@ -57,15 +57,17 @@ float sample_gradient(int parameter, std::int64_t i, std::int64_t step, int samp
 
 using Gradient = std::function<float(int parameter, std::int64_t i, std::int64_t step, int sample)>;
 
-// One step's backward passes as a trainer would run them: mean over the samples of a pass, divided by the
-// passes.
+// One step's passes as a trainer would run them: weights are acquired forth and back; gradients are the mean over the
+// samples of a pass, divided by the passes.
 void backward(Model& model, DistributedOptimizer& optimizer, int rank, int size, int passes,
               std::int64_t step, const Gradient& gradient) {
   const int share = kSamples / size / passes;
   for (int pass = 0; pass < passes; ++pass) {
     optimizer.begin_pass(pass == 0, pass == passes - 1);
+    for (core::Parameter* p : model.list) optimizer.weights().acquire({{p}});
     for (int p = static_cast<int>(model.list.size()) - 1; p >= 0; --p) {
       core::Parameter& parameter = *model.list[std::size_t(p)];
+      optimizer.weights().acquire({{&parameter}});
       const core::GradientSlot slot = optimizer.gradients().slot(parameter);
       const core::HostView host(test_queue(), slot.gradient,
                                 slot.add ? core::Access::read_write : core::Access::write);
@@ -81,12 +83,22 @@ void backward(Model& model, DistributedOptimizer& optimizer, int rank, int size,
   }
 }
 
-std::vector<float> weights_of(const Model& model) {
-  std::vector<float> all;
-  for (const core::Parameter* p : model.list) {
-    const std::vector<float> values = values_of(p->value);
-    all.insert(all.end(), values.begin(), values.end());
+// As a forward pass sees them; collective.
+std::map<std::string, std::vector<float>> named_weights(Model& model, DistributedOptimizer& optimizer) {
+  std::map<std::string, std::vector<float>> all;
+  optimizer.begin_evaluation();
+  for (core::Parameter* p : model.list) {
+    optimizer.weights().acquire({{p}});
+    all[p->name] = values_of(p->value);
   }
+  optimizer.wait_for_weights();
+  return all;
+}
+
+std::vector<float> weights_of(Model& model, DistributedOptimizer& optimizer) {
+  const auto named = named_weights(model, optimizer);
+  std::vector<float> all;
+  for (const core::Parameter* p : model.list) all.insert(all.end(), named.at(p->name).begin(), named.at(p->name).end());
   return all;
 }
 
@@ -124,9 +136,10 @@ Result train(const Training& run) {
       norms.push_back(optimizer.step(1.0).gradient_norm);
       optimizer.require_equal_weights();
     }
+    std::vector<float> weights = weights_of(model, optimizer);
     if (communicator.rank() == 0) {
       std::lock_guard lock(mutex);
-      result.weights = weights_of(model);
+      result.weights = std::move(weights);
       result.norms = norms;
     }
   });
@@ -156,7 +169,7 @@ std::vector<float> snapshot(const DistributedOptimizer& optimizer) {
 TEST(DistributedOptimizer, Pitfall02_EveryStageAndWorldSizeGivesTheSameWeights) {
   const Result reference = train({.ranks = 1, .zero = 0});
   for (int ranks : {1, 2, 3, 4})
-    for (int zero : {0, 1, 2})
+    for (int zero : {0, 1, 2, 3})
       for (bool overlap : {false, true}) {
         SCOPED_TRACE(fmt::format("{} ranks, stage {}, overlap {}", ranks, zero, overlap));
         expect_equal_weights(reference, train({.ranks = ranks, .zero = zero, .overlap = overlap}), 4);
@@ -166,7 +179,7 @@ TEST(DistributedOptimizer, Pitfall02_EveryStageAndWorldSizeGivesTheSameWeights) 
 TEST(DistributedOptimizer, Pitfall01_OneSpectralStepPerMatrixHoweverManyMicroBatches) {
   const Result reference = train({.ranks = 1, .passes = 1});
   for (int ranks : {1, 2})
-    for (int zero : {0, 1, 2})
+    for (int zero : {0, 1, 2, 3})
       for (int passes : {1, 2, 4}) {
         const Result result = train({.ranks = ranks, .zero = zero, .passes = passes});
         expect_equal_weights(reference, result, 4);
@@ -183,7 +196,7 @@ TEST(DistributedOptimizer, Pitfall18_MicroBatchesAndRanksAverageAlike) {
 TEST(DistributedOptimizer, Pitfall25_NormIsTheSameAtEveryStageAndWorldSize) {
   const Result reference = train({.ranks = 1, .zero = 0});
   for (int ranks : {1, 2, 3, 4})
-    for (int zero : {0, 1, 2}) {
+    for (int zero : {0, 1, 2, 3}) {
       const Result result = train({.ranks = ranks, .zero = zero});
       for (std::size_t s = 0; s < result.norms.size(); ++s)
         EXPECT_NEAR(result.norms[s], reference.norms[s], 16 * 0x1p-24 * reference.norms[s]);
@@ -201,7 +214,7 @@ TEST(DistributedOptimizer, Pitfall12_ClippingActsOnTheGradientNotOnTheUpdate) {
 }
 
 TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
-  for (int zero : {0, 1, 2})
+  for (int zero : {0, 1, 2, 3})
     for (float bad : {NAN, INFINITY})
       run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
         Model model;
@@ -210,7 +223,7 @@ TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
         optimizer.initialize(3);
         backward(model, optimizer, communicator.rank(), 3, 1, 0, sample_gradient);
         optimizer.step(1);
-        const std::vector<float> before = snapshot(optimizer), weights = weights_of(model);
+        const std::vector<float> before = snapshot(optimizer), weights = weights_of(model, optimizer);
         backward(model, optimizer, communicator.rank(), 3, 1, 1,
                  [&](int p, std::int64_t i, std::int64_t s, int k) {
                    return communicator.rank() == 1 && p == 3 && i == 17 ? bad : sample_gradient(p, i, s, k);
@@ -218,7 +231,7 @@ TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
         const StepReport report = optimizer.step(1);
         EXPECT_TRUE(report.skipped);
         EXPECT_EQ(optimizer.steps(), 1);
-        const std::vector<float> after = snapshot(optimizer), weights_after = weights_of(model);
+        const std::vector<float> after = snapshot(optimizer), weights_after = weights_of(model, optimizer);
         EXPECT_EQ(std::memcmp(before.data(), after.data(), 4 * before.size()), 0);
         EXPECT_EQ(std::memcmp(weights.data(), weights_after.data(), 4 * weights.size()), 0);
         backward(model, optimizer, communicator.rank(), 3, 1, 2, sample_gradient);
@@ -228,7 +241,7 @@ TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
 
 TEST(DistributedOptimizer, Pitfall27_AllocatedBytesEqualThePlan) {
   for (int ranks : {1, 2, 3, 4})
-    for (int zero : {0, 1, 2})
+    for (int zero : {0, 1, 2, 3})
       run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
         Model model;
         const Training run{.ranks = ranks, .zero = zero};
@@ -248,7 +261,7 @@ TEST(DistributedOptimizer, Pitfall27_AllocatedBytesEqualThePlan) {
 
 TEST(DistributedOptimizer, Pitfall26_BytesSentEqualThePlan) {
   for (int ranks : {2, 3, 4})
-    for (int zero : {0, 1, 2}) {
+    for (int zero : {0, 1, 2, 3}) {
       std::mutex mutex;
       double total = 0, planned = 0;
       run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
@@ -297,12 +310,13 @@ TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOther
     }
     c.barrier();
     advance(model, optimizer, c, 3);
-    if (c.rank() == 0) next = weights_of(model);
+    const std::vector<float> weights = weights_of(model, optimizer);
+    if (c.rank() == 0) next = weights;
   });
   for (const auto& [name, values] : stored)
     for (float v : values) ASSERT_FALSE(std::isnan(v)) << name << " has elements that no rank saved";
   for (int ranks : {1, 2, 3, 6})
-    for (int zero : {0, 1, 2})
+    for (int zero : {0, 1, 2, 3})
       run_on_devices(ranks, [&](dist::Communicator& c, core::Device& device) {
         Model model;
         DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}), c);
@@ -311,23 +325,23 @@ TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOther
           set_values(t.data, std::vector<float>(begin, begin + t.data.size()));
         });
         optimizer.require_equal_weights();  // they are gathered after a load
-        for (const core::Parameter* p : model.list) {
-          if (p->size() == 0) continue;
-          ASSERT_EQ(values_of(p->value), stored.at(p->name + "/master")) << p->name;
+        for (const auto& [name, values] : named_weights(model, optimizer)) {
+          if (values.empty()) continue;
+          ASSERT_EQ(values, stored.at(name + "/master")) << name;
         }
         for (const StateTensor& t : optimizer.state_to_save()) {
           const std::string bytes = bytes_of(t.data);
           ASSERT_EQ(0, std::memcmp(bytes.data(), stored.at(t.name).data() + t.interval.begin, bytes.size()));
         }
         advance(model, optimizer, c, 3);
-        const std::vector<float> weights = weights_of(model);
+        const std::vector<float> weights = weights_of(model, optimizer);
         for (std::size_t i = 0; i < weights.size(); ++i)
           ASSERT_NEAR(weights[i], next[i], 160 * 0x1p-24 * (1 + std::fabs(next[i])));
       });
 }
 
 TEST(DistributedOptimizer, Pitfall04_TheRecurrenceSeesWholeMatricesNotShards) {
-  for (int zero : {0, 1, 2})
+  for (int zero : {0, 1, 2, 3})
     run_on_devices(3, [&](dist::Communicator& c, core::Device& device) {
       Model model;
       DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}), c);
@@ -344,6 +358,7 @@ TEST(DistributedOptimizer, Pitfall04_TheRecurrenceSeesWholeMatricesNotShards) {
     });
 }
 
+// Stage 3 has no replicas.
 TEST(DistributedOptimizer, Pitfall19_AReplicaThatDriftsIsNoticedOnAllRanks) {
   for (int zero : {0, 1, 2})
     EXPECT_THROW(run_on_devices(3,
@@ -384,7 +399,7 @@ TEST(DistributedOptimizer, Pitfall15_ADivergedRecurrenceIsNamedAndDoesNotReachTh
     config.matrices.method = "bivariate";
     DistributedOptimizer optimizer(device, model.list, config, options_of({}), c);
     optimizer.initialize(3);
-    const std::vector<float> before = weights_of(model);
+    const std::vector<float> before = weights_of(model, optimizer);
     backward(model, optimizer, 0, 1, 1, 0, [](int p, std::int64_t i, std::int64_t, int) {
       return p == 5 && i % 8 == 0 ? (i == 0 ? 1.0f : 0.2f) : (p == 5 ? 0.0f : sample_gradient(p, i, 0, 0));
     });
@@ -394,7 +409,7 @@ TEST(DistributedOptimizer, Pitfall15_ADivergedRecurrenceIsNamedAndDoesNotReachTh
     } catch (const core::Error& error) {
       EXPECT_NE(std::string(error.what()).find("d.weight"), std::string::npos) << error.what();
     }
-    const std::vector<float> after = weights_of(model);
+    const std::vector<float> after = weights_of(model, optimizer);
     const std::size_t begin = before.size() - 49;  // d.weight
     EXPECT_EQ(0, std::memcmp(before.data() + begin, after.data() + begin, 49 * 4));
   });

@@ -1,0 +1,168 @@
+#include "zero_training.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/rng.h"
+#include "dist/decorators.h"
+#include "dist/local.h"
+#include "models/gpt.h"
+#include "optim/distributed_optimizer.h"
+#include "tests/support/test_device.h"
+
+namespace muonp::test {
+
+namespace {
+
+using core::Category;
+using core::Tensor;
+using dist::OperationKind;
+
+constexpr std::int64_t kTime = 3, kVocabulary = 11, kWave = 200;
+
+models::GptConfig config_of(const ZeroRun& run) {
+  models::GptConfig c;
+  c.layers = 2;
+  c.heads = 2;
+  c.width = 8;
+  c.context = kTime;
+  c.vocabulary = kVocabulary;
+  c.mlp_ratio = 2;
+  c.dropout = 0.1;
+  c.tied_head = run.tied;
+  c.recompute = run.recompute ? "blocks" : "none";
+  return c;
+}
+
+optim::OptimizerConfig optimizer_config() {
+  optim::OptimizerConfig c;
+  c.matrices.lr = 5e-3;
+  c.matrices.dtype = "float32";  // on GPUs too
+  c.others.lr = 5e-3;
+  return c;
+}
+
+// Every token follows from the one before, with a start for each row of each step.
+Tensor tokens(std::int64_t step, std::int64_t first, std::int64_t rows, std::int64_t shift) {
+  const Tensor t = Tensor::on_host({rows, kTime}, core::Dtype::int32);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const auto start = static_cast<std::int64_t>(
+        core::random_below(9, static_cast<std::uint64_t>(step), static_cast<std::uint64_t>(first + r), kVocabulary));
+    for (std::int64_t i = 0; i < kTime; ++i)
+      t.data<std::int32_t>()[r * kTime + i] = static_cast<std::int32_t>((start + 3 * (i + shift)) % kVocabulary);
+  }
+  return t;
+}
+
+double run_pass(core::Device& device, models::LanguageModel& model, optim::DistributedOptimizer& optimizer,
+                std::int64_t step, std::int64_t first, std::int64_t rows, int passes) {
+  core::Tape tape(device, true, &optimizer.weights());
+  const core::Variable loss = model.loss(tape, {tokens(step, first, rows, 0), tokens(step, first, rows, 1)},
+                                         {5, static_cast<std::uint64_t>(step), first});
+  tape.backward(loss, 1.0f / static_cast<float>(passes), model.parameters(), optimizer.gradients());
+  return static_cast<double>(core::read_scalar(device.queue(), loss->value)) / passes;
+}
+
+void expect_recorded_as_planned(const dist::Recording& recording, const optim::ExecutionPlan& plan, int passes) {
+  const auto n = plan.shards.world_size();
+  const auto buckets = static_cast<std::int64_t>(plan.shards.buckets().size());
+  const int zero = plan.options.zero;
+  std::int64_t gathers = zero == 0 ? 0 : buckets, elements = zero == 0 ? 0 : plan.shards.padded_elements();
+  if (zero == 3) {
+    gathers = 0;
+    for (const auto& stop : plan.gathers->training().stops) gathers += static_cast<std::int64_t>(stop.gather.size());
+    gathers *= passes;
+    elements = plan.gathers->training().gathered * passes;
+  }
+  EXPECT_EQ(recording.total(OperationKind::all_gather).calls, gathers);
+  EXPECT_EQ(recording.total(OperationKind::all_gather).bytes,
+            elements / n * (n - 1) * core::size_of(plan.options.weight_dtype));
+  const std::int64_t reductions = buckets * (zero >= 2 ? passes : 1);
+  EXPECT_EQ(recording.total(zero == 0 ? OperationKind::all_reduce : OperationKind::reduce_scatter).calls, reductions);
+  if (zero > 0) {
+    EXPECT_EQ(recording.total(OperationKind::reduce_scatter).bytes,
+              4 * plan.shards.padded_elements() / n * (n - 1) * (zero >= 2 ? passes : 1));
+  }
+  EXPECT_EQ(recording.total(OperationKind::exchange).calls, plan.owners.waves() * (zero == 0 ? 1 : 2));
+}
+
+// Sum over ranks; the plan's figure is their mean.
+void expect_sent_as_planned(dist::Communicator& communicator, const dist::Recording& recording,
+                            const optim::ExecutionPlan& plan, int passes) {
+  double sent = 0;
+  for (const auto kind : {OperationKind::reduce_scatter, OperationKind::all_gather, OperationKind::exchange,
+                          OperationKind::all_reduce})
+    sent += static_cast<double>(recording.total(kind).bytes);
+  communicator.all_reduce(std::span<double>(&sent, 1), dist::Reduce::sum);
+  const double planned = plan.bytes_sent_per_step(passes) * communicator.size();
+  EXPECT_NEAR(sent, planned, 1e-9 * planned);
+}
+
+void expect_allocated_as_planned(core::Device& device, const optim::ExecutionPlan::Bytes& planned) {
+  const core::MemoryUse used = device.allocator()->use();
+  EXPECT_EQ(used.peak_of(Category::weights), planned.weights);
+  EXPECT_EQ(used.peak_of(Category::gradients), planned.gradients);
+  EXPECT_EQ(used.peak_of(Category::optimizer), planned.optimizer);
+  // Small matrices of one shape are copied together, in and out (optim/matrix_step.h); the plan counts each by itself.
+  EXPECT_LE(used.peak_of(Category::exchange), planned.exchange + 2 * 4 * kWave);
+  if (device.kind() == core::DeviceKind::cuda) {
+    EXPECT_EQ(device.host_allocator()->use().of(Category::optimizer), planned.host);
+  }
+}
+
+}  // namespace
+
+std::int64_t zero_batch() { return on_gpu() ? 24 : 840; }
+int zero_steps() { return on_gpu() ? 4 : 20; }
+
+std::vector<double> train_zero(dist::Communicator& inner, core::Device& device, const ZeroRun& run) {
+  dist::Recording communicator(inner, dist::Recording::Keep::totals);
+  const auto model = models::make_gpt(config_of(run));
+  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(),
+                                        {.zero = run.zero,
+                                         .bucket_elements = run.bucket_elements,
+                                         .wave_elements = kWave,
+                                         .overlap = run.overlap,
+                                         .weight_dtype = run.weight_dtype,
+                                         .offload = run.offload,
+                                         .prefetch = run.prefetch,
+                                         .reads = model->weight_reads()},
+                                        communicator);
+  optimizer.initialize(3);
+  const std::int64_t rows = zero_batch() / inner.size() / run.passes;
+  std::vector<double> losses;
+  for (std::int64_t step = 0; step < zero_steps(); ++step) {
+    communicator.clear();
+    double loss = 0;
+    for (int pass = 0; pass < run.passes; ++pass) {
+      optimizer.begin_pass(pass == 0, pass == run.passes - 1);
+      loss += run_pass(device, *model, optimizer, step, (inner.rank() * run.passes + pass) * rows, rows, run.passes);
+    }
+    optimizer.step(1.0);
+    expect_recorded_as_planned(communicator, optimizer.plan(), run.passes);
+    expect_sent_as_planned(inner, communicator, optimizer.plan(), run.passes);
+    inner.all_reduce(std::span<double>(&loss, 1), dist::Reduce::sum);
+    losses.push_back(loss / inner.size());
+  }
+  expect_allocated_as_planned(device, optimizer.plan().bytes(inner.rank()));
+  optimizer.require_equal_weights();
+  return losses;
+}
+
+const std::vector<double>& zero_reference() {
+  static const std::vector<double> losses = [] {
+    const TestDevice device = make_cpu_test_device(1);
+    return train_zero(*dist::make_local(), *device, {});
+  }();
+  return losses;
+}
+
+void expect_equal_losses(const std::vector<double>& losses) {
+  const std::vector<double>& expected = zero_reference();
+  ASSERT_EQ(losses.size(), expected.size());
+  for (std::size_t i = 0; i < losses.size(); ++i)
+    EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << "step " << i + 1;
+}
+
+}  // namespace muonp::test

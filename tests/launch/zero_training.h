@@ -1,0 +1,31 @@
+// A tiny GPT trained by ranks of any kind, with all that is recorded, allocated and planned of it.
+#pragma once
+
+#include <vector>
+
+#include "core/device.h"
+#include "dist/communicator.h"
+#include "optim/execution_plan.h"
+
+namespace muonp::test {
+
+struct ZeroRun {
+  int zero = 0, passes = 1, prefetch = 1;
+  bool overlap = false, recompute = false, offload = false, tied = true;
+  std::int64_t bucket_elements = 150;  // layers are larger, and cut
+  core::Dtype weight_dtype = core::Dtype::float32;
+};
+
+// Global batch: a multiple of every world size, twice.
+std::int64_t zero_batch();
+int zero_steps();
+
+// Loss of every step, over the whole batch. Expects that calls and bytes of every step, and the bytes that the allocator
+// counts at its peak, are those of the plan. Collective.
+std::vector<double> train_zero(dist::Communicator& communicator, core::Device& device, const ZeroRun& run);
+
+// On one CPU, at stage 0.
+const std::vector<double>& zero_reference();
+void expect_equal_losses(const std::vector<double>& losses);
+
+}  // namespace muonp::test
