@@ -67,8 +67,9 @@ class Backoff {
 // A rank that waits looks for a roll call after this time, and answers it at once.
 constexpr double kListenAfterSeconds = 0.1;
 constexpr std::chrono::milliseconds kRollCall{1000};  // time to answer
-// A launcher that ends a job wakes a stopped rank first. That one is the reason: let the others say so, and be ended.
-constexpr std::chrono::seconds kSilenceOfTheStopped{10};
+// A rank that came late may be the reason, as one is that was stopped and that a launcher wakes before it ends the job: it
+// answers, lets the others say what they know, and is ended.
+constexpr std::chrono::seconds kSilenceOfTheLate{10};
 
 bool roll_is_called(MPI_Comm comm) {
   int called = 0;
@@ -158,10 +159,10 @@ void MpiRequests::wait() {
     if (left == 0) break;
     if (count > 0) backoff.progress();
     const double waited = backoff.seconds();
-    if (waited > channel_.timeout_seconds) time_out(channel_.timeout_seconds);
+    if (waited > channel_.timeout_seconds) time_out(channel_.timeout_seconds, std::chrono::seconds(0));
     if (waited > kListenAfterSeconds && roll_is_called(channel_.comm)) {
-      if (backoff.was_away()) std::this_thread::sleep_for(kSilenceOfTheStopped);
-      time_out(waited);
+      const bool late = backoff.was_away() || waited < channel_.timeout_seconds / 2;
+      time_out(waited, late ? kSilenceOfTheLate : std::chrono::seconds(0));
     }
     backoff.pause();
   }
@@ -185,12 +186,13 @@ void MpiRequests::check(const Message& m, const MPI_Status& status, bool has_err
                session.size(), session.host(), text_of(error));
 }
 
-void MpiRequests::time_out(double waited) {
+void MpiRequests::time_out(double waited, std::chrono::seconds silence) {
   const MpiSession& session = channel_.session;
   std::vector<std::string> causes;
   for (int r : call_roll(session, channel_.comm))
     causes.push_back(fmt::format("nothing came from rank {} ({})", r, session.host_of(r)));
   if (causes.empty()) causes = pending_peers();  // all ranks are there, and wait for each other
+  std::this_thread::sleep_for(silence);
   core::fail("{} made no progress for {:.3g} s on rank {} of {} ({}): {}", channel_.operation, waited,
              session.rank(), session.size(), session.host(), fmt::join(causes, "; "));
 }

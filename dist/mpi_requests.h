@@ -54,7 +54,7 @@ class MpiRequests {
   };
   void push(MPI_Request request, Message message);
   void check(const Message& message, const MPI_Status& status, bool has_error) const;
-  [[noreturn]] void time_out(double waited);
+  [[noreturn]] void time_out(double waited, std::chrono::seconds silence);
   std::vector<std::string> pending_peers();
 
   MpiChannel& channel_;

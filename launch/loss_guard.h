@@ -1,10 +1,12 @@
-// Losses that jump. A step's loss is a spike if it is not finite, or exceeds the median m of the last `window` losses by
-// `factor` spreads, where the spread is their scaled median absolute deviation (Huber, Robust Statistics, 1981, 5.1)
+// Losses that jump. A step's loss is a spike if it is not finite, or exceeds the median m of the last
+// `window` losses by `factor` spreads, where the spread is their scaled median absolute deviation (Huber,
+// Robust Statistics, 1981, 5.1)
 //
 //   s = max(1.4826 · median |loss_i − m|,  0.01 · |m|).
 //
-// Neither m nor s is moved by a few spikes in the window. 1.4826 makes s the standard deviation of normal losses; the floor
-// keeps a plateau from turning noise into spikes. Until the window is full, only a loss that is not finite is one.
+// Neither m nor s is moved by a few spikes in the window. 1.4826 makes s the standard deviation of normal
+// losses; the floor keeps a plateau from turning noise into spikes. Until the window is full, only a loss
+// that is not finite is one.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +27,8 @@ struct GuardSection {
 
 // What decisions depend on: part of a checkpoint, so that a resumed run decides as an uninterrupted one.
 struct LossHistory {
-  std::vector<double> losses;        // of the last steps that moved the weights, at most `window`, oldest first
-  std::int64_t skipped = 0;          // steps of the run that left the weights as they were
+  std::vector<double> losses;  // of the last steps that moved the weights, at most `window`, oldest first
+  std::int64_t skipped = 0;    // steps of the run that left the weights as they were
   std::int64_t skipped_in_a_row = 0;
 };
 

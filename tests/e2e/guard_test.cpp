@@ -22,7 +22,8 @@ class Guard : public ProgramTest {
   }
 
   static std::vector<std::string> settings(const std::string& policy) {
-    return {"data.shuffle=false", "guard.spike=" + policy, "guard.window=8", "guard.factor=6", "checkpoint.every=1", "checkpoint.keep=40"};
+    return {"data.shuffle=false", "guard.spike=" + policy, "guard.window=8",
+            "guard.factor=6",     "checkpoint.every=1",    "checkpoint.keep=40"};
   }
   std::vector<core::CheckpointEntry> state_after(const std::string& run, int step) const {
     return core::Checkpoint(path(fmt::format("runs/{}/checkpoints/step-{:08}", run, step))).entries();
@@ -84,7 +85,8 @@ TEST_F(Guard, SkippingForEverEndsTheRun) {
   few.push_back("guard.max_skipped=3");
   const Outcome outcome = muonp(train_arguments("ever", few), 2);
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_NE(outcome.err.find("3 steps in a row were skipped (guard.max_skipped)"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("3 steps in a row were skipped (guard.max_skipped)"), std::string::npos)
+      << outcome.err;
   EXPECT_EQ(metric("ever", "loss").size(), kBad + 2);
 }
 

@@ -8,16 +8,21 @@ namespace muonp::e2e {
 
 class Survival : public ProgramTest {
  protected:
-  static std::vector<std::string> settings() { return {"run.steps=100", "checkpoint.every=5", "log.validate_every=0"}; }
+  static std::vector<std::string> settings() {
+    return {"run.steps=50", "checkpoint.every=5", "checkpoint.keep=10000", "log.validate_every=0"};
+  }
 
-  std::string resilient(const std::string& options, const std::string& run, const std::vector<std::string>& more = {}) const {
+  std::string resilient(const std::string& options, const std::string& run,
+                        const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = settings();
     all.insert(all.end(), more.begin(), more.end());
-    return fmt::format("cd {} && OMP_NUM_THREADS=1 PMIX_MCA_gds=hash exec {}/resilient.sh --delay 0 {} -- {} {}", path(""),
-                       MUONP_LAUNCH_FOLDER, options, MUONP_PROGRAM, train_arguments(run, all));
+    return fmt::format(
+        "cd {} && OMP_NUM_THREADS=1 PMIX_MCA_gds=hash exec {}/resilient.sh --delay 0 {} -- {} {}", path(""),
+        MUONP_LAUNCH_FOLDER, options, MUONP_PROGRAM, train_arguments(run, all));
   }
   // Calls `act` once, when the run has saved some steps.
-  Outcome run_and(const std::string& command, const std::string& run, const std::function<void(int pid)>& act) const {
+  Outcome run_and(const std::string& command, const std::string& run,
+                  const std::function<void(int pid)>& act) const {
     bool done = false;
     return run_shell(command, 120, [&](int pid) {
       if (done || !core::exists(path("runs/" + run + "/checkpoints/step-00000010/manifest.json"))) return;
@@ -33,13 +38,15 @@ class Survival : public ProgramTest {
   void expect_near(const std::string& run, const std::string& whole) const {
     const std::vector<double> losses = metric(run, "loss"), expected = metric(whole, "loss");
     ASSERT_EQ(losses.size(), expected.size());
-    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << i;
+    for (std::size_t i = 0; i < losses.size(); ++i)
+      EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << i;
   }
 };
 
 TEST_F(Survival, AKilledRankCostsNoBitOfTheResult) {
   train("whole", settings(), 3);
-  const Outcome outcome = run_and(resilient("--ranks 3", "killed"), "killed", [](int) { kill_a_rank("killed"); });
+  const Outcome outcome =
+      run_and(resilient("--ranks 3", "killed"), "killed", [](int) { kill_a_rank("killed"); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("restart 1 of at most 100, on 3 ranks"), std::string::npos) << outcome.err;
   EXPECT_EQ(metric("killed", "loss"), metric("whole", "loss"));
@@ -47,7 +54,8 @@ TEST_F(Survival, AKilledRankCostsNoBitOfTheResult) {
 
 TEST_F(Survival, FewerRanksGoOnWithTheSameRun) {
   train("whole", settings(), 4);
-  const Outcome outcome = run_and(resilient("--ranks 4 --shrink", "less"), "less", [](int) { kill_a_rank("less"); });
+  const Outcome outcome =
+      run_and(resilient("--ranks 4 --shrink", "less"), "less", [](int) { kill_a_rank("less"); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("restart 1 of at most 100, on 3 ranks"), std::string::npos) << outcome.err;
   expect_near("less", "whole");
@@ -73,7 +81,8 @@ TEST_F(Survival, AHostThatIsGoneIsLeftOut) {
 TEST_F(Survival, GivesUpWhereThereIsNoProgress) {
   const Outcome outcome = run_shell(resilient("--ranks 2", "no-data", {"data.train=none.txt"}));
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_NE(outcome.err.find("gives up: two runs in a row made no progress beyond step 0"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("gives up: two runs in a row made no progress beyond step 0"), std::string::npos)
+      << outcome.err;
   const Outcome bad = run_shell(resilient("--ranks 2", "bad-key", {"run.stepps=3"}));
   EXPECT_EQ(bad.status, 1);
   EXPECT_EQ(bad.err.find("restart"), std::string::npos) << bad.err;
@@ -83,8 +92,8 @@ TEST_F(Survival, GivesUpWhereThereIsNoProgress) {
 }
 
 TEST_F(Survival, BeingAskedToStopIsNoFailure) {
-  const Outcome outcome =
-      run_and(resilient("--ranks 2", "asked", {"run.steps=100000"}), "asked", [](int pid) { kill(pid, SIGTERM); });
+  const Outcome outcome = run_and(resilient("--ranks 2", "asked", {"run.steps=100000"}), "asked",
+                                  [](int pid) { kill(pid, SIGTERM); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.out.find("Stopped by"), std::string::npos) << outcome.out;
   EXPECT_EQ(outcome.err.find("restart"), std::string::npos) << outcome.err;
@@ -98,11 +107,12 @@ class TwoHosts : public Survival {
     if (able.status == 77) GTEST_SKIP() << able.err;
     ASSERT_EQ(able.status, 0) << able.err;
   }
-  std::string over(const std::string& hosts, const std::string& run, const std::vector<std::string>& more = {}) const {
+  std::string over(const std::string& hosts, const std::string& run,
+                   const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = settings();
     all.insert(all.end(), more.begin(), more.end());
-    return fmt::format("cd {} && OMP_NUM_THREADS=1 exec {} --rate 1gbit -np 4 --host {} -- {} {}", path(""), MUONP_TWO_HOSTS,
-                       hosts, MUONP_PROGRAM, train_arguments(run, all));
+    return fmt::format("cd {} && OMP_NUM_THREADS=1 exec {} --rate 1gbit -np 4 --host {} -- {} {}", path(""),
+                       MUONP_TWO_HOSTS, hosts, MUONP_PROGRAM, train_arguments(run, all));
   }
 };
 
@@ -121,13 +131,16 @@ TEST_F(TwoHosts, Pitfall43_RanksOfAHostThatAreKilledOrStoppedAreNamed) {
     const std::string run = std::string("lost-") + signal;
     const std::vector<std::string> more = {"run.steps=100000", "parallel.timeout_seconds=2"};
     const Outcome outcome = run_and(over("h0:2,h1:2", run, more), run, [&](int pid) {
-      run_shell(fmt::format("for p in $(ip netns pids muonp{}-h1); do [ $(cat /proc/$p/comm) = muonp ] && "
-                            "kill -{} $p; done", pid, signal));
+      run_shell(
+          fmt::format("for p in $(ip netns pids muonp{}-h1); do [ $(cat /proc/$p/comm) = muonp ] && "
+                      "kill -{} $p; done",
+                      pid, signal));
     });
     EXPECT_GT(outcome.status, 0) << outcome.err;
     EXPECT_LT(outcome.seconds, 40);
     if (std::string(signal) == "STOP") {
-      EXPECT_NE(outcome.err.find("nothing came from rank 2 (h1); nothing came from rank 3 (h1)"), std::string::npos)
+      EXPECT_NE(outcome.err.find("nothing came from rank 2 (h1); nothing came from rank 3 (h1)"),
+                std::string::npos)
           << outcome.err;
       EXPECT_EQ(outcome.err.find("muonp: error:"), outcome.err.rfind("muonp: error:")) << outcome.err;
     } else {

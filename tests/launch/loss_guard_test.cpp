@@ -25,7 +25,8 @@ TEST(LossGuard, ASpikeIsFactorSpreadsAboveTheMedian) {
 }
 
 TEST(LossGuard, OneSpikeInTheWindowMovesTheLimitLittle) {
-  const LossGuard guard(settings("warn"), {.losses = {6, 1e9, 4, 3, 2}});  // median 4, deviations 2, 1e9, 0, 1, 2
+  const LossGuard guard(settings("warn"),
+                        {.losses = {6, 1e9, 4, 3, 2}});  // median 4, deviations 2, 1e9, 0, 1, 2
   EXPECT_FALSE(guard.is_spike(4 + 4 * 1.4826 * 2));
   EXPECT_TRUE(guard.is_spike(4 + 4 * 1.4827 * 2));
 }
