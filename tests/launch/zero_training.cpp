@@ -114,7 +114,7 @@ void expect_allocated_as_planned(core::Device& device, const optim::ExecutionPla
 }  // namespace
 
 std::int64_t zero_batch() { return on_gpu() ? 24 : 840; }
-int zero_steps() { return on_gpu() ? 4 : 20; }
+int zero_steps() { return on_gpu() ? 2 : 20; }
 
 std::vector<double> train_zero(dist::Communicator& inner, core::Device& device, const ZeroRun& run) {
   dist::Recording communicator(inner, dist::Recording::Keep::totals);
