@@ -69,7 +69,7 @@ TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
 
 // Every rank takes part in every forward pass, so one that has no text left goes through it all the same.
 TEST_F(Train, Pitfall29_Stage3ValidatesTextThatRanksCannotShareEvenly) {
-  const std::vector<std::string> all = {"run.steps=2", "log.validate_every=2", "log.validation_batches=0",
+  const std::vector<std::string> all = {"run.steps=3", "log.validate_every=3", "log.validation_batches=0",
                                         "data.micro_batch=1", "checkpoint.at_end=false"};
   std::vector<std::string> sharded = all;
   for (const char* setting : {"parallel.zero=3", "parallel.overlap=true", "parallel.check=true"})
