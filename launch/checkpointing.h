@@ -31,7 +31,7 @@ struct RunProgress {
   std::int64_t updates = 0;  // of them, those that were not skipped
   std::int64_t tokens = 0;
   double seconds = 0;
-  LossHistory losses;
+  LossHistory losses = {};
 };
 
 // A save that is over.
