@@ -56,7 +56,9 @@ optim::ParallelOptions options(int zero, std::int64_t bucket_elements) {
 void train(Model& model, DistributedOptimizer& optimizer) {
   for (std::int64_t step = 0; step < kSteps; ++step) {
     optimizer.begin_pass(true, true);
+    for (core::Parameter* p : model.list) optimizer.weights().acquire({{p}});
     for (std::size_t p = model.list.size(); p-- > 0;) {
+      optimizer.weights().acquire({{model.list[p]}});
       const core::GradientSlot slot = optimizer.gradients().slot(*model.list[p]);
       std::vector<float> gradient(static_cast<std::size_t>(model.list[p]->size()));
       for (std::size_t i = 0; i < gradient.size(); ++i)

@@ -64,9 +64,10 @@ Result train(const Training& run) {
       norms.push_back(optimizer.step(1.0).gradient_norm);
       optimizer.require_equal_weights();
     }
+    std::vector<float> weights = weights_of(model, optimizer);
     if (communicator.rank() == 0) {
       std::lock_guard lock(mutex);
-      result = {weights_of(model), norms};
+      result = {std::move(weights), norms};
     }
   });
   return result;
@@ -308,7 +309,7 @@ TEST(Compression, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
                                    options_of({.to_owner = "top_k 0.2", .to_workers = "int8", .others = "int8"}), c);
     optimizer.initialize(3);
     const auto snapshot = [&] {
-      std::vector<float> all = weights_of(model);
+      std::vector<float> all = weights_of(model, optimizer);
       for (const StateTensor& t : optimizer.state_to_save()) {
         const std::vector<float> values = values_of(t.data);
         all.insert(all.end(), values.begin(), values.end());
@@ -386,7 +387,8 @@ TEST(Compression, Pitfall39_AResumedRunIsBitEqualToAnUninterruptedOne) {
           optimizer.step(1.0);
         }
         if (!resume) saved.write(optimizer, c);
-        if (c.rank() == 0 && weights) *weights = weights_of(model);
+        std::vector<float> last = weights_of(model, optimizer);
+        if (c.rank() == 0 && weights) *weights = std::move(last);
       });
     };
     std::vector<float> resumed;

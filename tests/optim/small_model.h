@@ -2,6 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "core/rng.h"
@@ -46,14 +48,17 @@ inline float sample_gradient(int parameter, std::int64_t i, std::int64_t step, i
 
 using SampleGradient = std::function<float(int parameter, std::int64_t i, std::int64_t step, int sample)>;
 
-// One step's backward passes as a trainer would run them: mean over the samples of a pass, divided by the passes.
+// One step's passes as a trainer would run them: weights are acquired forth and back; gradients are the mean over the
+// samples of a pass, divided by the passes.
 inline void backward(SmallModel& model, optim::DistributedOptimizer& optimizer, int rank, int size, int passes,
                      std::int64_t step, const SampleGradient& gradient = sample_gradient) {
   const int share = kSamples / size / passes;
   for (int pass = 0; pass < passes; ++pass) {
     optimizer.begin_pass(pass == 0, pass == passes - 1);
+    for (core::Parameter* p : model.list) optimizer.weights().acquire({{p}});
     for (int p = static_cast<int>(model.list.size()) - 1; p >= 0; --p) {
       core::Parameter& parameter = *model.list[std::size_t(p)];
+      optimizer.weights().acquire({{&parameter}});
       const core::GradientSlot slot = optimizer.gradients().slot(parameter);
       const core::HostView host(test_queue(), slot.gradient,
                                 slot.add ? core::Access::read_write : core::Access::write);
@@ -69,12 +74,22 @@ inline void backward(SmallModel& model, optim::DistributedOptimizer& optimizer, 
   }
 }
 
-inline std::vector<float> weights_of(const SmallModel& model) {
-  std::vector<float> all;
-  for (const core::Parameter* p : model.list) {
-    const std::vector<float> values = values_of(p->value);
-    all.insert(all.end(), values.begin(), values.end());
+// As a forward pass sees them; collective.
+inline std::map<std::string, std::vector<float>> named_weights(SmallModel& model, optim::DistributedOptimizer& optimizer) {
+  std::map<std::string, std::vector<float>> all;
+  optimizer.begin_evaluation();
+  for (core::Parameter* p : model.list) {
+    optimizer.weights().acquire({{p}});
+    all[p->name] = values_of(p->value);
   }
+  optimizer.wait_for_weights();
+  return all;
+}
+
+inline std::vector<float> weights_of(SmallModel& model, optim::DistributedOptimizer& optimizer) {
+  const auto named = named_weights(model, optimizer);
+  std::vector<float> all;
+  for (const core::Parameter* p : model.list) all.insert(all.end(), named.at(p->name).begin(), named.at(p->name).end());
   return all;
 }
 

@@ -3,6 +3,6 @@
 
 namespace muonp::test {
 
-inline constexpr int kZeroStages[] = {0, 1, 2};
+inline constexpr int kZeroStages[] = {0, 1, 2, 3};
 
 }  // namespace muonp::test
