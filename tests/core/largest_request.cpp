@@ -7,11 +7,16 @@ namespace muonp::test {
 std::atomic<std::size_t> largest_request{0};
 }
 
-void* operator new(std::size_t bytes) {
+// Those that the library's others call, and the one that it asks for temporary buffers; sanitizers compare
+// how memory was taken with how it is given back.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
   std::atomic<std::size_t>& largest = muonp::test::largest_request;
   for (std::size_t seen = largest; bytes > seen && !largest.compare_exchange_weak(seen, bytes);) {
   }
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+void* operator new(std::size_t bytes) {
+  if (void* memory = operator new(bytes, std::nothrow)) return memory;
   throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
