@@ -28,15 +28,12 @@ run() {  # run NAME TO_OWNER TO_WORKERS OTHERS
 }
 run none none none none
 run int8 int8 int8 int8
-run rank-16-int8 'rank 16' int8 int8
-run top_k-0.06-int8 'top_k 0.06' int8 int8
-run top_k_natural-0.1-int8 'top_k_natural 0.1' int8 int8
 run top_k_natural-0.2-int8 'top_k_natural 0.2' int8 int8
-run sign-int8 sign int8 int8
-run natural natural natural int8
+run top_k_natural-0.1-int8 'top_k_natural 0.1' int8 int8
 run top_k_natural-0.1-natural 'top_k_natural 0.1' natural int8
+run natural natural natural int8
+run top_k-0.06-int8 'top_k 0.06' int8 int8
 run top_k_natural-0.1 'top_k_natural 0.1' 'top_k_natural 0.1' int8
+run rank-16-int8 'rank 16' int8 int8
 run sign sign sign int8
-run top_k-0.05 'top_k 0.05' 'top_k 0.05' int8
-run rank-16 'rank 16' 'rank 16' int8
 "$muonp" compare "$folder"/*/ --x sent --svg "$folder.svg" --title 'Loss against bytes sent, 4 ranks, GPT of 10 M parameters'
