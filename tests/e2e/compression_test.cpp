@@ -13,15 +13,6 @@ class Compression : public ProgramTest {
     return {"compression.to_owner=" + to_owner, "compression.to_workers=" + to_workers, "compression.others=" + others,
             "optimizer.clip=0", "checkpoint.every=10", "checkpoint.keep=5"};
   }
-  double difference(const std::string& a, const std::string& b) const {
-    const std::vector<double> x = metric(a, "loss"), y = metric(b, "loss");
-    EXPECT_EQ(x.size(), steps());
-    EXPECT_EQ(x.size(), y.size());
-    double worst = 0;
-    for (std::size_t i = 0; i < std::min(x.size(), y.size()); ++i)
-      worst = std::fmax(worst, std::fabs(x[i] - y[i]) / x[i]);
-    return worst;
-  }
 };
 
 TEST_F(Compression, IdentityTrainsLikeNone) {

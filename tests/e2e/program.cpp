@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
@@ -135,6 +136,16 @@ std::vector<double> ProgramTest::metric(const std::string& run, const std::strin
   for (const launch::MetricNumbers& line : launch::read_metrics(path("runs/" + run + "/metrics.jsonl")))
     if (const auto found = line.find(key); found != line.end()) values.push_back(found->second);
   return values;
+}
+
+double ProgramTest::difference(const std::string& a, const std::string& b) const {
+  const std::vector<double> x = metric(a, "loss"), y = metric(b, "loss");
+  EXPECT_EQ(x.size(), steps());
+  EXPECT_EQ(x.size(), y.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < std::min(x.size(), y.size()); ++i)
+    worst = std::fmax(worst, std::fabs(x[i] - y[i]) / x[i]);
+  return worst;
 }
 
 }  // namespace muonp::e2e

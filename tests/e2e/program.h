@@ -56,6 +56,8 @@ class ProgramTest : public testing::Test {
 
   // `key` of every line of the run's metrics that has it, in order.
   std::vector<double> metric(const std::string& run, const std::string& key) const;
+  // Largest relative difference between two runs' losses over all steps().
+  double difference(const std::string& a, const std::string& b) const;
 
  private:
   std::string folder_;

@@ -4,19 +4,7 @@
 
 namespace muonp::e2e {
 
-class Train : public ProgramTest {
- protected:
-  // Largest relative difference between two runs' losses over all steps.
-  double difference(const std::string& a, const std::string& b) const {
-    const std::vector<double> x = metric(a, "loss"), y = metric(b, "loss");
-    EXPECT_EQ(x.size(), steps());
-    EXPECT_EQ(x.size(), y.size());
-    double worst = 0;
-    for (std::size_t i = 0; i < std::min(x.size(), y.size()); ++i)
-      worst = std::fmax(worst, std::fabs(x[i] - y[i]) / x[i]);
-    return worst;
-  }
-};
+using Train = ProgramTest;
 
 TEST_F(Train, LearnsAndWritesItsFiles) {
   train("one", {});
