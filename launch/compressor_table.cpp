@@ -10,7 +10,7 @@ namespace muonp::launch {
 namespace {
 
 // The settings that the table shows of compressors that have one.
-constexpr const char* kShown[] = {"identity",           "int8", "natural", "sign",    "top_k 0.1", "top_k 0.01",
+constexpr const char* kShown[] = {"identity",           "int8", "int5", "int4", "natural", "sign",    "top_k 0.1", "top_k 0.01",
                                   "top_k_natural 0.1", "top_k_natural 0.01", "rank 4", "rank 16"};
 
 std::vector<dist::CompressorSpec> specs_of(const optim::CompressionOptions& configured) {

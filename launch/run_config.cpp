@@ -43,7 +43,8 @@ void ParallelSection::describe(Fields& f) {
 void CompressionSection::describe(Fields& f) {
   static constexpr std::array<std::string_view, 2> elementwise = {"none", "int8"};
   f.text("to_owner", to_owner,
-         "what ranks send of a matrix's momentum: none, identity, top_k F, top_k_natural F, natural, sign, int8, rank R");
+         "what ranks send of a matrix's momentum: none, identity, top_k F, top_k_natural F, natural, sign, int2 to int8, "
+         "rank R");
   f.text("to_workers", to_workers, "what owners send of a matrix's weights, as to_owner; none for both or for neither");
   f.choice("others", others, elementwise, "vectors, embeddings and heads, in both directions");
 }

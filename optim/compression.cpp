@@ -102,7 +102,7 @@ CompressionPlan make_compression_plan(std::vector<int> chosen, const core::Param
   for (int w = 0; w < owners.waves(); ++w) feedback.waves.push_back(owners.wave(w));
   if (flat.padded_elements() > 0) {
     if (feedback.waves.empty()) feedback.waves.emplace_back();
-    const dist::CompressorSpec int8{.kind = dist::CompressorKind::int8};
+    const dist::CompressorSpec int8{.kind = dist::CompressorKind::integer, .bits = 8};
     for (std::size_t b = 0; b < flat.buckets().size(); ++b)
       for (int r = 0; r < world_size; ++r) {
         feedback.waves.front().push_back(static_cast<int>(feedback.matrices.size()));

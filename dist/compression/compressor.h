@@ -7,7 +7,8 @@
 //   top_k_natural F    the same, each rounded to a power of two              α = 8/9 · k/n
 //   natural            every entry rounded to the nearest power of two       α = 8/9
 //   sign               ± the mean magnitude of its block of 256              α = 1/256 (1/n below that)
-//   int8               127ths of the largest magnitude of its block of 256   α = 1 − 256/254²
+//   int2 … int8        B bits: 1/L of the largest magnitude M of its block   α = 4L²/(4L² + 255)
+//                      of 256, L = 2^(B−1) − 1
 //   rank R             P Qᵀ with R columns, by one step of power iteration   α = R/min(rows, cols)
 //
 // n = rows · cols, k = max(1, ⌈F·n⌉).
@@ -23,12 +24,13 @@
 
 namespace muonp::dist {
 
-enum class CompressorKind : std::uint8_t { identity, top_k, top_k_natural, natural, sign, int8, rank };
+enum class CompressorKind : std::uint8_t { identity, top_k, top_k_natural, natural, sign, integer, rank };
 
 struct CompressorSpec {
   CompressorKind kind = CompressorKind::identity;
   double fraction = 0;    // of top_k and top_k_natural, in (0, 1]
   std::int64_t rank = 0;  // of rank, at least 1
+  int bits = 0;           // of integer, 2 to 8
   std::string text() const;  // as parse_compressor() takes it: "top_k 0.05"
   bool operator==(const CompressorSpec&) const = default;
 };

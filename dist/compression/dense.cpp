@@ -1,5 +1,6 @@
-// Compressors that send something of every entry: identity, natural, sign, int8.
+// Compressors that send something of every entry: identity, natural, sign, int2 … int8.
 #include <algorithm>
+#include <cmath>
 
 #include "core/for_each.h"
 #include "core/host_view.h"
@@ -11,6 +12,7 @@ using core::Tensor;
 
 namespace {
 
+MUONP_HD int levels_of(int bits) { return (1 << (bits - 1)) - 1; }
 std::int64_t blocks_of(std::int64_t n) { return (n + kBlock - 1) / kBlock; }
 std::uint8_t* bytes_of(const Tensor& wire) { return wire.data<std::uint8_t>(); }
 
@@ -85,51 +87,74 @@ class Natural final : public Compressor {
   }
 };
 
-// ---- int8: the largest magnitude of each block, float32; n integers in [−127, 127] ----
+// ---- int2 … int8: the largest magnitude of each block, float32; n integers of B bits in [−L, L], L = 2^(B−1) − 1 ----
 
-// In double: a block may consist of subnormals.
-struct Int8Encode {
+// Eight integers fill B bytes, the first one lowest. In double: a block may consist of subnormals.
+struct IntegerEncode {
   const float* x;
   std::int64_t n;
   std::uint8_t *scales, *codes;
+  int bits;
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const std::int64_t begin = row.index * kBlock;
     const auto block = row.part(n - begin < kBlock ? n - begin : kBlock);
     const float largest = block.max([](float a) { return fabsf(a); }, x + begin);
     store_float(scales + 4 * row.index, largest);
-    const double factor = largest == 0 ? 0 : 127 / static_cast<double>(largest);
+    const int levels = levels_of(bits), width = bits;
+    const double factor = largest == 0 ? 0 : levels / static_cast<double>(largest);
+    const std::int64_t count = n - begin < kBlock ? n - begin : kBlock;
     const float* from = x + begin;
-    std::uint8_t* to = codes + begin;
-    block.each([=](std::int64_t c) {
-      const double q = from[c] * factor;
-      to[c] = static_cast<std::uint8_t>(static_cast<int>(q < 0 ? q - 0.5 : q + 0.5));
+    std::uint8_t* to = codes + begin / 8 * width;
+    row.part((count + 7) / 8).each([=](std::int64_t c) {
+      const std::int64_t present = count - 8 * c < 8 ? count - 8 * c : 8;
+      std::uint64_t packed = 0;
+      for (std::int64_t k = 0; k < present; ++k) {
+        const double q = from[8 * c + k] * factor;
+        const auto integer = static_cast<std::uint64_t>(static_cast<std::int64_t>(q < 0 ? q - 0.5 : q + 0.5));
+        packed |= (integer & ((1ull << width) - 1)) << (k * width);
+      }
+      for (std::int64_t b = 0; 8 * b < present * width; ++b) to[c * width + b] = static_cast<std::uint8_t>(packed >> (8 * b));
     });
   }
 };
 
-struct Int8Value {
+struct IntegerValue {
   const std::uint8_t *scales, *codes;
+  int bits;
   MUONP_HD float operator()(std::int64_t i) const {
-    const double scale = load_float(scales + 4 * (i / kBlock)) / 127.0;
-    return static_cast<float>(static_cast<std::int8_t>(codes[i]) * scale);
+    const int at = static_cast<int>(i % 8) * bits;
+    const std::uint8_t* from = codes + i / 8 * bits + at / 8;
+    unsigned code = from[0];
+    if (at % 8 + bits > 8) code |= static_cast<unsigned>(from[1]) << 8;
+    const unsigned sign = 1u << (bits - 1);
+    const int integer = static_cast<int>((code >> (at % 8) & (2 * sign - 1)) ^ sign) - static_cast<int>(sign);
+    const double scale = static_cast<double>(load_float(scales + 4 * (i / kBlock))) / levels_of(bits);
+    return static_cast<float>(integer * scale);
   }
 };
 
-class Int8 final : public Compressor {
+class Integer final : public Compressor {
  public:
-  using Compressor::Compressor;
-  // An entry is off by 1/254 of its block's largest magnitude at most.
-  double alpha() const override { return 1 - static_cast<double>(std::min(size(), kBlock)) / (254.0 * 254); }
-  std::int64_t wire_bytes() const override { return 4 * blocks_of(size()) + size(); }
+  Integer(std::int64_t rows, std::int64_t cols, int bits) : Compressor(rows, cols), bits_(bits) {}
+  // An entry is off by h = M/2L at most, M the largest magnitude of its block, and by no more than itself; the largest by
+  // nothing. Worst are n − 1 entries of h each beside M.
+  double alpha() const override {
+    const double square = std::pow(2 * levels_of(bits_), 2);
+    return square / (square + static_cast<double>(std::min(size(), kBlock) - 1));
+  }
+  std::int64_t wire_bytes() const override { return 4 * blocks_of(size()) + (size() * bits_ + 7) / 8; }
   void encode(core::Device& device, const Tensor& x, const Tensor&, const CompressionKey&,
               const Tensor& wire) const override {
     const std::int64_t blocks = blocks_of(size());
     core::for_each_row(device.queue(), blocks, kBlock,
-                       Int8Encode{x.data<float>(), size(), bytes_of(wire), bytes_of(wire) + 4 * blocks});
+                       IntegerEncode{x.data<float>(), size(), bytes_of(wire), bytes_of(wire) + 4 * blocks, bits_});
   }
   void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
-    decode_each(device, Int8Value{bytes_of(wire), bytes_of(wire) + 4 * blocks_of(size())}, weight, add, out);
+    decode_each(device, IntegerValue{bytes_of(wire), bytes_of(wire) + 4 * blocks_of(size()), bits_}, weight, add, out);
   }
+
+ private:
+  int bits_;
 };
 
 // ---- sign: the mean magnitude of each block, float32; n bits, 1 for negative ----
@@ -214,8 +239,8 @@ std::unique_ptr<Compressor> make_natural(std::int64_t rows, std::int64_t cols) {
 std::unique_ptr<Compressor> make_sign(std::int64_t rows, std::int64_t cols) {
   return std::make_unique<Sign>(rows, cols);
 }
-std::unique_ptr<Compressor> make_int8(std::int64_t rows, std::int64_t cols) {
-  return std::make_unique<Int8>(rows, cols);
+std::unique_ptr<Compressor> make_integer(std::int64_t rows, std::int64_t cols, int bits) {
+  return std::make_unique<Integer>(rows, cols, bits);
 }
 
 }  // namespace muonp::dist::compression

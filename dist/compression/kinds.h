@@ -12,7 +12,7 @@ namespace muonp::dist::compression {
 std::unique_ptr<Compressor> make_identity(std::int64_t rows, std::int64_t cols);
 std::unique_ptr<Compressor> make_natural(std::int64_t rows, std::int64_t cols);
 std::unique_ptr<Compressor> make_sign(std::int64_t rows, std::int64_t cols);
-std::unique_ptr<Compressor> make_int8(std::int64_t rows, std::int64_t cols);
+std::unique_ptr<Compressor> make_integer(std::int64_t rows, std::int64_t cols, int bits);
 std::unique_ptr<Compressor> make_top_k(std::int64_t rows, std::int64_t cols, double fraction, bool natural);
 std::unique_ptr<Compressor> make_low_rank(std::int64_t rows, std::int64_t cols, std::int64_t rank);
 
