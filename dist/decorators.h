@@ -29,7 +29,9 @@ class Decorator : public Communicator {
   void begin_overlap() override { inner_.begin_overlap(); }
   Mark end_overlap() override { return inner_.end_overlap(); }
   void wait_for(Mark mark) override { inner_.wait_for(mark); }
-  void abort(const std::string& why) noexcept override { inner_.abort(why); }
+  std::string abort(const std::string& why) noexcept override { return inner_.abort(why); }
+  bool roll_is_called() override { return inner_.roll_is_called(); }
+  std::string call_roll(bool waited) override { return inner_.call_roll(waited); }
 
  protected:
   virtual bool before(const Operation& operation) = 0;

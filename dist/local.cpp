@@ -1,5 +1,6 @@
 #include "dist/local.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "dist/operation.h"
@@ -38,11 +39,13 @@ class Local final : public Communicator {
     check({});
     return {mine};
   }
-  void abort(const std::string& why) noexcept override {
-    aborted_ = true;
+  std::string abort(const std::string& why) noexcept override {
     try {
-      why_ = why;
+      if (!aborted_) why_ = why;
+      aborted_ = true;
+      return why_;
     } catch (...) {  // out of memory: aborted without a reason
+      return {};
     }
   }
 
@@ -52,7 +55,7 @@ class Local final : public Communicator {
     validate(data);
     if (aborted_) core::fail("aborted: {}", why_);
   }
-  bool aborted_ = false;
+  std::atomic<bool> aborted_ = false;  // by a watchdog, perhaps
   std::string why_;
 };
 

@@ -33,22 +33,15 @@ char* bytes_of(Span span) { return static_cast<char*>(span.data); }
 class Mpi final : public Communicator {
  public:
   Mpi(const MpiSession& session, double timeout_seconds)
-      : session_(session), channel_{.session = session,
-                                    .comm = MPI_COMM_WORLD,
-                                    .timeout_seconds = timeout_seconds,
-                                    .operation = "creation of a communicator"} {
-    MPI_Comm comm = MPI_COMM_NULL;
-    MPI_Request request = MPI_REQUEST_NULL;
-    MUONP_MPI(session_, MPI_Comm_idup(MPI_COMM_WORLD, &comm, &request));
-    MpiRequests requests(channel_);
-    requests.add(request);
-    requests.wait();
-    MUONP_MPI(session_, MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN));
-    channel_.comm = comm;
-  }
+      : session_(session),
+        comm_(create(session, timeout_seconds)),
+        roll_call_(session, comm_),
+        channel_{.session = session, .comm = comm_, .timeout_seconds = timeout_seconds, .roll_call = roll_call_} {}
   // After a failure it is left to the end of the process: messages may still be under way.
   ~Mpi() override {
-    if (why_.empty() && std::uncaught_exceptions() == 0) MPI_Comm_free(&channel_.comm);
+    if (!why_.empty() || std::uncaught_exceptions() > 0) return;
+    const std::lock_guard lock(session_.calls());
+    MPI_Comm_free(&comm_);
   }
 
   int rank() const override { return session_.rank(); }
@@ -158,9 +151,31 @@ class Mpi final : public Communicator {
     return all;
   }
 
-  void abort(const std::string& why) noexcept override { session_.abort_all(why); }
+  bool roll_is_called() override { return roll_call_.is_called(); }
+  std::string call_roll(bool waited) override { return roll_call_.call(waited); }
+  std::string abort(const std::string& why) noexcept override { session_.abort_all(why); }
 
  private:
+  static MPI_Comm create(const MpiSession& session, double timeout_seconds) {
+    RollCall roll_call(session, MPI_COMM_WORLD);
+    MpiChannel channel{.session = session,
+                       .comm = MPI_COMM_WORLD,
+                       .timeout_seconds = timeout_seconds,
+                       .operation = "creation of a communicator",
+                       .roll_call = roll_call};
+    MPI_Comm comm = MPI_COMM_NULL;
+    MPI_Request request = MPI_REQUEST_NULL;
+    MpiRequests requests(channel);
+    {
+      const std::lock_guard lock(session.calls());
+      MUONP_MPI(session, MPI_Comm_idup(MPI_COMM_WORLD, &comm, &request));
+    }
+    requests.add(request);
+    requests.wait();
+    MUONP_MPI(session, MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN));
+    return comm;
+  }
+
   // Peers in an order that spreads the load: in step i everyone sends to the rank i after and receives from i
   // before.
   int after(int i) const { return (rank() + i) % size(); }
@@ -290,6 +305,8 @@ class Mpi final : public Communicator {
   }
 
   const MpiSession& session_;
+  MPI_Comm comm_;
+  RollCall roll_call_;
   MpiChannel channel_;
   std::int64_t sequence_ = 0;
   std::vector<char> staging_;

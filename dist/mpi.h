@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -11,8 +12,8 @@ namespace muonp::dist {
 
 inline constexpr double kMpiStartSeconds = 30;
 
-// MPI from start to end; one per process, owned by main, outlives every communicator made from it. Used by
-// one thread at a time (MPI_THREAD_SERIALIZED).
+// MPI from start to end; one per process, owned by main, outlives every communicator made from it. Each of them is used by
+// one thread at a time, but for what communicator.h allows beside it.
 class MpiSession {
  public:
   // Error if MPI gives less thread support than that, or has been started before in this process. Ranks wait for each other
@@ -36,6 +37,7 @@ class MpiSession {
   const std::string& host() const { return host_names_[static_cast<std::size_t>(rank_)]; }
   const std::string& host_of(int rank) const { return host_names_[static_cast<std::size_t>(rank)]; }
   std::string library() const;  // "Open MPI 4.1.4"
+  std::mutex& calls() const { return calls_; }  // held in every call of MPI that communicates
 
   // The orderly end: collective; waits for all ranks.
   void close();
@@ -51,6 +53,7 @@ class MpiSession {
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1, hosts_ = 1;
   std::vector<std::string> host_names_;
   bool open_ = true;
+  mutable std::mutex calls_;
 };
 
 // Collective. All operations are chunked pairwise messages (docs/parallelism.md), sums in rank order, staging

@@ -64,47 +64,7 @@ class Backoff {
   int yields_ = 0;
 };
 
-// A rank that waits looks for a roll call after this time, and answers it at once.
-constexpr double kListenAfterSeconds = 0.1;
-constexpr std::chrono::milliseconds kRollCall{1000};  // time to answer
-// A rank that came late may be the reason, as one is that was stopped and that a launcher wakes before it ends the job: it
-// answers, lets the others say what they know, and is ended.
-constexpr std::chrono::seconds kSilenceOfTheLate{10};
-
-bool roll_is_called(MPI_Comm comm) {
-  int called = 0;
-  return MPI_Iprobe(MPI_ANY_SOURCE, kRollCallTag, comm, &called, MPI_STATUS_IGNORE) == MPI_SUCCESS && called;
-}
-
-// Who does not answer: every rank that waits in this communicator tells all others so, the first one because its time is
-// over, the others because it did. Return codes say nothing new here.
-std::vector<int> call_roll(const MpiSession& session, MPI_Comm comm) {
-  std::vector<MPI_Request> answers(static_cast<std::size_t>(session.size()), MPI_REQUEST_NULL);
-  for (int r = 0; r < session.size(); ++r) {
-    if (r == session.rank()) continue;
-    MPI_Request told = MPI_REQUEST_NULL;
-    MPI_Isend(nullptr, 0, MPI_BYTE, r, kRollCallTag, comm, &told);
-    MPI_Request_free(&told);
-    MPI_Irecv(nullptr, 0, MPI_BYTE, r, kRollCallTag, comm, &answers[static_cast<std::size_t>(r)]);
-  }
-  const auto end = std::chrono::steady_clock::now() + kRollCall;
-  for (int all = 0; !all && std::chrono::steady_clock::now() < end;) {
-    MPI_Testall(session.size(), answers.data(), &all, MPI_STATUSES_IGNORE);
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  std::vector<int> silent;
-  for (int r = 0; r < session.size(); ++r) {
-    int answered = 0;
-    MPI_Request& answer = answers[static_cast<std::size_t>(r)];
-    if (answer == MPI_REQUEST_NULL) continue;
-    MPI_Test(&answer, &answered, MPI_STATUS_IGNORE);
-    if (answered) continue;
-    silent.push_back(r);
-    MPI_Cancel(&answer);
-    MPI_Request_free(&answer);
-  }
-  return silent;
-}
+constexpr double kListenAfterSeconds = 0.1;  // a rank that waits looks for a roll call after this time
 
 }  // namespace
 
@@ -117,6 +77,7 @@ void check_mpi(int code, const char* call, const MpiSession& session) {
 // Only after a failure is anything left here. Receives are cancelled so that nothing is written to memory
 // that is about to go; a send only reads, and cannot be cancelled.
 MpiRequests::~MpiRequests() {
+  const std::lock_guard lock(channel_.session.calls());
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     if (requests_[i] == MPI_REQUEST_NULL || messages_[i].kind == Kind::other) continue;
     if (messages_[i].kind == Kind::receive) MPI_Cancel(&requests_[i]);
@@ -130,6 +91,7 @@ void MpiRequests::push(MPI_Request request, Message message) {
 }
 
 void MpiRequests::send(const void* data, std::int64_t bytes, int peer) {
+  const std::lock_guard lock(channel_.session.calls());
   MPI_Request request = MPI_REQUEST_NULL;
   MUONP_MPI(channel_.session,
             MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
@@ -137,6 +99,7 @@ void MpiRequests::send(const void* data, std::int64_t bytes, int peer) {
 }
 
 void MpiRequests::receive(void* data, std::int64_t bytes, int peer) {
+  const std::lock_guard lock(channel_.session.calls());
   MPI_Request request = MPI_REQUEST_NULL;
   MUONP_MPI(channel_.session,
             MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
@@ -151,19 +114,20 @@ void MpiRequests::wait() {
   Backoff backoff(channel_.crowded);
   for (std::size_t left = requests_.size(); left > 0;) {
     int count = 0;
-    const int code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, ended.data(),
-                                  statuses.data());
+    int code = MPI_SUCCESS;
+    {
+      const std::lock_guard lock(channel_.session.calls());
+      code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, ended.data(), statuses.data());
+    }
     if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome", channel_.session);
     for (std::size_t i = 0; count != MPI_UNDEFINED && i < static_cast<std::size_t>(count); ++i, --left)
       check(messages_[static_cast<std::size_t>(ended[i])], statuses[i], code == MPI_ERR_IN_STATUS);
     if (left == 0) break;
     if (count > 0) backoff.progress();
     const double waited = backoff.seconds();
-    if (waited > channel_.timeout_seconds) time_out(channel_.timeout_seconds, std::chrono::seconds(0));
-    if (waited > kListenAfterSeconds && roll_is_called(channel_.comm)) {
-      const bool late = backoff.was_away() || waited < channel_.timeout_seconds / 2;
-      time_out(waited, late ? kSilenceOfTheLate : std::chrono::seconds(0));
-    }
+    if (waited > channel_.timeout_seconds) time_out(channel_.timeout_seconds, true);
+    if (waited > kListenAfterSeconds && channel_.roll_call.is_called())
+      time_out(waited, !backoff.was_away() && waited >= channel_.timeout_seconds / 2);
     backoff.pause();
   }
   requests_.clear();
@@ -186,19 +150,17 @@ void MpiRequests::check(const Message& m, const MPI_Status& status, bool has_err
                session.size(), session.host(), text_of(error));
 }
 
-void MpiRequests::time_out(double waited, std::chrono::seconds silence) {
+void MpiRequests::time_out(double seconds, bool waited) {
   const MpiSession& session = channel_.session;
-  std::vector<std::string> causes;
-  for (int r : call_roll(session, channel_.comm))
-    causes.push_back(fmt::format("nothing came from rank {} ({})", r, session.host_of(r)));
+  std::string causes = channel_.roll_call.call(waited);
   if (causes.empty()) causes = pending_peers();  // all ranks are there, and wait for each other
-  std::this_thread::sleep_for(silence);
-  core::fail("{} made no progress for {:.3g} s on rank {} of {} ({}): {}", channel_.operation, waited,
-             session.rank(), session.size(), session.host(), fmt::join(causes, "; "));
+  core::fail("{} made no progress for {:.3g} s on rank {} of {} ({}): {}", channel_.operation, seconds, session.rank(),
+             session.size(), session.host(), causes);
 }
 
-std::vector<std::string> MpiRequests::pending_peers() {
+std::string MpiRequests::pending_peers() {
   const MpiSession& session = channel_.session;
+  const std::lock_guard lock(session.calls());
   std::set<int> silent, not_taking;
   for (std::size_t i = 0; i < requests_.size(); ++i) {
     int done = 0;
@@ -211,7 +173,7 @@ std::vector<std::string> MpiRequests::pending_peers() {
   for (int r : not_taking)
     if (!silent.contains(r))
       peers.push_back(fmt::format("rank {} ({}) did not take its message", r, session.host_of(r)));
-  return peers;
+  return fmt::format("{}", fmt::join(peers, "; "));
 }
 
 }  // namespace muonp::dist

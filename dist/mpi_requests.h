@@ -1,14 +1,11 @@
 // Messages in flight, and waiting for them with a time-out. Internal to dist: includes mpi.h.
 #pragma once
 
-#define OMPI_SKIP_MPICXX 1  // the C interface only
-#include <mpi.h>
-
 #include <chrono>
 #include <string>
 #include <vector>
 
-#include "dist/mpi.h"
+#include "dist/mpi_roll_call.h"
 
 namespace muonp::dist {
 
@@ -16,15 +13,14 @@ namespace muonp::dist {
 void check_mpi(int code, const char* call, const MpiSession& session);
 #define MUONP_MPI(session, call) ::muonp::dist::check_mpi((call), #call, (session))
 
-inline constexpr int kRollCallTag = 0;  // in every communicator: messages have other tags
-
 // Where messages go and how long to wait for them.
 struct MpiChannel {
   const MpiSession& session;
   MPI_Comm comm;
   double timeout_seconds;
   int tag = kRollCallTag + 1;
-  std::string operation;  // for messages: "all_gather of 12 float32 (operation 17)"
+  std::string operation = {};  // for messages: "all_gather of 12 float32 (operation 17)"
+  RollCall& roll_call;    // of `comm`
   int crowded = 0;        // see Backoff: waits to come in which polling gives way to computation
 };
 
@@ -41,8 +37,8 @@ class MpiRequests {
   void add(MPI_Request request);  // a non-blocking collective: waited for only
   bool empty() const { return requests_.empty(); }
   // Until all have completed, however long that takes while some do; checks lengths; empties the set. Error when nothing
-  // completes for the time-out, or when another rank has called the roll for that reason: it names the ranks that do not
-  // answer, which need not be those that this rank waits for.
+  // completes for the time-out, or when another rank has called the roll for that reason (mpi_roll_call.h): it names the
+  // ranks that do not answer, which need not be those that this rank waits for.
   void wait();
 
  private:
@@ -54,8 +50,8 @@ class MpiRequests {
   };
   void push(MPI_Request request, Message message);
   void check(const Message& message, const MPI_Status& status, bool has_error) const;
-  [[noreturn]] void time_out(double waited, std::chrono::seconds silence);
-  std::vector<std::string> pending_peers();
+  [[noreturn]] void time_out(double seconds, bool waited);
+  std::string pending_peers();
 
   MpiChannel& channel_;
   std::vector<MPI_Request> requests_;

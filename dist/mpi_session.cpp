@@ -95,7 +95,12 @@ MpiSession::MpiSession(double timeout_seconds, double start_seconds)
 
 // Host names to and from all ranks, as the first and the last messages of a job: a rank that does not come is named.
 void MpiSession::meet(const char* operation) {
-  MpiChannel channel{.session = *this, .comm = MPI_COMM_WORLD, .timeout_seconds = timeout_seconds_, .operation = operation};
+  RollCall roll_call(*this, MPI_COMM_WORLD);
+  MpiChannel channel{.session = *this,
+                     .comm = MPI_COMM_WORLD,
+                     .timeout_seconds = timeout_seconds_,
+                     .operation = operation,
+                     .roll_call = roll_call};
   std::vector<std::array<char, kHostLength>> names(host_names_.size());
   host().copy(names[static_cast<std::size_t>(rank_)].data(), kHostLength - 1);
   MpiRequests requests(channel);

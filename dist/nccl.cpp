@@ -65,8 +65,10 @@ class Nccl final : public Communicator {
         handed_over_(core::cuda::make_event()),
         link_(host, device.identity(), timeout_seconds),
         watchdog_(
-            device_, timeout_seconds, [this] { return link_.asynchronous_error(); },
-            [this](const std::string& why) { fail(fmt::format("{}: {}", core::cuda::context(), why)); }) {}
+            device_, timeout_seconds,
+            {.error = [this] { return link_.asynchronous_error(); },
+             .asked = [this] { return host_.roll_is_called(); },
+             .fail = [this](const NcclWatchdog::Report& report) { on_report(report); }}) {}
 
   ~Nccl() override {
     try {
@@ -147,10 +149,11 @@ class Nccl final : public Communicator {
     watchdog_.make_wait(queue_, mark.number);
   }
 
-  void abort(const std::string& why) noexcept override {
+  std::string abort(const std::string& why) noexcept override {
     try {
-      fail(why.empty() ? "aborted" : why);
+      return fail(why.empty() ? "aborted" : why);
     } catch (...) {  // out of memory: the others find out by their time-out
+      return {};
     }
   }
 
@@ -182,7 +185,11 @@ class Nccl final : public Communicator {
       work();
       watchdog_.issued(stream_.get());
       if (!overlaps_) watchdog_.make_wait(queue_, watchdog_.last());
+    } catch (const RemoteError& e) {
+      fail(with_missing(fmt::format("{}: {}", describe(operation), e.what()), "", true));
+      throw_if_failed();
     } catch (const core::Error& e) {
+      if (host_.roll_is_called()) host_.call_roll(false);  // a consequence of what another rank is about to say
       fail(fmt::format("{}: {}", describe(operation), e.what()));
       throw_if_failed();
     }
@@ -205,15 +212,25 @@ class Nccl final : public Communicator {
   void throw_if_failed() const {
     if (std::string why = failure(); !why.empty()) throw core::Error(why);
   }
-  // The first failure counts; what follows are its consequences.
-  void fail(const std::string& why) {
+  void on_report(const NcclWatchdog::Report& report) {
+    const std::string what = fmt::format("{}: {}", core::cuda::context(), report.what);
+    fail(report.of_here ? what : with_missing(what, report.guess, report.waited));
+  }
+  // Also where a rank is slow to end, and where it is woken to be ended: see call_roll().
+  std::string with_missing(const std::string& what, const std::string& guess, bool waited) {
+    const std::string missing = host_.call_roll(waited), why = missing.empty() ? guess : missing;
+    return why.empty() ? what : fmt::format("{}: {}", what, why);
+  }
+  // The first failure counts, of all ranks; what follows are its consequences. Returns it.
+  std::string fail(const std::string& why) {
+    // Before NCCL ends, so that the others see this rather than that a rank has left.
+    const std::string first = host_.abort(why);
     {
       const std::lock_guard lock(failure_mutex_);
-      if (!failure_.empty()) return;
-      failure_ = why;
+      if (failure_.empty()) failure_ = first.empty() ? why : first;
     }
-    host_.abort(why);  // first, so that the others see this rather than that a rank has left NCCL
     link_.abort();
+    return failure();
   }
 
   Communicator& host_;

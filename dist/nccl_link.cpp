@@ -53,7 +53,9 @@ ncclUniqueId agree_on_id(Communicator& host) {
 
 void check_nccl(ncclResult_t result, const char* call, ncclComm_t communicator) {
   if (result == ncclSuccess || result == ncclInProgress) return;
-  core::fail("{} failed on {}: {}", call, core::cuda::context(), text_of(result, communicator));
+  const std::string text = fmt::format("{} failed on {}: {}", call, core::cuda::context(), text_of(result, communicator));
+  if (result == ncclRemoteError) throw RemoteError(text);
+  throw core::Error(text);
 }
 
 NcclLink::NcclLink(Communicator& host, const std::string& gpu, double timeout_seconds)

@@ -13,7 +13,12 @@
 
 namespace muonp::dist {
 
-// Error: "ncclAllReduce failed on rank 1 on node7, GPU 1: invalid usage (ncclInvalidUsage): what NCCL said
+// Another rank has ended, or cannot be reached.
+struct RemoteError : core::Error {
+  using core::Error::Error;
+};
+
+// Error, or RemoteError: "ncclAllReduce failed on rank 1 on node7, GPU 1: invalid usage (ncclInvalidUsage): what NCCL said
 // last".
 void check_nccl(ncclResult_t result, const char* call, ncclComm_t communicator = nullptr);
 

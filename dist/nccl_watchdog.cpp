@@ -6,9 +6,12 @@
 
 namespace muonp::dist {
 
-NcclWatchdog::NcclWatchdog(int device, double timeout_seconds, std::function<std::string()> ask,
-                           std::function<void(const std::string&)> fail)
-    : timeout_(timeout_seconds), ask_(std::move(ask)), fail_(std::move(fail)) {
+namespace {
+constexpr std::chrono::milliseconds kLongestInterval{100}, kAway{500};
+}
+
+NcclWatchdog::NcclWatchdog(int device, double timeout_seconds, Outside outside)
+    : timeout_(timeout_seconds), outside_(std::move(outside)) {
   thread_ = std::thread([this, device] { watch(device); });
 }
 
@@ -76,6 +79,7 @@ void NcclWatchdog::retire() {
       if (!has_come(oldest.start)) return;
       oldest.started = true;
       started_ = Clock::now();
+      was_away_ = false;
     }
     if (!oldest.issued || !has_come(oldest.end)) return;
     spare_.push_back(std::move(oldest.start));
@@ -99,33 +103,41 @@ std::string NcclWatchdog::where() const {
   return last_ > 0 ? fmt::format("after {} (operation {})", last_what_, last_) : "before any operation";
 }
 
-std::optional<std::string> NcclWatchdog::stalled() const {
-  if (entries_.empty()) return {};
-  if (!broken_.empty()) return fmt::format("{}: the GPU failed: {}", where(), broken_);
-  if (!entries_.front().started || Clock::now() - started_ < timeout_) return {};
-  return fmt::format(
-      "{} made no progress for {} s: a rank has ended, waits elsewhere, or its GPU is busy for longer",
-      where(), timeout_.count());
+std::optional<NcclWatchdog::Report> NcclWatchdog::look(const std::string& error, bool asked) {
+  retire();
+  const auto now = Clock::now();
+  if (now - looked_ > kAway) {  // to be stopped and go on is no reason to give others up
+    started_ += now - looked_;
+    was_away_ = true;
+  }
+  looked_ = now;
+  const bool waits = !entries_.empty() && entries_.front().started;
+  const std::chrono::duration<double> since = waits ? now - started_ : Clock::duration::zero();
+  if (!broken_.empty()) return Report{.what = fmt::format("{}: the GPU failed: {}", where(), broken_), .of_here = true};
+  if (!error.empty()) return Report{.what = fmt::format("{}: NCCL reports: {}", where(), error), .waited = !was_away_};
+  if (!asked && since < timeout_) return {};
+  return Report{.what = fmt::format("{} made no progress for {:.3g} s", where(), std::min(since, timeout_).count()),
+                .guess = "a rank has ended, waits elsewhere, or its GPU is busy for longer",
+                .waited = since >= timeout_ / 2 && !was_away_};
 }
 
 void NcclWatchdog::watch(int device) {
   cudaSetDevice(device);
-  const auto interval = std::clamp<std::chrono::duration<double>>(timeout_ / 20, std::chrono::milliseconds(1),
-                                                                  std::chrono::milliseconds(100));
+  const auto interval =
+      std::clamp<std::chrono::duration<double>>(timeout_ / 20, std::chrono::milliseconds(1), kLongestInterval);
   for (;;) {
-    const std::string error = ask_();
-    std::optional<std::string> why;
+    const std::string error = outside_.error();
+    const bool asked = outside_.asked();
+    std::optional<Report> report;
     {
       std::unique_lock lock(mutex_);
-      retire();
-      why = stalled();
-      if (!error.empty()) why = fmt::format("{}: NCCL reports: {}", where(), error);
-      if (!why) {
+      report = look(error, asked);
+      if (!report) {
         if (woken_.wait_for(lock, interval, [this] { return stop_; })) return;
         continue;
       }
     }
-    fail_(*why);
+    outside_.fail(*report);
     const std::lock_guard lock(mutex_);
     failed_ = true;
     return;

@@ -18,11 +18,21 @@ namespace muonp::dist {
 
 class NcclWatchdog {
  public:
-  // From a thread of its own: `ask` gives NCCL's error or an empty string, again and again; `fail` is told,
-  // once, why the communicator must end: NCCL's error, a failed GPU, or an operation that has not ended
-  // `timeout_seconds` after the stream came to it. Computation that it is queued behind may take longer.
-  NcclWatchdog(int device, double timeout_seconds, std::function<std::string()> ask,
-               std::function<void(const std::string&)> fail);
+  struct Report {
+    std::string what;     // "all_reduce(sum) of 8 float32 (operation 3) made no progress for 2 s"
+    std::string guess;    // why that may be, where nobody knows better
+    bool of_here = false;  // this GPU failed; else other ranks are, or may be, the reason
+    bool waited = false;   // for at least half the time-out, in which this process ran
+  };
+  struct Outside {
+    std::function<std::string()> error;  // of NCCL, or an empty string
+    std::function<bool()> asked;         // another rank has waited for too long, and asks who is there
+    std::function<void(const Report&)> fail;
+  };
+  // From a thread of its own: asks for errors, again and again; `fail` is told, once, why the communicator must end: NCCL's
+  // error, a failed GPU, an operation that has not ended `timeout_seconds` after the stream came to it, here or on a
+  // rank that asks. Computation that it is queued behind may take longer.
+  NcclWatchdog(int device, double timeout_seconds, Outside outside);
   ~NcclWatchdog();
   NcclWatchdog(const NcclWatchdog&) = delete;
   NcclWatchdog& operator=(const NcclWatchdog&) = delete;
@@ -49,19 +59,20 @@ class NcclWatchdog {
   void retire();  // with the lock
   bool has_come(const core::cuda::Event& event);
   core::cuda::Event take_event();
-  std::optional<std::string> stalled() const;
+  std::optional<Report> look(const std::string& error, bool asked);  // with the lock
   std::string where() const;  // "all_reduce(sum) of 8 float32 (operation 3)": the oldest, or the last one
 
   std::chrono::duration<double> timeout_;
-  std::function<std::string()> ask_;
-  std::function<void(const std::string&)> fail_;
+  Outside outside_;
   mutable std::mutex mutex_;
   std::condition_variable woken_;
   std::deque<Entry> entries_;
   std::vector<core::cuda::Event> spare_;
   std::uint64_t last_ = 0;
   std::string last_what_;
-  Clock::time_point started_;  // when the stream was seen to have come to the oldest entry
+  Clock::time_point started_;  // when the stream was seen to have come to the oldest entry; later by what this process was stopped
+  Clock::time_point looked_ = Clock::now();
+  bool was_away_ = false;      // stopped while the oldest entry was under way
   std::string broken_;         // what the GPU said
   bool stop_ = false, failed_ = false;
   std::thread thread_;

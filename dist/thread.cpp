@@ -49,10 +49,11 @@ class Group {
     wait_for_all(lock, false);
   }
 
-  void abort(const std::string& why) {
+  std::string abort(const std::string& why) {
     const std::lock_guard lock(mutex_);
     if (why_.empty()) why_ = why.empty() ? "aborted" : why;
     changed_.notify_all();
+    return why_;
   }
   void end(int rank) {
     const std::lock_guard lock(mutex_);
@@ -179,10 +180,11 @@ class Thread final : public Communicator {
     return all;
   }
 
-  void abort(const std::string& why) noexcept override {
+  std::string abort(const std::string& why) noexcept override {
     try {
-      group_.abort(why);
+      return group_.abort(why);
     } catch (...) {
+      return {};
     }
   }
 

@@ -64,7 +64,8 @@ TEST_P(NcclFailures, Pitfall43_ARankThatThrowsEndsTheOthers) {
     if (nccl.rank() == 1) core::fail("the disk is full");
     expect_failure(
         nccl, device, [&] { nccl.all_reduce(Span(data), Reduce::sum); },
-        AllOf(HasSubstr("all_reduce(sum) of 8 float32"), HasSubstr("rank 1 has left")));
+        AnyOf(AllOf(HasSubstr("all_reduce(sum) of 8 float32"), HasSubstr("rank 1 has left")),
+              HasSubstr("rank 1 of 3 failed: the disk is full")));
     ++told;
     core::fail("rank {} goes too", nccl.rank());
   };
@@ -74,7 +75,7 @@ TEST_P(NcclFailures, Pitfall43_ARankThatThrowsEndsTheOthers) {
 }
 
 TEST_P(NcclFailures, Pitfall43_ARankThatNeverCallsIsATimeOutThatNamesTheOperation) {
-  std::atomic<int> told = 0, timed_out = 0;
+  std::atomic<int> told = 0;
   const auto body = [&](Communicator& nccl, core::Device& device) {
     const Tensor data = zeros(device, 8);
     nccl.broadcast(Span(data), 0);
@@ -83,20 +84,11 @@ TEST_P(NcclFailures, Pitfall43_ARankThatNeverCallsIsATimeOutThatNamesTheOperatio
       return;
     }
     const Tensor gathered = zeros(device, 9);
-    std::string why;
-    const auto message = AllOf(HasSubstr(fmt::format("rank {}, GPU {}", nccl.rank(), nccl.rank())),
-                               HasSubstr("all_gather of 9 float32"),
-                               testing::ResultOf(
-                                   [&](const std::string& text) {
-                                     why = text;
-                                     return !text.empty();
-                                   },
-                                   true));
+    // What the rank says whose time is over first.
     expect_failure(
-        nccl, device, [&] { nccl.all_gather(Span(gathered)); }, message);
-    // The rank whose time is over first aborts; the other sees the end of either.
-    EXPECT_THAT(why, AnyOf(HasSubstr("(operation 2) made no progress for 0.5 s"), HasSubstr("has left")));
-    timed_out += why.find("made no progress") != std::string::npos;
+        nccl, device, [&] { nccl.all_gather(Span(gathered)); },
+        AllOf(AnyOf(HasSubstr("rank 0, GPU 0"), HasSubstr("rank 2, GPU 2")),
+              HasSubstr("all_gather of 9 float32 (operation 2) made no progress for 0.5 s")));
     // And so all later ones, on the host too.
     expect_error<Error>([&] { nccl.barrier(); }, HasSubstr("all_gather of 9 float32"));
     expect_error<Error>([&] { nccl.broadcast(Span(data), 0); }, HasSubstr("all_gather of 9 float32"));
@@ -104,7 +96,6 @@ TEST_P(NcclFailures, Pitfall43_ARankThatNeverCallsIsATimeOutThatNamesTheOperatio
   };
   run_on_gpus(3, body, 0.5);
   EXPECT_EQ(told, 2);
-  EXPECT_GE(timed_out, 1);
 }
 
 TEST_P(NcclFailures, AnErrorThatNcclReportsLaterEndsEveryRank) {

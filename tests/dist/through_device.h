@@ -53,7 +53,7 @@ class ThroughDevice final : public dist::Communicator {
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
     return inner_.all_gather_bytes(mine);
   }
-  void abort(const std::string& why) noexcept override { inner_.abort(why); }
+  std::string abort(const std::string& why) noexcept override { return inner_.abort(why); }
 
  private:
   core::Tensor empty(dist::Span data) {

@@ -149,4 +149,16 @@ TEST_F(TwoHosts, Pitfall43_RanksOfAHostThatAreKilledOrStoppedAreNamed) {
   }
 }
 
+// With mpirun's daemon, which mpirun then waits for.
+TEST_F(TwoHosts, Pitfall43_AHostThatFreezesWholeEndsTheRun) {
+  const std::vector<std::string> more = {"run.steps=100000", "parallel.timeout_seconds=2"};
+  const Outcome outcome = run_and(over("h0:2,h1:2", "frozen", more), "frozen", [](int pid) {
+    run_shell(fmt::format("ip netns pids muonp{}-h1 | xargs kill -STOP", pid));
+  });
+  EXPECT_EQ(outcome.status, 1) << outcome.err;
+  EXPECT_LT(outcome.seconds, 60);
+  EXPECT_NE(outcome.err.find("nothing came from rank 2 (h1); nothing came from rank 3 (h1)"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("a host does not answer; mpirun is ended"), std::string::npos) << outcome.err;
+}
+
 }  // namespace muonp::e2e
