@@ -20,7 +20,7 @@ class NcclWatchdog {
  public:
   struct Report {
     std::string what;     // "all_reduce(sum) of 8 float32 (operation 3) made no progress for 2 s"
-    std::string guess;    // why that may be, where nobody knows better
+    std::string guess = {};  // why that may be, where nobody knows better
     bool of_here = false;  // this GPU failed; else other ranks are, or may be, the reason
     bool waited = false;   // for at least half the time-out, in which this process ran
   };

@@ -110,7 +110,7 @@ void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrive
 }
 
 std::int64_t OwnerExchange::buffer_bytes(const ShardPlan& shards, const OwnerPlan& owners, int rank,
-                                         int stage) {
+                                         int stage, const Workspace& workspace) {
   // Bytes of one wave's inputs (= outputs) on this rank.
   std::vector<std::int64_t> wave(static_cast<std::size_t>(owners.waves()), 0);
   for (int w = 0; w < owners.waves(); ++w)
@@ -123,7 +123,7 @@ std::int64_t OwnerExchange::buffer_bytes(const ShardPlan& shards, const OwnerPla
   for (std::size_t w = 0; w < wave.size(); ++w) {
     const std::int64_t before = w > 0 ? wave[w - 1] : 0, after = w + 1 < wave.size() ? wave[w + 1] : 0;
     // While wave w is computed: its inputs and outputs, the inputs of the next, the outputs of the last one.
-    most = std::max(most, before + wave[w] + inputs * (wave[w] + after));
+    most = std::max(most, before + wave[w] + inputs * (wave[w] + after) + workspace(static_cast<int>(w)));
   }
   return most;
 }

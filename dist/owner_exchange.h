@@ -33,8 +33,11 @@ class OwnerExchange {
   // piece(task) holds the result; called for every task on every rank, wave by wave.
   void run(const Piece& piece, const Compute& compute, const Arrived& arrived);
 
-  // Most bytes that run() holds at once on a rank in its buffers.
-  static std::int64_t buffer_bytes(const ShardPlan& shards, const OwnerPlan& owners, int rank, int stage);
+  // Most bytes that run() holds at once on a rank in its buffers, with what `compute` takes for the matrices that the rank
+  // owns in a wave.
+  using Workspace = std::function<std::int64_t(int wave)>;
+  static std::int64_t buffer_bytes(const ShardPlan& shards, const OwnerPlan& owners, int rank, int stage,
+                                   const Workspace& workspace);
 
  private:
   struct Wave;

@@ -1,6 +1,7 @@
 #include "optim/execution_plan.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "core/hash.h"
 #include "core/offload.h"
@@ -33,22 +34,36 @@ void refuse_stages_without_whole_weights(const ParallelOptions& options) {
     core::fail("parallel.offload: optimizer with compression: momentum and estimates are on the device; valid is none");
 }
 
-// The most that the spectral step of one of the rank's matrices takes.
-std::int64_t spectral_workspace(const dist::OwnerPlan& owners, const Groups& groups,
-                                const std::vector<dist::ParameterSpec>& specs, core::DeviceKind device, int rank) {
-  std::int64_t workspace = 0;
-  for (const Group& group : groups.groups()) {
-    if (group.config.rule != "muonp") continue;
-    const auto step = make_matrix_step(group.config, device);
-    for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
-      const int p = owners.tasks()[t].parameter;
-      if (owners.owner(static_cast<int>(t)) != rank || !std::ranges::binary_search(group.parameters, p)) continue;
-      const dist::ParameterSpec& spec = specs[static_cast<std::size_t>(p)];
-      workspace = std::max(workspace, step->workspace_bytes(spec.name, spec.shape, groups.split_of(p)));
-    }
+// What the spectral step takes for the matrices that the rank owns in a wave.
+class SpectralWorkspace {
+ public:
+  SpectralWorkspace(const dist::OwnerPlan& owners, const Groups& groups, const std::vector<dist::ParameterSpec>& specs,
+                    core::DeviceKind device, int rank)
+      : owners_(owners), groups_(groups), specs_(specs), rank_(rank) {
+    for (const Group& group : groups.groups())
+      steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device) : nullptr);
   }
-  return workspace;
-}
+  std::int64_t operator()(int wave) const {
+    std::vector<std::vector<MatrixInput>> inputs(steps_.size());
+    for (const int t : owners_.wave(wave)) {
+      if (owners_.owner(t) != rank_) continue;
+      const int p = owners_.tasks()[static_cast<std::size_t>(t)].parameter;
+      const dist::ParameterSpec& spec = specs_[static_cast<std::size_t>(p)];
+      inputs[static_cast<std::size_t>(groups_.group_of(p))].push_back({spec.name, spec.shape, groups_.split_of(p), {}, {}});
+    }
+    std::int64_t most = 0;
+    for (std::size_t g = 0; g < inputs.size(); ++g)
+      if (!inputs[g].empty()) most = std::max(most, steps_[g]->workspace_bytes(inputs[g]));
+    return most;
+  }
+
+ private:
+  const dist::OwnerPlan& owners_;
+  const Groups& groups_;
+  const std::vector<dist::ParameterSpec>& specs_;
+  int rank_;
+  std::vector<std::unique_ptr<MatrixStep>> steps_;
+};
 
 std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups,
                                        core::DeviceKind device) {
@@ -155,21 +170,22 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
   bytes.gradients = gradient_bytes();
   add_optimizer_bytes(rank, bytes);
-  bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero) +
-                   spectral_workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
+  const SpectralWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
+  bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero, std::cref(workspace));
   if (compression) add_compressed(rank, bytes);
   return bytes;
 }
 
 void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   const CompressionPlan& plan = *compression;
-  std::int64_t matrices = 0, owned_in_wave = 0;
+  const SpectralWorkspace workspace(plan.owners, plan.groups, plan.specs, options.device, rank);
+  std::int64_t matrices = 0, moved = 0;
   for (const dist::MatrixTask& task : plan.owners.tasks()) matrices += task.elements;
   for (int w = 0; w < plan.owners.waves(); ++w) {
     std::int64_t owned = 0;
     for (const int t : plan.owners.wave(w))
       if (plan.owners.owner(t) == rank) owned += plan.owners.tasks()[static_cast<std::size_t>(t)].elements;
-    owned_in_wave = std::max(owned_in_wave, owned);
+    moved = std::max(moved, 4 * owned + workspace(w));
   }
   const std::int64_t elements = matrices + plan.flat.padded_elements();
   const bool weights_are_read = options.weight_dtype == core::Dtype::float32;
@@ -184,9 +200,7 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
       for (const int p : group.parameters)
         bytes.optimizer += 4 * static_cast<std::int64_t>(group.config.state_names().size()) * plan.flat.piece(p, rank).count();
   // The two exchanges take turns.
-  bytes.exchange = std::max(bytes.exchange,
-                            feedback.buffers + 4 * owned_in_wave +
-                                spectral_workspace(plan.owners, plan.groups, plan.specs, options.device, rank));
+  bytes.exchange = std::max(bytes.exchange, feedback.buffers + moved);
 }
 
 std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {

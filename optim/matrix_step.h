@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/device.h"
 #include "core/tensor.h"
@@ -20,8 +21,7 @@ struct MatrixInput {
   std::string name;              // of the parameter, for messages
   core::Shape shape;             // [rows, cols] or [count, rows, cols], as the model declares it
   const Split* split = nullptr;  // of a fused parameter; null: none
-  core::Tensor in,
-      out;  // float32, element_count(shape) elements in row-major order; no tensor overlaps another
+  core::Tensor in, out;  // float32, element_count(shape) elements in row-major order; no tensor overlaps another
 };
 
 class MatrixStep {
@@ -35,19 +35,21 @@ class MatrixStep {
   // the parameter; every `out` is then unspecified.
   void compute(core::Device& device, std::span<const MatrixInput> inputs);
 
-  // Floating-point operations of one parameter's step, and the most bytes of scratch memory that it takes on
-  // its own.
+  // Floating-point operations of one parameter's step.
   double cost(std::string_view name, const core::Shape& shape, const Split* split) const;
-  std::int64_t workspace_bytes(std::string_view name, const core::Shape& shape, const Split* split) const;
+  // Most bytes of scratch memory that compute() takes for these inputs, whose tensors are not looked at: no two are taken
+  // to lie one after the other.
+  std::int64_t workspace_bytes(std::span<const MatrixInput> inputs) const;
 
   const spectral::SpectralOptions& options() const { return power_->options(); }
   ShapeScale scale() const { return scale_; }
 
  private:
   struct Segment;
-  void compute_alike(core::Device& device, std::span<const Segment> segments);
-  void compute_packed(core::Device& device, std::span<const Segment* const> segments);
-  void compute_batch(core::Device& device, std::span<const Segment* const> segments, const core::Tensor& in,
+  static std::vector<Segment> segments_of(std::span<const MatrixInput> inputs);
+  static std::vector<std::span<const Segment>> batches_of(std::span<const Segment> segments);
+  void compute_packed(core::Device& device, std::span<const Segment> segments);
+  void compute_batch(core::Device& device, std::span<const Segment> segments, const core::Tensor& in,
                      const core::Tensor& out);
   void apply(core::Device& device, const core::Tensor& in, const core::Tensor& out);
 

@@ -104,8 +104,9 @@ void expect_allocated_as_planned(core::Device& device, const optim::ExecutionPla
   EXPECT_EQ(used.peak_of(Category::weights), planned.weights);
   EXPECT_EQ(used.peak_of(Category::gradients), planned.gradients);
   EXPECT_EQ(used.peak_of(Category::optimizer), planned.optimizer);
-  // Small matrices of one shape are copied together, in and out (optim/matrix_step.h); the plan counts each by itself.
-  EXPECT_LE(used.peak_of(Category::exchange), planned.exchange + 2 * 4 * kWave);
+  // Matrices that come to lie one after the other are not copied together (optim/matrix_step.h).
+  EXPECT_LE(used.peak_of(Category::exchange), planned.exchange);
+  EXPECT_GE(static_cast<double>(used.peak_of(Category::exchange)), 0.98 * static_cast<double>(planned.exchange));
   if (device.kind() == core::DeviceKind::cuda) {
     EXPECT_EQ(device.host_allocator()->use().of(Category::optimizer), planned.host);
   }

@@ -171,7 +171,7 @@ TEST_F(MatrixStepTest, Pitfall08_OneRowZeroSizeAndSingleElementParametersWork) {
   }
   EXPECT_NEAR(doubles(inputs[2].out)[0], -0.2, 1e-7);
   EXPECT_EQ(step.cost("none", {0, 7}, nullptr), 0);
-  EXPECT_EQ(step.workspace_bytes("none", {0, 7}, nullptr), 0);
+  EXPECT_EQ(step.workspace_bytes(std::vector<MatrixInput>{{"none", {0, 7}, nullptr, {}, {}}}), 0);
 }
 
 TEST_F(MatrixStepTest, Pitfall11_ZeroMatricesGiveZeroUpdatesInAnyBatch) {
@@ -275,9 +275,12 @@ TEST_F(MatrixStepTest, CostsAreThoseOfTheLogicalMatrices) {
   EXPECT_EQ(step.cost("w", {30, 20}, nullptr), 30 * 20 * 20);
   EXPECT_EQ(step.cost("w", {5, 30, 20}, nullptr), 5 * 30 * 20 * 20);
   EXPECT_EQ(step.cost("w", {30, 10}, &kQkvRows), 3 * 10 * 10 * 10);
-  EXPECT_EQ(step.workspace_bytes("w", {30, 20}, nullptr), 4 * 600);
-  EXPECT_EQ(step.workspace_bytes("w", {20, 30}, &kQkvColumns),
+  EXPECT_EQ(step.workspace_bytes(std::vector<MatrixInput>{{"w", {30, 20}, nullptr, {}, {}}}), 4 * 600);
+  EXPECT_EQ(step.workspace_bytes(std::vector<MatrixInput>{{"w", {20, 30}, &kQkvColumns, {}, {}}}),
             4 * 200 + 2 * 4 * 600);  // and the packed copies
+  const MatrixInput small{"small", {30, 20}, nullptr, {}, {}}, large{"large", {300, 300}, nullptr, {}, {}};
+  EXPECT_EQ(step.workspace_bytes(std::vector{small, small, small}), 4 * 600 + 2 * 4 * 1800);  // copied together
+  EXPECT_EQ(step.workspace_bytes(std::vector{large, small, large}), 4 * 90000);
 }
 
 TEST_F(MatrixStepTest, AllScalesGoThroughTheStep) {
