@@ -68,4 +68,23 @@ class AsyncQueue {
   std::thread worker_;
 };
 
+// Work under way refers to memory of the caller: lets it end before that goes, also when something throws.
+class DrainOnError {
+ public:
+  explicit DrainOnError(AsyncQueue& async) : async_(async) {}
+  ~DrainOnError() {
+    if (!done_) try {
+      async_.drain();
+    } catch (...) {  // the error that is already on its way says more
+    }
+  }
+  DrainOnError(const DrainOnError&) = delete;
+  DrainOnError& operator=(const DrainOnError&) = delete;
+  void done() { done_ = true; }  // all of it has been waited for
+
+ private:
+  AsyncQueue& async_;
+  bool done_ = false;
+};
+
 }  // namespace muonp::dist

@@ -64,24 +64,9 @@ Interval OwnerExchange::piece_on(int task, int rank) const {
   return parameters_.plan().piece(parameter, rank);
 }
 
-namespace {
-// Work in flight refers to buffers on the caller's stack: let it end before they go, also when something
-// throws.
-struct DrainOnError {
-  AsyncQueue& async;
-  bool ended = false;
-  ~DrainOnError() {
-    if (!ended) try {
-      async.drain();
-    } catch (...) {  // the error that is already on its way says more
-    }
-  }
-};
-}  // namespace
-
 void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrived& arrived) {
   std::vector<Wave> waves(static_cast<std::size_t>(plan_.waves()));
-  DrainOnError drain{async_};
+  DrainOnError drain(async_);
   const auto start = [&](std::size_t w) {
     if (w >= waves.size()) return;
     waves[w] = prepare(static_cast<int>(w), piece);
@@ -106,7 +91,7 @@ void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrive
     if (w > 0) finish(waves[w - 1]);
   }
   if (!waves.empty()) finish(waves.back());
-  drain.ended = true;
+  drain.done();
 }
 
 std::int64_t OwnerExchange::buffer_bytes(const ShardPlan& shards, const OwnerPlan& owners, int rank,

@@ -197,24 +197,10 @@ void ErrorFeedback::take_weights(Wave& wave) {
   wave.answers.clear();
 }
 
-namespace {
-// Messages under way refer to this call's memory: let them end before it goes, also when something throws.
-struct EndBeforeLeaving {
-  AsyncQueue& async;
-  bool ended = false;
-  ~EndBeforeLeaving() {
-    if (!ended) try {
-      async.drain();
-    } catch (...) {  // the error that is already on its way says more
-    }
-  }
-};
-}  // namespace
-
 void ErrorFeedback::round(std::uint64_t step, const std::function<Target(int)>& target,
                           const std::function<void(std::span<const int>)>& move, const std::function<void(int)>& arrived) {
   std::vector<Wave> waves(plan_.waves.size());
-  EndBeforeLeaving end{async_};
+  DrainOnError drain(async_);
   const auto start = [&](std::size_t w) {
     if (w >= waves.size()) return;
     waves[w].matrices = plan_.waves[w];
@@ -239,7 +225,7 @@ void ErrorFeedback::round(std::uint64_t step, const std::function<Target(int)>& 
     if (w > 0) finish(waves[w - 1]);
   }
   if (!waves.empty()) finish(waves.back());
-  end.ended = true;
+  drain.done();
 }
 
 }  // namespace muonp::dist
