@@ -353,7 +353,8 @@ std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const
 
 double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind) {
   double area = 0;
-  for (const Block& block : kind == DeviceKind::cpu ? triangle_blocks(n) : gpu_panels(n)) area += static_cast<double>(block.area());
+  for (const Block& block : kind == DeviceKind::cpu ? triangle_blocks(n) : gpu_panels(n))
+    area += static_cast<double>(block.area());
   return 2 * area * static_cast<double>(k);
 }
 

@@ -79,8 +79,8 @@ class Communicator {
   // After a local failure that the others cannot know of: makes their pending and later operations fail with
   // `why`. The reason of the first rank to abort counts: returns it.
   virtual std::string abort(const std::string& why) noexcept = 0;
-  // Whether another rank, which has waited for the time-out, asks who is there; and the question or its answer: "nothing came
-  // from rank 2 (node7)", or empty when all answer or this form cannot tell. Only one of the ranks that `waited`
+  // Whether another rank, which has waited for the time-out, asks who is there; and the question or its answer: "nothing
+  // came from rank 2 (node7)", or empty when all answer or this form cannot tell. Only one of the ranks that `waited`
   // returns soon, to abort; the others give it the time to end them.
   virtual bool roll_is_called() { return false; }
   virtual std::string call_roll(bool /*waited*/) { return {}; }

@@ -31,7 +31,8 @@ std::string RollCall::call(bool waited) {
   const bool speaks = answers_->waiting.contains(session_.rank()) && *answers_->waiting.begin() == session_.rank();
   if (!speaks) std::this_thread::sleep_for(kTimeToEndTheOthers);
   std::vector<std::string> causes;
-  for (const int r : answers_->silent) causes.push_back(fmt::format("nothing came from rank {} ({})", r, session_.host_of(r)));
+  for (const int r : answers_->silent)
+    causes.push_back(fmt::format("nothing came from rank {} ({})", r, session_.host_of(r)));
   return fmt::format("{}", fmt::join(causes, "; "));
 }
 
@@ -47,7 +48,8 @@ RollCall::Answers RollCall::collect(bool waited) const {
     MPI_Request told = MPI_REQUEST_NULL;
     MPI_Isend(&words[waited], 1, MPI_CHAR, r, kRollCallTag, comm_, &told);
     MPI_Request_free(&told);
-    MPI_Irecv(&said[static_cast<std::size_t>(r)], 1, MPI_CHAR, r, kRollCallTag, comm_, &requests[static_cast<std::size_t>(r)]);
+    MPI_Irecv(&said[static_cast<std::size_t>(r)], 1, MPI_CHAR, r, kRollCallTag, comm_,
+              &requests[static_cast<std::size_t>(r)]);
   }
   const auto end = Clock::now() + kTimeToAnswer;
   for (int all = 0; !all && Clock::now() < end; std::this_thread::sleep_for(std::chrono::milliseconds(1))) {

@@ -70,7 +70,8 @@ class NcclWatchdog {
   std::vector<core::cuda::Event> spare_;
   std::uint64_t last_ = 0;
   std::string last_what_;
-  Clock::time_point started_;  // when the stream was seen to have come to the oldest entry; later by what this process was stopped
+  // When the stream was seen to have come to the oldest entry, and later by as long as this process was stopped.
+  Clock::time_point started_;
   Clock::time_point looked_ = Clock::now();
   bool was_away_ = false;      // stopped while the oldest entry was under way
   std::string broken_;         // what the GPU said

@@ -113,8 +113,8 @@ std::string as_table(const Arguments& a, const std::string& device, const Spectr
   Table table({"method", "p", "storage", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product",
                "worst error", "Frobenius"},
               {Align::left, right, Align::left, right, right, right, right, right, right, right, right, right});
-  table.caption(fmt::format("{} x {} on {}, {} repeats, errors for sigma in [{}, 1]", a.benchmark.rows, a.benchmark.cols, device,
-                            a.benchmark.repeats, a.common.epsilon));
+  table.caption(fmt::format("{} x {} on {}, {} repeats, errors for sigma in [{}, 1]", a.benchmark.rows, a.benchmark.cols,
+                            device, a.benchmark.repeats, a.common.epsilon));
   for (const SpectralMeasurement& m : result.measurements)
     table.add({m.options.method, optim::spectral::to_string(m.options.p),
                std::string(core::name_of(m.options.dtype)), fmt::format("{}", m.report.steps),

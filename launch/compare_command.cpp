@@ -44,9 +44,9 @@ void make_names_unique(std::vector<RunHistory>& runs, const std::vector<std::str
 std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs,
                      const std::vector<RunSummary>& summaries) {
   constexpr Align right = Align::right;
-  Table table(
-      {"run", "steps", "final " + a.metric, "best " + a.metric, "at step", "train loss", "time", "tokens/s", "sent per rank"},
-      {Align::left, right, right, right, right, right, right, right, right});
+  Table table({"run", "steps", "final " + a.metric, "best " + a.metric, "at step", "train loss", "time", "tokens/s",
+               "sent per rank"},
+              {Align::left, right, right, right, right, right, right, right, right});
   double best = INFINITY;
   for (const RunSummary& s : summaries) best = std::min(best, s.best_value);
   for (std::size_t i = 0; i < runs.size(); ++i) {

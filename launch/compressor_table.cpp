@@ -10,8 +10,9 @@ namespace muonp::launch {
 namespace {
 
 // The settings that the table shows of compressors that have one.
-constexpr const char* kShown[] = {"identity",           "int8", "int5", "int4", "natural", "sign",    "top_k 0.1", "top_k 0.01",
-                                  "top_k_natural 0.1", "top_k_natural 0.01", "rank 4", "rank 16"};
+constexpr const char* kShown[] = {
+    "identity",           "int8",   "int5",   "int4", "natural", "sign", "top_k 0.1", "top_k 0.01", "top_k_natural 0.1",
+    "top_k_natural 0.01", "rank 4", "rank 16"};
 
 std::vector<dist::CompressorSpec> specs_of(const optim::CompressionOptions& configured) {
   std::vector<dist::CompressorSpec> specs;
@@ -67,9 +68,10 @@ std::string compressor_table(const StartFacts& facts) {
                format_bytes(static_cast<std::int64_t>(static_cast<double>(bytes) * (n - 1) / n)),
                uses_of(spec, configured)});
   }
-  return fmt::format("{} matrices with {} elements, {} ranks. alpha: the least of all matrices, ‖C(X) − X‖² ≤ (1 − alpha)‖X‖².\n"
-                     "bytes: one message for each matrix, one direction. sent per rank: on average, a step, one direction.\n{}",
-                     matrices.size(), elements, n, table.render());
+  return fmt::format(
+      "{} matrices with {} elements, {} ranks. alpha: the least of all matrices, ‖C(X) − X‖² ≤ (1 − alpha)‖X‖².\n"
+      "bytes: one message for each matrix, one direction. sent per rank: on average, a step, one direction.\n{}",
+      matrices.size(), elements, n, table.render());
 }
 
 }  // namespace muonp::launch

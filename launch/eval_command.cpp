@@ -82,7 +82,9 @@ void add_eval_command(CLI::App& app, Context& context) {
       app.add_subcommand("eval", "Loss of a trained model on its validation text, or on another");
   auto a = std::make_shared<Arguments>();
   command->add_option("RUN", a->run, "Folder of the run (<run.dir>/<run.name>)")->required();
-  command->add_option("--checkpoint", a->checkpoint, "latest, a step, a checkpoint's folder, or a file from `muonp checkpoint export`")
+  command
+      ->add_option("--checkpoint", a->checkpoint,
+                   "latest, a step, a checkpoint's folder, or a file from `muonp checkpoint export`")
       ->capture_default_str();
   command->add_option("--data", a->data,
                       "Text or token file to evaluate on instead of the run's validation text");

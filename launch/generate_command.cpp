@@ -44,7 +44,9 @@ void add_generate_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("generate", "Text from a trained model");
   auto a = std::make_shared<Arguments>();
   command->add_option("RUN", a->run, "Folder of the run (<run.dir>/<run.name>)")->required();
-  command->add_option("--checkpoint", a->checkpoint, "latest, a step, a checkpoint's folder, or a file from `muonp checkpoint export`")
+  command
+      ->add_option("--checkpoint", a->checkpoint,
+                   "latest, a step, a checkpoint's folder, or a file from `muonp checkpoint export`")
       ->capture_default_str();
   command->add_option("--prompt", a->prompt, "Text to go on from (default: a new line)");
   command->add_option("--tokens", a->tokens, "Tokens to make")

@@ -1,8 +1,8 @@
 // metrics.jsonl: one JSON object a line, appended as the run goes.
 //
 // A line of a training step has at least step, loss, lr, grad_norm, seconds and tokens; a line of a
-// validation has step and val_loss; the line of a checkpoint that is complete has its step as `checkpoint`. `step` counts from 1, `seconds` and `tokens` count from the start of the
-// run, over interruptions.
+// validation has step and val_loss; the line of a checkpoint that is complete has its step as `checkpoint`. `step` counts
+// from 1, `seconds` and `tokens` count from the start of the run, over interruptions.
 #pragma once
 
 #include <cstdint>

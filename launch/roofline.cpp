@@ -120,7 +120,8 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
     for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t)
       if (plan.owners.owner(static_cast<int>(t)) == r) {
         const dist::MatrixTask& task = plan.owners.tasks()[t];
-        seconds += task.cost / rate(plan.groups.group_for(task.parameter).config.spectral_options(plan.options.device).dtype);
+        seconds +=
+            task.cost / rate(plan.groups.group_for(task.parameter).config.spectral_options(plan.options.device).dtype);
       }
     if (seconds >= longest) {
       longest = seconds;
@@ -133,7 +134,8 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
 
   Estimate e(n, machine);
   e.add("forward", flops / 3, compute, weights + kept_activations, 0, 1);
-  e.add("backward", 2 * flops / 3 + f.model.recomputed_flops(f.batches.per_rank, time), compute, weights + kept_activations + gradients, 0, 1);
+  e.add("backward", 2 * flops / 3 + f.model.recomputed_flops(f.batches.per_rank, time), compute,
+        weights + kept_activations + gradients, 0, 1);
   e.add(sharded ? "reduce-scatter of gradients" : "all-reduce of gradients", 0, 1, 0,
         (sharded ? 1 : 2) * share * 4 * reduced, e.collective_rate(), "backward");
   e.add("momentum and AdamW", 0, 1, kept * (16 * matrices + 28 * others), 0, 1);

@@ -108,14 +108,15 @@ void Trainer::one_step(bool stop_requested) {
 
 void Trainer::stop_before(const StepOutcome& outcome) {
   save();
-  throw dist::AgreedError(fmt::format(
-      "step {}: {}; the weights are those of step {}, saved in {} (guard.spike: stop). The same step comes again when the run "
-      "goes on: with guard.spike: skip it is left out",
-      progress_.step + 1, guard_->explain(outcome.loss), progress_.step, config_.directory()));
+  throw dist::AgreedError(
+      fmt::format("step {}: {}; the weights are those of step {}, saved in {} (guard.spike: stop). The same step comes "
+                  "again when the run goes on: with guard.spike: skip it is left out",
+                  progress_.step + 1, guard_->explain(outcome.loss), progress_.step, config_.directory()));
 }
 
 void Trainer::warn_of(const StepOutcome& outcome) {
-  const char* consequence = outcome.report.skipped ? "the step is skipped, weights and state are unchanged" : "the weights move";
+  const char* consequence =
+      outcome.report.skipped ? "the step is skipped, weights and state are unchanged" : "the weights move";
   if (guard_->is_spike(outcome.loss))
     session_.log().warn("step {}: {}; {}", progress_.step, guard_->explain(outcome.loss), consequence);
   else if (outcome.report.skipped)

@@ -212,7 +212,8 @@ void CompressedOptimizer::add_matrix_state(int matrix, bool for_saving, std::vec
   const int rank = communicator_.rank();
   const auto add = [&](const std::string& what, const core::Shape& shape, Interval interval, const Tensor& data) {
     if (!interval.empty())
-      to.push_back({fmt::format("{}/{}", parameter.name, what), shape, interval, data.flat(interval.begin, interval.count())});
+      to.push_back(
+          {fmt::format("{}/{}", parameter.name, what), shape, interval, data.flat(interval.begin, interval.count())});
   };
   const auto whole = [&](const std::string& what, const Tensor& data) {
     add(what, parameter.shape, {0, data.size()}, data);

@@ -110,7 +110,8 @@ CompressionPlan make_compression_plan(std::vector<int> chosen, const core::Param
         feedback.matrices.push_back({fmt::format("bucket {} slice {}", b, r), 1, slice.count(), r, int8, int8});
       }
   }
-  return {std::move(chosen), specs_of(parameters), std::move(groups), std::move(owners), std::move(flat), std::move(feedback)};
+  return {std::move(chosen), specs_of(parameters), std::move(groups),
+          std::move(owners), std::move(flat),      std::move(feedback)};
 }
 
 }  // namespace muonp::optim

@@ -198,7 +198,8 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   for (const Group& group : plan.groups.groups())
     if (group.config.rule != "muonp")
       for (const int p : group.parameters)
-        bytes.optimizer += 4 * static_cast<std::int64_t>(group.config.state_names().size()) * plan.flat.piece(p, rank).count();
+        bytes.optimizer +=
+            4 * static_cast<std::int64_t>(group.config.state_names().size()) * plan.flat.piece(p, rank).count();
   // The two exchanges take turns.
   bytes.exchange = std::max(bytes.exchange, feedback.buffers + moved);
 }

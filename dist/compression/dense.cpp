@@ -113,7 +113,8 @@ struct IntegerEncode {
         const auto integer = static_cast<std::uint64_t>(static_cast<std::int64_t>(q < 0 ? q - 0.5 : q + 0.5));
         packed |= (integer & ((1ull << width) - 1)) << (k * width);
       }
-      for (std::int64_t b = 0; 8 * b < present * width; ++b) to[c * width + b] = static_cast<std::uint8_t>(packed >> (8 * b));
+      for (std::int64_t b = 0; 8 * b < present * width; ++b)
+        to[c * width + b] = static_cast<std::uint8_t>(packed >> (8 * b));
     });
   }
 };

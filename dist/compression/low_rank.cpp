@@ -147,7 +147,8 @@ class LowRank final : public Compressor {
     const Tensor u = part(wire, 0, long_), w = part(wire, 4 * long_ * rank_, short_);
     const Tensor x = Tensor::empty(device, {rows(), cols()}, Dtype::float32, Category::exchange);
     const Tensor &left = wide() ? w : u, &right = wide() ? u : w;
-    core::gemm_on_one_thread(device.queue(), Op::none, Op::transpose, 1, MatrixView(left), MatrixView(right), 0, MatrixView(x));
+    core::gemm_on_one_thread(device.queue(), Op::none, Op::transpose, 1, MatrixView(left), MatrixView(right), 0,
+                             MatrixView(x));
     core::for_each(device.queue(), size(), Blend{x.data<float>(), out.data<float>(), weight, add});
   }
 
@@ -200,7 +201,8 @@ class LowRank final : public Compressor {
     core::Queue& queue = device.queue();
     const MatrixView b(x.raw(), rows(), cols(), cols());
     const Tensor scratch = Tensor::empty(device, {long_, rank_}, Dtype::float32, Category::exchange);
-    core::gemm_on_one_thread(queue, wide() ? Op::transpose : Op::none, Op::none, scale, b, MatrixView(basis), 0, MatrixView(scratch));
+    core::gemm_on_one_thread(queue, wide() ? Op::transpose : Op::none, Op::none, scale, b, MatrixView(basis), 0,
+                             MatrixView(scratch));
     orthonormalize(device, scratch, u);
     orthonormalize(device, u, scratch);  // what float32 left of the first time
     u.copy_from(queue, scratch);

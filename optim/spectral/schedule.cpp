@@ -25,7 +25,8 @@ struct Rules {
 };
 
 // Higher degrees have larger cancelling coefficients than bfloat16 can carry (float16 and tf32 carry degree 4), and than T
-// can at p < 0, where it spans many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the search.
+// can at p < 0, where it spans many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the
+// search.
 Rules rules_of(Exponent p, core::Dtype dtype) {
   const double cushion = cushion_of(dtype);
   if (dtype == core::Dtype::bfloat16) return {{2}, cushion, cushion, kMaxSteps};

@@ -21,8 +21,9 @@ namespace {
 
 using Values = std::vector<float>;
 
-const std::vector<std::string> kAll = {"identity", "top_k 0.1",  "top_k 1", "top_k_natural 0.03", "natural", "sign",
-                                       "int8",     "int5",     "int4",     "int3",    "int2",               "rank 1",  "rank 4"};
+const std::vector<std::string> kAll = {
+    "identity", "top_k 0.1", "top_k 1", "top_k_natural 0.03", "natural", "sign", "int8", "int5", "int4", "int3",
+    "int2",     "rank 1",    "rank 4"};
 
 struct Sent {
   std::vector<std::uint8_t> bytes;

@@ -157,7 +157,8 @@ TEST_F(TwoHosts, Pitfall43_AHostThatFreezesWholeEndsTheRun) {
   });
   EXPECT_EQ(outcome.status, 1) << outcome.err;
   EXPECT_LT(outcome.seconds, 60);
-  EXPECT_NE(outcome.err.find("nothing came from rank 2 (h1); nothing came from rank 3 (h1)"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("nothing came from rank 2 (h1); nothing came from rank 3 (h1)"), std::string::npos)
+      << outcome.err;
   EXPECT_NE(outcome.err.find("a host does not answer; mpirun is ended"), std::string::npos) << outcome.err;
 }
 

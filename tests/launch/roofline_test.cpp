@@ -27,8 +27,8 @@ struct Planned {
     config.parallel.zero = zero;
     model = models::make_gpt(config.model);
     batches = make_batch_plan(config.data, ranks);
-    plan = std::make_unique<optim::ExecutionPlan>(
-        optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, core::DeviceKind::cuda), ranks));
+    plan = std::make_unique<optim::ExecutionPlan>(optim::make_execution_plan(
+        model->parameters(), config.optimizer, parallel_options(config, *model, core::DeviceKind::cuda), ranks));
   }
   Roofline on(const Machine& machine) const {
     return roofline({config, *model, *plan, batches, "", "", "", 0}, machine);

@@ -119,7 +119,8 @@ class Saved {
       values.push_back(values_of(t.data));
       pieces.push_back({t.name, t.shape, Dtype::float32, t.interval.begin, t.interval.end, values.back().data()});
     }
-    const auto entry = core::write_pieces(core::CheckpointPart(folder_.path(), 1), core::piece_file_name("state", c.rank()), pieces);
+    const auto entry =
+        core::write_pieces(core::CheckpointPart(folder_.path(), 1), core::piece_file_name("state", c.rank()), pieces);
     {
       std::lock_guard lock(mutex_);
       entries_.push_back(entry);
@@ -233,7 +234,8 @@ TEST(Compression, TheOwnersMeanIsTheMeanOfAllEstimates) {
   run_on_devices(3, [&](dist::Communicator& c, core::Device& device) {
     SmallModel model;
     DistributedOptimizer optimizer(device, model.list, small_config(),
-                                   options_of({.ranks = 3, .to_owner = "sign", .to_workers = "natural", .others = "int8"}), c);
+                                   options_of({.ranks = 3, .to_owner = "sign", .to_workers = "natural", .others = "int8"}),
+                                   c);
     optimizer.initialize(3);
     for (int step = 0; step < 10; ++step) {
       backward(model, optimizer, c.rank(), 3, 1, step);
@@ -358,10 +360,9 @@ TEST(Compression, BfloatWeightsAreTheRoundedSharedOnes) {
 TEST(Compression, IsRefusedWhereNothingIsWhole) {
   SmallModel model;
   for (int zero : {2, 3})
-    EXPECT_THAT(message_of<core::Error>([&] {
-                  make_execution_plan(model.list, small_config(), options_of({.zero = zero}), 4);
-                }),
-                testing::AllOf(testing::HasSubstr("momentum, estimates and weights"), testing::HasSubstr("valid are 0 and 1")));
+    EXPECT_THAT(
+        message_of<core::Error>([&] { make_execution_plan(model.list, small_config(), options_of({.zero = zero}), 4); }),
+        testing::AllOf(testing::HasSubstr("momentum, estimates and weights"), testing::HasSubstr("valid are 0 and 1")));
   EXPECT_THAT(message_of<core::Error>([] { parse_compression("sign", "none", "none"); }),
               testing::HasSubstr("compression.to_workers is none"));
   EXPECT_THAT(message_of<core::Error>([] { parse_compression("none", "topk", "none"); }),
@@ -372,7 +373,8 @@ TEST(Compression, IsRefusedWhereNothingIsWhole) {
 TEST(Compression, Pitfall39_AResumedRunIsBitEqualToAnUninterruptedOne) {
   for (const std::string& spec : kCompressors) {
     const Training run{.ranks = 4, .to_owner = spec, .to_workers = spec, .others = "int8"};
-    const std::vector<float> uninterrupted = train({.ranks = 4, .steps = 6, .to_owner = spec, .to_workers = spec, .others = "int8"}).weights;
+    const std::vector<float> uninterrupted =
+        train({.ranks = 4, .steps = 6, .to_owner = spec, .to_workers = spec, .others = "int8"}).weights;
     Saved saved;
     const auto steps = [&](bool resume, int from, int to, std::vector<float>* weights) {
       run_on_devices(4, [&](dist::Communicator& c, core::Device& device) {
@@ -464,8 +466,9 @@ TEST(Compression, ARunWithoutItGoesOnWithIt) {
   for (int ranks : {2, 3})
     run_on_devices(ranks, [&](dist::Communicator& c, core::Device& device) {
       SmallModel model;
-      DistributedOptimizer optimizer(device, model.list, plain.config,
-                                     options_of({.ranks = ranks, .to_owner = "sign", .to_workers = "sign", .others = "int8"}), c);
+      DistributedOptimizer optimizer(
+          device, model.list, plain.config,
+          options_of({.ranks = ranks, .to_owner = "sign", .to_workers = "sign", .others = "int8"}), c);
       saved.load(optimizer, ranks == 3, 3);
       optimizer.require_equal_weights();
       State state;

@@ -317,7 +317,8 @@ TEST(GpuStorage, ErrorsAreOfItsMantissaForEverySpectrumAndSize) {
             const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
             EXPECT_EQ(report.restarts, report.steps - 1);
             EXPECT_LE(errors_of(z, f, o.p.value(), 1e-3, size).frobenius, bound)
-                << core::name_of(dtype) << ", " << spectrum << ", " << rows << "x" << cols << ", p = " << p << ", size " << size;
+                << core::name_of(dtype) << ", " << spectrum << ", " << rows << "x" << cols << ", p = " << p << ", size "
+                << size;
           }
         }
       }
