@@ -27,7 +27,10 @@ run() {  # run NAME TO_OWNER TO_WORKERS OTHERS
     >"$folder/$1.log" 2>&1 || { cat "$folder/$1.log"; exit 1; }
 }
 run none none none none
+run identity identity identity none
 run int8 int8 int8 int8
+run int5 int5 int5 int8
+run int4 int4 int4 int8
 run top_k_natural-0.2-int8 'top_k_natural 0.2' int8 int8
 run top_k_natural-0.1-int8 'top_k_natural 0.1' int8 int8
 run top_k_natural-0.1-natural 'top_k_natural 0.1' natural int8

@@ -272,7 +272,10 @@ TEST(Compressor, ContractionIsNeverWorseThanAlphaOnAThousandMatrices) {
       ASSERT_LE(error, (1 - channel.compressor().alpha()) * norm + slack) << spec << ", matrix " << n;
       if (norm > 0) worst = std::max(worst, error / norm);
     }
-    std::printf("  %-20s worst share lost %.6f\n", spec.c_str(), worst);
+    const Values gaussian = matrix(7, 256, 256);
+    const double typical = squared_distance(Channel(*device, spec, 256, 256).send(gaussian).received, gaussian) / square(gaussian);
+    std::printf("  %-20s share of the square norm that is lost: %.6f at worst, %.6f of a Gaussian matrix\n", spec.c_str(), worst,
+                typical);
   }
 }
 
