@@ -7,19 +7,17 @@
 namespace muonp::test {
 namespace {
 
-std::vector<int> world_sizes() { return on_gpu() ? std::vector{1, 2, 3, 4} : std::vector{1, 2, 3, 4, 5, 7}; }
-
 void expect_as_reference(int ranks, const ZeroRun& run) {
   SCOPED_TRACE(fmt::format("{} ranks, stage {}, overlap {}, {} passes, prefetch {}, recompute {}, offload {}", ranks,
                            run.zero, run.overlap, run.passes, run.prefetch, run.recompute, run.offload));
   run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
-    expect_equal_losses(train_zero(communicator, device, run));
+    expect_equal_losses(train_zero(communicator, device, run), ranks);
   });
 }
 
 TEST(ZeroSweep, Pitfall02_Pitfall26_Pitfall27_LossesBytesSentAndBytesHeldAtEveryStageAndWorldSize) {
-  zero_reference();
-  for (int ranks : world_sizes())
+  zero_reference(1);
+  for (int ranks : {1, 2, 3, 4, 5, 7})
     for (int zero : {0, 1, 2, 3})
       for (const bool overlap : {false, true})
         expect_as_reference(ranks, {.zero = zero,

@@ -14,18 +14,20 @@ struct ZeroRun {
   bool overlap = false, recompute = false, offload = false, tied = true;
   std::int64_t bucket_elements = 150;  // layers are larger, and cut
   core::Dtype weight_dtype = core::Dtype::float32;
+  std::int64_t batch = 0;  // of all ranks; 0: that of their number
 };
 
-// Global batch: a multiple of every world size, twice.
-std::int64_t zero_batch();
+// A multiple of twice the number of ranks, 1 to 5 or 7.
+std::int64_t zero_batch(int ranks);
+// MUONP_ZERO_STEPS, or else 20, but 2 on the stand-in for GPUs, where a step takes long.
 int zero_steps();
 
 // Loss of every step, over the whole batch. Expects that calls and bytes of every step, and the bytes that the allocator
 // counts at its peak, are those of the plan. Collective.
 std::vector<double> train_zero(dist::Communicator& communicator, core::Device& device, const ZeroRun& run);
 
-// On one CPU, at stage 0.
-const std::vector<double>& zero_reference();
-void expect_equal_losses(const std::vector<double>& losses);
+// On one CPU, at stage 0, with the batch of so many ranks.
+const std::vector<double>& zero_reference(int ranks);
+void expect_equal_losses(const std::vector<double>& losses, int ranks);
 
 }  // namespace muonp::test
