@@ -61,20 +61,24 @@ std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs,
   return table.render();
 }
 
+constexpr std::size_t kMostWithTraining = 8;  // curves of training that can be told apart
+
 Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs,
              const std::vector<RunSummary>& summaries) {
   const auto& [axis, label] = kAxes.at(a.axis);
   const bool loss = a.metric == "val_loss";
+  const bool training_too = loss && runs.size() <= kMostWithTraining;
   Plot plot{a.title, "", label, axis_label(a.metric), {}, axis == RunAxis::sent};
   if (plot.title.empty())
     plot.title =
         fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
-  plot.subtitle =
-      loss ? "strong: validation, light: training; numbers: best validation loss" : "numbers: best value";
+  plot.subtitle = !loss          ? "numbers: best value"
+                  : training_too ? "strong: validation, light: training; numbers: best validation loss"
+                                 : "validation; numbers: best validation loss";
   for (std::size_t i = 0; i < runs.size(); ++i) {
     PlotSeries series{
         runs[i].name, fmt::format("{:.3f}", summaries[i].best_value), curve(runs[i], a.metric, axis), {}};
-    if (loss) series.light = curve(runs[i], "loss", axis);
+    if (training_too) series.light = curve(runs[i], "loss", axis);
     if (axis == RunAxis::sent)
       for (auto* points : {&series.strong, &series.light})
         for (PlotPoint& p : *points) p.x *= 1e-6;
@@ -112,7 +116,7 @@ void add_compare_command(CLI::App& app, Context& context) {
       ->check(CLI::IsMember({"step", "tokens", "seconds", "sent"}));
   command->add_option("--title", a->title, "Title of the drawing");
   command->footer(
-      "The best run is marked with *.\n"
+      "The best run is marked with *. With up to eight runs, losses of training are drawn behind those of validation.\n"
       "Examples:\n"
       "  muonp compare runs/muonp-1-2 runs/muon runs/adamw --svg losses.svg\n"
       "  muonp compare runs/* --metric loss --x seconds --svg speed.svg\n"
