@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <mutex>
+#include <type_traits>
 
 #include "core/cuda/queue.h"
 #include "dist/nccl_link.h"
@@ -129,10 +130,14 @@ class Nccl final : public Communicator {
 
   void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) override;
 
-  void barrier() override { on_host().barrier(); }
-  void all_reduce(std::span<double> values, Reduce op) override { on_host().all_reduce(values, op); }
+  void barrier() override {
+    on_host([this] { host_.barrier(); });
+  }
+  void all_reduce(std::span<double> values, Reduce op) override {
+    on_host([=, this] { host_.all_reduce(values, op); });
+  }
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
-    return on_host().all_gather_bytes(mine);
+    return on_host([&] { return host_.all_gather_bytes(mine); });
   }
 
   void begin_overlap() override {
@@ -201,9 +206,23 @@ class Nccl final : public Communicator {
                                    cudaMemcpyDeviceToDevice, stream_.get()));
   }
 
-  Communicator& on_host() const {
+  // A rank that hears there of a failure must not finish NCCL in order: the one that failed will not.
+  template <class F>
+  std::invoke_result_t<F> on_host(const F& call) {
     throw_if_failed();
-    return host_;
+    try {
+      return call();
+    } catch (const std::exception& e) {
+      end_nccl(e.what());
+      throw;
+    }
+  }
+  void end_nccl(const std::string& why) {
+    {
+      const std::lock_guard lock(failure_mutex_);
+      if (failure_.empty()) failure_ = why;
+    }
+    link_.abort();
   }
   std::string failure() const {
     const std::lock_guard lock(failure_mutex_);
@@ -225,11 +244,7 @@ class Nccl final : public Communicator {
   std::string fail(const std::string& why) {
     // Before NCCL ends, so that the others see this rather than that a rank has left.
     const std::string first = host_.abort(why);
-    {
-      const std::lock_guard lock(failure_mutex_);
-      if (failure_.empty()) failure_ = first.empty() ? why : first;
-    }
-    link_.abort();
+    end_nccl(first.empty() ? why : first);
     return failure();
   }
 
