@@ -87,6 +87,40 @@ class Natural final : public Compressor {
   }
 };
 
+// ---- blocks that share a scale ----
+
+// out = weight·value, or out + that, eight entries at a time; Codes is what the receiver reads of eight.
+template <class Codes>
+struct DecodeBlocks {
+  Codes codes;
+  const std::uint8_t* scales;
+  float* out;
+  std::int64_t n;
+  float weight;
+  bool add;
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t begin = row.index * kBlock, count = n - begin < kBlock ? n - begin : kBlock;
+    const double scale = codes.scale(load_float(scales + 4 * row.index));
+    const DecodeBlocks self = *this;
+    row.part((count + 7) / 8).each([=](std::int64_t c) {
+      const int present = count - 8 * c < 8 ? static_cast<int>(count - 8 * c) : 8;
+      float values[8];
+      self.codes.read(begin / 8 + c, present, scale, values);
+      float* to = self.out + begin + 8 * c;
+      for (int k = 0; k < 8; ++k) {
+        const float x = self.weight * values[k];
+        if (k < present) to[k] = self.add ? to[k] + x : x;
+      }
+    });
+  }
+};
+
+template <class Codes>
+void decode_blocks(core::Device& device, const Codes& codes, const Tensor& wire, float weight, bool add, const Tensor& out) {
+  core::for_each_row(device.queue(), blocks_of(out.size()), kBlock,
+                     DecodeBlocks<Codes>{codes, bytes_of(wire), out.data<float>(), out.size(), weight, add});
+}
+
 // ---- int2 … int8: the largest magnitude of each block, float32; n integers of B bits in [−L, L], L = 2^(B−1) − 1 ----
 
 // Eight integers fill B bytes, the first one lowest. In double: a block may consist of subnormals.
@@ -96,41 +130,41 @@ struct IntegerEncode {
   std::uint8_t *scales, *codes;
   int bits;
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    const std::int64_t begin = row.index * kBlock;
-    const auto block = row.part(n - begin < kBlock ? n - begin : kBlock);
-    const float largest = block.max([](float a) { return fabsf(a); }, x + begin);
-    store_float(scales + 4 * row.index, largest);
-    const int levels = levels_of(bits), width = bits;
-    const double factor = largest == 0 ? 0 : levels / static_cast<double>(largest);
-    const std::int64_t count = n - begin < kBlock ? n - begin : kBlock;
+    const std::int64_t begin = row.index * kBlock, count = n - begin < kBlock ? n - begin : kBlock;
     const float* from = x + begin;
+    const float largest = row.part(count).max([](float a) { return fabsf(a); }, from);
+    store_float(scales + 4 * row.index, largest);
+    const int width = bits;
+    const double factor = largest == 0 ? 0 : levels_of(width) / static_cast<double>(largest);
+    const unsigned mask = (1u << width) - 1;
     std::uint8_t* to = codes + begin / 8 * width;
     row.part((count + 7) / 8).each([=](std::int64_t c) {
-      const std::int64_t present = count - 8 * c < 8 ? count - 8 * c : 8;
+      const int present = count - 8 * c < 8 ? static_cast<int>(count - 8 * c) : 8;
+      float values[8] = {};
+      for (int k = 0; k < present; ++k) values[k] = from[8 * c + k];
       std::uint64_t packed = 0;
-      for (std::int64_t k = 0; k < present; ++k) {
-        const double q = from[8 * c + k] * factor;
-        const auto integer = static_cast<std::uint64_t>(static_cast<std::int64_t>(q < 0 ? q - 0.5 : q + 0.5));
-        packed |= (integer & ((1ull << width) - 1)) << (k * width);
+      for (int k = 0; k < 8; ++k) {
+        const double q = values[k] * factor;
+        const int integer = static_cast<int>(q + (q < 0 ? -0.5 : 0.5));
+        packed |= static_cast<std::uint64_t>(static_cast<unsigned>(integer) & mask) << (k * width);
       }
-      for (std::int64_t b = 0; 8 * b < present * width; ++b)
-        to[c * width + b] = static_cast<std::uint8_t>(packed >> (8 * b));
+      for (int b = 0; 8 * b < present * width; ++b) to[c * width + b] = static_cast<std::uint8_t>(packed >> (8 * b));
     });
   }
 };
 
-struct IntegerValue {
-  const std::uint8_t *scales, *codes;
+struct IntegerCodes {
+  const std::uint8_t* codes;
   int bits;
-  MUONP_HD float operator()(std::int64_t i) const {
-    const int at = static_cast<int>(i % 8) * bits;
-    const std::uint8_t* from = codes + i / 8 * bits + at / 8;
-    unsigned code = from[0];
-    if (at % 8 + bits > 8) code |= static_cast<unsigned>(from[1]) << 8;
-    const unsigned sign = 1u << (bits - 1);
-    const int integer = static_cast<int>((code >> (at % 8) & (2 * sign - 1)) ^ sign) - static_cast<int>(sign);
-    const double scale = static_cast<double>(load_float(scales + 4 * (i / kBlock))) / levels_of(bits);
-    return static_cast<float>(integer * scale);
+  MUONP_HD double scale(float largest) const { return static_cast<double>(largest) / levels_of(bits); }
+  // The first `present` of eight entries, the others unspecified.
+  MUONP_HD void read(std::int64_t eight, int present, double scale, float (&values)[8]) const {
+    const std::uint8_t* from = codes + eight * bits;
+    std::uint64_t packed = 0;
+    for (int b = 0; 8 * b < present * bits; ++b) packed |= static_cast<std::uint64_t>(from[b]) << (8 * b);
+    const int sign = 1 << (bits - 1), mask = 2 * sign - 1;
+    for (int k = 0; k < 8; ++k)
+      values[k] = static_cast<float>((((static_cast<int>(packed >> (k * bits)) & mask) ^ sign) - sign) * scale);
   }
 };
 
@@ -151,7 +185,7 @@ class Integer final : public Compressor {
                        IntegerEncode{x.data<float>(), size(), bytes_of(wire), bytes_of(wire) + 4 * blocks, bits_});
   }
   void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
-    decode_each(device, IntegerValue{bytes_of(wire), bytes_of(wire) + 4 * blocks_of(size()), bits_}, weight, add, out);
+    decode_blocks(device, IntegerCodes{bytes_of(wire) + 4 * blocks_of(size()), bits_}, wire, weight, add, out);
   }
 
  private:
@@ -180,11 +214,13 @@ struct SignEncode {
   }
 };
 
-struct SignValue {
-  const std::uint8_t *scales, *bits;
-  MUONP_HD float operator()(std::int64_t i) const {
-    const float scale = load_float(scales + 4 * (i / kBlock));
-    return bits[i / 8] >> (i % 8) & 1 ? -scale : scale;
+struct SignCodes {
+  const std::uint8_t* bits;
+  MUONP_HD double scale(float mean) const { return mean; }
+  MUONP_HD void read(std::int64_t eight, int, double scale, float (&values)[8]) const {
+    const auto mean = static_cast<float>(scale);
+    const int byte = bits[eight];
+    for (int k = 0; k < 8; ++k) values[k] = mean * static_cast<float>(1 - 2 * (byte >> k & 1));
   }
 };
 
@@ -201,7 +237,7 @@ class Sign final : public Compressor {
                        SignEncode{x.data<float>(), size(), bytes_of(wire), bytes_of(wire) + 4 * blocks});
   }
   void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
-    decode_each(device, SignValue{bytes_of(wire), bytes_of(wire) + 4 * blocks_of(size())}, weight, add, out);
+    decode_blocks(device, SignCodes{bytes_of(wire) + 4 * blocks_of(size())}, wire, weight, add, out);
   }
 };
 
