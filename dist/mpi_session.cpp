@@ -6,6 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -35,8 +38,34 @@ int launched_rank() {
   return 0;
 }
 
+std::string contents_of(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// "rank 1 is stopped, rank 2 is stopped": of this job, on this host, as the system knows them; empty if there is none.
+std::string stopped_ranks() {
+  const char* job = std::getenv("PMIX_NAMESPACE");
+  std::set<int> ranks;
+  std::error_code error;
+  for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
+    if (job == nullptr || process.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string stat = contents_of(process.path() / "stat");  // "17 (muonp) T ..."
+    const std::size_t name_end = stat.rfind(") ");
+    if (name_end == std::string::npos || stat[name_end + 2] != 'T') continue;
+    const std::string environment = '\0' + contents_of(process.path() / "environ");
+    const std::string rank = std::string("\0PMIX_RANK=", 11), name = std::string("\0PMIX_NAMESPACE=", 16) + job + '\0';
+    const std::size_t at = environment.find(rank);
+    if (environment.find(name) != std::string::npos && at != std::string::npos)
+      ranks.insert(std::atoi(environment.c_str() + at + rank.size()));
+  }
+  std::string text;
+  for (const int r : ranks) text += fmt::format("{}rank {} is stopped", text.empty() ? "" : ", ", r);
+  return text;
+}
+
 // Ends this process, and with it the job, while one of MPI's own calls does not return: that can neither be given up nor
-// tell which rank is missing.
+// tell which rank is missing. On a host with a stopped rank the others know, and speak first.
 class Watch {
  public:
   Watch(std::string call, int rank, double timeout_seconds)
@@ -47,17 +76,21 @@ class Watch {
           // In short waits, so that time in which this process was stopped itself does not count.
           for (double waited = 0; waited < timeout_seconds; waited += kTick.count())
             if (ended.wait_for(lock, stop, kTick, [&] { return stop.stop_requested(); })) return;
+          std::string why = stopped_ranks();
           std::this_thread::sleep_for(4 * grace_of(rank));  // without MPI the launcher takes longer to end the others
-          std::fprintf(stderr,
-                       "muonp: error: rank %d on %s: %s has not ended after %g s: a rank has stopped or did not start, or "
-                       "its host cannot be reached\n",
-                       rank, own_host_name().c_str(), call.c_str(), timeout_seconds);
+          if (why.empty()) {
+            std::this_thread::sleep_for(kForThoseWhoKnow);
+            why = "a rank has stopped or did not start, or its host cannot be reached";
+          }
+          std::fprintf(stderr, "muonp: error: rank %d on %s: %s has not ended after %g s: %s\n", rank, own_host_name().c_str(),
+                       call.c_str(), timeout_seconds, why.c_str());
           std::fflush(nullptr);
           std::_Exit(1);
         }) {}
 
  private:
   static constexpr std::chrono::duration<double> kTick{0.2};
+  static constexpr std::chrono::seconds kForThoseWhoKnow{8};
   std::jthread thread_;
 };
 
