@@ -48,12 +48,14 @@ std::string stopped_ranks() {
   const char* job = std::getenv("PMIX_NAMESPACE");
   std::set<int> ranks;
   std::error_code error;
-  for (const auto& process : std::filesystem::directory_iterator("/proc", error)) {
-    if (job == nullptr || process.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
-    const std::string stat = contents_of(process.path() / "stat");  // "17 (muonp) T ..."
+  std::filesystem::directory_iterator process("/proc", error), end;
+  for (; job != nullptr && !error && process != end; process.increment(error)) {
+    const std::filesystem::path folder = process->path();
+    if (folder.filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string stat = contents_of(folder / "stat");  // "17 (muonp) T ..."
     const std::size_t name_end = stat.rfind(") ");
     if (name_end == std::string::npos || stat[name_end + 2] != 'T') continue;
-    const std::string environment = '\0' + contents_of(process.path() / "environ");
+    const std::string environment = '\0' + contents_of(folder / "environ");
     const std::string rank = std::string("\0PMIX_RANK=", 11), name = std::string("\0PMIX_NAMESPACE=", 16) + job + '\0';
     const std::size_t at = environment.find(rank);
     if (environment.find(name) != std::string::npos && at != std::string::npos)

@@ -191,7 +191,8 @@ class Nccl final : public Communicator {
       watchdog_.issued(stream_.get());
       if (!overlaps_) watchdog_.make_wait(queue_, watchdog_.last());
     } catch (const RemoteError& e) {
-      fail(with_missing(fmt::format("{}: {}", describe(operation), e.what()), "", true));
+      const bool first = !host_.roll_is_called();  // not woken by the end of the job, for instance
+      fail(with_missing(fmt::format("{}: {}", describe(operation), e.what()), "", first));
       throw_if_failed();
     } catch (const core::Error& e) {
       if (host_.roll_is_called()) host_.call_roll(false);  // a consequence of what another rank is about to say
