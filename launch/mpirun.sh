@@ -30,8 +30,9 @@ end_when_stuck() {
 exec {errors}> >(relay)
 relay=$!
 # In a session of its own, so that the terminal's Ctrl-C does not reach mpirun itself. Containers forbid the system call
-# of vader's single-copy mechanism.
-setsid mpirun --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 \
+# of vader's single-copy mechanism. Without the hole in its address space for a map of the machine, which it may put where
+# its stack grows, Open MPI 4.1's daemon does not now and then die at the start.
+setsid mpirun --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 --mca rtc_hwloc_vmhole none \
   --mca btl_vader_single_copy_mechanism none "${terminal[@]}" "$@" 2>&"$errors" {errors}>&- &
 pid=$!
 exec {errors}>&-

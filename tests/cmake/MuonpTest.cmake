@@ -53,7 +53,7 @@ endfunction()
 # How tests start ranks. More ranks than cores is the normal case here: nothing is bound and waiting ranks yield.
 function(muonp_rank_command result ranks)
   set(${result} ${MPIEXEC_EXECUTABLE} -np ${ranks} --oversubscribe --bind-to none --mca mpi_yield_when_idle 1
-      PARENT_SCOPE)
+      --mca rtc_hwloc_vmhole none PARENT_SCOPE)  # see launch/mpirun.sh
 endfunction()
 
 # PROCESSORS: what ctest counts a test as, so that it does not start too many at once. Leaks are looked for in the
