@@ -14,7 +14,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kTimeToAnswer{1000};
 constexpr std::chrono::seconds kTimeToEndTheOthers{10};
 
-// What a rank says of itself. Static, as is the room for what others say: messages may be under way for as long as MPI is.
+// What a rank says of itself. The words and the room for what others say outlive the call: their messages may still be
+// under way when it returns.
 constexpr char kWaits = 1, kComesLate = 0;
 
 }  // namespace
