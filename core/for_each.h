@@ -8,8 +8,12 @@
 //                                         row.over(f, x, y, ...) calls f(x[c], y[c], ...) for arrays that begin at
 //                                         column 0 of the row, row.sum(f, x, ...) and row.max(f, x, ...) reduce it;
 //                                         row.part(n) is the same row with n columns; row.narrow<T>(data, g)
-//                                         overwrites the float32 row `data` with the T values g(c), which read
-//                                         data[c] and later columns only
+//                                         overwrites the float32 row `data` with the T values g(c, data[c]);
+//                                         row.log_sum_exp(x) is log Σ exp(x[c]) of a float32 array;
+//                                         row.add_rows(out, add, n, rows) makes the float32 out[c] the sum, from i = 0
+//                                         on, of rows(i)[c], i < n, or adds them to it; rows(i) are arrays that lie a
+//                                         multiple of row.cols apart
+//   column_sums(queue, rows, cols, targets, f)  of each column, F::kSums sums over the rows (below)
 //
 // A kernel may name the arrays that it touches at i only; a GPU moves 16 bytes of these, and of those of row.over(), sum()
 // and max(), at a time where all are aligned. A const T* is read, a T* read and written, a Written<T> only written:
@@ -20,13 +24,16 @@
 // and over, they all write the same value.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/math.h"
 
 namespace muonp::core {
 
@@ -39,18 +46,30 @@ struct Written {
   MUONP_HD T& operator[](std::int64_t i) const { return data[i]; }
 };
 
+// Where column_sums() leaves its sums of cols values each: written there, or added to what is there.
+struct ColumnTarget {
+  float* out;
+  bool add;
+};
+template <int n>
+struct ColumnTargets {
+  ColumnTarget of[n];
+};
+
 }  // namespace muonp::core
 
 #ifdef MUONP_DEVICE_CODE
 #include "core/cuda/for_each.h"
 #endif
 
-// Begins the operator() of a row kernel, a template on R, the type of row. It is compiled for rows of the host and of the
-// GPU on both sides, which nvcc would warn of.
+// Begins the operator() of a row kernel, a template on R, the type of row, and row() of a kernel of column sums, a template
+// on Use. They are compiled for the host and for the GPU on both sides, which nvcc would warn of.
 #ifdef __CUDACC__
 #define MUONP_ROW_KERNEL _Pragma("nv_exec_check_disable") template <class R> MUONP_HD
+#define MUONP_COLUMN_KERNEL _Pragma("nv_exec_check_disable") template <class Use> MUONP_HD
 #else
 #define MUONP_ROW_KERNEL template <class R> MUONP_HD
+#define MUONP_COLUMN_KERNEL template <class Use> MUONP_HD
 #endif
 
 namespace muonp::core {
@@ -97,6 +116,15 @@ struct Row {
   float max(const F& f, A array, P... arrays) const {
     return max([=](std::int64_t c) { return f(array[c], arrays[c]...); });
   }
+  template <class Rows>
+  void add_rows(float* out, bool add, std::int64_t n, const Rows& rows) const {
+    if (!add) each([=](std::int64_t c) { out[c] = 0; });
+    for (std::int64_t i = 0; i < n; ++i) over([](auto more, float& total) { total += float(more); }, rows(i), out);
+  }
+  float log_sum_exp(const float* x) const {
+    const float highest = max([](float value) { return value; }, x);
+    return highest + math::log(sum([=](float value) { return math::exp(value - highest); }, x));
+  }
   Row part(std::int64_t n) const { return {index, n}; }
   template <class T, class G>
   void narrow(float* data, const G& g) const {
@@ -106,7 +134,8 @@ struct Row {
     T* b = block;
     for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
       const std::int64_t count = cols - begin < kBlock ? cols - begin : kBlock;
-      part(count).each([=](std::int64_t c) { b[c] = g(begin + c); });
+      const float* x = data + begin;
+      part(count).each([=](std::int64_t c) { b[c] = g(begin + c, x[c]); });
       std::memcpy(to + begin * static_cast<std::int64_t>(sizeof(T)), block,
                   static_cast<std::size_t>(count) * sizeof(T));
     }
@@ -151,6 +180,47 @@ void for_each_row(Queue& queue, std::int64_t rows, std::int64_t cols, const F& f
 #endif
   }
   for_each_host_row(queue, rows, cols, f);
+}
+
+// Blocks of columns at the same time, each in row order: the number of threads changes nothing.
+template <class F>
+struct ColumnSums {
+  static constexpr std::int64_t kColumns = 64;
+  std::int64_t rows, cols;
+  ColumnTargets<F::kSums> targets;
+  F f;
+
+  void operator()(const Row& block) const {
+    const std::int64_t first = block.index * kColumns;
+    const Row part = block.part(std::min(kColumns, cols - first));
+    float totals[F::kSums][kColumns] = {};
+    for (std::int64_t r = 0; r < rows; ++r)
+      f.row(r, [&](const auto& g, auto... arrays) {
+        [&]<std::size_t... k>(std::index_sequence<k...>) {
+          part.over(g, (arrays + first)..., totals[k]...);
+        }(std::make_index_sequence<F::kSums>());
+      });
+    for (int k = 0; k < F::kSums; ++k) {
+      const ColumnTarget to = targets.of[k];
+      const float* sums = totals[k];
+      part.each([=](std::int64_t c) { to.out[first + c] = (to.add ? to.out[first + c] : 0.0f) + sums[c]; });
+    }
+  }
+};
+
+// f.row(r, use) calls use(g, x, y, ...) once and returns what that returns; x, y, ... are arrays that begin at column 0 of
+// row r, and g(x[c], y[c], ..., sum_0, sum_1, ...) adds to the F::kSums sums of column c.
+template <class F>
+void column_sums(Queue& queue, std::int64_t rows, std::int64_t cols, const ColumnTargets<F::kSums>& targets, const F& f) {
+  if (queue.kind() == DeviceKind::cuda) {
+#ifdef MUONP_DEVICE_CODE
+    return cuda::column_sums(queue, rows, cols, targets, f);
+#else
+    MUONP_ASSERT(false, "this kernel was not compiled for CUDA");
+#endif
+  }
+  constexpr std::int64_t kColumns = ColumnSums<F>::kColumns;
+  for_each_host_row(queue, (cols + kColumns - 1) / kColumns, rows * kColumns, ColumnSums<F>{rows, cols, targets, f});
 }
 
 }  // namespace muonp::core

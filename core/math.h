@@ -36,8 +36,12 @@ MUONP_HD inline Reduced reduce_exp(float x) {
   return {static_cast<std::int32_t>(n), fused(q * r, r, r)};
 }
 
-// At most 2 ulp. Results below 2^-126 are 0; above the largest float infinity; NaN stays NaN.
+// At most 2 ulp; on a GPU, whose own instruction is several times faster than the polynomial, 2 + |x| ulp. Results below
+// 2^-126 are 0; above the largest float infinity; NaN stays NaN.
 MUONP_HD inline float exp(float x) {
+#ifdef __CUDA_ARCH__
+  return x < -87.3365402f ? 0.0f : __expf(x);
+#else
   constexpr float kHighest = 88.7228317f, kLowest = -87.3365402f;
   float inside = x < kHighest ? x : kHighest;  // NaN becomes kHighest here and is put back below
   inside = inside > kLowest ? inside : kLowest;
@@ -47,6 +51,7 @@ MUONP_HD inline float exp(float x) {
   result = x > kHighest ? std::numeric_limits<float>::infinity() : result;
   result = x < kLowest ? 0.0f : result;
   return x != x ? x : result;
+#endif
 }
 
 // 1 / (1 + exp(-x)), at most 4 ulp; 0 below -88.7.

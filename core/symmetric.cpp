@@ -68,10 +68,11 @@ std::vector<Block> shared_triangle_blocks(std::int64_t n, int threads) {
   return blocks;
 }
 
-// On a GPU: panels of rows as one rectangle each, diagonal block and all.
+// On a GPU: panels of rows as one rectangle each, diagonal block and all. Below 4096 a panel has fewer tiles than the GPU
+// has multiprocessors, and the whole product is faster (docs/gpu.md).
 std::vector<Block> gpu_panels(std::int64_t n) {
   std::vector<Block> panels;
-  const std::int64_t most = n <= 1024 ? 256 : n / 8;
+  const std::int64_t most = n < 4096 ? std::max<std::int64_t>(n, 1) : n / 8;
   for (std::int64_t row = 0; row < n; row += most) {
     const std::int64_t rows = std::min(most, n - row);
     panels.push_back({row, 0, rows, row + rows});

@@ -11,6 +11,7 @@ namespace {
 
 class Local final : public Communicator {
  public:
+  explicit Local(core::Device* device) : device_(device) {}
   int rank() const override { return 0; }
   int size() const override { return 1; }
   std::string description() const override { return "one rank"; }
@@ -31,9 +32,7 @@ class Local final : public Communicator {
     check(operation);
     if (const std::string why = mismatch({&operation, 1}); !why.empty()) throw core::Error(why);
     for (std::size_t i = 0; i < sends.size(); ++i)
-      if (sends[i].span.count > 0)
-        std::memmove(receives[i].span.data, sends[i].span.data,
-                     static_cast<std::size_t>(sends[i].span.bytes()));
+      if (sends[i].span.count > 0) copy(receives[i].span.data, sends[i].span.data, sends[i].span.bytes());
   }
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
     check({});
@@ -55,12 +54,21 @@ class Local final : public Communicator {
     validate(data);
     if (aborted_) core::fail("aborted: {}", why_);
   }
+  void copy(void* to, const void* from, std::int64_t bytes) const {
+    if (to == from) return;
+    if (device_)
+      device_->queue().copy(to, from, bytes);
+    else
+      std::memmove(to, from, static_cast<std::size_t>(bytes));
+  }
+
+  core::Device* device_;
   std::atomic<bool> aborted_ = false;  // by a watchdog, perhaps
   std::string why_;
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_local() { return std::make_unique<Local>(); }
+std::unique_ptr<Communicator> make_local(core::Device* device) { return std::make_unique<Local>(device); }
 
 }  // namespace muonp::dist

@@ -86,7 +86,9 @@ void Session::open(const SessionSettings& settings) {
   host_communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
   if (device_->kind() == core::DeviceKind::cuda) {
     require_gpu_of_its_own(*host_communicator_, *device_);
-    gpu_communicator_ = dist::make_nccl(*device_, *host_communicator_, settings.timeout_seconds);
+    // NCCL takes seconds to start, and one rank has nobody to talk to.
+    gpu_communicator_ = world_size() == 1 ? dist::make_local(device_.get())
+                                          : dist::make_nccl(*device_, *host_communicator_, settings.timeout_seconds);
   }
 }
 

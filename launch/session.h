@@ -44,7 +44,7 @@ class Session {
   void close();
 
   core::Device& device() { return *device_; }
-  // NCCL's on GPUs.
+  // NCCL's between GPUs.
   dist::Communicator& communicator() { return gpu_communicator_ ? *gpu_communicator_ : *host_communicator_; }
   // Why `auto` did not take a GPU in a build that can; empty otherwise.
   const std::string& device_note() const { return device_note_; }

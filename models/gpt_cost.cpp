@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/attention_shape.h"
+#include "core/ops/head_loss.h"
 #include "models/gpt.h"
 
 namespace muonp::models {
@@ -47,7 +48,7 @@ std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::i
 
   // At the head: its input, the normalised input and that one's gradient, logits, and two numbers a row.
   const std::int64_t chunk = c.head_chunk_rows == 0 ? rows : std::min(rows, c.head_chunk_rows);
-  const std::int64_t at_head = blocks + 3 * stream + statistics + chunk * c.vocabulary * 4 + 2 * rows * 4;
+  const std::int64_t at_head = blocks + 3 * stream + statistics + chunk * core::ops::logits_pitch(c.vocabulary) * 4 + 2 * rows * 4;
   // In the last MLP: the gradients of the stream, of the sub-layer's result and of the hidden units.
   const std::int64_t at_mlp = in_block + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : 0);
   // In the last attention: the gradients of the stream, of the result and of q, k, v.

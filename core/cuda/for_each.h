@@ -8,6 +8,7 @@
 #include "core/cuda/queue.h"
 #include "core/cuda/pack.h"
 #include "core/error.h"
+#include "core/math.h"
 
 namespace muonp::core::cuda {
 
@@ -75,15 +76,73 @@ struct SharedRow {
     return Self::reduce(best, Max());
   }
   __device__ Self part(std::int64_t n) const { return {{index, n}}; }
+  // A thread holds kPacks packs of four at a time, so that a long row needs few barriers: what is stored over, all
+  // threads have read before.
   template <class T, class G>
   __device__ void narrow(float* data, const G& g) const {
-    for (std::int64_t begin = 0; begin < cols; begin += threads) {
-      const std::int64_t c = begin + Self::number();
-      const T value = c < cols ? g(c) : T(0.0f);
-      Self::sync();  // what this stores over, all threads have read
-      if (c < cols) reinterpret_cast<T*>(data)[c] = value;
+    constexpr int kPack = 4, kPacks = 4;
+    const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+    for (std::int64_t begin = 0; begin < cols; begin += threads * kPack * kPacks) {
+      Values<T, kPack> values[kPacks];
+      const auto first = [&](int p) { return begin + (p * threads + Self::number()) * kPack; };
+      for (int p = 0; p < kPacks; ++p) {
+        const std::int64_t c = first(p);
+        Values<float, kPack> x{};
+        load_some(data + c, cols - c, aligned, x);
+        for (int i = 0; i < kPack; ++i) values[p].at[i] = g(c + i, x.at[i]);
+      }
+      Self::sync();
+      for (int p = 0; p < kPacks; ++p) store_some(reinterpret_cast<T*>(data) + first(p), cols - first(p), aligned, values[p]);
     }
     Self::sync();
+  }
+  template <class Rows>
+  __device__ void add_rows(float* out, bool add, std::int64_t n, const Rows& rows) const {
+    using P = decltype(rows(std::int64_t{}));
+    constexpr int kPack = kPackOf<P, float*>;
+    if (cols % kPack == 0 && is_aligned(out) && (n == 0 || is_aligned(rows(0), out)))
+      add_packs<kPack, P>(out, add, n, rows);
+    else
+      add_columns(out, add, n, rows);
+  }
+  // log Σ exp(x) in one pass: a thread's sum is relative to the highest value that it has met.
+  __device__ float log_sum_exp(const float* x) const {
+    float highest = -INFINITY, sum = 0;
+    over([&](float value) {
+      if (value > highest) {
+        sum *= math::exp(highest - value);
+        highest = value;
+      }
+      sum += math::exp(value - highest);
+    }, x);
+    const float of_all = Self::reduce(highest, Max());
+    // A thread without a value has the sum 0 and no highest one.
+    return of_all + math::log(Self::reduce(sum == 0 ? 0.0f : sum * math::exp(highest - of_all), Sum()));
+  }
+
+ private:
+  template <int n, class P, class Rows>
+  __device__ void add_packs(float* out, bool add, std::int64_t count, const Rows& rows) const {
+    MUONP_ONE_PACK
+    for (std::int64_t c = static_cast<std::int64_t>(Self::number()) * n; c < cols; c += threads * n) {
+      Values<float, n> total{};
+      if (add) total = Pack<const float*, n>(out, c).values;
+      for (std::int64_t i = 0; i < count; ++i) {
+        const Pack<P, n> more(rows(i), c);
+        for (int k = 0; k < n; ++k) total.at[k] += float(more.values.at[k]);
+      }
+      store_some(out + c, n, true, total);
+    }
+  }
+  template <class Rows>
+  __device__ void add_columns(float* out, bool add, std::int64_t count, const Rows& rows) const {
+    MUONP_ONE_PACK
+    for (std::int64_t c = Self::number(); c < cols; c += threads) {
+      float total = add ? out[c] : 0.0f;
+      MUONP_ONE_PACK
+      for (std::int64_t i = 0; i < count; ++i) total += float(rows(i)[c]);
+      out[c] = total;
+    }
   }
 };
 
@@ -190,29 +249,103 @@ void for_each_row(Queue& queue, std::int64_t rows, std::int64_t cols, const F& f
     launch(&block_row_kernel<F>, grid_for(queue, rows), dim3(kThreads), 0, stream_of(queue), rows, cols, f);
 }
 
-// A block takes 32 columns; its warps take every kWarps-th row, and are added in the order of warps.
+// ---- sums of columns: of a chunk of rows each, then over the chunks, in an order that the shape alone decides ----
+
+// The elements of a pack of the arrays that f.row() hands out.
+struct PackOfRow {
+  template <class G, class... P>
+  __host__ __device__ std::integral_constant<int, kPackOf<P...>> operator()(const G&, P...) const {
+    return {};
+  }
+};
 template <class F>
+inline constexpr int kRowPack = decltype(std::declval<const F&>().row(std::int64_t{}, PackOfRow()))::value;
+
+// Can all rows be read in packs? Row 1 begins a row's length after row 0.
+struct IsRowAligned {
+  template <class G, class... P>
+  bool operator()(const G&, P... arrays) const {
+    return is_aligned(arrays...);
+  }
+};
+
+template <int pack, std::size_t n, class G, class... Packs>
+__device__ void add_to_columns(const G& g, float (&totals)[n][pack], const Packs&... packs) {
+  [&]<std::size_t... k>(std::index_sequence<k...>) {
+    for (int i = 0; i < pack; ++i) g(packs.values.at[i]..., totals[k][i]...);
+  }(std::make_index_sequence<n>());
+}
+
+template <std::size_t n, class G, class... P>
+__device__ void add_to_columns(const G& g, float (&totals)[n][1], std::int64_t column, P... arrays) {
+  [&]<std::size_t... k>(std::index_sequence<k...>) { g(arrays[column]..., totals[k][0]...); }(std::make_index_sequence<n>());
+}
+
+// A block takes kWarp packs of columns and a chunk of rows. Its warps take every kWarps-th row, and are added in the
+// order of warps. partials: [chunks, kSums, cols].
+template <int pack, class F>
 __global__ void __launch_bounds__(kThreads, kBlocks)
-    column_sums_kernel(std::int64_t rows, std::int64_t cols, float* out, bool add, F f) {
-  MUONP_SHARED float partial[kWarps][kWarp];
+    column_chunks_kernel(std::int64_t rows, std::int64_t cols, std::int64_t chunk, float* partials, F f) {
+  constexpr int kColumns = kWarp * pack;
+  MUONP_SHARED float of_warp[kWarps][F::kSums][kColumns];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
+  const std::int64_t tile = static_cast<std::int64_t>(blockIdx.x) * kColumns, first = tile + lane * pack;
+  const std::int64_t begin = static_cast<std::int64_t>(blockIdx.y) * chunk;
+  const std::int64_t end = begin + chunk < rows ? begin + chunk : rows;
+  float totals[F::kSums][pack] = {};
+  if (first < cols)
+    for (std::int64_t r = begin + warp; r < end; r += kWarps)
+      f.row(r, [&](const auto& g, auto... arrays) {
+        if constexpr (pack == 1)
+          add_to_columns(g, totals, first, arrays...);
+        else
+          add_to_columns(g, totals, Pack<decltype(arrays), pack>(arrays, first)...);
+      });
+  for (int k = 0; k < F::kSums; ++k)
+    for (int i = 0; i < pack; ++i) of_warp[warp][k][lane * pack + i] = totals[k][i];
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < F::kSums * kColumns; i += kThreads) {
+    const int k = i / kColumns, c = i % kColumns;
+    if (tile + c >= cols) continue;
+    float total = 0;
+    for (int w = 0; w < kWarps; ++w) total += of_warp[w][k][c];
+    partials[(blockIdx.y * F::kSums + k) * cols + tile + c] = total;
+  }
+}
+
+// One of the sums of every chunk. A block takes 32 columns; its warps take every kWarps-th chunk, and are added in the order
+// of warps. Chunks lie `stride` floats apart.
+inline __global__ void __launch_bounds__(kThreads, kBlocks)
+    add_chunks_kernel(std::int64_t chunks, std::int64_t cols, const float* partials, std::int64_t stride, ColumnTarget to) {
+  MUONP_SHARED float of_warp[kWarps][kWarp];
   const int lane = static_cast<int>(threadIdx.x) % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const std::int64_t c = static_cast<std::int64_t>(blockIdx.x) * kWarp + lane;
   float total = 0;
   if (c < cols)
-    for (std::int64_t r = warp; r < rows; r += kWarps) total += f(r, c);
-  partial[warp][lane] = total;
+    for (std::int64_t chunk = warp; chunk < chunks; chunk += kWarps) total += partials[chunk * stride + c];
+  of_warp[warp][lane] = total;
   __syncthreads();
   if (warp > 0 || c >= cols) return;
-  for (int w = 1; w < kWarps; ++w) total += partial[w][lane];
-  out[c] = add ? out[c] + total : total;
+  for (int w = 1; w < kWarps; ++w) total += of_warp[w][lane];
+  to.out[c] = to.add ? to.out[c] + total : total;
 }
 
 template <class F>
-void column_sums(Queue& queue, std::int64_t rows, std::int64_t cols, float* out, bool add, const F& f) {
+void column_sums(Queue& queue, std::int64_t rows, std::int64_t cols, const ColumnTargets<F::kSums>& targets, const F& f) {
   if (cols <= 0) return;
-  const std::int64_t blocks = (cols + kWarp - 1) / kWarp;
-  launch(&column_sums_kernel<F>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream_of(queue), rows, cols,
-         out, add, f);
+  constexpr int kPack = kRowPack<F>;
+  const bool packed = cols % kPack == 0 && (rows == 0 || f.row(0, IsRowAligned()));
+  const std::int64_t columns = kWarp * (packed ? kPack : 1), tiles = (cols + columns - 1) / columns;
+  // As many blocks as fit at once, and at least two rows for each warp.
+  const std::int64_t most = std::max<std::int64_t>(1, multiprocessors_of(queue) * kBlocks / tiles);
+  const std::int64_t chunks = std::clamp<std::int64_t>(rows / (2 * kWarps), 1, most), chunk = (rows + chunks - 1) / chunks;
+  auto* partials = static_cast<float*>(scratch_of(queue, chunks * F::kSums * cols * 4));
+  launch(packed ? &column_chunks_kernel<kPack, F> : &column_chunks_kernel<1, F>,
+         dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks)), dim3(kThreads), 0, stream_of(queue), rows,
+         cols, chunk, partials, f);
+  for (int k = 0; k < F::kSums; ++k)
+    launch(&add_chunks_kernel, dim3(static_cast<unsigned>((cols + kWarp - 1) / kWarp)), dim3(kThreads), 0,
+           stream_of(queue), chunks, cols, partials + k * cols, F::kSums * cols, targets.of[k]);
 }
 
 }  // namespace muonp::core::cuda

@@ -50,24 +50,47 @@ __host__ __device__ bool is_aligned(const P&... arrays) {
   return ((reinterpret_cast<std::uintptr_t>(pointer_of(arrays)) % (kPackOf<P...> * sizeof(ElementOf<P>)) == 0) && ...);
 }
 
+template <class T, int n>
+struct Values {
+  T at[n];
+};
+template <class T, int n>
+using Raw = std::conditional_t<sizeof(T) * n == 16, uint4, uint2>;
+
+// The first `count` of n elements from `from` on; all of them in one access where `aligned` allows it.
+template <class T, int n>
+__device__ void load_some(const T* from, std::int64_t count, bool aligned, Values<T, n>& to) {
+  if (aligned && count >= n) {
+    to = std::bit_cast<Values<T, n>>(*reinterpret_cast<const Raw<T, n>*>(from));
+  } else {
+    for (int i = 0; i < n; ++i)
+      if (i < count) to.at[i] = from[i];
+  }
+}
+template <class T, int n>
+__device__ void store_some(T* to, std::int64_t count, bool aligned, const Values<T, n>& from) {
+  if (aligned && count >= n) {
+    *reinterpret_cast<Raw<T, n>*>(to) = std::bit_cast<Raw<T, n>>(from);
+  } else {
+    for (int i = 0; i < n; ++i)
+      if (i < count) to[i] = from.at[i];
+  }
+}
+
 // Elements [first, first + n) of an array, in registers from construction to store().
 template <class P, int n>
 struct Pack {
   using T = ElementOf<P>;
-  using Raw = std::conditional_t<sizeof(T) * n == 16, uint4, uint2>;
-  struct Values {
-    T at[n];
-  };
-  static_assert(sizeof(Raw) == sizeof(Values));
+  static_assert(sizeof(Raw<T, n>) == sizeof(Values<T, n>));
 
   T* array;
-  Values values;
+  Values<T, n> values;
 
   __device__ Pack(const P& whole, std::int64_t first) : array(const_cast<T*>(pointer_of(whole)) + first) {
-    if constexpr (Array<P>::kRead) values = std::bit_cast<Values>(*reinterpret_cast<const Raw*>(array));
+    if constexpr (Array<P>::kRead) values = std::bit_cast<Values<T, n>>(*reinterpret_cast<const Raw<T, n>*>(array));
   }
   __device__ void store() const {
-    if constexpr (Array<P>::kWritten) *reinterpret_cast<Raw*>(array) = std::bit_cast<Raw>(values);
+    if constexpr (Array<P>::kWritten) *reinterpret_cast<Raw<T, n>*>(array) = std::bit_cast<Raw<T, n>>(values);
   }
 };
 

@@ -55,11 +55,19 @@ CudaQueue::CudaQueue(Device& device) : device_(device), stream_(make_stream()), 
   MUONP_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, current));
   MUONP_CUDA(cublasSetStream(blas_.get(), stream_.get()));
   MUONP_CUDA(cublasSetAtomicsMode(blas_.get(), CUBLAS_ATOMICS_NOT_ALLOWED));
+  // Where a product is split along k, its parts are added in float32 and not in the result's 16 bits.
+  MUONP_CUDA(cublasSetMathMode(blas_.get(), static_cast<cublasMath_t>(
+                                                CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
 }
 
 void CudaQueue::allocate_workspace() {
   workspace_ = Tensor::empty(device_, {kWorkspaceBytes / 4}, Dtype::int32, Category::other);
   MUONP_CUDA(cublasSetWorkspace(blas_.get(), workspace_.raw(), size(kWorkspaceBytes)));
+}
+
+void* CudaQueue::scratch(std::int64_t bytes) const {
+  MUONP_ASSERT(bytes <= kWorkspaceBytes, "{} bytes of scratch memory, of {}", bytes, kWorkspaceBytes);
+  return workspace_.raw();
 }
 
 void CudaQueue::synchronize() { MUONP_CUDA(cudaStreamSynchronize(stream_.get())); }

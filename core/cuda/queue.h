@@ -27,6 +27,8 @@ class CudaQueue final : public Queue {
 
   cudaStream_t stream() const { return stream_.get(); }
   int multiprocessors() const { return multiprocessors_; }
+  // What cuBLAS works in, for a kernel's partial sums: the stream's order keeps their uses apart.
+  void* scratch(std::int64_t bytes) const;
 
  private:
   Device& device_;
@@ -38,6 +40,7 @@ class CudaQueue final : public Queue {
 
 // The stream of a CUDA device's queue.
 inline cudaStream_t stream_of(Queue& queue) { return static_cast<CudaQueue&>(queue).stream(); }
+inline void* scratch_of(Queue& queue, std::int64_t bytes) { return static_cast<CudaQueue&>(queue).scratch(bytes); }
 inline int multiprocessors_of(Queue& queue) { return static_cast<CudaQueue&>(queue).multiprocessors(); }
 
 }  // namespace muonp::core::cuda

@@ -46,41 +46,15 @@ void copy(Queue& queue, const Tensor& from, const Tensor& to);
 // tensor on the CPU is handed through.
 Tensor on_device(Tape& tape, const Tensor& host);
 
-// out[c] = Σ_r f(r, c), or that added to out.
-template <class F>
-struct ColumnSums {  // blocks of columns at the same time, each in row order: the number of threads changes nothing
-  static constexpr std::int64_t kColumns = 64;
-  std::int64_t rows, cols;
-  float* out;
-  bool add;
-  F f;
-
-  void operator()(const Row& block) const {
-    const std::int64_t first = block.index * kColumns;
-    const Row part = block.part(std::min(kColumns, cols - first));
-    float total[kColumns] = {};
-    float* sums = total;
-    for (std::int64_t r = 0; r < rows; ++r) part.each([=, this](std::int64_t c) { sums[c] += f(r, first + c); });
-    part.each([=, this](std::int64_t c) { out[first + c] = (add ? out[first + c] : 0.0f) + sums[c]; });
-  }
-};
-
-template <class F>
-void column_sums(Queue& queue, std::int64_t rows, std::int64_t cols, float* out, bool add, const F& f) {
-#ifdef MUONP_DEVICE_CODE
-  if (queue.kind() == DeviceKind::cuda) return cuda::column_sums(queue, rows, cols, out, add, f);
-#endif
-  constexpr std::int64_t kColumns = ColumnSums<F>::kColumns;
-  for_each_host_row(queue, (cols + kColumns - 1) / kColumns, rows * kColumns,
-                    ColumnSums<F>{rows, cols, out, add, f});
-}
-
-// A kernel for the bias of a layer: column sums of its output's gradient.
+// Of a layer's bias: the sums over rows of its output's gradient.
 template <class T>
-struct Entry {
-  const T* values;
+struct BiasGradient {
+  static constexpr int kSums = 1;
+  const T* dy;
   std::int64_t cols;
-  MUONP_HD float operator()(std::int64_t r, std::int64_t c) const { return float(values[r * cols + c]); }
+  MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
+    return use([](T slope, float& sum) { sum += float(slope); }, dy + r * cols);
+  }
 };
 
 }  // namespace muonp::core::ops

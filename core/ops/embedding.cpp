@@ -41,27 +41,43 @@ struct Lookup {
   }
 };
 
-// Indices of the batch's tokens sorted by id, equal ids in the order of the batch; starts[k] is where the
-// k-th distinct id, ids[k], begins.
-struct Grouped {
-  std::vector<std::int32_t> order, starts, ids;
+// How the rows of dy are added to the table's gradient. Text has tokens that come thousands of times in a batch, so equal
+// ids are added in chunks, and the chunks' sums in a second pass. The order is that of the batch in both.
+struct TokenSums {
+  static constexpr std::int32_t kChunk = 32;
+  std::vector<std::int32_t> order;   // indices of the batch's tokens sorted by id, equal ids in the order of the batch
+  std::vector<std::int32_t> starts;  // of the chunks, in `order`; then the number of tokens
+  std::vector<std::int32_t> ids;     // of the chunks: row r ≥ 0 of the gradient, or −1 − r for row r of the chunks' sums
+  std::vector<std::int32_t> sum_starts, sum_ids;  // of ids with several chunks: where their sums begin, and row
+
+  std::int32_t sums() const { return sum_starts.back(); }
 };
 
-Grouped group_by_id(const Tensor& tokens) {
+TokenSums plan_sums(const Tensor& tokens) {
   const std::int32_t* ids = tokens.data<std::int32_t>();
   MUONP_ASSERT(tokens.size() < std::numeric_limits<std::int32_t>::max(), "{} tokens", tokens.size());
-  Grouped g;
-  g.order.resize(static_cast<std::size_t>(tokens.size()));
-  std::iota(g.order.begin(), g.order.end(), 0);
-  std::stable_sort(g.order.begin(), g.order.end(),
+  const auto count = static_cast<std::int32_t>(tokens.size());
+  TokenSums plan;
+  plan.order.resize(static_cast<std::size_t>(count));
+  std::iota(plan.order.begin(), plan.order.end(), 0);
+  std::stable_sort(plan.order.begin(), plan.order.end(),
                    [=](std::int32_t a, std::int32_t b) { return ids[a] < ids[b]; });
-  for (std::size_t i = 0; i < g.order.size(); ++i)
-    if (i == 0 || ids[g.order[i]] != ids[g.order[i - 1]]) {
-      g.starts.push_back(static_cast<std::int32_t>(i));
-      g.ids.push_back(ids[g.order[i]]);
+  plan.sum_starts.push_back(0);
+  for (std::int32_t begin = 0, end = 0; begin < count; begin = end) {
+    const std::int32_t id = ids[plan.order[static_cast<std::size_t>(begin)]];
+    while (end < count && ids[plan.order[static_cast<std::size_t>(end)]] == id) ++end;
+    const bool alone = end - begin <= TokenSums::kChunk;
+    std::int32_t sum = plan.sums();
+    for (std::int32_t start = begin; start < end; start += TokenSums::kChunk) {
+      plan.starts.push_back(start);
+      plan.ids.push_back(alone ? id : -1 - sum++);
     }
-  g.starts.push_back(static_cast<std::int32_t>(tokens.size()));
-  return g;
+    if (alone) continue;
+    plan.sum_starts.push_back(sum);
+    plan.sum_ids.push_back(id);
+  }
+  plan.starts.push_back(count);
+  return plan;
 }
 
 Tensor on_device(Tape& tape, std::vector<std::int32_t>& host) {
@@ -69,19 +85,34 @@ Tensor on_device(Tape& tape, std::vector<std::int32_t>& host) {
       tape, Tensor::borrow(host.data(), {static_cast<std::int64_t>(host.size())}, Dtype::int32));
 }
 
-// A row of `gradient` for each distinct id.
+// A row for each chunk: into `gradient` where an id has no other, else into `sums`.
 template <class T>
-struct AddByToken {
+struct AddChunk {
   const std::int32_t *order, *starts, *ids;
   const T* dy;
+  float *gradient, *sums;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int32_t id = ids[row.index], begin = starts[row.index], end = starts[row.index + 1];
+    const std::int64_t cols = row.cols;
+    const std::int32_t* tokens = order + begin;
+    const T* from = dy;
+    row.add_rows(id < 0 ? sums + (-1 - id) * cols : gradient + id * cols, id >= 0, end - begin,
+                 [=](std::int64_t i) { return from + tokens[i] * cols; });
+  }
+};
+
+// A row for each id with several chunks.
+struct AddChunkSums {
+  const std::int32_t *starts, *ids;
+  const float* sums;
   float* gradient;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    float* to = gradient + ids[row.index] * row.cols;
-    for (std::int32_t i = starts[row.index]; i < starts[row.index + 1]; ++i) {
-      const T* from = dy + order[i] * row.cols;
-      row.each([=](std::int64_t c) { to[c] += float(from[c]); });
-    }
+    const std::int32_t begin = starts[row.index], end = starts[row.index + 1];
+    const std::int64_t cols = row.cols;
+    const float* from = sums + begin * cols;
+    row.add_rows(gradient + ids[row.index] * cols, true, end - begin, [=](std::int64_t i) { return from + i * cols; });
   }
 };
 
@@ -94,24 +125,28 @@ struct AddByPosition {
   bool add;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    float* to = gradient + row.index * row.cols;
-    if (!add) row.each([=](std::int64_t c) { to[c] = 0; });
-    if (row.index >= time) return;
-    for (std::int64_t b = 0; b < batch; ++b) {
-      const T* from = dy + (b * time + row.index) * row.cols;
-      row.each([=](std::int64_t c) { to[c] += float(from[c]); });
-    }
+    const std::int64_t cols = row.cols, stride = time * cols;
+    const T* from = dy + row.index * cols;
+    row.add_rows(gradient + row.index * cols, add, row.index < time ? batch : 0,
+                 [=](std::int64_t b) { return from + b * stride; });
   }
 };
 
 template <class T>
 void table_gradient(Tape& tape, const Tensor& tokens, const Tensor& dy, const GradientSlot& slot) {
   if (!slot.add) zero(tape.queue(), slot.gradient);
-  Grouped g = group_by_id(tokens);
-  const Tensor order = on_device(tape, g.order), starts = on_device(tape, g.starts), ids = on_device(tape, g.ids);
-  for_each_row(tape.queue(), ids.size(), last_dim(dy),
-               AddByToken<T>{order.data<std::int32_t>(), starts.data<std::int32_t>(),
-                             ids.data<std::int32_t>(), dy.data<T>(), slot.gradient.data<float>()});
+  TokenSums plan = plan_sums(tokens);
+  const Tensor order = on_device(tape, plan.order), starts = on_device(tape, plan.starts), ids = on_device(tape, plan.ids);
+  const std::int64_t width = last_dim(dy);
+  const Tensor sums = tape.activation({plan.sums(), width}, Dtype::float32);
+  float* gradient = slot.gradient.data<float>();
+  for_each_row(tape.queue(), ids.size(), width,
+               AddChunk<T>{order.data<std::int32_t>(), starts.data<std::int32_t>(), ids.data<std::int32_t>(), dy.data<T>(),
+                           gradient, sums.data<float>()});
+  if (plan.sum_ids.empty()) return;
+  const Tensor sum_starts = on_device(tape, plan.sum_starts), sum_ids = on_device(tape, plan.sum_ids);
+  for_each_row(tape.queue(), sum_ids.size(), width,
+               AddChunkSums{sum_starts.data<std::int32_t>(), sum_ids.data<std::int32_t>(), sums.data<float>(), gradient});
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ struct Head {
   }
 };
 
-// buffer: float32 [chunk, vocabulary].
+// buffer: float32 [chunk, logits_pitch(vocabulary)], of which the first `vocabulary` columns are logits.
 void compute_logits(Tape& tape, const Head& head, std::int64_t first, const Tensor& buffer) {
   gemm(tape.queue(), Op::none, Op::transpose, 1, head.x_rows(first), MatrixView(tape.weight(*head.weight)), 0,
        MatrixView(buffer).block(0, 0, head.chunk_size(first), head.vocabulary));
@@ -31,14 +31,13 @@ void compute_logits(Tape& tape, const Head& head, std::int64_t first, const Tens
 // Of each row: normaliser = log Σ exp(logits); loss = normaliser − logit of the target, 0 where it is not counted.
 struct RowLosses {
   const float* logits;
+  std::int64_t pitch;
   const std::int32_t* targets;
   float *normaliser, *losses;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    const float* l = logits + row.index * row.cols;
-    const float highest = row.max([](float logit) { return logit; }, l);
-    const float sum = row.sum([=](float logit) { return math::exp(logit - highest); }, l);
-    const float total = highest + math::log(sum);
+    const float* l = logits + row.index * pitch;
+    const float total = row.log_sum_exp(l);
     const std::int32_t target = targets[row.index];
     normaliser[row.index] = total;
     losses[row.index] = target < 0 ? 0.0f : total - l[target];
@@ -62,17 +61,18 @@ struct MeanLoss {
 template <class T>
 struct LogitGradients {
   float* logits;
+  std::int64_t pitch;
   const std::int32_t* targets;
   const float *normaliser, *dloss;
   float count;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    float* l = logits + row.index * row.cols;
+    float* l = logits + row.index * pitch;
     const float total = normaliser[row.index], weight = *dloss / count;
     const std::int32_t target = targets[row.index];
     const float scale = target < 0 ? 0.0f : weight;
-    row.template narrow<T>(l, [=](std::int64_t c) {
-      const float softmax = math::exp(l[c] - total);
+    row.template narrow<T>(l, [=](std::int64_t c, float logit) {
+      const float softmax = math::exp(logit - total);
       return T((c == target ? softmax - 1.0f : softmax) * scale);
     });
   }
@@ -80,7 +80,7 @@ struct LogitGradients {
 
 // The gradient's view of the logits' memory: rows stay where they are.
 MatrixView gradient_view(const Head& head, std::int64_t first, const Tensor& buffer) {
-  const std::int64_t stride = head.vocabulary * 4 / size_of(head.x.dtype());
+  const std::int64_t stride = buffer.dim(1) * 4 / size_of(head.x.dtype());
   return {buffer.raw(), head.chunk_size(first), head.vocabulary, stride, head.x.dtype()};
 }
 
@@ -93,7 +93,7 @@ void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& no
     if (first != head.last_chunk()) compute_logits(tape, head, first, kept);
     with_float_type(head.x.dtype(), [&]<class T>(T) {
       for_each_row(queue, head.chunk_size(first), head.vocabulary,
-                   LogitGradients<T>{kept.data<float>(), head.targets.data<std::int32_t>() + first,
+                   LogitGradients<T>{kept.data<float>(), kept.dim(1), head.targets.data<std::int32_t>() + first,
                                      normaliser.data<float>() + first, dloss.data<float>(),
                                      static_cast<float>(std::max<std::int64_t>(1, count))});
     });
@@ -131,13 +131,13 @@ Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tenso
 
   const std::int64_t chunk = chunk_rows == 0 ? rows : std::min(chunk_rows, rows);
   const Head head{xv, on_device(tape, targets), &weight, rows, weight.shape[1], weight.shape[0], chunk};
-  const Tensor buffer = tape.activation({chunk, head.vocabulary}, Dtype::float32);
+  const Tensor buffer = tape.activation({chunk, logits_pitch(head.vocabulary)}, Dtype::float32);
   const Tensor normaliser = tape.activation({rows}, Dtype::float32),
                losses = tape.activation({rows}, Dtype::float32);
   for (std::int64_t first = 0; first < rows; first += chunk) {
     compute_logits(tape, head, first, buffer);
     for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
-                 RowLosses{buffer.data<float>(), head.targets.data<std::int32_t>() + first,
+                 RowLosses{buffer.data<float>(), buffer.dim(1), head.targets.data<std::int32_t>() + first,
                            normaliser.data<float>() + first, losses.data<float>() + first});
   }
   const std::int64_t count = counted(targets);

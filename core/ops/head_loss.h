@@ -15,6 +15,9 @@ namespace muonp::core::ops {
 // and one float a row; the backward pass turns logits into their gradient in place and computes those of the
 // other chunks again. So with one chunk nothing is computed twice, and with k chunks the buffer is k times
 // smaller for 2·R·width·vocabulary·(k − 1)/k more floating-point operations.
+// Rows of logits lie logits_pitch(vocabulary) elements apart: whole lines of memory, as products and 16-byte accesses want.
+inline std::int64_t logits_pitch(std::int64_t vocabulary) { return (vocabulary + 63) / 64 * 64; }
+
 Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets,
                    std::int64_t chunk_rows = 0);
 

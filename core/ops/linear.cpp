@@ -27,8 +27,8 @@ void add_bias(Queue& queue, const Tensor& y, const Tensor& bias) {
 
 void bias_gradient(Queue& queue, const Tensor& dy, const GradientSlot& slot) {
   with_float_type(dy.dtype(), [&]<class T>(T) {
-    column_sums(queue, row_count(dy), last_dim(dy), slot.gradient.data<float>(), slot.add,
-                Entry<T>{dy.data<T>(), last_dim(dy)});
+    column_sums(queue, row_count(dy), last_dim(dy), {{{slot.gradient.data<float>(), slot.add}}},
+                BiasGradient<T>{dy.data<T>(), last_dim(dy)});
   });
 }
 

@@ -41,15 +41,44 @@ struct Normalise {
   }
 };
 
-template <class T>
-struct GainGradient {
+// Σ dy·n, and with a bias Σ dy.
+template <class T, bool biased>
+struct NormGradient {
+  static constexpr int kSums = biased ? 2 : 1;
   const T *x, *dy;
   Statistics stats;
   std::int64_t cols;
-  MUONP_HD float operator()(std::int64_t r, std::int64_t c) const {
-    return float(dy[r * cols + c]) * (float(x[r * cols + c]) - stats.mean[r]) * stats.scale[r];
+
+  MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
+    const float mean = stats.mean[r], scale = stats.scale[r];
+    const T *i = x + r * cols, *e = dy + r * cols;
+    if constexpr (biased)
+      return use([=](T value, T slope, float& gain, float& bias) {
+        gain += float(slope) * (float(value) - mean) * scale;
+        bias += float(slope);
+      }, i, e);
+    else
+      return use([=](T value, T slope, float& gain) { gain += float(slope) * (float(value) - mean) * scale; }, i, e);
   }
 };
+
+template <class T>
+void parameter_gradients(Tape& tape, const Tensor& x, const Tensor& dy, Parameter& gain, Parameter* bias,
+                         const Tensor& stats) {
+  const auto target = [&](Parameter& p) {
+    const GradientSlot slot = tape.slot(p);
+    return ColumnTarget{slot.gradient.data<float>(), slot.add};
+  };
+  const std::int64_t rows = row_count(x), cols = last_dim(x);
+  if (bias) {
+    const ColumnTarget to_bias = target(*bias);  // in the order in which gradients have always been finished
+    column_sums(tape.queue(), rows, cols, {{target(gain), to_bias}},
+                NormGradient<T, true>{x.data<T>(), dy.data<T>(), statistics_of(stats), cols});
+  } else {
+    column_sums(tape.queue(), rows, cols, {{target(gain)}},
+                NormGradient<T, false>{x.data<T>(), dy.data<T>(), statistics_of(stats), cols});
+  }
+}
 
 // With e = dy·gain: dx = scale·(e − mean(e) − n·mean(e·n)); the first mean is absent in the root-mean-square form. dx
 // may be dy itself.
@@ -90,13 +119,7 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
   const std::int64_t rows = row_count(x), cols = last_dim(x);
   const T* in = x.data<T>();
   const T* d = dy.data<T>();
-  if (bias) {
-    const GradientSlot slot = tape.slot(*bias);
-    column_sums(queue, rows, cols, slot.gradient.data<float>(), slot.add, Entry<T>{d, cols});
-  }
-  const GradientSlot slot = tape.slot(gain);
-  column_sums(queue, rows, cols, slot.gradient.data<float>(), slot.add,
-              GainGradient<T>{in, d, statistics_of(stats), cols});
+  parameter_gradients<T>(tape, x, dy, gain, bias, stats);
   if (!dx) return;
   const bool add = static_cast<bool>(dx->tensor);
   T* to = add ? dx->tensor.data<T>() : dy.data<T>();

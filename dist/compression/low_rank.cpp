@@ -48,13 +48,14 @@ struct RowSquares {
   }
 };
 
-struct EntrySquare {  // of X over its norm: float32 holds the sums
+struct ColumnSquares {  // of X over its norm: float32 holds the sums
+  static constexpr int kSums = 1;
   const float* x;
   std::int64_t cols;
   float scale;
-  MUONP_HD float operator()(std::int64_t r, std::int64_t c) const {
-    const float value = scale * x[r * cols + c];
-    return value * value;
+  MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
+    const float by = scale;
+    return use([=](float value, float& sum) { sum += by * value * (by * value); }, x + r * cols);
   }
 };
 
@@ -170,8 +171,8 @@ class LowRank final : public Compressor {
 
   std::vector<double> column_squares(core::Device& device, const Tensor& x, float scale) const {
     const Tensor sums = Tensor::empty(device, {cols()}, Dtype::float32, Category::exchange);
-    core::ops::column_sums(device.queue(), rows(), cols(), sums.data<float>(), false,
-                           EntrySquare{x.data<float>(), cols(), scale});
+    core::column_sums(device.queue(), rows(), cols(), {{{sums.data<float>(), false}}},
+                      ColumnSquares{x.data<float>(), cols(), scale});
     const HostView host(device.queue(), sums, core::Access::read);
     return {host.data<float>(), host.data<float>() + cols()};
   }

@@ -77,7 +77,7 @@ void check_all_shapes(Device& device) {
   for (Op op_a : {Op::none, Op::transpose})
     for (Op op_b : {Op::none, Op::transpose})
       for (auto [m, n, k] :
-           {std::array<std::int64_t, 3>{1, 1, 1}, {3, 5, 7}, {17, 1, 33}, {1, 40, 9}, {65, 70, 66}}) {
+           {std::array<std::int64_t, 3>{1, 1, 1}, {3, 5, 7}, {17, 1, 33}, {1, 40, 9}, {65, 70, 66}, {9, 12, 700}}) {
         check_gemm<T, Result>(device, m, n, k, op_a, op_b, 1, 0);
         check_gemm<T, Result>(device, m, n, k, op_a, op_b, 2, 1);
         check_gemm<T, Result>(device, m, n, k, op_a, op_b, -0.5f, -2);

@@ -74,23 +74,32 @@ struct ReduceArrays {
   }
 };
 
-// Each result is of its own column and the one after it.
 struct Narrow {
   float* data;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     float* p = data + row.index * row.cols;
-    const std::int64_t last = row.cols - 1;
-    row.template narrow<bfloat16>(
-        p, [=](std::int64_t c) { return bfloat16(p[c] + (c < last ? p[c + 1] : 0.0f)); });
+    row.template narrow<bfloat16>(p, [=](std::int64_t c, float x) { return bfloat16(x + static_cast<float>(c % 5)); });
   }
 };
 
-struct WeightedEntry {
+struct LogSumExp {
   const float* x;
+  float* out;
+  MUONP_ROW_KERNEL void operator()(const R& row) const { out[row.index] = row.log_sum_exp(x + row.index * row.cols); }
+};
+
+struct WeightedColumns {
+  static constexpr int kSums = 2;
+  const float* x;
+  const bfloat16* y;
   std::int64_t cols;
-  MUONP_HD float operator()(std::int64_t r, std::int64_t c) const {
-    return x[r * cols + c] * static_cast<float>(r % 3);
+  MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
+    const auto weight = static_cast<float>(r % 3);
+    return use([=](float p, bfloat16 q, float& weighted, float& sum) {
+      weighted += p * weight;
+      sum += p + float(q);
+    }, x + r * cols, y + r * cols);
   }
 };
 
@@ -238,29 +247,54 @@ TEST_F(ForEach, NarrowOverwritesTheRowsFirstHalf) {
     const std::string got = bytes_of(t);
     std::string wanted(reinterpret_cast<const char*>(x.data()), x.size() * sizeof(float));
     for (std::int64_t i = 0; i < rows * cols; ++i) {
-      const bool last = i % cols == cols - 1;
-      const auto at = static_cast<std::size_t>(i);
-      const bfloat16 value(x[at] + (last ? 0.0f : x[at + 1]));
+      const bfloat16 value(x[static_cast<std::size_t>(i)] + static_cast<float>(i % cols % 5));
       std::memcpy(wanted.data() + i / cols * cols * 4 + i % cols * 2, &value, sizeof value);
     }
     ASSERT_TRUE(got == wanted);
   }
 }
 
+// With rows that lie a multiple of 16 bytes apart and others, few chunks and many.
+TEST_F(ForEach, LogSumExpIsThatOfTheWholeRow) {
+  for (const auto& [rows, cols] : sizes()) {
+    if (rows == 0 || cols == 0) continue;
+    SCOPED_TRACE(fmt::format("[{}, {}]", rows, cols));
+    std::vector<float> x;
+    for (const float value : integers(rows * cols)) x.push_back(4.0f * value);  // far apart: most terms vanish
+    const Tensor in = tensor(x), out = empty(rows);
+    for_each_row(queue, rows, cols, LogSumExp{in.data<float>(), out.data<float>()});
+    const std::vector<float> got = values_of(out);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      const auto first = x.begin() + r * cols, last = first + cols;
+      const double highest = *std::max_element(first, last);
+      double sum = 0;
+      for (auto i = first; i != last; ++i) sum += std::exp(static_cast<double>(*i) - highest);
+      ASSERT_NEAR(got[static_cast<std::size_t>(r)], highest + std::log(sum), 0x1p-22 * (std::abs(highest) + 1)) << r;
+    }
+  }
+}
+
 TEST_F(ForEach, ColumnSumsOverwriteOrAdd) {
-  for (const std::int64_t cols : {0, 1, 31, 32, 33, 64, 65, 257, 1025})
-    for (const std::int64_t rows : {0, 1, 7, 8, 9, 100}) {
+  for (const std::int64_t cols : {0, 1, 31, 32, 33, 64, 65, 256, 257, 1024, 1025})
+    for (const std::int64_t rows : {0, 1, 7, 8, 9, 100, 3000}) {
+      if (rows * cols > 300000) continue;
+      SCOPED_TRACE(fmt::format("[{}, {}]", rows, cols));
       const std::vector<float> x = integers(rows * cols);
-      const Tensor in = tensor(x), out = empty(cols);
+      const std::vector<bfloat16> half(x.begin(), x.end());
+      const Tensor in = tensor(x), narrow = empty(rows * cols, Dtype::bfloat16), weighted = empty(cols), sum = empty(cols);
+      set_values(narrow, half);
       for (const bool add : {false, true}) {
-        ops::column_sums(queue, rows, cols, out.data<float>(), add, WeightedEntry{in.data<float>(), cols});
-        const std::vector<float> got = values_of(out);
+        column_sums(queue, rows, cols, {{{weighted.data<float>(), add}, {sum.data<float>(), false}}},
+                    WeightedColumns{in.data<float>(), narrow.data<bfloat16>(), cols});
+        const std::vector<float> got = values_of(weighted), plain = values_of(sum);
         for (std::int64_t c = 0; c < cols; ++c) {
-          float total = 0;
-          for (std::int64_t r = 0; r < rows; ++r)
+          float total = 0, of_all = 0;
+          for (std::int64_t r = 0; r < rows; ++r) {
             total += x[static_cast<std::size_t>(r * cols + c)] * static_cast<float>(r % 3);
-          ASSERT_EQ(got[static_cast<std::size_t>(c)], add ? 2 * total : total)
-              << rows << "x" << cols << ", " << c;
+            of_all += 2 * x[static_cast<std::size_t>(r * cols + c)];
+          }
+          ASSERT_EQ(got[static_cast<std::size_t>(c)], add ? 2 * total : total) << c;
+          ASSERT_EQ(plain[static_cast<std::size_t>(c)], of_all) << c;
         }
       }
     }

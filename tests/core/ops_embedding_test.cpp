@@ -45,6 +45,30 @@ TEST(Embedding, MatchesReferenceAndDifferences) {
   check_op(embedding_case(false));
 }
 
+// One id many times, as in text: its rows are added in chunks. Integers, so that any order gives the same.
+TEST(Embedding, GradientOfFrequentIdsIsExact) {
+  constexpr std::int64_t kTokens = 500;
+  for (const std::int64_t width : {5, 64}) {
+    std::vector<std::int32_t> ids(kTokens);
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = i % 3 == 0 ? static_cast<std::int32_t>(i / 3 % 40) : 41;
+    const auto size = static_cast<std::size_t>(kTokens * width);
+    Numbers weights(size), expected(static_cast<std::size_t>(43 * width));
+    for (std::size_t i = 0; i < size; ++i) {
+      weights[i] = static_cast<double>(i % 7) - 3;
+      expected[static_cast<std::size_t>(ids[i / static_cast<std::size_t>(width)] * width) + i % static_cast<std::size_t>(width)] += weights[i];
+    }
+    auto device = make_test_device();
+    Parameter table;
+    table.name = "table";
+    table.shape = {43, width};
+    PlainParameters plain(*device, {&table}, Dtype::float32, 1);
+    Tape tape(*device, true);
+    const Variable y = ops::embedding(tape, to_ids({2, kTokens / 2}, ids), table, nullptr);
+    tape.backward(weighted_sum(tape, y, weights), 1, {&table}, plain);
+    EXPECT_EQ(to_numbers(table.gradient), expected);
+  }
+}
+
 TEST(Embedding, IdOutsideTheVocabularyIsNamedWithItsPlace) {
   const auto check = [](std::vector<std::int32_t> ids, bool ignored) {
     return message_of([&] { ops::check_tokens(to_ids({2, 3}, ids), 50, ignored, "token"); });

@@ -274,6 +274,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
   const int mode = handle->math_mode & ~CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
   g.tf32 = computeType == CUBLAS_COMPUTE_32F_FAST_TF32 ||
            (computeType == CUBLAS_COMPUTE_32F && mode == CUBLAS_TF32_TENSOR_OP_MATH && Atype == CUDA_R_32F);
+  g.narrow_sums = (handle->math_mode & CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION) == 0;
   return multiply(function, handle, g);
 }
 

@@ -92,6 +92,21 @@ std::vector<float> unpack(const GemmMatrix& x, const void* data, bool tf32) {
   return values;
 }
 
+// result += the part of op(A)·op(B) with `count` inner indices from `begin` on.
+void add_product(const Gemm& g, const std::vector<float>& a, const std::vector<float>& b, int64_t begin, int64_t count,
+                 std::vector<float>& result) {
+  const auto operation = [](bool transpose) { return transpose ? CblasTrans : CblasNoTrans; };
+  const float* left = a.data() + (g.transpose_a ? begin : begin * g.a.rows);
+  const float* right = b.data() + (g.transpose_b ? begin * g.b.rows : begin);
+  cblas_sgemm(CblasColMajor, operation(g.transpose_a), operation(g.transpose_b), static_cast<int>(g.m),
+              static_cast<int>(g.n), static_cast<int>(count), 1.0F, left, static_cast<int>(g.a.rows), right,
+              static_cast<int>(g.b.rows), 1.0F, result.data(), static_cast<int>(g.m));
+}
+
+float rounded_to(cudaDataType type, float value) {
+  return type == CUDA_R_16F ? from_float16(to_float16(value)) : from_bfloat16(to_bfloat16(value));
+}
+
 void run_one(const Gemm& g, int64_t index) {
   const void *a = matrix_of_batch(g.a, index), *b = matrix_of_batch(g.b, index);
   auto* c = const_cast<void*>(matrix_of_batch(g.c, index));
@@ -105,11 +120,12 @@ void run_one(const Gemm& g, int64_t index) {
   const std::vector<float> left = unpack(g.k > 0 ? g.a : none, a, g.tf32);
   const std::vector<float> right = unpack(g.k > 0 ? g.b : none, b, g.tf32);
   std::vector<float> result(static_cast<size_t>(g.m * g.n), 0.0F);
-  if (g.k > 0) {
-    const auto operation = [](bool transpose) { return transpose ? CblasTrans : CblasNoTrans; };
-    cblas_sgemm(CblasColMajor, operation(g.transpose_a), operation(g.transpose_b), static_cast<int>(g.m),
-                static_cast<int>(g.n), static_cast<int>(g.k), 1.0F, left.data(), static_cast<int>(g.a.rows),
-                right.data(), static_cast<int>(g.b.rows), 0.0F, result.data(), static_cast<int>(g.m));
+  const bool split = g.narrow_sums && g.c.type != CUDA_R_32F && g.k > 1;
+  for (int64_t begin = 0, step = split ? (g.k + 1) / 2 : g.k; begin < g.k; begin += step) {
+    add_product(g, left, right, begin, std::min(step, g.k - begin), result);
+    if (split) {
+      for (float& value : result) value = rounded_to(g.c.type, value);
+    }
   }
   for (int64_t column = 0; column < g.n; ++column) {
     for (int64_t row = 0; row < g.m; ++row) {

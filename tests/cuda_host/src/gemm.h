@@ -23,6 +23,7 @@ struct Gemm {
   GemmMatrix a, b, c;
   int64_t batch;
   bool tf32;
+  bool narrow_sums;  // parts of a sum may be rounded to the result's 16 bits, as a product split along k does
 };
 
 int64_t element_bytes(cudaDataType type);

@@ -69,6 +69,7 @@ class CublasTest : public CudaHost {
   void SetUp() override {
     CudaHost::SetUp();
     ASSERT_EQ(cublasCreate(&handle_), CUBLAS_STATUS_SUCCESS);
+    ASSERT_EQ(cublasSetMathMode(handle_, CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), CUBLAS_STATUS_SUCCESS);
   }
   void TearDown() override {
     if (handle_ != nullptr) {
@@ -197,6 +198,25 @@ TEST_F(CublasTest, Tf32RoundsInputsOnlyWhenAsked) {
   ASSERT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, x, 1, one, 1, c, 1), CUBLAS_STATUS_SUCCESS);
   EXPECT_EQ(host(c, 1)[0], 1.0F);
   for (float* p : {x, one, c}) cudaFree(p);
+}
+
+// 257 + 258 = 515 is nearest to 516; 257 alone is nearest to 256, and 256 + 258 to 512.
+TEST_F(CublasTest, SumsMayBeRoundedInPartsUnlessTheModeForbidsIt) {
+  const std::vector<double> ones(514, 1.0);
+  std::vector<double> values(514, 1.0);
+  values[513] = 2.0;
+  void *x = device(encode(values, CUDA_R_16BF)), *one = device(encode(ones, CUDA_R_16BF)), *c = device<unsigned char>(2);
+  const auto sum = [&](int mode) {
+    EXPECT_EQ(cublasSetMathMode(handle_, static_cast<cublasMath_t>(mode)), CUBLAS_STATUS_SUCCESS);
+    const float alpha = 1, beta = 0;
+    EXPECT_EQ(cublasGemmEx(handle_, CUBLAS_OP_T, CUBLAS_OP_N, 1, 1, 514, &alpha, x, CUDA_R_16BF, 514, one, CUDA_R_16BF, 514,
+                           &beta, c, CUDA_R_16BF, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+              CUBLAS_STATUS_SUCCESS);
+    return decode(host(static_cast<unsigned char*>(c), 2).data(), CUDA_R_16BF);
+  };
+  EXPECT_EQ(sum(CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION), 516);
+  EXPECT_EQ(sum(CUBLAS_DEFAULT_MATH), 512);
+  for (void* p : {x, one, c}) cudaFree(p);
 }
 
 TEST_F(CublasTest, ZeroBetaDoesNotReadC) {
