@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/blas.h"
+#include "core/cuda/fused_attention.h"
 
 namespace muonp::core::cuda {
 
@@ -55,6 +56,13 @@ CudaQueue::CudaQueue(Device& device) : device_(device), stream_(make_stream()), 
   MUONP_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, current));
   MUONP_CUDA(cublasSetStream(blas_.get(), stream_.get()));
   MUONP_CUDA(cublasSetAtomicsMode(blas_.get(), CUBLAS_ATOMICS_NOT_ALLOWED));
+}
+
+CudaQueue::~CudaQueue() = default;
+
+FusedAttention& CudaQueue::fused_attention() {
+  if (!fused_attention_) fused_attention_ = make_fused_attention(device_);
+  return *fused_attention_;
 }
 
 void CudaQueue::allocate_workspace() {

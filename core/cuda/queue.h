@@ -1,15 +1,20 @@
 // The compute queue of one GPU: a stream, and the cuBLAS handle that works on it.
 #pragma once
 
+#include <memory>
+
 #include "core/cuda/handle.h"
 #include "core/device.h"
 #include "core/tensor.h"
 
 namespace muonp::core::cuda {
 
+class FusedAttention;  // core/cuda/fused_attention.h
+
 class CudaQueue final : public Queue {
  public:
   explicit CudaQueue(Device& device);
+  ~CudaQueue() override;
   // The memory that cuBLAS works in; once, when the device's allocator is there.
   void allocate_workspace();
 
@@ -27,6 +32,7 @@ class CudaQueue final : public Queue {
 
   cudaStream_t stream() const { return stream_.get(); }
   int multiprocessors() const { return multiprocessors_; }
+  FusedAttention& fused_attention();  // made when it is first asked for
 
  private:
   Device& device_;
@@ -34,6 +40,7 @@ class CudaQueue final : public Queue {
   Stream stream_;
   Tensor workspace_;  // freed after the handle that uses it
   Blas blas_;
+  std::unique_ptr<FusedAttention> fused_attention_;
 };
 
 // The stream of a CUDA device's queue.
