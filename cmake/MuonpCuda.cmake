@@ -42,6 +42,7 @@ elseif(NOT MUONP_CUDA STREQUAL "OFF")
 endif()
 
 if(MUONP_CUDA_BUILT STREQUAL "ON")
+  include(${PROJECT_SOURCE_DIR}/cmake/MuonpCudnn.cmake)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80 90)
   endif()

@@ -1,9 +1,13 @@
-// The GPU's causal attention: blocks of queries against all keys up to them, as batched products over the heads of a
-// sequence with row kernels between. Scores of one block of queries exist at a time, in scratch memory of
-// O(heads · block · time); the backward pass computes them again from the kept logarithms of the sums.
+// The GPU's causal attention. Fused by cuDNN (core/cuda/fused_attention.h) where describe_attention() says so. Otherwise
+// blocks of queries of all sequences and heads against all keys up to them, as batched products with row kernels between,
+// on copies that lie head by head: the number of launches does not depend on the batch. Scores of one block of queries
+// exist at a time; the backward pass computes them again from the kept logarithms of the sums.
 #pragma once
 
+#include <string>
+
 #include "core/attention_shape.h"
+#include "core/cuda/fused_attention.h"
 #include "core/tensor.h"
 
 namespace muonp::core::cuda {
@@ -13,5 +17,8 @@ void attention_forward(Device& device, const AttentionShape& shape, const Tensor
                        const Tensor& logsumexp);
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
+
+// Why attention of this shape is not fused in this process, or an empty string.
+std::string fusion_refusal(const AttentionShape& shape, Dtype dtype);
 
 }  // namespace muonp::core::cuda

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/blas.h"
+#include "core/cuda/fused_attention.h"
 
 namespace muonp::core::cuda {
 
@@ -58,6 +59,13 @@ CudaQueue::CudaQueue(Device& device) : device_(device), stream_(make_stream()), 
   // Where a product is split along k, its parts are added in float32 and not in the result's 16 bits.
   MUONP_CUDA(cublasSetMathMode(blas_.get(), static_cast<cublasMath_t>(
                                                 CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
+}
+
+CudaQueue::~CudaQueue() = default;
+
+FusedAttention& CudaQueue::fused_attention() {
+  if (!fused_attention_) fused_attention_ = make_fused_attention(device_);
+  return *fused_attention_;
 }
 
 void CudaQueue::allocate_workspace() {

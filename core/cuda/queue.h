@@ -1,15 +1,20 @@
 // The compute queue of one GPU: a stream, and the cuBLAS handle that works on it.
 #pragma once
 
+#include <memory>
+
 #include "core/cuda/handle.h"
 #include "core/device.h"
 #include "core/tensor.h"
 
 namespace muonp::core::cuda {
 
+class FusedAttention;  // core/cuda/fused_attention.h
+
 class CudaQueue final : public Queue {
  public:
   explicit CudaQueue(Device& device);
+  ~CudaQueue() override;
   // The memory that cuBLAS works in; once, when the device's allocator is there.
   void allocate_workspace();
 
@@ -29,6 +34,7 @@ class CudaQueue final : public Queue {
   int multiprocessors() const { return multiprocessors_; }
   // What cuBLAS works in, for a kernel's partial sums: the stream's order keeps their uses apart.
   void* scratch(std::int64_t bytes) const;
+  FusedAttention& fused_attention();  // made when it is first asked for
 
  private:
   Device& device_;
@@ -36,6 +42,7 @@ class CudaQueue final : public Queue {
   Stream stream_;
   Tensor workspace_;  // freed after the handle that uses it
   Blas blas_;
+  std::unique_ptr<FusedAttention> fused_attention_;
 };
 
 // The stream of a CUDA device's queue.

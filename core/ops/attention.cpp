@@ -131,8 +131,47 @@ Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads) {
 
 }  // namespace muonp::core::ops
 
-std::int64_t muonp::core::attention_backward_scratch(const AttentionShape& s, Dtype dtype, DeviceKind device) {
-  if (device == DeviceKind::cpu) return cpu::attention_backward_scratch(s, dtype);
-  // Scores and the gradient of the weights in float32, the weights and the gradient of the scores; the sums of dK, dV.
-  return s.heads * s.time * (gpu_query_rows(s) * 2 * (4 + size_of(dtype)) + 2 * s.head_size * 4);
+namespace muonp::core {
+
+std::string describe_attention([[maybe_unused]] const AttentionShape& s, [[maybe_unused]] Dtype dtype) {
+#ifdef MUONP_WITH_CUDA
+  const std::string refusal = cuda::fusion_refusal(s, dtype);
+  if (refusal.empty()) return "fused by " + cuda::fusion_library();
+  return "in blocks of queries: " + refusal;
+#else
+  return "in blocks of queries: this build has no CUDA support";
+#endif
 }
+
+namespace {
+
+bool is_fused([[maybe_unused]] const AttentionShape& s, [[maybe_unused]] Dtype dtype) {
+#ifdef MUONP_WITH_CUDA
+  return cuda::fusion_refusal(s, dtype).empty();
+#else
+  return false;
+#endif
+}
+
+// Gradients of the scores of a piece, of whole tiles of keys, and dO·O.
+std::int64_t fused_scratch(const AttentionShape& s) {
+  constexpr std::int64_t kTile = 128;
+  const FusedPiece piece = fused_piece(s);
+  return piece.batch * piece.heads * s.time * ((s.time + kTile - 1) / kTile * kTile * 2 + 4);
+}
+
+// Scores and the gradient of the weights in float32, the weights and the gradient of the scores; q, k, v and the gradient
+// of the result by heads, and the sums of dq, dk and dv.
+std::int64_t block_scratch(const AttentionShape& s, Dtype dtype) {
+  const std::int64_t element = size_of(dtype);
+  return s.batch * s.heads * s.time * (gpu_query_rows(s) * 2 * (4 + element) + s.head_size * (4 * element + 3 * 4));
+}
+
+}  // namespace
+
+std::int64_t attention_backward_scratch(const AttentionShape& s, Dtype dtype, DeviceKind device) {
+  if (device == DeviceKind::cpu) return cpu::attention_backward_scratch(s, dtype);
+  return is_fused(s, dtype) ? fused_scratch(s) : block_scratch(s, dtype);
+}
+
+}  // namespace muonp::core

@@ -63,5 +63,7 @@ void unload();
 // Compares the guard bands of all live allocations and the fill of freed ones now.
 void check_memory();
 size_t live_allocations();
+// Kernels, products, copies and fills given to streams since the last configure.
+size_t operations();
 
 }  // namespace cuda_host

@@ -126,6 +126,7 @@ void configure(const Settings& settings) {
   report_remains();
   drop(r);
   start(r, settings);
+  r.operations = 0;
 }
 
 int current_device_index() { return host_thread().device; }
@@ -184,6 +185,11 @@ void check_guards(int device) {
     texts = runtime().devices[device]->memory.damages(false);
   }
   for (const std::string& text : texts) report(text);
+}
+
+size_t operations() {
+  Hold hold(runtime().lock);
+  return runtime().operations;
 }
 
 size_t live_allocations() {

@@ -44,6 +44,7 @@ struct Runtime {
   std::map<std::string, PlantedFailure> failures;
   bool unloaded = false;
   uint64_t generation = 0;  // one for each configure
+  size_t operations = 0;    // given to streams
 };
 
 Runtime& runtime();

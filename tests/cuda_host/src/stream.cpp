@@ -33,6 +33,7 @@ TicketRef submit(CUstream_st& stream, DeviceMask devices, std::unique_ptr<Task> 
   happens_before(ticket.get());  // what the host did so far is visible to the operation
   {
     Hold hold(r.lock);
+    if (task) ++r.operations;
     // The legacy stream runs after all blocking streams, and they after it.
     if (stream.legacy) {
       for (const auto* set : {&r.streams, &r.closing_streams}) {
