@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 
 #include "core/error.h"
+#include "core/host_memory.h"
 
 namespace muonp::core {
 
@@ -36,6 +38,7 @@ void Allocator::count(std::int64_t bytes, Category category) {
 namespace {
 
 constexpr std::int64_t kPage = 4096, kLine = 64;
+constexpr std::int64_t kAskFrom = std::int64_t{1} << 20;
 
 // Size classes an eighth of a power of two apart keep the waste under 1/8 and let near sizes share blocks.
 std::int64_t size_class(std::int64_t bytes) {
@@ -67,8 +70,12 @@ void* CachingAllocator::allocate(std::int64_t bytes, Category category) {
 void CachingAllocator::release(void* pointer, std::int64_t bytes, Category category) noexcept {
   count(-bytes, category);
   if (!caches_) return give_back(pointer);
-  const std::lock_guard lock(mutex_);
-  cache_[size_class(bytes)].push_back(pointer);
+  try {
+    const std::lock_guard lock(mutex_);
+    cache_[size_class(bytes)].push_back(pointer);
+  } catch (const std::bad_alloc&) {
+    give_back(pointer);
+  }
 }
 
 void CachingAllocator::trim() {
@@ -88,6 +95,7 @@ void* CachingAllocator::take(std::int64_t size) {
 }
 
 void* CachingAllocator::obtain_or_trim(std::int64_t size) {
+  if (!has_room(size)) trim();
   if (void* block = obtain(size)) return block;
   trim();
   return obtain(size);
@@ -100,6 +108,8 @@ class CpuAllocator final : public CachingAllocator {
   ~CpuAllocator() override { trim(); }
 
  private:
+  // Linux promises more than there is, and kills who touches it; to ask takes longer than small blocks are worth.
+  bool has_room(std::int64_t size) override { return size < kAskFrom || size <= free_host_memory(); }
   void* obtain(std::int64_t size) override {
     return std::aligned_alloc(static_cast<std::size_t>(size < kPage ? kLine : kPage),
                               static_cast<std::size_t>(size));

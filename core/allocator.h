@@ -59,6 +59,9 @@ class CachingAllocator : public Allocator {
   void trim() final;
 
  protected:
+  // Whether the system can spare so many bytes more; the cache is given back first where it cannot. For systems that
+  // promise memory which they do not have.
+  virtual bool has_room(std::int64_t /*bytes*/) { return true; }
   // A block of the system's memory, null when it has no more; called again after trim() then.
   virtual void* obtain(std::int64_t bytes) = 0;
   virtual void give_back(void* block) noexcept = 0;  // derived destructors call trim()
@@ -73,6 +76,7 @@ class CachingAllocator : public Allocator {
   std::map<std::int64_t, std::vector<void*>> cache_;
 };
 
+// Its cache is given back when free_host_memory() (core/host_memory.h) does not hold another large block.
 std::shared_ptr<Allocator> make_cpu_allocator();
 
 }  // namespace muonp::core

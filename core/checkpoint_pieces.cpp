@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
+#include "core/remember.h"
 #include "core/strict_json.h"
 
 namespace muonp::core {
@@ -105,35 +107,64 @@ CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file
   });
 }
 
-PieceReader::PieceReader(const Checkpoint& checkpoint, std::string_view prefix)
-    : path_(checkpoint.path()), prefix_(prefix) {
-  for (const CheckpointEntry& e : checkpoint.entries()) {
-    if (!e.name.starts_with(prefix_)) continue;
-    files_.push_back(std::make_unique<SafetensorsReader>(checkpoint.file(e.name)));
-    for (const SafetensorsReader::Entry& entry : files_.back()->entries()) add(*files_.back(), entry);
+// [["state-00000.safetensors", name, dtype, shape, begin, end, offset], ...]
+std::string index_pieces(const Checkpoint& checkpoint, std::string_view prefix, std::size_t first, std::size_t stride) {
+  Json index = Json::array();
+  for (std::size_t i = first; i < checkpoint.entries().size(); i += stride) {
+    const std::string& name = checkpoint.entries()[i].name;
+    if (!name.starts_with(prefix)) continue;
+    const SafetensorsReader file(checkpoint.path() + "/" + name);
+    for (const SafetensorsReader::Entry& entry : file.entries()) {
+      const Extent extent = extent_of(file, entry.spec);
+      index.push_back({name, entry.spec.name.substr(0, entry.spec.name.rfind('@')),
+                       static_cast<int>(dtype_of_stored(file, entry.spec)), extent.shape, extent.begin, extent.end,
+                       file.offset(entry)});
+    }
   }
-  for (auto& [name, stored] : tensors_) {
-    auto& pieces = stored.pieces;
-    std::sort(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) {
-      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-    });
-    for (std::size_t i = 1; i < pieces.size(); ++i)
-      if (pieces[i].begin < pieces[i - 1].end)
-        fail("element {} of tensor '{}' is in two pieces, in {} and in {}", pieces[i].begin, name,
-             pieces[i - 1].file->path(), pieces[i].file->path());
+  return index.dump();
+}
+
+PieceReader::PieceReader(const Checkpoint& checkpoint, std::string_view prefix)
+    : PieceReader(checkpoint, prefix, std::vector{index_pieces(checkpoint, prefix)}) {}
+
+PieceReader::PieceReader(const Checkpoint& checkpoint, std::string_view prefix, std::span<const std::string> index)
+    : path_(checkpoint.path()), prefix_(prefix) {
+  for (const std::string& part : index) add(part);
+  for (auto& [name, stored] : tensors_)
+    std::ranges::sort(stored.pieces, {}, [](const Piece& p) { return std::tuple(p.begin, p.end, p.file); });
+  check_overlaps();
+}
+
+void PieceReader::check_overlaps() const {
+  for (const auto& [name, stored] : tensors_)
+    for (std::size_t i = 1; i < stored.pieces.size(); ++i) {
+      const Piece &before = stored.pieces[i - 1], &piece = stored.pieces[i];
+      if (piece.begin < before.end)
+        fail("element {} of tensor '{}' is in two pieces, in {} and in {}", piece.begin, name, in(before.file),
+             in(piece.file));
+    }
+}
+
+void PieceReader::add(const std::string& index) {
+  for (const Json& piece : Json::parse(index)) {
+    const std::string file = piece.at(0), name = piece.at(1);
+    const auto dtype = static_cast<Dtype>(piece.at(2).get<int>());
+    const Shape shape = piece.at(3);
+    const auto [place, is_new] = tensors_.try_emplace(name, Stored{shape, dtype, {}});
+    Stored& stored = place->second;
+    if (stored.shape != shape || stored.dtype != dtype)
+      fail("tensor '{}' is {} {} in {} but {} {} in {}", name, name_of(stored.dtype), to_string(stored.shape),
+           in(stored.pieces.front().file), name_of(dtype), to_string(shape), in(file));
+    stored.pieces.push_back({piece.at(4), piece.at(5), piece.at(6), file});
   }
 }
 
-void PieceReader::add(const SafetensorsReader& file, const SafetensorsReader::Entry& entry) {
-  const Extent extent = extent_of(file, entry.spec);
-  const Dtype dtype = dtype_of_stored(file, entry.spec);
-  const std::string name = entry.spec.name.substr(0, entry.spec.name.rfind('@'));
-  const auto [place, is_new] = tensors_.try_emplace(name, Stored{extent.shape, dtype, {}});
-  Stored& stored = place->second;
-  if (!is_new && (stored.shape != extent.shape || stored.dtype != dtype))
-    fail("tensor '{}' is {} {} in {} but {} {} in {}", name, name_of(stored.dtype), to_string(stored.shape),
-         stored.pieces.front().file->path(), name_of(dtype), to_string(extent.shape), file.path());
-  stored.pieces.push_back({extent.begin, extent.end, static_cast<const char*>(entry.data), &file});
+const char* PieceReader::data(const Piece& piece, std::int64_t bytes) const {
+  const auto open = [&] { return MappedFile(in(piece.file)); };
+  const MappedFile& file = remember(open_, piece.file, open);
+  if (piece.offset + bytes > file.size())
+    fail("{} was truncated: it has {} bytes, a tensor in it ends at {}", file.path(), file.size(), piece.offset + bytes);
+  return file.data() + piece.offset;
 }
 
 std::vector<std::string> PieceReader::names() const {
@@ -176,7 +207,7 @@ void PieceReader::gather(const std::string& name, const Stored& stored, std::int
            to_string(stored.shape), prefix_, path_);
     }
     const std::int64_t stop = std::min(end, piece->end);
-    copy(piece->data + (at - piece->begin) * bytes, at - begin, stop - at);
+    copy(data(*piece, (piece->end - piece->begin) * bytes) + (at - piece->begin) * bytes, at - begin, stop - at);
     at = stop;
     ++piece;
   }

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,13 +32,21 @@ CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file
 // "optimizer-00002.safetensors"
 std::string piece_file_name(std::string_view prefix, int rank);
 
-// All pieces of a checkpoint's files whose names begin with `prefix`, memory-mapped: reading copies the
-// elements asked for and nothing else.
+// Where the pieces lie in a checkpoint's files whose names begin with `prefix`, from the headers of every stride-th of the
+// checkpoint's files, counted from `first`: ranks share the opening out, and hand their parts to PieceReader. Error: a file
+// of these is no piece file.
+std::string index_pieces(const Checkpoint& checkpoint, std::string_view prefix, std::size_t first = 0,
+                         std::size_t stride = 1);
+
+// All pieces of a checkpoint's files whose names begin with `prefix`. Files are mapped when something in them is read;
+// reading copies the elements asked for and nothing else. Used by one thread.
 class PieceReader {
  public:
   // Error: a file of these is no piece file, an element is in two pieces, or pieces of one tensor disagree
   // about its shape or dtype.
   PieceReader(const Checkpoint& checkpoint, std::string_view prefix);
+  // `index`: the parts that index_pieces() made of all files. No file is opened.
+  PieceReader(const Checkpoint& checkpoint, std::string_view prefix, std::span<const std::string> index);
 
   bool contains(const std::string& name) const { return tensors_.contains(name); }
   std::vector<std::string> names() const;
@@ -58,15 +65,18 @@ class PieceReader {
  private:
   struct Piece {
     std::int64_t begin, end;
-    const char* data;
-    const SafetensorsReader* file;
+    std::int64_t offset;  // of its data in the file
+    std::string file;     // its name
   };
   struct Stored {
     Shape shape;
     Dtype dtype;
     std::vector<Piece> pieces;  // by begin, without overlap
   };
-  void add(const SafetensorsReader& file, const SafetensorsReader::Entry& entry);
+  void add(const std::string& index);
+  void check_overlaps() const;
+  std::string in(const std::string& file) const { return path_ + "/" + file; }
+  const char* data(const Piece& piece, std::int64_t bytes) const;
   const Stored& tensor(const std::string& name) const;
   const Stored& expect(const std::string& name, const Shape& shape, Dtype dtype) const;
   template <class Copy>
@@ -74,8 +84,8 @@ class PieceReader {
               const Copy& copy) const;
 
   std::string path_, prefix_;
-  std::vector<std::unique_ptr<SafetensorsReader>> files_;
   std::map<std::string, Stored> tensors_;
+  mutable std::map<std::string, MappedFile> open_;  // by name
 };
 
 }  // namespace muonp::core

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <system_error>
 
 #include "core/error.h"
@@ -91,9 +92,10 @@ void CheckpointWriter::commit(std::span<const CheckpointEntry> entries, const st
   MUONP_ASSERT(open_, "the checkpoint of step {} is committed", step_);
   const std::string partial = partial_of(store_, step_);
   std::vector<CheckpointEntry> all(entries.begin(), entries.end());
+  std::ranges::sort(all, {}, &CheckpointEntry::name);
+  const auto twice = std::ranges::adjacent_find(all, {}, &CheckpointEntry::name);
+  MUONP_ASSERT(twice == all.end(), "two ranks wrote {}", twice->name);
   for (const CheckpointEntry& e : all) {
-    const auto same = [&](const CheckpointEntry& other) { return other.name == e.name; };
-    MUONP_ASSERT(std::count_if(all.begin(), all.end(), same) == 1, "two ranks wrote {}", e.name);
     const std::int64_t bytes = file_size(partial + "/" + e.name);
     if (bytes != e.bytes) fail("{}/{} has {} bytes, {} were written", partial, e.name, bytes, e.bytes);
   }
@@ -102,7 +104,8 @@ void CheckpointWriter::commit(std::span<const CheckpointEntry> entries, const st
   open_ = false;
 }
 
-Checkpoint::Checkpoint(std::string path) : path_(std::move(path)) {
+Checkpoint::Checkpoint(std::string path, std::size_t first, std::size_t stride) : path_(std::move(path)) {
+  MUONP_ASSERT(stride >= 1, "stride {}", stride);
   while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
   const std::string file_name = path_ + "/" + kManifestName;
   if (!is_directory(path_)) fail("{} is not a checkpoint: there is no such folder", path_);
@@ -110,7 +113,8 @@ Checkpoint::Checkpoint(std::string path) : path_(std::move(path)) {
   manifest_ = read_manifest(read_file(file_name), file_name);
   const auto named = step_of(path_.substr(path_.find_last_of('/') + 1), "");
   if (named && *named != step()) fail("{} is of step {}, its folder of step {}", file_name, step(), *named);
-  for (const CheckpointEntry& e : entries()) {
+  for (std::size_t i = first; i < entries().size(); i += stride) {
+    const CheckpointEntry& e = entries()[i];
     const std::int64_t bytes = file_size(path_ + "/" + e.name);
     if (bytes != e.bytes)
       fail("{}/{} was truncated or altered: it has {} bytes, the manifest says {}", path_, e.name, bytes,
@@ -162,25 +166,37 @@ std::optional<Checkpoint> CheckpointStore::latest(
   return {};
 }
 
-Checkpoint CheckpointStore::open(std::int64_t step) const {
-  if (!exists(path_of(step))) {
-    const std::vector<std::int64_t> all = steps();
-    fail("there is no checkpoint of step {} in {}; it has {}", step, directory_,
-         all.empty() ? "none" : fmt::format("steps {}", fmt::join(all, ", ")));
-  }
-  Checkpoint checkpoint(path_of(step));
+namespace {
+
+Checkpoint verified(Checkpoint checkpoint) {
   checkpoint.verify();
   return checkpoint;
 }
 
-Checkpoint CheckpointStore::open(const std::string& step_or_path) const {
+}  // namespace
+
+std::string CheckpointStore::existing(std::int64_t step) const {
+  if (exists(path_of(step))) return path_of(step);
+  const std::vector<std::int64_t> all = steps();
+  fail("there is no checkpoint of step {} in {}; it has {}", step, directory_,
+       all.empty() ? "none" : fmt::format("steps {}", fmt::join(all, ", ")));
+}
+
+std::string CheckpointStore::path_of(const std::string& step_or_path) const {
   std::int64_t step = 0;
   const char* end = step_or_path.data() + step_or_path.size();
   const auto [stop, code] = std::from_chars(step_or_path.data(), end, step);
-  if (code == std::errc() && stop == end && step >= 0) return open(step);
-  Checkpoint checkpoint(step_or_path);
-  checkpoint.verify();
-  return checkpoint;
+  return code == std::errc() && stop == end && step >= 0 ? existing(step) : step_or_path;
+}
+
+Checkpoint CheckpointStore::open(std::int64_t step) const { return verified(Checkpoint(existing(step))); }
+
+Checkpoint CheckpointStore::open(const std::string& step_or_path) const {
+  return verified(Checkpoint(path_of(step_or_path)));
+}
+
+Checkpoint CheckpointStore::find(const std::string& step_or_path) const {
+  return Checkpoint(path_of(step_or_path), std::numeric_limits<std::size_t>::max());
 }
 
 void CheckpointStore::keep_last(std::int64_t keep) const {

@@ -61,9 +61,9 @@ class CheckpointWriter {
 class Checkpoint {
  public:
   // Reads the manifest of the folder `path` and checks it against its own checksum, that a folder with a step's
-  // name is of that step, and that each file has its size. The files' checksums are checked by verify(). Error names
-  // the file and what differs.
-  explicit Checkpoint(std::string path);
+  // name is of that step, and that each file has its size; of files first, first + stride, ... where ranks share that. The
+  // files' checksums are checked by verify(). Error names the file and what differs.
+  explicit Checkpoint(std::string path, std::size_t first = 0, std::size_t stride = 1);
 
   std::int64_t step() const { return manifest_.step; }
   const std::string& path() const { return path_; }
@@ -99,6 +99,8 @@ class CheckpointStore {
   Checkpoint open(std::int64_t step) const;
   // What a user names: a step number of this store, or the path of a checkpoint folder. Verified.
   Checkpoint open(const std::string& step_or_path) const;
+  // The same, whose files are neither verified nor looked at.
+  Checkpoint find(const std::string& step_or_path) const;
 
   // Deletes the oldest complete checkpoints until `keep` are left (keep ≥ 1). Rank 0, after a commit.
   void keep_last(std::int64_t keep) const;
@@ -109,6 +111,8 @@ class CheckpointStore {
   std::string path_of(std::int64_t step) const;
 
  private:
+  std::string existing(std::int64_t step) const;  // path_of(); Error lists the steps there are
+  std::string path_of(const std::string& step_or_path) const;
   std::string directory_;
 };
 

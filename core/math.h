@@ -6,10 +6,23 @@
 
 #include <bit>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "core/dtype.h"
+#include "core/error.h"
+
+namespace muonp::core {
+
+// The same number; InternalError where an int cannot hold it.
+int to_int(std::integral auto number) {
+  MUONP_ASSERT(std::in_range<int>(number), "{} does not fit an int", number);
+  return static_cast<int>(number);
+}
+
+}  // namespace muonp::core
 
 namespace muonp::core::math {
 

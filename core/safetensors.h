@@ -77,6 +77,9 @@ class SafetensorsReader {
   };
   const std::vector<Entry>& entries() const { return entries_; }  // in order of their data
   const Entry* find(const std::string& name) const;               // null if absent
+  std::int64_t offset(const Entry& entry) const {                 // of its data in the file
+    return static_cast<const char*>(entry.data) - file_.data();
+  }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return file_.path(); }
 

@@ -1,28 +1,22 @@
 #include "dist/async.h"
 
-#include <chrono>
-
 #include "core/error.h"
 
 namespace muonp::dist {
 
-namespace {
-
-using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-}  // namespace
-
-AsyncQueue::AsyncQueue(Mode mode) : mode_(mode) {
+AsyncQueue::AsyncQueue(Mode mode, core::Stopwatch* waits) : mode_(mode), waits_(waits) {
   MUONP_ASSERT(mode_ != Mode::stream, "a queue of stream operations needs their communicator");
   if (mode_ == Mode::worker) worker_ = std::thread([this] { run_worker(); });
 }
 
-AsyncQueue::AsyncQueue(Communicator& communicator) : mode_(Mode::stream), communicator_(&communicator) {}
+AsyncQueue::AsyncQueue(Communicator& communicator, core::Stopwatch* waits)
+    : mode_(Mode::stream), communicator_(&communicator), waits_(waits) {}
 
 AsyncQueue::~AsyncQueue() {
+  if (mode_ == Mode::stream) try {
+      communicator_->wait_for(last_mark_);
+    } catch (...) {  // the communicator has failed: nothing is under way
+    }
   if (!worker_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
@@ -47,8 +41,13 @@ AsyncQueue::Ticket AsyncQueue::submit(std::function<void()> work) {
     }
   }
   if (mode_ == Mode::stream) return run_overlapped(work, number);
-  run(work, number);
+  stand_still([&] { run(work, number); });
   return {number};
+}
+
+void AsyncQueue::stand_still(const std::function<void()>& until) {
+  if (waits_ != nullptr) return waits_->time(until);
+  until();
 }
 
 AsyncQueue::Ticket AsyncQueue::run_overlapped(const std::function<void()>& work, std::uint64_t number) {
@@ -73,7 +72,6 @@ AsyncQueue::Ticket AsyncQueue::run_overlapped(const std::function<void()>& work,
 }
 
 void AsyncQueue::run(const std::function<void()>& work, std::uint64_t number) {
-  const auto start = Clock::now();
   std::exception_ptr error;
   try {
     work();
@@ -81,7 +79,6 @@ void AsyncQueue::run(const std::function<void()>& work, std::uint64_t number) {
     error = std::current_exception();
   }
   const std::lock_guard lock(mutex_);
-  busy_ += seconds_since(start);
   last_ended_ = number;
   if (error) {
     failed_ = number;
@@ -110,12 +107,11 @@ void AsyncQueue::run_worker() {
 void AsyncQueue::wait(Ticket ticket) {
   std::unique_lock lock(mutex_);
   MUONP_ASSERT(ticket.number <= last_submitted_, "ticket {} of {}", ticket.number, last_submitted_);
-  const auto start = Clock::now();
-  ended_.wait(lock, [&] { return last_ended_ >= ticket.number || failed_ != 0; });
-  if (mode_ != Mode::stream) waited_ += seconds_since(start);
+  const auto has_ended = [&] { return last_ended_ >= ticket.number || failed_ != 0; };
+  if (!has_ended()) stand_still([&] { ended_.wait(lock, has_ended); });
   throw_if_failed(ticket.number);
   lock.unlock();
-  if (mode_ == Mode::stream) communicator_->wait_for(ticket.mark);
+  if (mode_ == Mode::stream && ticket.mark.number > 0) stand_still([&] { communicator_->wait_for(ticket.mark); });
 }
 
 void AsyncQueue::drain() {
@@ -127,16 +123,6 @@ void AsyncQueue::drain() {
 
 void AsyncQueue::throw_if_failed(std::uint64_t number) const {
   if (failed_ != 0 && number >= failed_) std::rethrow_exception(error_);
-}
-
-double AsyncQueue::busy_seconds() const {
-  const std::lock_guard lock(mutex_);
-  return busy_;
-}
-
-double AsyncQueue::waited_seconds() const {
-  const std::lock_guard lock(mutex_);
-  return waited_;
 }
 
 }  // namespace muonp::dist

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/stopwatch.h"
 #include "dist/communicator.h"
 
 namespace muonp::dist {
@@ -29,11 +30,14 @@ class AsyncQueue {
     Mark mark = {};            // of Mode::stream
   };
 
-  explicit AsyncQueue(Mode mode);  // worker or inline_
+  // worker or inline_. `waits` times the caller while it stands still for work: in wait() and drain(), and in submit() of
+  // inline_. On a GPU it is the device's queue that stands still.
+  explicit AsyncQueue(Mode mode, core::Stopwatch* waits = nullptr);
   // stream: work calls operations of this communicator only.
-  explicit AsyncQueue(Communicator& communicator);
-  // Lets the piece that is running end, discards what has not started, joins. Call drain() first for the
-  // orderly way.
+  explicit AsyncQueue(Communicator& communicator, core::Stopwatch* waits = nullptr);
+  // Lets the piece that is running end, discards what has not started, joins; stream: the device's queue waits for all
+  // that was submitted. Destroy the queue before the memory that its work refers to, and before what the work captures.
+  // Call drain() first for the orderly way.
   ~AsyncQueue();
   AsyncQueue(const AsyncQueue&) = delete;
   AsyncQueue& operator=(const AsyncQueue&) = delete;
@@ -43,19 +47,16 @@ class AsyncQueue {
   void wait(Ticket ticket);
   void drain();
 
-  // Seconds spent running work, and seconds that wait() and drain() stood still, since construction. 0 for
-  // stream, where the host sees neither.
-  double busy_seconds() const;
-  double waited_seconds() const;
-
  private:
   void run_worker();
   Ticket run_overlapped(const std::function<void()>& work, std::uint64_t number);
   void run(const std::function<void()>& work, std::uint64_t number);
+  void stand_still(const std::function<void()>& until);
   void throw_if_failed(std::uint64_t number) const;
 
   Mode mode_;
   Communicator* communicator_ = nullptr;  // of Mode::stream
+  core::Stopwatch* waits_;                // may be null
   Mark last_mark_;
   mutable std::mutex mutex_;
   std::condition_variable submitted_, ended_;
@@ -63,7 +64,6 @@ class AsyncQueue {
   std::uint64_t last_submitted_ = 0, last_ended_ = 0;
   std::uint64_t failed_ = 0;  // number of the piece that threw; 0: none
   std::exception_ptr error_;
-  double busy_ = 0, waited_ = 0;
   bool stop_ = false;
   std::thread worker_;
 };

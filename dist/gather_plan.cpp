@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "core/math.h"
+
 namespace muonp::dist {
 
 namespace {
@@ -17,7 +19,7 @@ bool contains(const Buckets& all, int bucket) { return std::ranges::find(all, bu
 std::vector<Buckets> read_buckets(const ShardPlan& shards, const core::ParameterList& parameters,
                                   const core::WeightReads::List& reads) {
   std::unordered_map<const core::Parameter*, int> index;
-  for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = static_cast<int>(p);
+  for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = core::to_int(p);
   std::vector<Buckets> stops;
   for (const auto& read : reads) {
     Buckets buckets;

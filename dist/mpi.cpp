@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::int64_t kMessageBytes = std::int64_t{4}
                                        << 20;  // longest message: progress shows, and int counts suffice
-constexpr std::int64_t kReduceMessageBytes = std::int64_t{1} << 20;
+constexpr std::int64_t kLongestReduction = std::int64_t{1} << 20, kShortestReduction = std::int64_t{1} << 16;
+constexpr std::int64_t kStagingBytes = std::int64_t{4} << 20;
 constexpr int kTags = 32767;  // every MPI has at least one more, the roll call's
 constexpr int kInFlight = 2;  // rounds of messages under way at once
 
@@ -263,11 +264,11 @@ class Mpi final : public Communicator {
   void reduce(Span data, Reduce op) {
     const std::int64_t element = core::size_of(data.dtype), peers = size() - 1;
     if (peers == 0) return;
-    const std::int64_t room = kMpiStagingBytes / (kInFlight * peers);
-    const std::int64_t chunk = std::max<std::int64_t>(std::min(kReduceMessageBytes, room) / element, 1);
+    const std::int64_t chunk = mpi_reduction_bytes(size()) / element;
     const std::int64_t longest = cut(data.count, size(), 0).count;
+    const std::int64_t rounds = (longest + chunk - 1) / chunk, staged_rounds = std::min<std::int64_t>(rounds, kInFlight);
     const Cut mine = cut(data.count, size(), rank());
-    staging_.resize(static_cast<std::size_t>(std::min(chunk, longest) * element * peers * kInFlight));
+    staging_.resize(static_cast<std::size_t>(std::min(chunk, longest) * element * peers * staged_rounds));
 
     MpiRequests even(channel_), odd(channel_);
     MpiRequests* const flight[kInFlight] = {&even, &odd};
@@ -276,7 +277,6 @@ class Mpi final : public Communicator {
       const std::int64_t begin = round * chunk, n = std::clamp<std::int64_t>(mine.count - begin, 0, chunk);
       if (n > 0) combine(data.part(mine.begin + begin, n), round, op);
     };
-    const std::int64_t rounds = (longest + chunk - 1) / chunk;
     for (std::int64_t round = 0; round < rounds; ++round) {
       MpiRequests& requests = *flight[round % kInFlight];
       const std::int64_t begin = round * chunk, n = std::clamp<std::int64_t>(mine.count - begin, 0, chunk);
@@ -315,6 +315,11 @@ class Mpi final : public Communicator {
 };
 
 }  // namespace
+
+std::int64_t mpi_reduction_bytes(int size) {
+  const std::int64_t room = kStagingBytes / (kInFlight * std::max(size - 1, 1));
+  return std::clamp(room, kShortestReduction, kLongestReduction);
+}
 
 std::unique_ptr<Communicator> make_mpi(const MpiSession& session, double timeout_seconds) {
   MUONP_ASSERT(timeout_seconds > 0, "a time-out of {} s", timeout_seconds);

@@ -56,13 +56,16 @@ class MpiSession {
   mutable std::mutex calls_;
 };
 
-// Collective. All operations are chunked pairwise messages (docs/parallelism.md), sums in rank order, staging
-// bounded by kMpiStagingBytes. An operation in which no message completes for `timeout_seconds` throws an
+// Collective. All operations are chunked pairwise messages (docs/parallelism.md), sums in rank order; of a reduction
+// between `size` ranks none is longer than mpi_reduction_bytes(size), and 2·(size − 1) of that length, or the span where it
+// is shorter, are staged. An operation in which no message completes for `timeout_seconds` throws an
 // Error that names the operation, its number, this rank and the ranks not heard from; so does an operation
 // that MPI reports as failed. The communicator is unusable afterwards, and the memory of that operation must
 // stay until the process ends. abort() is MpiSession::abort_all(): it does not return.
 std::unique_ptr<Communicator> make_mpi(const MpiSession& session, double timeout_seconds);
 
-inline constexpr std::int64_t kMpiStagingBytes = std::int64_t{4} << 20;  // of a reduction, per communicator
+// What is staged stays within 4 MiB up to 33 ranks; beyond that messages would get so short that a reduction was many of
+// them and little data, so they are not cut below 64 KiB.
+std::int64_t mpi_reduction_bytes(int size);
 
 }  // namespace muonp::dist

@@ -1,5 +1,7 @@
 #include "dist/mpi_requests.h"
 
+#include "core/math.h"
+
 #include <fmt/ranges.h>
 #include <sched.h>
 
@@ -94,7 +96,7 @@ void MpiRequests::send(const void* data, std::int64_t bytes, int peer) {
   const std::lock_guard lock(channel_.session.calls());
   MPI_Request request = MPI_REQUEST_NULL;
   MUONP_MPI(channel_.session,
-            MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+            MPI_Isend(data, core::to_int(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
   push(request, {Kind::send, peer, bytes});
 }
 
@@ -102,7 +104,7 @@ void MpiRequests::receive(void* data, std::int64_t bytes, int peer) {
   const std::lock_guard lock(channel_.session.calls());
   MPI_Request request = MPI_REQUEST_NULL;
   MUONP_MPI(channel_.session,
-            MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+            MPI_Irecv(data, core::to_int(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
   push(request, {Kind::receive, peer, bytes});
 }
 
@@ -117,7 +119,7 @@ void MpiRequests::wait() {
     int code = MPI_SUCCESS;
     {
       const std::lock_guard lock(channel_.session.calls());
-      code = MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, ended.data(), statuses.data());
+      code = MPI_Testsome(core::to_int(requests_.size()), requests_.data(), &count, ended.data(), statuses.data());
     }
     if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome", channel_.session);
     for (std::size_t i = 0; count != MPI_UNDEFINED && i < static_cast<std::size_t>(count); ++i, --left)
@@ -137,7 +139,7 @@ void MpiRequests::wait() {
 void MpiRequests::check(const Message& m, const MPI_Status& status, bool has_error) const {
   const MpiSession& session = channel_.session;
   const int error = has_error ? status.MPI_ERROR : MPI_SUCCESS;
-  int length = static_cast<int>(m.bytes);
+  int length = core::to_int(m.bytes);
   if (error == MPI_SUCCESS && m.kind == Kind::receive)
     MUONP_MPI(session, MPI_Get_count(&status, MPI_BYTE, &length));
   if (error == MPI_ERR_TRUNCATE || length != m.bytes)

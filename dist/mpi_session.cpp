@@ -17,6 +17,8 @@
 
 #include "dist/mpi_requests.h"
 
+#include "core/math.h"
+
 namespace muonp::dist {
 
 namespace {
@@ -156,7 +158,7 @@ void MpiSession::count_hosts() {
   MUONP_MPI(*this, MPI_Comm_rank(host_comm, &local_rank_));
   MUONP_MPI(*this, MPI_Comm_size(host_comm, &local_size_));
   MUONP_MPI(*this, MPI_Comm_free(&host_comm));
-  hosts_ = static_cast<int>(std::set<std::string>(host_names_.begin(), host_names_.end()).size());
+  hosts_ = core::to_int(std::set<std::string>(host_names_.begin(), host_names_.end()).size());
 }
 
 std::string MpiSession::library() const {

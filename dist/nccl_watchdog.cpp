@@ -55,9 +55,8 @@ std::uint64_t NcclWatchdog::last() const {
 
 void NcclWatchdog::make_wait(cudaStream_t stream, std::uint64_t number) {
   const std::lock_guard lock(mutex_);
-  const auto found =
-      std::ranges::find_if(entries_, [&](const Entry& e) { return e.issued && e.number >= number; });
-  if (number > 0 && found != entries_.end()) MUONP_CUDA(cudaStreamWaitEvent(stream, found->end.get()));
+  const auto asked = std::ranges::find(entries_, number, &Entry::number);  // not there: it has ended
+  if (asked != entries_.end() && asked->issued) MUONP_CUDA(cudaStreamWaitEvent(stream, asked->end.get()));
 }
 
 bool NcclWatchdog::drain() {

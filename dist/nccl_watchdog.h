@@ -42,7 +42,7 @@ class NcclWatchdog {
   void issued(cudaStream_t stream);
   // Number of the last operation that was begun, from 1; 0 before.
   std::uint64_t last() const;
-  // `stream` waits for operation `number`, and so all before it, where it may still be running.
+  // `stream` waits for operation `number`, and so all before it, where it may still be running; for none that came later.
   void make_wait(cudaStream_t stream, std::uint64_t number);
   // Returns when all operations have ended, or the thread has called `fail`: then false.
   bool drain();

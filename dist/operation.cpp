@@ -1,5 +1,7 @@
 #include "dist/operation.h"
 
+#include "core/math.h"
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -129,7 +131,7 @@ std::vector<Span> with_peer(std::span<const Transfer> transfers, int peer) {
 }
 
 std::string exchange_mismatch(std::span<const Operation> by_rank) {
-  const int size = static_cast<int>(by_rank.size());
+  const int size = core::to_int(by_rank.size());
   for (int from = 0; from < size; ++from)
     for (int to = 0; to < size; ++to) {
       const auto sent = with_peer(by_rank[static_cast<std::size_t>(from)].sends, to);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/math.h"
+
 namespace muonp::dist {
 
 using core::Category;
@@ -33,10 +35,8 @@ OwnerExchange::Wave OwnerExchange::prepare(int w, const Piece& piece) const {
     if (mine.size() > 0) wave.gather_sends.push_back({owner, Span(mine)});
     if (owner != parameters_.rank()) continue;
     const Tensor in = Tensor::empty(device_, shape_of(task), Dtype::float32, Category::exchange);
-    for (int r = 0; r < communicator_.size(); ++r) {
-      const Interval part = piece_on(task, r);
-      if (!part.empty()) wave.gather_receives.push_back({r, Span(in.flat(part.begin, part.count()))});
-    }
+    for (const auto& [rank, part] : pieces_of(task))
+      wave.gather_receives.push_back({rank, Span(in.flat(part.begin, part.count()))});
     wave.mine.push_back({task, in, Tensor()});
   }
   return wave;
@@ -45,10 +45,8 @@ OwnerExchange::Wave OwnerExchange::prepare(int w, const Piece& piece) const {
 void OwnerExchange::allocate_outputs(Wave& wave) const {
   for (OwnedMatrix& matrix : wave.mine) {
     matrix.out = Tensor::empty(device_, shape_of(matrix.task), Dtype::float32, Category::exchange);
-    for (int r = 0; r < communicator_.size(); ++r) {
-      const Interval part = piece_on(matrix.task, r);
-      if (!part.empty()) wave.scatter_sends.push_back({r, Span(matrix.out.flat(part.begin, part.count()))});
-    }
+    for (const auto& [rank, part] : pieces_of(matrix.task))
+      wave.scatter_sends.push_back({rank, Span(matrix.out.flat(part.begin, part.count()))});
   }
 }
 
@@ -58,10 +56,15 @@ const core::Shape& OwnerExchange::shape_of(int task) const {
       .shape;
 }
 
-Interval OwnerExchange::piece_on(int task, int rank) const {
+std::vector<std::pair<int, Interval>> OwnerExchange::pieces_of(int task) const {
+  const ShardPlan& shards = parameters_.plan();
   const int parameter = plan_.tasks()[static_cast<std::size_t>(task)].parameter;
-  if (parameters_.stage() == 0) return {0, parameters_.plan().in_bucket(parameter).count()};
-  return parameters_.plan().piece(parameter, rank);
+  const bool whole = parameters_.stage() == 0;
+  const Interval ranks = whole ? Interval{0, communicator_.size()} : shards.ranks_of(parameter);
+  std::vector<std::pair<int, Interval>> pieces;
+  for (int r = core::to_int(ranks.begin); r < ranks.end; ++r)
+    pieces.emplace_back(r, whole ? Interval{0, shards.in_bucket(parameter).count()} : shards.piece(parameter, r));
+  return pieces;
 }
 
 void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrived& arrived) {
@@ -69,7 +72,7 @@ void OwnerExchange::run(const Piece& piece, const Compute& compute, const Arrive
   DrainOnError drain(async_);
   const auto start = [&](std::size_t w) {
     if (w >= waves.size()) return;
-    waves[w] = prepare(static_cast<int>(w), piece);
+    waves[w] = prepare(core::to_int(w), piece);
     if (parameters_.stage() == 0) return;
     waves[w].gathered = async_.submit(
         [this, &wave = waves[w]] { communicator_.exchange(wave.gather_sends, wave.gather_receives); });
@@ -108,7 +111,7 @@ std::int64_t OwnerExchange::buffer_bytes(const ShardPlan& shards, const OwnerPla
   for (std::size_t w = 0; w < wave.size(); ++w) {
     const std::int64_t before = w > 0 ? wave[w - 1] : 0, after = w + 1 < wave.size() ? wave[w + 1] : 0;
     // While wave w is computed: its inputs and outputs, the inputs of the next, the outputs of the last one.
-    most = std::max(most, before + wave[w] + inputs * (wave[w] + after) + workspace(static_cast<int>(w)));
+    most = std::max(most, before + wave[w] + inputs * (wave[w] + after) + workspace(core::to_int(w)));
   }
   return most;
 }

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "dist/async.h"
@@ -44,7 +45,8 @@ class OwnerExchange {
   Wave prepare(int w, const Piece& piece) const;
   void allocate_outputs(Wave& wave) const;
   const core::Shape& shape_of(int task) const;
-  Interval piece_on(int task, int rank) const;  // what rank contributes to, and gets back of, a matrix
+  // What ranks contribute to, and get back of, a matrix; those without elements of it are left out.
+  std::vector<std::pair<int, Interval>> pieces_of(int task) const;
 
   core::Device& device_;
   const ShardedParameters& parameters_;

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/math.h"
 #include "dist/shard_plan.h"
 
 namespace muonp::dist {
@@ -15,11 +17,49 @@ namespace {
 struct Load {
   double cost = 0;
   std::int64_t elements = 0;
-  std::map<std::string, int> layers;  // matrices of each layer
+  int rank = 0;
+  auto operator<=>(const Load&) const = default;
 };
 
-// Greedy longest processing time (Graham 1969): at most 4/3 − 1/(3N) times the best possible maximum. Equal
-// loads: the rank with fewer matrices of the same layer, then with fewer elements, then the lowest.
+// What each rank has, the least loaded first. To choose one looks at no more ranks than have a matrix of the same layer, so
+// that a plan costs about as much for ten thousand ranks as for ten.
+class Loads {
+ public:
+  explicit Loads(int world_size) : layers_(static_cast<std::size_t>(world_size)) {
+    for (int r = 0; r < world_size; ++r) by_load_.insert(by_load_.end(), {.cost = 0, .elements = 0, .rank = r});
+  }
+
+  // Gives the matrix to the rank with the least cost; among equals to one with the fewest matrices of the same layer, then
+  // with the fewest elements, then the lowest.
+  int take(const MatrixTask& task) {
+    const std::string layer = layer_of(task.name);
+    auto best = by_load_.begin();
+    int fewest = in_layer(best->rank, layer);
+    for (auto other = best; fewest > 0 && ++other != by_load_.end() && other->cost == by_load_.begin()->cost;)
+      if (const int same = in_layer(other->rank, layer); same < fewest) {
+        best = other;
+        fewest = same;
+      }
+    auto moved = by_load_.extract(best);
+    moved.value().cost += task.cost;
+    moved.value().elements += task.elements;
+    const int rank = moved.value().rank;
+    ++layers_[static_cast<std::size_t>(rank)][layer];
+    by_load_.insert(std::move(moved));
+    return rank;
+  }
+
+ private:
+  int in_layer(int rank, const std::string& layer) const {
+    const auto& layers = layers_[static_cast<std::size_t>(rank)];
+    const auto found = layers.find(layer);
+    return found == layers.end() ? 0 : found->second;
+  }
+  std::set<Load> by_load_;
+  std::vector<std::map<std::string, int>> layers_;  // by rank: matrices of each layer
+};
+
+// Greedy longest processing time (Graham 1969): at most 4/3 − 1/(3N) times the best possible maximum.
 std::vector<int> assign(const std::vector<MatrixTask>& tasks, int world_size) {
   std::vector<std::size_t> order(tasks.size());
   std::iota(order.begin(), order.end(), 0);
@@ -30,20 +70,8 @@ std::vector<int> assign(const std::vector<MatrixTask>& tasks, int world_size) {
     return x.name != y.name ? x.name < y.name : a < b;
   });
   std::vector<int> owner(tasks.size());
-  std::vector<Load> loads(static_cast<std::size_t>(world_size));
-  for (std::size_t t : order) {
-    const std::string layer = layer_of(tasks[t].name);
-    const auto key = [&](const Load& l) {
-      const auto same = l.layers.find(layer);
-      return std::tuple(l.cost, same == l.layers.end() ? 0 : same->second, l.elements);
-    };
-    const auto best = std::min_element(loads.begin(), loads.end(),
-                                       [&](const Load& a, const Load& b) { return key(a) < key(b); });
-    owner[t] = static_cast<int>(best - loads.begin());
-    best->cost += tasks[t].cost;
-    best->elements += tasks[t].elements;
-    ++best->layers[layer];
-  }
+  Loads loads(world_size);
+  for (std::size_t t : order) owner[t] = loads.take(tasks[t]);
   return owner;
 }
 
@@ -51,21 +79,18 @@ std::vector<int> assign(const std::vector<MatrixTask>& tasks, int world_size) {
 class WaveCutter {
  public:
   WaveCutter(const std::vector<MatrixTask>& tasks, std::vector<int> mine, std::int64_t limit)
-      : tasks_(tasks), mine_(std::move(mine)), limit_(limit) {}
+      : tasks_(tasks), mine_(std::move(mine)), limit_(limit), fewest_(mine_.size() + 1, 0) {
+    std::size_t end = mine_.size();  // of the wave that begins at `from`, filled up to the limit
+    std::int64_t held = 0;
+    for (std::size_t from = mine_.size(); from-- > 0;) {
+      held += elements(from);
+      while (held > limit_ && held > elements(from)) held -= elements(--end);
+      fewest_[from] = 1 + fewest_[end];
+    }
+  }
 
   // Fewest waves for the matrices from position `from` on, each filled up to the limit.
-  int fewest(std::size_t from) const {
-    int waves = 0;
-    std::int64_t held = 0;
-    for (std::size_t i = from; i < mine_.size(); ++i) {
-      if (waves == 0 || (held > 0 && held + elements(i) > limit_)) {
-        ++waves;
-        held = 0;
-      }
-      held += elements(i);
-    }
-    return waves;
-  }
+  int fewest(std::size_t from) const { return fewest_[from]; }
 
   // Spread over `waves` ≥ fewest(0) waves of about equal cost, so that the owners keep step.
   void cut(int waves, std::vector<std::vector<int>>& to) const {
@@ -93,6 +118,7 @@ class WaveCutter {
   const std::vector<MatrixTask>& tasks_;
   std::vector<int> mine_;
   std::int64_t limit_;
+  std::vector<int> fewest_;  // by position
 };
 
 }  // namespace
@@ -104,6 +130,8 @@ OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t
   for (const MatrixTask& t : tasks_)
     MUONP_ASSERT(t.cost >= 0 && t.elements >= 0, "{}: cost {}, {} elements", t.name, t.cost, t.elements);
   owner_ = assign(tasks_, world_size_);
+  load_.assign(static_cast<std::size_t>(world_size_), 0.0);
+  for (std::size_t t = 0; t < tasks_.size(); ++t) load_[static_cast<std::size_t>(owner_[t])] += tasks_[t].cost;
 
   // Last parameters first, as their gradients complete in the backward pass.
   std::vector<int> order(tasks_.size());
@@ -126,20 +154,9 @@ OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t
   for (std::vector<int>& wave : waves_) std::sort(wave.begin(), wave.end());
 }
 
-double OwnerPlan::load(int rank) const {
-  double sum = 0;
-  for (std::size_t t = 0; t < tasks_.size(); ++t)
-    if (owner_[t] == rank) sum += tasks_[t].cost;
-  return sum;
-}
-
 double OwnerPlan::imbalance() const {
-  double most = 0, total = 0;
-  for (int r = 0; r < world_size_; ++r) {
-    most = std::max(most, load(r));
-    total += load(r);
-  }
-  return total > 0 ? most * world_size_ / total : 1.0;
+  const double total = std::accumulate(load_.begin(), load_.end(), 0.0);
+  return total > 0 ? *std::ranges::max_element(load_) * world_size_ / total : 1.0;
 }
 
 std::uint64_t OwnerPlan::hash() const {

@@ -1,6 +1,8 @@
 // Which rank computes which matrix, and in which wave of the pipeline. A pure function of its arguments.
 #pragma once
 
+#include "core/math.h"
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -23,11 +25,11 @@ class OwnerPlan {
 
   const std::vector<MatrixTask>& tasks() const { return tasks_; }
   int owner(int task) const { return owner_[static_cast<std::size_t>(task)]; }
-  int waves() const { return static_cast<int>(waves_.size()); }
+  int waves() const { return core::to_int(waves_.size()); }
   // Task indices of one wave, all owners together, in ascending order.
   const std::vector<int>& wave(int w) const { return waves_[static_cast<std::size_t>(w)]; }
 
-  double load(int rank) const;  // sum of cost
+  double load(int rank) const { return load_[static_cast<std::size_t>(rank)]; }  // sum of cost
   double imbalance() const;     // max load / mean load; 1 when there are no tasks
   std::uint64_t hash() const;
   std::string describe() const;
@@ -36,6 +38,7 @@ class OwnerPlan {
   std::vector<MatrixTask> tasks_;
   int world_size_;
   std::vector<int> owner_;
+  std::vector<double> load_;  // by rank
   std::vector<std::vector<int>> waves_;
 };
 

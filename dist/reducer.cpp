@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/for_each.h"
+#include "core/math.h"
 
 namespace muonp::dist {
 
@@ -26,7 +27,7 @@ struct Keep {
 std::int64_t GradientReducer::most_whole(const ShardPlan& plan, const core::ParameterList& parameters,
                                          const core::WeightReads::List& reads, bool overlap) {
   std::unordered_map<const core::Parameter*, int> index, uses;
-  for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = static_cast<int>(p);
+  for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = core::to_int(p);
   for (const auto& operation : reads)
     for (const core::Parameter* p : operation) ++uses[p];
   std::vector<std::vector<core::Parameter*>> order(reads.rbegin(), reads.rend());
@@ -38,7 +39,7 @@ std::int64_t GradientReducer::most_whole(const ShardPlan& plan, const core::Para
 
   const auto& buckets = plan.buckets();
   std::vector<int> missing;
-  for (const Bucket& bucket : buckets) missing.push_back(static_cast<int>(bucket.parameters.size()));
+  for (const Bucket& bucket : buckets) missing.push_back(core::to_int(bucket.parameters.size()));
   std::vector<bool> open(buckets.size(), false);
   std::deque<std::size_t> in_flight;
   std::int64_t held = 0, most = 0;
@@ -54,7 +55,7 @@ std::int64_t GradientReducer::most_whole(const ShardPlan& plan, const core::Para
       if (--uses[p] == 0) --missing[at(plan.bucket_of(index.at(p)))];
     for (; next < buckets.size() && missing[next] == 0; ++next) {
       in_flight.push_back(next);
-      if (static_cast<int>(in_flight.size()) < whole_buckets_alive(overlap)) continue;
+      if (core::to_int(in_flight.size()) < whole_buckets_alive(overlap)) continue;
       held -= buckets[in_flight.front()].size;
       in_flight.pop_front();
     }
@@ -73,10 +74,10 @@ GradientReducer::GradientReducer(core::Device& device, const ShardedParameters& 
   full_.resize(plan.buckets().size());
   written_.assign(plan.parameters().size(), false);
   missing_.resize(plan.buckets().size());
-  for (int p = 0; p < static_cast<int>(parameters_.parameters().size()); ++p)
+  for (int p = 0; p < core::to_int(parameters_.parameters().size()); ++p)
     index_[parameters_.parameters()[at(p)]] = p;
   if (!sharded()) return;
-  for (int b = 0; b < static_cast<int>(plan.buckets().size()); ++b)
+  for (int b = 0; b < core::to_int(plan.buckets().size()); ++b)
     slices_.push_back(
         Tensor::empty(device_, {parameters_.kept_of_bucket(b).count()}, Dtype::float32, Category::gradients));
 }
@@ -91,7 +92,7 @@ void GradientReducer::begin_pass(bool first, bool last) {
   next_bucket_ = 0;
   const auto& buckets = parameters_.plan().buckets();
   for (std::size_t b = 0; b < buckets.size(); ++b)
-    missing_[b] = static_cast<int>(buckets[b].parameters.size());
+    missing_[b] = core::to_int(buckets[b].parameters.size());
   if (first) written_.assign(written_.size(), false);
   if (buckets.empty()) state_ = last ? State::reduced : State::idle;
 }
@@ -125,7 +126,7 @@ void GradientReducer::complete(core::Parameter& parameter) {
   const int bucket = parameters_.plan().bucket_of(p);
   MUONP_ASSERT(missing_[at(bucket)] > 0, "{} completed twice in one pass", parameter.name);
   --missing_[at(bucket)];
-  const int buckets = static_cast<int>(missing_.size());
+  const int buckets = core::to_int(missing_.size());
   while (next_bucket_ < buckets && missing_[at(next_bucket_)] == 0) {
     if (reduces()) launch(next_bucket_);
     ++next_bucket_;
@@ -144,7 +145,7 @@ void GradientReducer::launch(int bucket) {
       communicator_.reduce_scatter(full);
   });
   in_flight_.push_back({bucket, ticket});
-  if (sharded() && static_cast<int>(in_flight_.size()) >= whole_buckets_alive(overlap_))
+  if (sharded() && core::to_int(in_flight_.size()) >= whole_buckets_alive(overlap_))
     retire();
 }
 

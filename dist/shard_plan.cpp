@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/hash.h"
+#include "core/math.h"
 
 namespace muonp::dist {
 
@@ -43,8 +44,8 @@ ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std:
                             layer_of(parameters_[p].name) != layer_of(parameters_[p + 1].name);
     if (buckets_.empty() || full || next_layer) buckets_.emplace_back();
     Bucket& bucket = buckets_.back();
-    bucket.parameters.push_back(static_cast<int>(p));
-    bucket_of_[p] = static_cast<int>(buckets_.size()) - 1;
+    bucket.parameters.push_back(core::to_int(p));
+    bucket_of_[p] = core::to_int(buckets_.size()) - 1;
     in_bucket_[p] = {bucket.used, bucket.used + size};
     bucket.used += size;
   }
@@ -62,6 +63,13 @@ Interval ShardPlan::piece(int parameter, int rank) const {
   const std::int64_t begin = std::max(whole.begin, kept.begin), end = std::min(whole.end, kept.end);
   if (begin >= end) return {};
   return {begin - whole.begin, end - whole.begin};
+}
+
+Interval ShardPlan::ranks_of(int parameter) const {
+  const Interval whole = in_bucket(parameter);
+  if (whole.empty()) return {};
+  const std::int64_t each = slice(bucket_of(parameter), 0).count();
+  return {whole.begin / each, (whole.end - 1) / each + 1};
 }
 
 std::int64_t ShardPlan::padded_elements() const {

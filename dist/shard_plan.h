@@ -51,6 +51,8 @@ class ShardPlan {
   // The part of a parameter that lies in a rank's slice, in coordinates of the flattened parameter; may be
   // empty.
   Interval piece(int parameter, int rank) const;
+  // The ranks [begin, end) that have a piece of a parameter.
+  Interval ranks_of(int parameter) const;
 
   std::int64_t padded_elements() const;  // sum of bucket sizes
   std::uint64_t hash() const;

@@ -3,6 +3,7 @@
 #include "core/for_each.h"
 #include "core/hash.h"
 #include "core/host_view.h"
+#include "core/math.h"
 #include "core/offload.h"
 
 namespace muonp::dist {
@@ -31,7 +32,7 @@ ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList p
   MUONP_ASSERT(parameters_.size() == plan_.parameters().size(), "{} parameters, {} planned",
                parameters_.size(), plan_.parameters().size());
   whole_.resize(plan_.buckets().size());
-  for (int b = 0; b < static_cast<int>(plan_.buckets().size()); ++b) {
+  for (int b = 0; b < core::to_int(plan_.buckets().size()); ++b) {
     const Bucket& bucket = plan_.buckets()[static_cast<std::size_t>(b)];
     const Interval kept = kept_of_bucket(b);
     const std::int64_t size = stage_ == 3 ? kept.count() : bucket.size;
@@ -77,7 +78,7 @@ Tensor ShardedParameters::master(int parameter) const {
 }
 
 void ShardedParameters::initialize(std::uint64_t seed) const {
-  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
     const Interval part = kept(p);
     if (part.empty()) continue;
     const core::HostView host(device_.queue(), master(p), core::Access::write);
@@ -105,7 +106,7 @@ void ShardedParameters::gather_weights(int bucket, Communicator& communicator) c
 }
 
 void ShardedParameters::publish(Communicator& communicator) const {
-  for (int b = 0; b < static_cast<int>(weights_.size()); ++b) {
+  for (int b = 0; b < core::to_int(weights_.size()); ++b) {
     cast_to_weights(b);
     if (stage_ < 3) gather_weights(b, communicator);
   }
@@ -130,7 +131,7 @@ void ShardedParameters::close(int bucket) {
 std::uint64_t ShardedParameters::weights_hash(Communicator& communicator) {
   std::uint64_t hash = 0;
   int opened = -1;
-  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
     const int bucket = plan_.bucket_of(p);
     if (stage_ == 3 && bucket != opened) {
       if (opened >= 0) close(opened);

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/math.h"
 #include "dist/operation.h"
 #include "dist/reduction.h"
 
@@ -24,7 +25,7 @@ struct Posting {
 class Group {
  public:
   explicit Group(int size) : postings_(static_cast<std::size_t>(size)) {}
-  int size() const { return static_cast<int>(postings_.size()); }
+  int size() const { return core::to_int(postings_.size()); }
   // Of other ranks: valid between enter() and leave() of an operation.
   const Posting& posting(int rank) const { return postings_[static_cast<std::size_t>(rank)]; }
 

@@ -1,5 +1,7 @@
 #include "dist/weight_gatherer.h"
 
+#include "core/math.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -9,7 +11,7 @@ namespace {
 
 std::unordered_map<const core::Parameter*, int> buckets_of(const ShardedParameters& parameters) {
   std::unordered_map<const core::Parameter*, int> buckets;
-  for (int p = 0; p < static_cast<int>(parameters.parameters().size()); ++p)
+  for (int p = 0; p < core::to_int(parameters.parameters().size()); ++p)
     buckets[parameters.parameters()[static_cast<std::size_t>(p)]] = parameters.plan().bucket_of(p);
   return buckets;
 }

@@ -1,6 +1,7 @@
 // muonp bench step: where the time and the memory of a training step go.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 #include "launch/bench_command.h"
@@ -19,15 +20,22 @@ struct Arguments {
   bool json = false;
 };
 
-struct Sample {
-  double total, forward, backward, communication, spectral, peak;
-};
+// The step whose total is the median one.
+const StepOutcome& median_of(std::vector<StepOutcome>& steps) {
+  const auto middle = steps.begin() + static_cast<std::ptrdiff_t>(steps.size() / 2);
+  std::ranges::nth_element(steps, middle, {}, &StepOutcome::total_seconds);
+  return *middle;
+}
 
-double median(const std::vector<Sample>& samples, double Sample::*member) {
-  std::vector<double> values;
-  for (const Sample& s : samples) values.push_back(s.*member);
-  std::ranges::nth_element(values, values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2));
-  return values[values.size() / 2];
+// A step that ends when the device has done all of it.
+StepOutcome whole_step(Session& session, Learner& learner, std::int64_t number) {
+  const auto start = std::chrono::steady_clock::now();
+  StepOutcome step = learner.step(number, false);
+  learner.optimizer().wait_for_weights();
+  session.device().queue().synchronize();
+  step.report.communication_seconds += core::seconds(learner.optimizer().take_waits());
+  step.total_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return step;
 }
 
 nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunConfig& config) {
@@ -36,31 +44,30 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
   Learner learner(config, session);
   learner.optimizer().initialize(static_cast<std::uint64_t>(config.run.seed));
   learner.step(0, false);  // primitives are created and pages touched
-  std::vector<Sample> samples;
+  std::vector<StepOutcome> steps;
+  std::vector<double> peaks;
   std::int64_t peak_bytes = 0;
   for (int i = 1; i <= a.repeats; ++i) {
     // The peak is measured between the steps: the machine's rate is not the same every second.
-    const double peak = measure_peak(session, config.compute());
+    peaks.push_back(measure_peak(session, config.compute()));
     session.device().allocator()->reset_peak();  // the measurement's own matrices do not count
-    const StepOutcome s = learner.step(i, false);
-    samples.push_back({s.total_seconds, s.forward_seconds, s.backward_seconds, s.report.communication_seconds,
-                       s.report.spectral_seconds, peak});
+    steps.push_back(whole_step(session, learner, i));
     peak_bytes = std::max(peak_bytes, session.device().allocator()->use().peak_total - of_device);
   }
   const StartFacts facts{config, learner.model(), learner.optimizer().plan(), learner.batches(), "", "", "",
                          0};
-  const double total = median(samples, &Sample::total), forward = median(samples, &Sample::forward),
-               backward = median(samples, &Sample::backward),
-               communication = median(samples, &Sample::communication),
-               spectral = median(samples, &Sample::spectral), peak = median(samples, &Sample::peak);
+  const StepOutcome& step = median_of(steps);
+  const auto middle = peaks.begin() + static_cast<std::ptrdiff_t>(peaks.size() / 2);
+  std::ranges::nth_element(peaks, middle);
+  const double total = step.total_seconds, forward = step.forward_seconds, backward = step.backward_seconds, peak = *middle;
   const double flops = learner.model().step_flops(learner.batches().per_rank, config.data.sequence);
   return {{"seconds_median", total},
           {"tokens_per_second", static_cast<double>(learner.tokens_per_step()) / total},
           {"forward_seconds", forward},
           {"backward_seconds", backward},
-          {"communication_seconds", communication},
-          {"spectral_seconds", spectral},
-          {"other_seconds", total - forward - backward - communication - spectral},
+          {"communication_seconds", step.report.communication_seconds},
+          {"spectral_seconds", step.report.spectral_seconds},
+          {"other_seconds", step.other_seconds()},
           {"forward_backward_tokens_per_second",
            static_cast<double>(learner.tokens_per_step()) / (forward + backward)},
           {"model_flops", flops},
@@ -103,6 +110,8 @@ void add_bench_step_command(CLI::App& bench, Context& context) {
       ->capture_default_str();
   command->add_flag("--json", a->json, "Print a JSON object");
   command->footer(
+      "The parts are those of the step whose time is the median: forward and backward without what they wait for messages,\n"
+      "which is communication; other is the gradient's norm, momenta and updates.\n"
       "gemm_fraction = model flops / (forward + backward seconds) / matrix-product peak measured between the "
       "steps.\n"
       "Examples:\n"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/host_view.h"
@@ -237,7 +238,12 @@ void Checkpointing::end_save() {
   }
 }
 
-std::string Checkpointing::choose() {
+void Checkpointing::pass_over(const std::string& why, std::string& refused) {
+  if (session_.rank() == 0) session_.log().warn("a checkpoint is passed over: {}", why);
+  refused += "\n  " + why;
+}
+
+std::string Checkpointing::choose(std::int64_t& before, std::string& refused) {
   const std::string& resume = config_.checkpoint.resume;
   if (resume == "none") {
     if (!store_.steps().empty())
@@ -248,39 +254,64 @@ std::string Checkpointing::choose() {
           store_.directory());
     return "";
   }
-  if (resume != "auto") return store_.open(resume).path();
+  if (resume != "auto") return store_.find(resume).path();
   store_.clean();
-  std::string refused;
-  const auto latest = store_.latest([&](const std::string& why) {
-    session_.log().warn("a checkpoint is passed over: {}", why);
-    refused += "\n  " + why;
-  });
-  if (!latest && !refused.empty())
+  std::vector<std::int64_t> steps = store_.steps();
+  std::erase_if(steps, [last = before](std::int64_t step) { return step >= last; });
+  for (; !steps.empty(); steps.pop_back()) {
+    before = steps.back();
+    try {
+      return store_.find(std::to_string(before)).path();
+    } catch (const core::Error& error) {
+      pass_over(error.what(), refused);
+    }
+  }
+  if (!refused.empty())
     core::fail(
         "no checkpoint in {} is intact, and starting over would lose the run; remove that folder to do so:{}",
         store_.directory(), refused);
-  return latest ? latest->path() : "";
+  return "";
+}
+
+void Checkpointing::verify(const std::string& path) {
+  run_on_all_patiently(session_.communicator(), [&] {
+    const auto rank = static_cast<std::size_t>(session_.rank()), ranks = static_cast<std::size_t>(session_.world_size());
+    core::Checkpoint(path, rank, ranks).verify(rank, ranks);
+  });
 }
 
 std::optional<RunProgress> Checkpointing::resume() {
-  std::string path;
-  run_on_rank_zero(session_.communicator(), [&] { path = choose(); });
-  path = session_.communicator().all_gather_bytes(path).front();
-  if (path.empty()) return std::nullopt;
-  return load(path);
+  std::int64_t before = std::numeric_limits<std::int64_t>::max();
+  std::string refused;
+  for (;;) {
+    std::string path;
+    run_on_rank_zero(session_.communicator(), [&] { path = choose(before, refused); });
+    path = session_.communicator().all_gather_bytes(path).front();
+    if (path.empty()) return std::nullopt;
+    try {
+      verify(path);
+    } catch (const dist::AgreedError& error) {
+      if (config_.checkpoint.resume != "auto") throw;
+      pass_over(error.what(), refused);
+      continue;
+    }
+    return load(path);
+  }
 }
 
 RunProgress Checkpointing::load(const std::string& path) {
   dist::Communicator& communicator = session_.communicator();
   RunProgress progress;
-  std::unique_ptr<core::PieceReader> reader;
+  std::optional<core::Checkpoint> checkpoint;
   bool same_world_size = false;
+  std::string pieces;  // in this rank's share of the files
   dist::run_on_all(communicator, [&] {
-    const core::Checkpoint checkpoint(path);
-    const StateValues state(checkpoint);
+    const auto rank = static_cast<std::size_t>(session_.rank()), ranks = static_cast<std::size_t>(session_.world_size());
+    checkpoint.emplace(path, rank, ranks);
+    const StateValues state(*checkpoint);
     progress = {state.count("step"), state.count("updates"), state.count("tokens"), state.real("seconds"), state.losses()};
-    if (progress.step != checkpoint.step())
-      core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint.step(),
+    if (progress.step != checkpoint->step())
+      core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint->step(),
                  progress.step);
     const auto expect = [&](const char* key, const char* setting, std::int64_t value) {
       if (state.count(key) != value)
@@ -291,8 +322,12 @@ RunProgress Checkpointing::load(const std::string& path) {
     expect("batch", "data.batch", config_.data.batch);
     expect("sequence", "data.sequence", config_.data.sequence);
     same_world_size = state.count("world_size") == session_.world_size();
-    reader = std::make_unique<core::PieceReader>(checkpoint, kStatePrefix);
+    pieces = core::index_pieces(*checkpoint, kStatePrefix, rank, ranks);
   });
+  const std::vector<std::string> index = communicator.all_gather_bytes(pieces);
+  std::unique_ptr<core::PieceReader> reader;
+  dist::run_on_all(communicator,
+                   [&] { reader = std::make_unique<core::PieceReader>(*checkpoint, kStatePrefix, index); });
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
     const core::HostView host(session_.device().queue(), t.data, core::Access::write);
     optim::StateReader(*reader, same_world_size).read(t, host.data<float>());

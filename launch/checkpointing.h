@@ -68,7 +68,11 @@ class Checkpointing {
  private:
   struct Save;           // one that is under way
   struct Block;          // the training thread's stay in one of these calls
-  std::string choose();  // rank 0: the folder to resume from, empty for none
+  // Rank 0: the folder to resume from, empty for none; of the run's own the newest before step `before`, which becomes that
+  // one's, whose manifest holds. `refused`: what is wrong with newer ones, a line each.
+  std::string choose(std::int64_t& before, std::string& refused);
+  void pass_over(const std::string& why, std::string& refused);
+  void verify(const std::string& path);  // all ranks, each a share of the files
   RunProgress load(const std::string& path);
   std::vector<core::TensorPiece> pieces();
   void write(std::vector<core::TensorPiece> pieces);

@@ -30,8 +30,8 @@ core::TokenSource text_of(const Arguments& a, RunConfig& config) {
     config.data.validation_fraction = 0;
   }
   const std::string directory = config.directory();
-  core::prepare_dataset(config.data, directory, config.model.vocabulary);
-  const core::Dataset dataset = core::open_dataset(config.data, directory);
+  const core::Dataset dataset =
+      core::open_dataset(config.data, core::prepare_dataset(config.data, directory, config.model.vocabulary));
   if (!a.data.empty()) return dataset.train;
   if (dataset.validation.size() == 0)
     core::fail("{} was trained without validation text; name one with --data", a.run);

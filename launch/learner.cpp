@@ -20,11 +20,18 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Of a time, what is left without a part of it; a GPU's clock counts in half microseconds, so parts may seem longer.
+double without(double whole, double part) { return std::max(whole - part, 0.0); }
+
 models::TokenBatch make_batch(std::int64_t rows, std::int64_t time) {
   return {Tensor::on_host({rows, time}, Dtype::int32), Tensor::on_host({rows, time}, Dtype::int32)};
 }
 
 }  // namespace
+
+double StepOutcome::other_seconds() const {
+  return without(total_seconds, forward_seconds + backward_seconds + report.communication_seconds + report.spectral_seconds);
+}
 
 BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
   if (data.batch % world_size != 0)
@@ -89,12 +96,14 @@ Learner::Learner(const RunConfig& config, Session& session)
                  "the same numbers slowly", why);
   model_ = models::make_gpt(config_.model);
   dist::Communicator& communicator = session_.communicator();
+  core::TokenFiles token_files;
   run_on_rank_zero(communicator, [&] {
-    core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
-                          [&](const std::string& line) { session_.log().info("{}", line); });
+    token_files = core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
+                                        [&](const std::string& line) { session_.log().info("{}", line); });
   });
+  token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());
   dist::run_on_all(communicator, [&] {
-    dataset_ = core::open_dataset(config_.data, config_.directory());
+    dataset_ = core::open_dataset(config_.data, token_files);
     train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
                                                   static_cast<std::uint64_t>(config_.run.seed),
                                                   config_.data.shuffle);
@@ -109,6 +118,7 @@ Learner::Learner(const RunConfig& config, Session& session)
 struct Learner::Pass {
   Tensor loss;
   std::unique_ptr<core::TimePoint> start, middle, end;
+  core::Laps forward_waits, backward_waits;  // for communication
 };
 
 Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
@@ -126,30 +136,36 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
       tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
   result.loss = loss->value;
   result.middle = device.queue().now();
+  result.forward_waits = optimizer_->take_waits();
   tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(),
                 optimizer_->gradients());
   result.end = device.queue().now();
+  result.backward_waits = optimizer_->take_waits();
   return result;
 }
 
 StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::function<bool(double)>& refuse) {
   StepOutcome outcome;
   const double start = now();
+  core::Stopwatch judging(session_.device().queue());
   std::vector<Pass> passes;
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
   const auto judge = [&] {
     double values[2] = {0, stop_requested ? 1.0 : 0.0};  // loss and wish to stop, summed over ranks
     for (const Pass& pass : passes)
       values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
-    session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
+    judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
     outcome.loss = values[0] / session_.world_size();
     outcome.stop = values[1] > 0;
     return refuse && refuse(outcome.loss);
   };
   outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false, judge);
+  outcome.report.communication_seconds += core::seconds(judging.take());
   for (const Pass& pass : passes) {
-    outcome.forward_seconds += pass.middle->seconds_since(*pass.start);
-    outcome.backward_seconds += pass.end->seconds_since(*pass.middle);
+    const double forward = core::seconds(pass.forward_waits), backward = core::seconds(pass.backward_waits);
+    outcome.forward_seconds += without(pass.middle->seconds_since(*pass.start), forward);
+    outcome.backward_seconds += without(pass.end->seconds_since(*pass.middle), backward);
+    outcome.report.communication_seconds += forward + backward;
   }
   outcome.total_seconds = now() - start;
   return outcome;

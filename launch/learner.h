@@ -35,7 +35,11 @@ struct StepOutcome {
   double loss = 0;    // mean over the whole batch, all ranks
   bool stop = false;  // some rank was asked to stop
   optim::StepReport report;
-  double forward_seconds = 0, backward_seconds = 0, total_seconds = 0;  // this rank's
+  // This rank's. Forward and backward are without what they waited for communication, which `report` has; no two of the
+  // four parts are of the same time. Of the total the rest is gradient norm, momenta, updates and the host's own work; on a
+  // GPU it ends when the host has submitted the step.
+  double forward_seconds = 0, backward_seconds = 0, total_seconds = 0;
+  double other_seconds() const;
 };
 
 class Learner {

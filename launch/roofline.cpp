@@ -108,7 +108,7 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
 
   double matrices = 0, others = 0, pieces = 0, longest = 0;
   for (const optim::Group& group : plan.groups.groups())
-    (group.config.rule == "muonp" ? matrices : others) += static_cast<double>(group.elements);
+    (group.config.is_spectral() ? matrices : others) += static_cast<double>(group.elements);
   for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
     const dist::MatrixTask& task = plan.owners.tasks()[t];
     const int owner = plan.owners.owner(static_cast<int>(t));

@@ -167,7 +167,9 @@ void Trainer::validate() {
 }
 
 double Trainer::sent_bytes() const {
-  return static_cast<double>(progress_.step) * learner_.optimizer().plan().bytes_sent_per_step(learner_.batches().passes);
+  const optim::ExecutionPlan& plan = learner_.optimizer().plan();
+  return static_cast<double>(progress_.step) * plan.bytes_sent_by_passes(learner_.batches().passes) +
+         static_cast<double>(progress_.updates) * plan.bytes_sent_by_update();
 }
 
 void Trainer::print_saved(const SaveReport& saved) {

@@ -59,9 +59,10 @@ class Block {
  public:
   static constexpr std::uint64_t kDropouts = 2;
 
-  Block(ParameterSet& set, const std::string& name, const GptConfig& c)
+  // angles: null without rotary positions.
+  Block(ParameterSet& set, const std::string& name, const GptConfig& c, ops::RotaryTable* angles)
       : heads_(c.heads),
-        rotary_(c.positions == "rotary"),
+        angles_(angles),
         activation_(c.activation),
         attention_norm_(set, name + ".attention_norm", c.width, norm_kind(c), c.bias),
         qkv_(set, name + ".attention.qkv", 3 * c.width, c.width, c.bias, kStddev),
@@ -87,7 +88,7 @@ class Block {
  private:
   Variable attention(Tape& tape, const Variable& x) const {
     Variable qkv = qkv_(tape, x);
-    if (rotary_) qkv = ops::rotary(tape, qkv, heads_);
+    if (angles_ != nullptr) qkv = ops::rotary(tape, qkv, heads_, *angles_);
     return projection_(tape, ops::attention(tape, qkv, heads_));
   }
 
@@ -105,7 +106,7 @@ class Block {
   }
 
   std::int64_t heads_;
-  bool rotary_;
+  ops::RotaryTable* angles_;
   std::string activation_;
   Norm attention_norm_;
   Linear qkv_, projection_;
@@ -121,7 +122,10 @@ class Gpt final : public LanguageModel {
     if (c.positions == "learned")
       position_embedding_ = &set_.add("position_embedding.weight", {c.context, c.width},
                                       ParameterKind::embedding, normal_init(kStddev));
-    for (std::int64_t i = 0; i < c.layers; ++i) blocks_.emplace_back(set_, fmt::format("blocks.{}", i), c);
+    else
+      angles_.emplace(c.context, c.head_size());
+    for (std::int64_t i = 0; i < c.layers; ++i)
+      blocks_.emplace_back(set_, fmt::format("blocks.{}", i), c, angles_ ? &*angles_ : nullptr);
     final_norm_.emplace(set_, "final_norm", c.width, norm_kind(c), c.bias);
     head_ = c.tied_head ? token_embedding_
                         : &set_.add("head.weight", {c.vocabulary, c.width}, ParameterKind::head,
@@ -203,6 +207,7 @@ class Gpt final : public LanguageModel {
   ParameterSet set_;
   core::Parameter* token_embedding_;
   core::Parameter* position_embedding_ = nullptr;
+  std::optional<ops::RotaryTable> angles_;  // of rotary positions
   std::vector<Block> blocks_;
   std::optional<Norm> final_norm_;
   core::Parameter* head_;

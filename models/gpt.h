@@ -48,8 +48,8 @@ std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config);
 double gpt_step_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Of one forward pass of all blocks with recompute: blocks, else 0.
 double gpt_recomputed_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
-// Highest number of bytes of activations at one time during a recorded forward pass and its backward pass,
-// with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
+// Highest number of bytes of activations, and of the angles of rotary positions, at one time during a recorded forward pass
+// and its backward pass, with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
 std::int64_t gpt_activation_bytes(const GptConfig& config, std::int64_t batch, std::int64_t time,
                                   core::Dtype dtype, core::DeviceKind device);
 

@@ -35,10 +35,8 @@ std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::i
   const core::AttentionShape shape{batch, time, c.heads, c.head_size()};
 
   // What a block keeps for its backward pass. Attention: its input, the normalised input, q, k, v, the
-  // result, a normaliser for each row, the rotary table. MLP: its input, the normalised input, before and
-  // after the activation.
-  const std::int64_t table = c.positions == "rotary" ? time * c.head_size() * 4 : 0;
-  const std::int64_t kept_by_attention = 6 * stream + statistics + rows * c.heads * 4 + table;
+  // result, a normaliser for each row. MLP: its input, the normalised input, before and after the activation.
+  const std::int64_t kept_by_attention = 6 * stream + statistics + rows * c.heads * 4;
   const std::int64_t kept_by_mlp = 2 * stream + statistics + (gated(c) ? 3 : 2) * hidden;
   const std::int64_t kept_by_block = kept_by_attention + kept_by_mlp;
   // With recomputation: the inputs of all blocks, and the rest of the one that the backward pass is in.
@@ -54,7 +52,8 @@ std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::i
   // In the last attention: the gradients of the stream, of the result and of q, k, v.
   const std::int64_t at_attention =
       in_block - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
-  return std::max({at_head, at_mlp, at_attention});
+  const std::int64_t angles = c.positions == "rotary" ? c.context * c.head_size() * 4 : 0;  // one table for all
+  return angles + std::max({at_head, at_mlp, at_attention});
 }
 
 }  // namespace muonp::models

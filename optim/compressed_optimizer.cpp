@@ -2,6 +2,7 @@
 
 #include "core/hash.h"
 #include "core/host_view.h"
+#include "core/math.h"
 #include "dist/operation.h"
 #include "optim/execution_plan.h"
 #include "optim/spectral/elementwise.h"
@@ -20,7 +21,7 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 CompressedOptimizer::CompressedOptimizer(core::Device& device, core::ParameterList parameters, const CompressionPlan& plan,
                                          Dtype weight_dtype, dist::Communicator& communicator, dist::AsyncQueue& async)
     : device_(device), parameters_(std::move(parameters)), plan_(plan), communicator_(communicator) {
-  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) index_[parameters_[at(p)]] = p;
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) index_[parameters_[at(p)]] = p;
   weights_.resize(parameters_.size());
   gradients_.resize(parameters_.size());
   std::vector<Tensor> exchanged;  // W of each of the feedback's matrices
@@ -35,7 +36,7 @@ CompressedOptimizer::CompressedOptimizer(core::Device& device, core::ParameterLi
     exchanged.push_back(weights_[at(p)]);
     matrices_.push_back({p, gradients_[at(p)], allocate(task.elements, Category::optimizer)});
   }
-  for (int b = 0; plan.flat.padded_elements() > 0 && b < static_cast<int>(plan.flat.buckets().size()); ++b) {
+  for (int b = 0; plan.flat.padded_elements() > 0 && b < core::to_int(plan.flat.buckets().size()); ++b) {
     const dist::Bucket& layout = plan.flat.buckets()[at(b)];
     const Tensor weights = allocate(layout.size, of_weights);
     Bucket bucket{allocate(layout.size, Category::gradients), {}};
@@ -57,13 +58,13 @@ CompressedOptimizer::CompressedOptimizer(core::Device& device, core::ParameterLi
     buckets_.push_back(std::move(bucket));
   }
   for (const Group& group : plan.groups.groups())
-    matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device.kind()) : nullptr);
+    matrix_steps_.push_back(group.config.is_spectral() ? make_matrix_step(group.config, device.kind()) : nullptr);
   feedback_ = std::make_unique<dist::ErrorFeedback>(device, plan.feedback, std::move(exchanged), communicator, async);
   place_weights(weight_dtype);
 }
 
 void CompressedOptimizer::place_weights(Dtype weight_dtype) {
-  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
     core::Parameter& parameter = *parameters_[at(p)];
     parameter.value = weight_dtype == Dtype::float32
                           ? weights_[at(p)].view(parameter.shape)
@@ -72,18 +73,18 @@ void CompressedOptimizer::place_weights(Dtype weight_dtype) {
 }
 
 void CompressedOptimizer::initialize(std::uint64_t seed) {
-  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
     const core::HostView host(device_.queue(), weights_[at(p)], core::Access::write);
     core::initialize(*parameters_[at(p)], seed, 0, weights_[at(p)].size(), host.data<float>());
     host.upload();
   }
-  for (int i = 0; i < static_cast<int>(plan_.feedback.matrices.size()); ++i)
+  for (int i = 0; i < core::to_int(plan_.feedback.matrices.size()); ++i)
     if (feedback_->owns(i)) feedback_->master(i).copy_from(device_.queue(), feedback_->weights(i));
   loaded();
 }
 
 void CompressedOptimizer::loaded() {
-  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p) cast(p);
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) cast(p);
 }
 
 std::uint64_t CompressedOptimizer::weights_hash(std::uint64_t seed) const {
@@ -143,21 +144,19 @@ dist::ErrorFeedback::Target CompressedOptimizer::target(int matrix, double gradi
   return {buckets_[at(bucket)].gradient.flat(slice.begin, slice.count()), static_cast<float>(gradient_scale)};
 }
 
-void CompressedOptimizer::step(double lr_factor, double gradient_scale, std::int64_t steps, StepReport& report) {
+void CompressedOptimizer::step(double lr_factor, double gradient_scale, std::int64_t steps, core::Stopwatch& spectral) {
   feedback_->round(
       static_cast<std::uint64_t>(steps), [&](int i) { return target(i, gradient_scale); },
-      [&](std::span<const int> mine) { move(mine, lr_factor, steps, report); },
+      [&](std::span<const int> mine) { move(mine, lr_factor, steps, spectral); },
       [&](int i) {
         if (i < plan_.matrices()) cast(matrices_[at(i)].parameter);
       });
-  for (int p = 0; p < static_cast<int>(parameters_.size()); ++p)
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p)
     if (!matrix_steps_[at(plan_.groups.group_of(p))]) cast(p);
 }
 
-void CompressedOptimizer::move(std::span<const int> mine, double lr_factor, std::int64_t steps, StepReport& report) {
-  const auto begin = device_.queue().now();
-  move_matrices(mine, lr_factor);
-  report.spectral_seconds += device_.queue().now()->seconds_since(*begin);
+void CompressedOptimizer::move(std::span<const int> mine, double lr_factor, std::int64_t steps, core::Stopwatch& spectral) {
+  spectral.time([&] { move_matrices(mine, lr_factor); });
   for (const int i : mine)
     if (i >= plan_.matrices()) move_slice((i - plan_.matrices()) / communicator_.size(), lr_factor, steps);
 }
@@ -190,11 +189,7 @@ void CompressedOptimizer::move_slice(int bucket, double lr_factor, std::int64_t 
     const Tensor master = feedback_->master(slice).flat(piece.in_slice.begin, piece.in_slice.count());
     const Tensor gradient = feedback_->mean(slice).flat(piece.in_slice.begin, piece.in_slice.count());
     const double lr = group.lr * lr_factor;
-    if (group.rule == "adamw")
-      adamw_update(device_.queue(), group.adamw(), lr, steps, 1, master, gradient, piece.states[0], piece.states[1]);
-    else
-      sgd_update(device_.queue(), group.sgd(), lr, 1, master, gradient,
-                 piece.states.empty() ? Tensor() : piece.states[0]);
+    elementwise_update(device_.queue(), group, lr, steps, 1, master, gradient, piece.states);
   }
 }
 
@@ -203,7 +198,7 @@ void CompressedOptimizer::move_slice(int bucket, double lr_factor, std::int64_t 
 std::vector<StateTensor> CompressedOptimizer::state(bool for_saving) const {
   std::vector<StateTensor> tensors;
   for (int i = 0; i < plan_.matrices(); ++i) add_matrix_state(i, for_saving, tensors);
-  for (int b = 0; b < static_cast<int>(buckets_.size()); ++b) add_bucket_state(b, for_saving, tensors);
+  for (int b = 0; b < core::to_int(buckets_.size()); ++b) add_bucket_state(b, for_saving, tensors);
   return tensors;
 }
 
@@ -247,9 +242,9 @@ void CompressedOptimizer::add_bucket_state(int bucket, bool for_saving, std::vec
     const Interval share = for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, parameter.size()};
     add("weights", share, weights_[at(p)].flat(share.begin, share.count()));
     // Estimates lie in slices.
-    for (int r = 0; r < communicator_.size(); ++r) {
+    const Interval ranks = plan_.flat.ranks_of(p);
+    for (int r = core::to_int(ranks.begin); r < ranks.end; ++r) {
       const Interval piece = plan_.flat.piece(p, r);
-      if (piece.empty()) continue;
       const std::int64_t begin = in_bucket + piece.begin - plan_.flat.slice(bucket, r).begin;
       add(fmt::format("estimate#{}", rank), piece, feedback_->estimate(plan_.slice(bucket, r)).flat(begin, piece.count()));
     }

@@ -32,8 +32,8 @@ class CompressedOptimizer final : public core::GradientSink {
   void finish() const;
   SquareSum squares(int parameter) const;  // of this rank's own gradient
 
-  // One round of error feedback; steps: counted from 1. Collective.
-  void step(double lr_factor, double gradient_scale, std::int64_t steps, StepReport& report);
+  // One round of error feedback; steps: counted from 1. `spectral` times the spectral steps. Collective.
+  void step(double lr_factor, double gradient_scale, std::int64_t steps, core::Stopwatch& spectral);
 
   // What a checkpoint holds, for_saving: of this rank; else what this rank needs of it.
   std::vector<StateTensor> state(bool for_saving) const;
@@ -57,7 +57,7 @@ class CompressedOptimizer final : public core::GradientSink {
   };
   void place_weights(core::Dtype weight_dtype);
   dist::ErrorFeedback::Target target(int matrix, double gradient_scale);
-  void move(std::span<const int> mine, double lr_factor, std::int64_t steps, StepReport& report);
+  void move(std::span<const int> mine, double lr_factor, std::int64_t steps, core::Stopwatch& spectral);
   void move_matrices(std::span<const int> mine, double lr_factor);
   void move_slice(int bucket, double lr_factor, std::int64_t steps);
   void cast(int matrix);

@@ -1,5 +1,6 @@
 #include "optim/compression.h"
 
+#include "core/math.h"
 #include "dist/operation.h"
 
 namespace muonp::optim {
@@ -7,6 +8,7 @@ namespace muonp::optim {
 namespace {
 
 constexpr const char* kNone = "none";
+constexpr std::string_view kOthers[] = {kNone, "int8"};
 
 std::optional<dist::CompressorSpec> spec_of(const char* key, const std::string& text) {
   if (text == kNone) return std::nullopt;
@@ -39,7 +41,8 @@ core::ParameterList chosen(const core::ParameterList& parameters, const std::vec
 
 CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers,
                                      const std::string& others) {
-  CompressionOptions options{spec_of("to_owner", to_owner), spec_of("to_workers", to_workers), others == "int8"};
+  CompressionOptions options{spec_of("to_owner", to_owner), spec_of("to_workers", to_workers),
+                             place_among(kOthers, others, "compression.others") == 1};
   if (options.to_owner.has_value() != options.to_workers.has_value())
     core::fail("compression.{} is none, but compression.{} is {}: both directions are compressed or neither is; "
                "identity sends everything",
@@ -59,8 +62,8 @@ std::string CompressionOptions::text() const {
 std::vector<int> compressed_parameters(const core::ParameterList& parameters, const Groups& groups,
                                        const CompressionOptions& options) {
   std::vector<int> chosen;
-  for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
-    const bool matrix = groups.group_for(p).config.rule == "muonp";
+  for (int p = 0; p < core::to_int(parameters.size()); ++p) {
+    const bool matrix = groups.group_for(p).config.is_spectral();
     if (parameters[static_cast<std::size_t>(p)]->size() > 0 && (matrix ? options.matrices() : options.others))
       chosen.push_back(p);
   }
@@ -78,7 +81,7 @@ std::int64_t CompressionPlan::snapshot_bytes(int rank) const {
     elements += 2 * m.size() + dist::make_compressor(m.to_workers, m.rows, m.cols)->state_elements();
   }
   for (const Group& group : groups.groups()) {
-    if (group.config.rule == "muonp") continue;
+    if (group.config.is_spectral()) continue;
     const auto states = static_cast<std::int64_t>(group.config.state_names().size());
     for (const int p : group.parameters) {  // a share of W; the estimate; of the slice that is owned, G, X and states
       const std::int64_t size = flat.in_bucket(p).count();
@@ -97,7 +100,7 @@ CompressionPlan make_compression_plan(std::vector<int> chosen, const core::Param
     const core::Parameter& p = *parameters[static_cast<std::size_t>(owners.tasks()[t].parameter)];
     const std::int64_t cols = p.shape.back();
     feedback.matrices.push_back(
-        {p.name, p.size() / cols, cols, owners.owner(static_cast<int>(t)), *options.to_owner, *options.to_workers});
+        {p.name, p.size() / cols, cols, owners.owner(core::to_int(t)), *options.to_owner, *options.to_workers});
   }
   for (int w = 0; w < owners.waves(); ++w) feedback.waves.push_back(owners.wave(w));
   if (flat.padded_elements() > 0) {
@@ -105,8 +108,8 @@ CompressionPlan make_compression_plan(std::vector<int> chosen, const core::Param
     const dist::CompressorSpec int8{.kind = dist::CompressorKind::integer, .bits = 8};
     for (std::size_t b = 0; b < flat.buckets().size(); ++b)
       for (int r = 0; r < world_size; ++r) {
-        feedback.waves.front().push_back(static_cast<int>(feedback.matrices.size()));
-        const dist::Interval slice = flat.slice(static_cast<int>(b), r);
+        feedback.waves.front().push_back(core::to_int(feedback.matrices.size()));
+        const dist::Interval slice = flat.slice(core::to_int(b), r);
         feedback.matrices.push_back({fmt::format("bucket {} slice {}", b, r), 1, slice.count(), r, int8, int8});
       }
   }

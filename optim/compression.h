@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/autograd.h"
+#include "core/math.h"
 #include "dist/compression/error_feedback.h"
 #include "dist/owner_plan.h"
 #include "dist/shard_plan.h"
@@ -39,7 +40,7 @@ struct CompressionPlan {
   dist::ShardPlan flat;       // all parameters; those that are matrices have size 0 here
   dist::FeedbackPlan feedback;  // matrices in the order of the owner plan's tasks, then the slices, bucket by bucket
 
-  int matrices() const { return static_cast<int>(owners.tasks().size()); }
+  int matrices() const { return core::to_int(owners.tasks().size()); }
   std::int64_t snapshot_bytes(int rank) const;  // of what a checkpoint takes from a rank
   // The index, among the feedback's matrices, of a rank's slice of a bucket.
   int slice(int bucket, int rank) const { return matrices() + bucket * flat.world_size() + rank; }

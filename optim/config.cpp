@@ -1,5 +1,6 @@
 #include "optim/config.h"
 
+#include <algorithm>
 #include <set>
 
 #include "core/error.h"
@@ -70,7 +71,7 @@ void check_splits(const std::string& path, const std::vector<SplitConfig>& split
 
 void validate_muonp(const GroupConfig& g, const std::string& path) {
   check_splits(path, g.splits);
-  if (g.rule != "muonp") return;
+  if (!g.is_spectral()) return;
   try {
     const spectral::SpectralOptions options = g.spectral_options(core::DeviceKind::cuda);  // knows every dtype
     spectral::make_spectral_power(options);
@@ -101,20 +102,36 @@ void SplitConfig::describe(core::Fields& f) {
   f.text_list("parts", parts, "names of the parts, in order");
 }
 
+std::size_t place_among(std::span<const std::string_view> choices, std::string_view text, std::string_view what) {
+  const auto found = std::ranges::find(choices, text);
+  if (found == choices.end()) core::fail("{}: '{}' is not known; valid are {}", what, text, fmt::join(choices, ", "));
+  return static_cast<std::size_t>(found - choices.begin());
+}
+
+bool SplitConfig::columns() const { return place_among(kAxes, axis, fmt::format("split {}, axis", name)) == 1; }
+
+Rule GroupConfig::rule_kind() const {
+  return static_cast<Rule>(place_among(kRules, rule, fmt::format("group {}, rule", name)));
+}
+
+bool GroupConfig::ema() const {
+  return place_among(kMomentumForms, momentum_form, fmt::format("group {}, momentum_form", name)) == 0;
+}
+
 AdamWParams GroupConfig::adamw() const {
   return {.beta1 = beta1, .beta2 = beta2, .eps = eps, .weight_decay = weight_decay};
 }
 
 SgdParams GroupConfig::sgd() const {
   return {.momentum = momentum,
-          .ema = momentum_form == "ema",
+          .ema = ema(),
           .nesterov = nesterov,
           .weight_decay = weight_decay};
 }
 
 MuonpParams GroupConfig::muonp() const {
   return {.momentum = momentum,
-          .ema = momentum_form == "ema",
+          .ema = ema(),
           .nesterov = nesterov,
           .weight_decay = weight_decay,
           .scale = parse_shape_scale(scale)};
@@ -128,12 +145,29 @@ spectral::SpectralOptions GroupConfig::spectral_options(core::DeviceKind device)
           .dtype = spectral::parse_storage(dtype, method, device)};
 }
 
-std::string GroupConfig::rule_text() const { return rule == "muonp" ? fmt::format("muonp p={}", p) : rule; }
+std::string GroupConfig::rule_text() const { return is_spectral() ? fmt::format("muonp p={}", p) : rule; }
 
 std::vector<std::string_view> GroupConfig::state_names() const {
-  if (rule == "adamw") return {"m", "v"};
-  if (rule == "sgd" && momentum == 0) return {};
-  return {"momentum"};
+  switch (rule_kind()) {
+    case Rule::muonp: return {"momentum"};
+    case Rule::adamw: return {"m", "v"};
+    case Rule::sgd: return momentum == 0 ? std::vector<std::string_view>() : std::vector<std::string_view>{"momentum"};
+  }
+  throw core::InternalError("a rule without states");
+}
+
+void elementwise_update(core::Queue& queue, const GroupConfig& group, double lr, std::int64_t step, double gradient_scale,
+                        const core::Tensor& master, const core::Tensor& gradient, std::span<const core::Tensor> states) {
+  MUONP_ASSERT(states.size() == group.state_names().size(), "{} states of {}", states.size(), group.rule);
+  switch (group.rule_kind()) {
+    case Rule::muonp: break;
+    case Rule::adamw:
+      return adamw_update(queue, group.adamw(), lr, step, gradient_scale, master, gradient, states[0], states[1]);
+    case Rule::sgd:
+      return sgd_update(queue, group.sgd(), lr, gradient_scale, master, gradient,
+                        states.empty() ? core::Tensor() : states[0]);
+  }
+  throw core::InternalError(fmt::format("{} does not go element by element", group.rule));
 }
 
 OptimizerConfig::OptimizerConfig() {
@@ -170,7 +204,7 @@ void OptimizerConfig::validate() const {
   if (!(clip >= 0)) core::fail("optimizer.clip is {}: it must be at least 0; 0 is off", clip);
   validate_group(matrices, "optimizer.matrices");
   validate_group(others, "optimizer.others");
-  if (others.rule == "muonp") core::fail("optimizer.others.rule is muonp: it must be adamw or sgd");
+  if (others.is_spectral()) core::fail("optimizer.others.rule is muonp: it must be adamw or sgd");
   std::set<std::string> names = {"matrices", "others"};
   for (std::size_t i = 0; i < groups.size(); ++i) {
     const std::string path = fmt::format("optimizer.groups[{}]", i);

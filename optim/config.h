@@ -2,6 +2,8 @@
 // group. docs/optimizers.md gives the rules as equations, with the sources of the defaults.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,14 +17,20 @@
 
 namespace muonp::optim {
 
-inline constexpr std::string_view kRules[] = {"muonp", "adamw", "sgd"};
+enum class Rule : std::uint8_t { muonp, adamw, sgd };
+inline constexpr std::string_view kRules[] = {"muonp", "adamw", "sgd"};  // by Rule
 inline constexpr std::string_view kElementwiseRules[] = {"adamw", "sgd"};
+
+// The place of `text` among `choices`. Error that begins with `what` where it is none of them, so that nothing is taken for
+// something else.
+std::size_t place_among(std::span<const std::string_view> choices, std::string_view text, std::string_view what);
 
 // Named splits of fused matrices: `pattern` chooses parameters by name, never by shape.
 struct SplitConfig {
   std::string name, pattern;
   std::string axis = "rows";  // rows | columns
   std::vector<std::string> parts;
+  bool columns() const;  // Error where `axis` is neither
   void describe(core::Fields& fields);
 };
 
@@ -31,7 +39,7 @@ struct GroupConfig {
   std::string name;
   // Name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector.
   std::vector<std::string> select;
-  std::string rule = "adamw";
+  std::string rule = "adamw";  // of kRules
   double lr = 3e-3;
   double weight_decay = 0;
   double momentum = 0.95;                                                                     // muonp, sgd
@@ -42,6 +50,9 @@ struct GroupConfig {
   double epsilon = 1e-3, tolerance = 0.01;
   std::vector<SplitConfig> splits;
 
+  Rule rule_kind() const;  // Error where `rule` is none of kRules
+  bool is_spectral() const { return rule_kind() == Rule::muonp; }  // else element by element
+  bool ema() const;                // Error where `momentum_form` is neither
   AdamWParams adamw() const;
   SgdParams sgd() const;
   MuonpParams muonp() const;
@@ -52,6 +63,11 @@ struct GroupConfig {
   // weights.
   std::vector<std::string_view> state_names() const;
 };
+
+// One step of a group whose rule goes element by element. `states`: one for each of state_names(). InternalError for
+// another rule.
+void elementwise_update(core::Queue& queue, const GroupConfig& group, double lr, std::int64_t step, double gradient_scale,
+                        const core::Tensor& master, const core::Tensor& gradient, std::span<const core::Tensor> states);
 
 struct OptimizerConfig {
   double clip = 1.0;

@@ -1,9 +1,9 @@
 #include "optim/distributed_optimizer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "core/math.h"
 #include "core/offload.h"
 #include "dist/agreement.h"
 #include "optim/gradient_norm.h"
@@ -13,15 +13,10 @@ namespace muonp::optim {
 using core::Category;
 using core::Dtype;
 using core::Tensor;
-using TimePoint = std::unique_ptr<core::TimePoint>;
 
 namespace {
 
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 ParallelOptions on(const core::Device& device, ParallelOptions options) {
   options.device = device.kind();
@@ -66,16 +61,18 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
     : device_(device),
       communicator_(communicator),
       clip_(config.clip),
-      plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())) {
+      plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())),
+      waits_(device.queue()),
+      spectral_(device.queue()) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   parameters_ = std::make_unique<dist::ShardedParameters>(
       device, chosen(parameters, plan_.sharded), plan_.shards, communicator.rank(), options.zero, options.weight_dtype,
       options.offload);
   using Async = dist::AsyncQueue;
   if (options.overlap && device.kind() == core::DeviceKind::cuda)
-    async_ = std::make_unique<Async>(communicator);
+    async_ = std::make_unique<Async>(communicator, &waits_);
   else
-    async_ = std::make_unique<Async>(options.overlap ? Async::Mode::worker : Async::Mode::inline_);
+    async_ = std::make_unique<Async>(options.overlap ? Async::Mode::worker : Async::Mode::inline_, &waits_);
   reducer_ =
       std::make_unique<dist::GradientReducer>(device, *parameters_, communicator, *async_, options.overlap);
   exchange_ =
@@ -85,8 +82,8 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
   else
     weights_ = std::make_unique<dist::StepGatherer>(*parameters_, communicator, *async_);
   for (const Group& group : plan_.sharded_groups.groups())
-    matrix_steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device.kind()) : nullptr);
-  for (int p = 0; p < static_cast<int>(plan_.sharded.size()); ++p) {
+    matrix_steps_.push_back(group.config.is_spectral() ? make_matrix_step(group.config, device.kind()) : nullptr);
+  for (int p = 0; p < core::to_int(plan_.sharded.size()); ++p) {
     Kept kept{plan_.sharded_groups.group_of(p), parameters_->master(p), {}};
     for (std::size_t s = 0; s < plan_.sharded_groups.group_for(p).config.state_names().size(); ++s)
       kept.states.push_back(
@@ -131,7 +128,7 @@ SquareSum DistributedOptimizer::squares_of_slice(int parameter) const {
   return sum_of_squares(device_.queue(), reducer_->reduced(parameter).flat(begin, mine.count()));
 }
 
-double DistributedOptimizer::reduce_norm() const {
+double DistributedOptimizer::reduce_norm() {
   const double ranks = communicator_.size();
   double values[2] = {0, 0};
   const auto add = [&](const SquareSum& squares, double weight) {
@@ -146,45 +143,44 @@ double DistributedOptimizer::reduce_norm() const {
     const bool take_compressed =
         c < compressed && (s == plan_.sharded.size() || plan_.compression->parameters[c] < plan_.sharded[s]);
     if (take_compressed)
-      add(compressed_->squares(static_cast<int>(c++)), ranks);
+      add(compressed_->squares(core::to_int(c++)), ranks);
     else
-      add(squares_of_slice(static_cast<int>(s++)), 1);
+      add(squares_of_slice(core::to_int(s++)), 1);
   }
-  communicator_.all_reduce(std::span<double>(values), dist::Reduce::sum);
+  waits_.time([&] { communicator_.all_reduce(std::span<double>(values), dist::Reduce::sum); });
   if (values[1] > 0) return NAN;
   return std::sqrt(values[0]) / ranks;
 }
 
 StepReport DistributedOptimizer::step(double lr_factor, bool wait, const std::function<bool()>& refuse) {
   StepReport report;
-  const double start = now();
   weights_->finish();  // of parameters that this step's passes did not read
   reducer_->finish();
   if (compressed_) compressed_->finish();
   report.gradient_norm = reduce_norm();
-  report.communication_seconds = now() - start;
   const bool refused = refuse && refuse();
-  if (refused || !std::isfinite(report.gradient_norm)) {
-    report.skipped = true;
-    return report;
+  report.skipped = refused || !std::isfinite(report.gradient_norm);
+  if (!report.skipped) {
+    report.clip = clip_scale(report.gradient_norm, clip_);
+    update(lr_factor, report.clip);
+    // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
+    if (wait || device_.kind() == core::DeviceKind::cpu) weights_->finish();
   }
-  report.clip = clip_scale(report.gradient_norm, clip_);
-  const double gradient_scale = report.clip / communicator_.size();
+  report.spectral_seconds = core::seconds(spectral_.take());
+  report.communication_seconds = core::seconds(waits_.take());
+  return report;
+}
+
+void DistributedOptimizer::update(double lr_factor, double clip) {
+  const double gradient_scale = clip / communicator_.size();
   ++steps_;
   pending_.clear();
-  for (const dist::Bucket& bucket : plan_.shards.buckets())
-    pending_.push_back(static_cast<int>(bucket.parameters.size()));
-
-  for (int p = 0; p < static_cast<int>(kept_.size()); ++p)
+  for (const dist::Bucket& bucket : plan_.shards.buckets()) pending_.push_back(core::to_int(bucket.parameters.size()));
+  for (int p = 0; p < core::to_int(kept_.size()); ++p)
     if (!matrix_steps_[at(kept_[at(p)].group)] || plan_.shards.in_bucket(p).empty())
       update_elementwise(p, lr_factor, gradient_scale);
-  update_matrices(lr_factor, gradient_scale, report);
-  if (compressed_) compressed_->step(lr_factor, report.clip, steps_, report);
-  const double waiting = now();
-  // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
-  if (wait || device_.kind() == core::DeviceKind::cpu) weights_->finish();
-  report.communication_seconds += now() - waiting;
-  return report;
+  update_matrices(lr_factor, gradient_scale);
+  if (compressed_) compressed_->step(lr_factor, clip, steps_, spectral_);
 }
 
 void DistributedOptimizer::update_elementwise(int parameter, double lr_factor, double gradient_scale) {
@@ -197,17 +193,14 @@ void DistributedOptimizer::update_elementwise(int parameter, double lr_factor, d
     moved.insert(moved.end(), kept.states.begin(), kept.states.end());
     const auto update = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
       const Tensor g = gradient.flat(begin, count);
-      if (group.rule == "adamw")
-        adamw_update(device_.queue(), group.adamw(), lr, steps_, gradient_scale, t[0], g, t[1], t[2]);
-      else
-        sgd_update(device_.queue(), group.sgd(), lr, gradient_scale, t[0], g, t.size() == 1 ? Tensor() : t[1]);
+      elementwise_update(device_.queue(), group, lr, steps_, gradient_scale, t[0], g, t.subspan(1));
     };
     core::compute_in_pieces(device_, moved, core::Pieces::changed, update);
   }
   publish_when_complete(parameter);
 }
 
-void DistributedOptimizer::update_matrices(double lr_factor, double gradient_scale, StepReport& report) {
+void DistributedOptimizer::update_matrices(double lr_factor, double gradient_scale) {
   const auto parameter_of = [this](int task) { return plan_.owners.tasks()[at(task)].parameter; };
   for (const dist::MatrixTask& task : plan_.owners.tasks()) {
     const Kept& kept = kept_[at(task.parameter)];
@@ -219,15 +212,8 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
     };
     core::compute_in_pieces(device_, {kept.states[0]}, core::Pieces::changed, update);
   }
-  // On a GPU the host does not wait between waves, so the queue's own clock is read.
-  std::vector<std::pair<TimePoint, TimePoint>> waves;
-  const double start = now();
   exchange_->run([&](int task) { return reducer_->reduced(parameter_of(task)); },
-                 [&](std::span<const dist::OwnedMatrix> mine) {
-                   TimePoint begin = device_.queue().now();
-                   compute_wave(mine);
-                   waves.emplace_back(std::move(begin), device_.queue().now());
-                 },
+                 [&](std::span<const dist::OwnedMatrix> mine) { spectral_.time([&] { compute_wave(mine); }); },
                  [&](int task) {
                    const int p = parameter_of(task);
                    const GroupConfig& group = plan_.sharded_groups.group_for(p).config;
@@ -241,8 +227,6 @@ void DistributedOptimizer::update_matrices(double lr_factor, double gradient_sca
                      core::compute_in_pieces(device_, {kept.master}, core::Pieces::changed, move);
                    publish_when_complete(p);
                  });
-  for (const auto& [begin, end] : waves) report.spectral_seconds += end->seconds_since(*begin);
-  report.communication_seconds += std::max(0.0, now() - start - report.spectral_seconds);
 }
 
 void DistributedOptimizer::compute_wave(std::span<const dist::OwnedMatrix> matrices) {
@@ -268,7 +252,7 @@ void DistributedOptimizer::publish_when_complete(int parameter) {
 
 std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
   std::vector<StateTensor> tensors;
-  for (int p = 0; p < static_cast<int>(kept_.size()); ++p) {
+  for (int p = 0; p < core::to_int(kept_.size()); ++p) {
     const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
     // At stage 0 every rank keeps the whole, and saves its slice.
     const dist::Interval mine =

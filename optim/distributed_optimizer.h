@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "core/stopwatch.h"
 #include "dist/async.h"
 #include "dist/communicator.h"
 #include "dist/owner_exchange.h"
@@ -56,6 +57,8 @@ class DistributedOptimizer {
   // At stage 3 nothing is sent in a step: weights are whole in passes only, for who acquires them here.
   core::WeightSource& weights();
   void wait_for_weights() { weights_->finish(); }
+  // When this rank stood still for communication since the last call or step(), which reports the rest.
+  core::Laps take_waits() { return waits_.take(); }
 
   std::int64_t steps() const { return steps_; }
   const ExecutionPlan& plan() const { return plan_; }
@@ -77,10 +80,11 @@ class DistributedOptimizer {
   struct Kept;    // a sharded parameter's state on this rank
   class Router;   // to what shards a parameter, or to what compresses it
   std::vector<StateTensor> state(bool for_saving) const;
-  double reduce_norm() const;
+  double reduce_norm();
   SquareSum squares_of_slice(int parameter) const;
+  void update(double lr_factor, double clip);
   void update_elementwise(int parameter, double lr_factor, double gradient_scale);
-  void update_matrices(double lr_factor, double gradient_scale, StepReport& report);
+  void update_matrices(double lr_factor, double gradient_scale);
   void compute_wave(std::span<const dist::OwnedMatrix> matrices);
   void publish_when_complete(int parameter);
 
@@ -88,8 +92,8 @@ class DistributedOptimizer {
   dist::Communicator& communicator_;
   double clip_;  // largest gradient norm; 0: no limit
   ExecutionPlan plan_;
+  core::Stopwatch waits_, spectral_;
   std::unique_ptr<dist::ShardedParameters> parameters_;
-  std::unique_ptr<dist::AsyncQueue> async_;
   std::unique_ptr<dist::GradientReducer> reducer_;
   std::unique_ptr<dist::OwnerExchange> exchange_;
   std::unique_ptr<dist::WeightGatherer> weights_;
@@ -100,6 +104,7 @@ class DistributedOptimizer {
   std::vector<int> pending_;                               // by bucket: parameters not updated in this step
   std::function<void(const std::string&, const core::Tensor&)> observe_;
   std::int64_t steps_ = 0;
+  std::unique_ptr<dist::AsyncQueue> async_;                // its work uses the above, which it must not outlive
 };
 
 }  // namespace muonp::optim

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "core/hash.h"
+#include "core/math.h"
 #include "core/offload.h"
 #include "dist/owner_exchange.h"
 #include "dist/reducer.h"
@@ -41,7 +42,7 @@ class SpectralWorkspace {
                     core::DeviceKind device, int rank)
       : owners_(owners), groups_(groups), specs_(specs), rank_(rank) {
     for (const Group& group : groups.groups())
-      steps_.push_back(group.config.rule == "muonp" ? make_matrix_step(group.config, device) : nullptr);
+      steps_.push_back(group.config.is_spectral() ? make_matrix_step(group.config, device) : nullptr);
   }
   std::int64_t operator()(int wave) const {
     std::vector<std::vector<MatrixInput>> inputs(steps_.size());
@@ -69,7 +70,7 @@ std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, co
                                        core::DeviceKind device) {
   std::vector<dist::MatrixTask> tasks;
   for (const Group& group : groups.groups()) {
-    if (group.config.rule != "muonp") continue;
+    if (!group.config.is_spectral()) continue;
     const auto step = make_matrix_step(group.config, device);
     for (int index : group.parameters) {
       const core::Parameter& p = *parameters[static_cast<std::size_t>(index)];
@@ -93,7 +94,7 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
                "device: cpu is none");
   Groups groups(config, parameters);
   std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
-  std::vector<int> sharded = all_but(compressed, static_cast<int>(parameters.size()));
+  std::vector<int> sharded = all_but(compressed, core::to_int(parameters.size()));
   Groups sharded_groups = groups.restricted_to(sharded, parameters);
   const auto owners_of = [&](const core::ParameterList& list, const Groups& of) {
     return dist::OwnerPlan(tasks_of(list, of, options.device), world_size, options.wave_elements);
@@ -148,7 +149,7 @@ void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
   };
   for (const Group& group : sharded_groups.groups()) {
     const auto states = static_cast<std::int64_t>(group.config.state_names().size());
-    const bool apart = group.config.rule == "muonp";  // momentum first, the master later
+    const bool apart = group.config.is_spectral();  // momentum first, the master later
     for (int p : group.parameters) {
       const std::int64_t kept = options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
       kept_elements += states * kept;
@@ -196,7 +197,7 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   const dist::FeedbackPlan::Bytes feedback = plan.feedback.bytes(rank, shards.world_size());
   bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + 4 * matrices + feedback.estimates;
   for (const Group& group : plan.groups.groups())
-    if (group.config.rule != "muonp")
+    if (!group.config.is_spectral())
       for (const int p : group.parameters)
         bytes.optimizer +=
             4 * static_cast<std::int64_t>(group.config.state_names().size()) * plan.flat.piece(p, rank).count();
@@ -212,35 +213,37 @@ std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
   return 4 * elements + (compression ? compression->snapshot_bytes(rank) : 0);
 }
 
-double ExecutionPlan::bytes_sent_per_step(std::int64_t passes) const {
-  return sharded_bytes_sent(passes) + (compression ? compressed_bytes_sent() : 0);
-}
-
+// All ranks together: from every other rank to the owner, and from the owner to every other rank.
 double ExecutionPlan::compressed_bytes_sent() const {
-  const int n = shards.world_size();
-  double sum = 0;
-  for (int r = 0; r < n; ++r) sum += static_cast<double>(compression->feedback.bytes(r, n).sent);
-  return sum / n;
+  return static_cast<double>(compression->feedback.bytes_sent_by_all(shards.world_size())) / shards.world_size();
 }
 
-double ExecutionPlan::sharded_bytes_sent(std::int64_t passes) const {
+double ExecutionPlan::bytes_sent_by_passes(std::int64_t passes) const {
   const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
   const auto padded = static_cast<double>(shards.padded_elements());
-  const auto weight_bytes = static_cast<double>(core::size_of(options.weight_dtype));
-  std::int64_t used = 0, matrices = 0, own = 0;
-  for (const dist::Bucket& bucket : shards.buckets()) used += bucket.used;
-  for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
-    const int p = owners.tasks()[t].parameter;
-    matrices += owners.tasks()[t].elements;
-    own += shards.piece(p, owners.owner(static_cast<int>(t))).count();
+  if (options.zero == 0) {
+    std::int64_t used = 0;
+    for (const dist::Bucket& bucket : shards.buckets()) used += bucket.used;
+    return 2 * share * 4 * static_cast<double>(used);
   }
-  if (options.zero == 0)
-    return 2 * share * 4 * static_cast<double>(used) + 4 * share * static_cast<double>(matrices);
-  // Reduce-scatter of gradients, all-gather of weights, and what leaves its rank of each matrix, there and
-  // back.
   const double reduced = options.zero >= 2 ? padded * each_pass : padded;
-  const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : padded;
-  return share * (4 * reduced + weight_bytes * gathered) + 2 * 4 * static_cast<double>(matrices - own) / n;
+  const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : 0;
+  return share * (4 * reduced + static_cast<double>(core::size_of(options.weight_dtype)) * gathered);
+}
+
+double ExecutionPlan::bytes_sent_by_update() const {
+  const double n = shards.world_size(), share = (n - 1) / n;
+  std::int64_t matrices = 0, own = 0;
+  for (int t = 0; t < core::to_int(owners.tasks().size()); ++t) {
+    const dist::MatrixTask& task = owners.tasks()[static_cast<std::size_t>(t)];
+    matrices += task.elements;
+    own += shards.piece(task.parameter, owners.owner(t)).count();
+  }
+  const double compressed = compression ? compressed_bytes_sent() : 0;
+  if (options.zero == 0) return compressed + 4 * share * static_cast<double>(matrices);
+  // What leaves its rank of each matrix, there and back, and the all-gather of weights.
+  const double weights = gathers ? 0 : static_cast<double>(core::size_of(options.weight_dtype) * shards.padded_elements());
+  return compressed + share * weights + 2 * 4 * static_cast<double>(matrices - own) / n;
 }
 
 std::uint64_t ExecutionPlan::hash() const {

@@ -58,9 +58,12 @@ struct ExecutionPlan {
   Bytes bytes(int rank) const;
   // What a rank saves: its part of masters and states (DistributedOptimizer::state_to_save).
   std::int64_t snapshot_bytes(int rank) const;
-  // Bytes one rank sends per step of so many passes to others, all collectives together, averaged over ranks
-  // (docs/parallelism.md).
-  double bytes_sent_per_step(std::int64_t passes = 1) const;
+  // Bytes one rank sends to others per step of so many passes, all collectives together, averaged over ranks
+  // (docs/parallelism.md): gradients, and at stage 3 weights, which a step that is skipped sends too; and what only an
+  // update sends.
+  double bytes_sent_by_passes(std::int64_t passes) const;
+  double bytes_sent_by_update() const;
+  double bytes_sent_per_step(std::int64_t passes = 1) const { return bytes_sent_by_passes(passes) + bytes_sent_by_update(); }
   std::uint64_t hash() const;
   std::string describe() const;  // one line a decision, for the error that names the first difference
 
@@ -71,7 +74,6 @@ struct ExecutionPlan {
   void add_optimizer_bytes(int rank, Bytes& bytes) const;
   std::int64_t weight_elements() const;
   std::int64_t gradient_bytes() const;
-  double sharded_bytes_sent(std::int64_t passes) const;
   double compressed_bytes_sent() const;
   void add_compressed(int rank, Bytes& bytes) const;
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/math.h"
 
 namespace muonp::optim {
 
@@ -55,7 +56,7 @@ core::ParameterKind parse_kind(std::string_view selector, const std::string& gro
 // Edits that make the text match the pattern, where * takes any run for nothing.
 int pattern_distance(std::string_view pattern, std::string_view text) {
   std::vector<int> row(text.size() + 1);
-  for (std::size_t j = 0; j <= text.size(); ++j) row[j] = static_cast<int>(j);
+  for (std::size_t j = 0; j <= text.size(); ++j) row[j] = core::to_int(j);
   for (const char c : pattern) {
     int diagonal = row[0];
     row[0] += c != '*';
@@ -82,7 +83,7 @@ std::string nearest_names(std::string_view pattern, const core::ParameterList& p
 std::vector<int> matching(std::string_view pattern, const core::ParameterList& parameters) {
   std::vector<int> found;
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    if (matches_pattern(pattern, parameters[i]->name)) found.push_back(static_cast<int>(i));
+    if (matches_pattern(pattern, parameters[i]->name)) found.push_back(core::to_int(i));
   return found;
 }
 
@@ -114,7 +115,7 @@ class Assigner {
   void add_rest(const GroupConfig& config) {
     open(config);
     for (std::size_t i = 0; i < parameters_.size(); ++i)
-      if (group_of[i] < 0) take(static_cast<int>(i));
+      if (group_of[i] < 0) take(core::to_int(i));
     close();
   }
 
@@ -127,7 +128,7 @@ class Assigner {
 
   void open(const GroupConfig& config) {
     group_ = Group{.config = config, .parameters = {}};
-    index_ = static_cast<int>(groups.size());
+    index_ = core::to_int(groups.size());
   }
 
   void take(int i) {
@@ -142,7 +143,7 @@ class Assigner {
     if (selector.starts_with(kKindPrefix)) {
       const core::ParameterKind kind = parse_kind(selector, group_.config.name);
       for (std::size_t i = 0; i < parameters_.size(); ++i)
-        if (parameters_[i]->kind == kind) take(static_cast<int>(i));
+        if (parameters_[i]->kind == kind) take(core::to_int(i));
       return;
     }
     const std::vector<int> found = matching(selector, parameters_);
@@ -169,7 +170,7 @@ class Assigner {
       std::optional<Split>& slot = splits[static_cast<std::size_t>(i)];
       if (slot)
         core::fail("parameter {} is matched by two splits, {} and {}", at(i).name, slot->name, config.name);
-      slot = Split{.name = config.name, .columns = config.axis == "columns", .parts = config.parts};
+      slot = Split{.name = config.name, .columns = config.columns(), .parts = config.parts};
     }
   }
 
@@ -177,7 +178,7 @@ class Assigner {
     std::sort(group_.parameters.begin(), group_.parameters.end());
     if (group_.parameters.empty()) return;
     for (const SplitConfig& config : group_.config.splits) split(config);
-    if (group_.config.rule == "muonp")
+    if (group_.config.is_spectral())
       for (const int i : group_.parameters) {
         const auto& split = splits[static_cast<std::size_t>(i)];
         matrix_batch(at(i).name, at(i).shape, split ? &*split : nullptr);
@@ -205,7 +206,7 @@ Groups Groups::restricted_to(const std::vector<int>& parameters, const core::Par
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const auto from = static_cast<std::size_t>(parameters[i]);
     Group& group = result.groups_[static_cast<std::size_t>(group_of_[from])];
-    group.parameters.push_back(static_cast<int>(i));
+    group.parameters.push_back(core::to_int(i));
     group.elements += all[from]->size();
     result.group_of_.push_back(group_of_[from]);
     result.splits_.push_back(splits_[from]);

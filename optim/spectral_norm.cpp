@@ -7,6 +7,7 @@
 #include "core/blas.h"
 #include "core/for_each.h"
 #include "core/host_view.h"
+#include "core/math.h"
 #include "core/rng.h"
 #include "optim/gradient_norm.h"
 
@@ -56,7 +57,7 @@ double largest_eigenvalue(const std::vector<double>& diagonal, const std::vector
   const double tiny = 1e-30 * high;
   for (int i = 0; i < 60 && low < high; ++i) {
     const double middle = (low + high) / 2;
-    (count_below(diagonal, off_squared, middle, tiny) == static_cast<int>(diagonal.size()) ? high : low) =
+    (count_below(diagonal, off_squared, middle, tiny) == core::to_int(diagonal.size()) ? high : low) =
         middle;
   }
   return low;
@@ -103,7 +104,7 @@ double spectral_norm(core::Queue& queue, const core::Tensor& matrix) {
     multiply(Op::transpose, left, alpha.back(), right);
     beta.push_back(normalise(queue, right));
     const double largest = *std::max_element(alpha.begin(), alpha.end());
-    if (static_cast<int>(alpha.size()) == steps || beta.back() <= 1e-6 * largest) break;
+    if (core::to_int(alpha.size()) == steps || beta.back() <= 1e-6 * largest) break;
     multiply(Op::none, right, beta.back(), left);
     alpha.push_back(normalise(queue, left));
     if (alpha.back() <= 1e-6 * largest) break;

@@ -14,8 +14,9 @@ struct StepReport {
   double gradient_norm = 0;
   double clip = 1;       // factor the gradient was multiplied by
   bool skipped = false;  // the norm was not finite on some rank, or the caller refused: nothing was changed anywhere
-  double spectral_seconds = 0,
-         communication_seconds = 0;  // this rank's; communication is what was waited for
+  // This rank's: in its spectral steps, and standing still for messages (and so for slower ranks) since the last
+  // take_waits(). What is sent behind computation is not waited for. On a GPU it is the device's queue that stands still.
+  double spectral_seconds = 0, communication_seconds = 0;
 };
 
 // A tensor that makes up the optimizer's state: this rank's part of it. "<parameter>/master" and "<parameter>/<state>" are

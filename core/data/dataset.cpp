@@ -52,34 +52,42 @@ struct Part {
   std::string key, path;
 };
 
-TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache) {
+// `tokens`: the token file of a text, empty where there is none.
+TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::string& tokens) {
+  if (!tokens.empty()) {
+    if (!exists(tokens))
+      fail(
+          "{}: the token file {} of the text {} is not there; rank 0 makes it in the cache folder, which all "
+          "hosts must share",
+          part.key, tokens, part.path);
+    return TokenSource::from_token_files({tokens});
+  }
   const std::vector<std::string> files = files_of(part.path, part.key);
   require_content(files, part.path, part.key);
   if (is_token_file(files.front())) return TokenSource::from_token_files(files);
-  if (tokenizer.name() == "byte") return TokenSource::from_bytes(files);
-  const std::string tokens = cache_file(cache, files, tokenizer);
-  if (!exists(tokens))
-    fail(
-        "{}: the token file {} of the text {} is not there; rank 0 makes it in the cache folder, which all "
-        "hosts must share",
-        part.key, tokens, part.path);
-  return TokenSource::from_token_files({tokens});
+  MUONP_ASSERT(tokenizer.name() == "byte", "{}: the text {} has not been prepared", part.key, part.path);
+  return TokenSource::from_bytes(files);
 }
 
-void prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache,
-                  std::int64_t vocabulary, const std::function<void(const std::string&)>& say) {
+// The token file of a text, made if it is not there.
+std::string prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache,
+                         std::int64_t vocabulary, const std::function<void(const std::string&)>& say) {
   const std::vector<std::string> files = files_of(part.path, part.key);
   require_content(files, part.path, part.key);
-  if (is_token_file(files.front())) return TokenSource::from_token_files(files).check_vocabulary(vocabulary);
+  if (is_token_file(files.front())) {
+    TokenSource::from_token_files(files).check_vocabulary(vocabulary);
+    return "";
+  }
   if (tokenizer.vocabulary() > vocabulary)
     fail("the tokenizer {} has ids up to {}, outside the model's vocabulary of {}", tokenizer.name(),
          tokenizer.vocabulary() - 1, vocabulary);
-  if (tokenizer.name() == "byte") return;
+  if (tokenizer.name() == "byte") return "";
   const std::string tokens = cache_file(cache, files, tokenizer);
-  if (exists(tokens)) return;
+  if (exists(tokens)) return tokens;
   if (say) say(fmt::format("encoding {} with {} into {}", part.path, tokenizer.name(), tokens));
   make_directories(cache);
   tokenize_files(tokenizer, files, tokens, TokenFormat::llmc);
+  return tokens;
 }
 
 std::int64_t require_windows(const TokenSource& tokens, std::int64_t sequence) {
@@ -151,23 +159,32 @@ void require_batch_shape(const Tensor& t, std::int64_t count, std::int64_t seque
 
 }  // namespace
 
-void prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
-                     const std::function<void(const std::string&)>& say) {
-  const TokenizerHandle tokenizer = open_tokenizer(config.tokenizer);
-  const std::string cache = cache_directory(config, run_directory);
-  prepare_part({"data.train", config.train}, *tokenizer, cache, vocabulary, say);
-  if (!config.validation.empty())
-    prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say);
-  open_dataset(config, run_directory);
+std::string TokenFiles::encode() const { return train + '\0' + validation; }
+
+TokenFiles TokenFiles::decode(const std::string& encoded) {
+  const std::size_t end = encoded.find('\0');
+  MUONP_ASSERT(end != std::string::npos, "token files '{}'", encoded);
+  return {encoded.substr(0, end), encoded.substr(end + 1)};
 }
 
-Dataset open_dataset(const DataConfig& config, const std::string& run_directory) {
+TokenFiles prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
+                           const std::function<void(const std::string&)>& say) {
+  const TokenizerHandle tokenizer = open_tokenizer(config.tokenizer);
+  const std::string cache = cache_directory(config, run_directory);
+  TokenFiles token_files;
+  token_files.train = prepare_part({"data.train", config.train}, *tokenizer, cache, vocabulary, say);
+  if (!config.validation.empty())
+    token_files.validation = prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say);
+  open_dataset(config, token_files);
+  return token_files;
+}
+
+Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files) {
   Dataset data;
   data.tokenizer = open_tokenizer(config.tokenizer);
-  const std::string cache = cache_directory(config, run_directory);
-  data.train = open_part({"data.train", config.train}, *data.tokenizer, cache);
+  data.train = open_part({"data.train", config.train}, *data.tokenizer, token_files.train);
   if (!config.validation.empty())
-    data.validation = open_part({"data.validation", config.validation}, *data.tokenizer, cache);
+    data.validation = open_part({"data.validation", config.validation}, *data.tokenizer, token_files.validation);
   divide(config, data);
   data.description =
       fmt::format("{}: {} tokens to train on, {} to validate ({})", config.train, data.train.size(),

@@ -1,6 +1,6 @@
-// From the configuration to batches of token ids. Rank 0 calls prepare_dataset() first (it makes the token
-// file of a text where one is needed); after a barrier every rank calls open_dataset(), which maps files and
-// copies nothing.
+// From the configuration to batches of token ids. Rank 0 calls prepare_dataset() (it reads the text, and makes a token file
+// of it where one is needed) and tells the others what it returns; then every rank calls open_dataset(), which maps files
+// and neither reads nor copies them.
 #pragma once
 
 #include <cstdint>
@@ -22,13 +22,20 @@ struct Dataset {
   std::string description;    // one line for the start-up table
 };
 
+// The token files that stand for text; empty where the data is read as it is.
+struct TokenFiles {
+  std::string train, validation;
+  std::string encode() const;  // to tell other ranks
+  static TokenFiles decode(const std::string& encoded);
+};
+
 // Tokenises text into the cache folder unless that was done before, and checks every id against the model's
 // vocabulary and the length against one sequence. `say` gets a line before something that takes time. Error
 // names the key, the path and what is missing.
-void prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
-                     const std::function<void(const std::string&)>& say = {});
-// Error if a token file that prepare_dataset() makes is not there.
-Dataset open_dataset(const DataConfig& config, const std::string& run_directory);
+TokenFiles prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
+                           const std::function<void(const std::string&)>& say = {});
+// Error if a token file that prepare_dataset() has made is not there.
+Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files);
 
 // Encodes text files, one after the other, into a token file. Returns the number of ids.
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,

@@ -51,20 +51,24 @@ Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   return out;
 }
 
-namespace {
+RotaryTable::RotaryTable(std::int64_t longest, std::int64_t head_size) : longest_(longest), half_(head_size / 2) {
+  MUONP_ASSERT(longest >= 0 && head_size >= 0 && head_size % 2 == 0, "angles of {} positions, heads of {}", longest,
+               head_size);
+}
 
-// [time, 2, d/2] float32: cosines, then sines. In double precision: t·frequency reaches thousands of radians.
-Tensor rotary_table(Tape& tape, std::int64_t time, std::int64_t half) {
-  std::vector<double> frequencies(static_cast<std::size_t>(half));
-  for (std::int64_t i = 0; i < half; ++i)
+// In double precision: t·frequency reaches thousands of radians.
+const Tensor& RotaryTable::on(Device& device) {
+  if (device_ == &device) return table_;
+  std::vector<double> frequencies(static_cast<std::size_t>(half_));
+  for (std::int64_t i = 0; i < half_; ++i)
     frequencies[static_cast<std::size_t>(i)] =
-        std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half));
+        std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half_));
   const double* frequency = frequencies.data();
-  const Tensor table = tape.activation({time, 2, half}, Dtype::float32);
-  const HostView host(tape.queue(), table, Access::write);
+  const Tensor table = Tensor::empty(device, {longest_, 2, half_}, Dtype::float32, Category::other);
+  const HostView host(device.queue(), table, Access::write);
   float* to = host.data<float>();
   constexpr std::int64_t kCost = 16;  // an entry costs as much as so many elements of an ordinary kernel
-  for_each_host_row(tape.queue(), time, kCost * half, [=](const Row& row) {
+  for_each_host_row(device.queue(), longest_, kCost * half_, [to, frequency, half = half_](const Row& row) {
     for (std::int64_t i = 0; i < half; ++i) {
       const double angle = static_cast<double>(row.index) * frequency[i];
       to[row.index * 2 * half + i] = static_cast<float>(std::cos(angle));
@@ -72,8 +76,12 @@ Tensor rotary_table(Tape& tape, std::int64_t time, std::int64_t half) {
     }
   });
   host.upload();
-  return table;
+  table_ = table;
+  device_ = &device;
+  return table_;
 }
+
+namespace {
 
 // direction +1 turns forward, −1 back. `to` may be `from`.
 template <class T>
@@ -111,11 +119,14 @@ void turn(Queue& queue, const Tensor& table, std::int64_t heads, float direction
 
 }  // namespace
 
-Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads) {
+Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads, RotaryTable& angles) {
   const Tensor in = qkv->value;
   MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (6 * heads) == 0,
                "rotary positions with {} heads over {}", heads, to_string(in.shape()));
-  const Tensor table = rotary_table(tape, in.dim(1), in.dim(2) / (6 * heads));
+  MUONP_ASSERT(angles.head_size() * 3 * heads == in.dim(2) && in.dim(1) <= angles.longest(),
+               "angles of {} positions, heads of {}, for {} heads over {}", angles.longest(), angles.head_size(), heads,
+               to_string(in.shape()));
+  const Tensor table = angles.on(tape.device());
   const Tensor y = tape.activation(in.shape(), in.dtype());
   with_float_type(in.dtype(), [&]<class T>(T) { turn<T>(tape.queue(), table, heads, 1, in, y); });
   Variable out = tape.result(y, wanted(qkv));

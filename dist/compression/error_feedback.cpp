@@ -39,6 +39,15 @@ std::uint64_t stream_of(const std::string& name, bool up) {
 
 }  // namespace
 
+std::int64_t FeedbackPlan::bytes_sent_by_all(int world_size) const {
+  std::int64_t sent = 0;
+  for (const FeedbackMatrix& m : matrices) {
+    const Messages sizes = messages_of(m);
+    sent += (world_size - 1) * (sizes.up + sizes.down);
+  }
+  return sent;
+}
+
 FeedbackPlan::Bytes FeedbackPlan::bytes(int rank, int world_size) const {
   Bytes bytes;
   std::vector<std::int64_t> up(waves.size() + 1), down(waves.size() + 1), encode(waves.size() + 1), answer(waves.size() + 1);

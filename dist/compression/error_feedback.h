@@ -39,6 +39,7 @@ struct FeedbackPlan {
     std::int64_t sent = 0;       // to other ranks in a round, exactly
   };
   Bytes bytes(int rank, int world_size) const;
+  std::int64_t bytes_sent_by_all(int world_size) const;  // sum of bytes(rank).sent, in one go
 };
 
 class ErrorFeedback {

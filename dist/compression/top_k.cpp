@@ -6,6 +6,7 @@
 
 #include "core/for_each.h"
 #include "core/host_view.h"
+#include "core/math.h"
 #include "dist/compression/kinds.h"
 #include "dist/compression/sparse_index.h"
 
@@ -153,11 +154,19 @@ struct Scatter {
   }
 };
 
+// ⌈F·n⌉ for the decimal F that `fraction` was read from: the double is off by up to half a unit of its last place, and the
+// product by as much again, which must not turn the 7 of 0.07 · 100 into 8.
+std::int64_t entries(double fraction, std::int64_t n) {
+  const double product = fraction * static_cast<double>(n);
+  core::to_int(n);  // what indices are kept in
+  return std::clamp<std::int64_t>(std::llround(std::ceil(product - product * 0x1p-52)), 1, n);
+}
+
 class TopK final : public Compressor {
  public:
   TopK(std::int64_t rows, std::int64_t cols, double fraction, bool natural)
       : Compressor(rows, cols),
-        k_(std::clamp<std::int64_t>(std::llround(std::ceil(fraction * static_cast<double>(rows * cols))), 1, rows * cols)),
+        k_(entries(fraction, rows * cols)),
         natural_(natural),
         index_(rows * cols, k_) {}
 
@@ -210,7 +219,7 @@ class TopK final : public Compressor {
     auto *above = counts.data<std::int32_t>(), *equal = above + chunks();
     const bool ties = threshold.above < k_;
     core::for_each_row(queue, chunks(), kChunk, CountChosen{x.data<float>(), size(), threshold.bits, ties, above, equal});
-    core::for_each(queue, 1, PlaceChunks{above, equal, chunks(), static_cast<std::int32_t>(k_ - threshold.above)});
+    core::for_each(queue, 1, PlaceChunks{above, equal, chunks(), core::to_int(k_ - threshold.above)});
     core::for_each_row(queue, chunks(), kChunk,
                        Collect{x.data<float>(), size(), threshold.bits, ties, above, equal, indices.data<std::int32_t>()});
     return indices;

@@ -10,6 +10,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/math.h"
+#include "core/remember.h"
 #include "core/symmetric.h"
 #include "optim/spectral/bound.h"
 #include "optim/spectral/elementwise.h"
@@ -61,7 +63,7 @@ class Recurrence {
       copy_scaled(queue_, input_.g, input_.factor, y_);
       rebuild_gram();
     }
-    const int steps = static_cast<int>(schedule_.degrees.size());
+    const int steps = core::to_int(schedule_.degrees.size());
     for (int k = 0; k < steps; ++k) {
       form_weight(k);
       if (k + 1 == steps)
@@ -341,7 +343,7 @@ class CoupledMinimax final : public PerMatrix {
     const Schedule& s = schedule(input.g.rows, input.g.cols);
     Recurrence recurrence(device, options().dtype, options().p, s, input);
     outcome.scale = recurrence.run(z, [&](double scale) { return gain(input, scale); });
-    outcome.steps = static_cast<int>(s.degrees.size());
+    outcome.steps = core::to_int(s.degrees.size());
     outcome.restarts = s.restarts;
     outcome.predicted_error = s.design->error;
     outcome.flops = recurrence.flops();
@@ -355,11 +357,9 @@ class CoupledMinimax final : public PerMatrix {
 
   const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {
     std::lock_guard lock(mutex_);
-    const auto [entry, is_new] = schedules_.try_emplace({rows, cols});
-    if (is_new)
-      entry->second =
-          choose_schedule(options().p, options().epsilon, options().tolerance, options().dtype, rows, cols);
-    return entry->second;
+    return core::remember(schedules_, {rows, cols}, [&] {
+      return choose_schedule(options().p, options().epsilon, options().tolerance, options().dtype, rows, cols);
+    });
   }
 
   mutable std::mutex mutex_;

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "core/remember.h"
 #include "optim/spectral/polynomial.h"
 
 namespace muonp::optim::spectral {
@@ -187,10 +188,9 @@ std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const st
   static std::map<Key, std::shared_ptr<const Design>> designs;
   const Key key{p.numerator, p.denominator, epsilon, degrees, first_cushion, cushion};
   std::lock_guard lock(mutex);
-  auto& entry = designs[key];
-  if (!entry)
-    entry = std::make_shared<const Design>(design_steps(p, epsilon, degrees, first_cushion, cushion));
-  return entry;
+  return core::remember(designs, key, [&] {
+    return std::make_shared<const Design>(design_steps(p, epsilon, degrees, first_cushion, cushion));
+  });
 }
 
 }  // namespace muonp::optim::spectral

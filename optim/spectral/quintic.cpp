@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/math.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"
 #include "optim/spectral/minimax.h"
@@ -61,7 +62,7 @@ class QuinticIteration final : public PerMatrix {
     }
     Outcome outcome;
     outcome.scale = input.norm;
-    outcome.steps = static_cast<int>(steps_.size());
+    outcome.steps = core::to_int(steps_.size());
     outcome.predicted_error = predicted_error_;
     outcome.flops = flops(rows, cols);
     return outcome;

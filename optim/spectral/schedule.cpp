@@ -9,6 +9,8 @@
 #include <tuple>
 
 #include "core/error.h"
+#include "core/math.h"
+#include "core/remember.h"
 #include "core/symmetric.h"
 
 namespace muonp::optim::spectral {
@@ -56,7 +58,7 @@ class DegreeSearch {
 
  private:
   void extend(std::vector<int> degrees, int products) {
-    if (static_cast<int>(degrees.size()) == rules_.max_steps) return;
+    if (core::to_int(degrees.size()) == rules_.max_steps) return;
     for (int degree : rules_.degrees) {
       const int cost = products + polynomial_products(degree);
       if (cost > fewest_) continue;
@@ -86,9 +88,8 @@ std::vector<int> best_degrees(Exponent p, double epsilon, double tolerance, core
   static std::mutex mutex;
   static std::map<Key, std::vector<int>> known;
   std::lock_guard lock(mutex);
-  const auto [entry, is_new] = known.try_emplace(Key{p.numerator, p.denominator, epsilon, tolerance, dtype});
-  if (is_new) entry->second = DegreeSearch(p, epsilon, tolerance, rules_of(p, dtype)).best();
-  return entry->second;
+  return core::remember(known, Key{p.numerator, p.denominator, epsilon, tolerance, dtype},
+                        [&] { return DegreeSearch(p, epsilon, tolerance, rules_of(p, dtype)).best(); });
 }
 
 // The Gram matrix loses small eigenvalues to rounding; rebuilding it from an iterate whose spectrum is
@@ -98,7 +99,7 @@ std::vector<int> best_degrees(Exponent p, double epsilon, double tolerance, core
 constexpr double kWideSpan = 1e4, kNearlyFree = 1.05;
 
 int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
-  const int most = static_cast<int>(s.degrees.size()) - 1;
+  const int most = core::to_int(s.degrees.size()) - 1;
   if (s.long_result) return most;
   if (p.numerator < 0) return most;
   if (4 * p.numerator < p.denominator || most < 2) return std::min(most, 2);
@@ -113,7 +114,7 @@ int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
 }  // namespace
 
 double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
-  const int h = p.h(), m = p.m(), steps = static_cast<int>(schedule.degrees.size());
+  const int h = p.h(), m = p.m(), steps = core::to_int(schedule.degrees.size());
   const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
   const double half = core::symmetric_flops(n, n), gram = core::symmetric_flops(n, k),
                full = core::gemm_flops(n, n, k);

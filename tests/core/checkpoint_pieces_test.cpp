@@ -5,6 +5,7 @@
 #include <malloc.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "core/error.h"
 #include "temporary_folder.h"
@@ -130,6 +131,27 @@ TEST(CheckpointPieces, Pitfall36_ReadAtAnyNumberOfRanks) {
       }
     }
   }
+}
+
+TEST(CheckpointPieces, OnlyFilesThatHoldWhatIsReadAreOpened) {
+  const TemporaryFolder folder;
+  const Checkpoint checkpoint = save(folder.path(), 4);
+  std::vector<std::string> index;  // as three ranks share it out
+  for (std::size_t rank = 0; rank < 3; ++rank) index.push_back(index_pieces(checkpoint, "optimizer-", rank, 3));
+  const auto open = [&] { return PieceReader(checkpoint, "optimizer-", index); };
+  EXPECT_EQ(open().names(), PieceReader(checkpoint, "optimizer-").names());
+  const auto in_file = [&](int rank) { return checkpoint.path() + "/" + piece_file_name("optimizer", rank); };
+  for (const int rank : {1, 2, 3}) std::filesystem::remove(in_file(rank));
+  const PieceReader reader = open();
+  const Whole& first = kTensors[0];
+  std::vector<char> raw(bytes_of(0, 0, 5).size());
+  reader.read_raw(first.name, first.shape, first.dtype, 0, 5, raw.data());
+  EXPECT_EQ(raw, bytes_of(0, 0, 5));
+  std::vector<float> all(85);
+  EXPECT_THAT(error_of([&] { reader.read_float("embedding", {17, 5}, Dtype::float32, 0, 85, all.data()); }),
+              HasSubstr("optimizer-00001"));
+  EXPECT_THAT(error_of([&] { Checkpoint(checkpoint.path()); }), HasSubstr("optimizer-00001"));
+  EXPECT_EQ(Checkpoint(checkpoint.path(), 0, 4).step(), 1);  // looks at its share of the files
 }
 
 TEST(CheckpointPieces, EveryIntervalOfAStraddlingTensor) {

@@ -211,6 +211,8 @@ TEST(CheckpointStore, ErrorsSayWhatThereIs) {
   save(folder.path(), 10);
   save(folder.path(), 20);
   EXPECT_THAT(error_of([&] { store.open("3"); }), HasSubstr("it has steps 10, 20"));
+  EXPECT_THAT(error_of([&] { store.find("3"); }), HasSubstr("it has steps 10, 20"));
+  EXPECT_EQ(store.find("20").path(), store.open(20).path());
   EXPECT_THAT(error_of([&] { store.open(folder / "none"); }), HasSubstr("there is no such folder"));
   EXPECT_THAT(error_of([&] { store.open(10).file("rank-9"); }), HasSubstr("has no file rank-9"));
 }

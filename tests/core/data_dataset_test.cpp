@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
 #include "core/data/bpe_training.h"
@@ -27,8 +28,7 @@ DataConfig config_for(const std::string& train, std::int64_t sequence = 4) {
 }
 
 Dataset prepare_and_open(const DataConfig& config, const std::string& run, std::int64_t vocabulary = 256) {
-  prepare_dataset(config, run, vocabulary);
-  return open_dataset(config, run);
+  return open_dataset(config, prepare_dataset(config, run, vocabulary));
 }
 
 std::string error_with(const DataConfig& config, const std::string& run, std::int64_t vocabulary = 256) {
@@ -152,8 +152,9 @@ TEST(Dataset, BpeTextIsEncodedOnce) {
   DataConfig config = config_for(folder / "text", 16);
   config.tokenizer = folder / "bpe.model";
   config.cache = folder / "cache";
-  EXPECT_THAT(error_of([&] { open_dataset(config, folder.path()); }),
+  EXPECT_THAT(error_of([&] { open_dataset(config, {folder / "absent.bin", ""}); }),
               HasSubstr("is not there; rank 0 makes it"));
+  EXPECT_THROW(open_dataset(config, {}), InternalError);
   EXPECT_THAT(error_with(config, folder.path(), 289),
               HasSubstr("has ids up to 289, outside the model's vocabulary of 289"));
   int said = 0;
@@ -162,9 +163,11 @@ TEST(Dataset, BpeTextIsEncodedOnce) {
     ++said;
   };
   prepare_dataset(config, folder.path(), 290, say);
-  prepare_dataset(config, folder.path(), 290, say);
+  const TokenFiles known = TokenFiles::decode(prepare_dataset(config, folder.path(), 290, say).encode());
   EXPECT_EQ(said, 1);
-  const Dataset data = open_dataset(config, folder.path());
+  std::filesystem::rename(folder / "text", folder / "away");  // who is told the token file does not read the text
+  const Dataset data = open_dataset(config, known);
+  std::filesystem::rename(folder / "away", folder / "text");
   EXPECT_EQ(text_of(data, data.train) + text_of(data, data.validation), text);
   EXPECT_LT(data.train.size(), static_cast<std::int64_t>(text.size()) / 3);
   put(folder / "text", text + "!");  // other content, other token file

@@ -169,7 +169,8 @@ TEST(Rotary, MatchesReferenceAndDifferences) {
     OpCase c;
     c.inputs = {s.shape()};
     c.op = [=](Tape& tape, const auto& x, const auto&) {
-      return ops::rotary(tape, x[0], std::int64_t(s.heads));
+      ops::RotaryTable angles(std::int64_t(s.time) + 3, std::int64_t(s.head_size));
+      return ops::rotary(tape, x[0], std::int64_t(s.heads), angles);
     };
     c.reference = [=](const std::vector<Numbers>& v) { return rotary_reference(v[0], s); };
     check_op(c);
@@ -184,8 +185,9 @@ TEST(Rotary, ScoresDependOnTheDistanceOnly) {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(4, 4, i % (3 * kSize)));
   Tape tape(*device, false);
   const Shape shape{1, kTime, 3 * kSize};
+  ops::RotaryTable angles(kTime, kSize);
   const Numbers y =
-      to_numbers(ops::rotary(tape, tape.constant(to_tensor(*device, shape, Dtype::float32, x)), 1)->value);
+      to_numbers(ops::rotary(tape, tape.constant(to_tensor(*device, shape, Dtype::float32, x)), 1, angles)->value);
   const auto score = [&](std::size_t t, std::size_t u) {
     double sum = 0;
     for (std::size_t i = 0; i < kSize; ++i) sum += y[t * 3 * kSize + i] * y[u * 3 * kSize + kSize + i];
@@ -193,4 +195,20 @@ TEST(Rotary, ScoresDependOnTheDistanceOnly) {
   };
   for (std::size_t t = 2; t < kTime; ++t) EXPECT_NEAR(score(t, t - 2), score(2, 0), 1e-5);
   EXPECT_GT(std::abs(score(2, 0) - score(3, 0)), 1e-3);
+}
+
+TEST(Rotary, AnglesAreComputedOnceAndServeShorterSequences) {
+  auto device = make_test_device(1);
+  ops::RotaryTable angles(6, 4);
+  const void* first = angles.on(*device).raw();
+  const Numbers x(std::size_t(6 * 12), 0.5);
+  for (const std::int64_t time : {6, 3}) {
+    Tape tape(*device, false);
+    const Variable in = tape.constant(to_tensor(*device, {6 / time, time, 12}, Dtype::float32, x));
+    ops::rotary(tape, in, 1, angles);
+  }
+  EXPECT_EQ(angles.on(*device).raw(), first);
+  Tape tape(*device, false);
+  const Variable longer = tape.constant(Tensor::zeros(*device, {1, 7, 12}, Dtype::float32, Category::other));
+  EXPECT_THROW(ops::rotary(tape, longer, 1, angles), InternalError);
 }

@@ -2,8 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
 
+#include "core/host_memory.h"
+#include "temporary_folder.h"
 #include "tests/support/test_device.h"
 
 using namespace muonp::core;
@@ -31,6 +37,67 @@ TEST(Allocator, ReusesFreedBlocksAndAligns) {
   const Tensor again = Tensor::empty(*device, {5000}, Dtype::float32, Category::other);
   EXPECT_EQ(again.raw(), first);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first) % (on_gpu() ? 256 : 4096), 0u);
+}
+
+// A system with room for so many bytes; it promises more.
+class Overcommitting final : public CachingAllocator {
+ public:
+  explicit Overcommitting(std::int64_t most) : most_(most) {}
+  ~Overcommitting() override { trim(); }
+  std::int64_t taken = 0, most_taken = 0;
+
+ private:
+  bool has_room(std::int64_t bytes) override { return taken + bytes <= most_; }
+  void* obtain(std::int64_t bytes) override {
+    taken += bytes;
+    most_taken = std::max(most_taken, taken);
+    auto* block = static_cast<std::int64_t*>(std::malloc(static_cast<std::size_t>(bytes) + 64));
+    *block = bytes;
+    return block;
+  }
+  void give_back(void* block) noexcept override {
+    taken -= *static_cast<std::int64_t*>(block);
+    std::free(block);
+  }
+  std::string where() const override { return "in a test"; }
+  std::int64_t most_;
+};
+
+TEST(Allocator, GivesItsCacheBackBeforeMemoryRunsOut) {
+  constexpr std::int64_t kBlock = 1 << 20;
+  Overcommitting allocator(4 * kBlock);
+  for (const std::int64_t blocks : {1, 2, 3, 1, 3}) {
+    const std::int64_t bytes = blocks * kBlock;
+    allocator.release(allocator.allocate(bytes, Category::other), bytes, Category::other);
+  }
+  EXPECT_LE(allocator.most_taken, 4 * kBlock);
+  EXPECT_EQ(allocator.taken, 4 * kBlock);  // 3 and 1 are kept
+}
+
+TEST(HostMemory, IsWhatTheHostAndEveryGroupAboveLeave) {
+  EXPECT_GT(free_host_memory(), 0);
+  const TemporaryFolder root;
+  const auto file = [&](const std::string& path, const std::string& content) {
+    std::filesystem::create_directories(root / path.substr(0, path.rfind('/')));
+    put(root / path, content);
+  };
+  EXPECT_EQ(free_host_memory(root.path()), std::numeric_limits<std::int64_t>::max());
+  file("proc/meminfo", "MemTotal:       9000 kB\nMemFree:  10 kB\nMemAvailable:    5000 kB\n");
+  EXPECT_EQ(free_host_memory(root.path()), 5000 * 1024);
+  file("proc/self/cgroup", "12:cpuset:/\n4:memory:/jobs/17\n0::/slice/job\n");
+  EXPECT_EQ(free_host_memory(root.path()), 5000 * 1024);
+  file("sys/fs/cgroup/slice/job/memory.max", "max\n");
+  file("sys/fs/cgroup/slice/job/memory.current", "2000\n");
+  EXPECT_EQ(free_host_memory(root.path()), 5000 * 1024);
+  file("sys/fs/cgroup/slice/memory.max", "3000\n");
+  file("sys/fs/cgroup/slice/memory.current", "2500\n");
+  EXPECT_EQ(free_host_memory(root.path()), 500);
+  file("sys/fs/cgroup/slice/memory.stat", "anon 2100\ninactive_file 300\nactive_file 100\n");
+  EXPECT_EQ(free_host_memory(root.path()), 900);
+  file("sys/fs/cgroup/memory/jobs/17/memory.limit_in_bytes", "1000\n");
+  file("sys/fs/cgroup/memory/jobs/17/memory.usage_in_bytes", "950\n");
+  file("sys/fs/cgroup/memory/jobs/17/memory.stat", "inactive_file 7\ntotal_inactive_file 20\n");
+  EXPECT_EQ(free_host_memory(root.path()), 70);
 }
 
 TEST(Tensor, ViewsShareStorage) {

@@ -153,6 +153,16 @@ TEST(Compressor, MessagesHaveTheBytesOfTheTable) {
   EXPECT_EQ(bytes("top_k 1", 2, 4), 8 * 4 + 0 + (8 + 8) / 8);
 }
 
+// k = ⌈F·n⌉ of the decimal F, whatever binary makes of it: 0.07 · 100 and 0.29 · 100 come out above 7 and below 29.
+TEST(Compressor, KIsThatOfTheDecimalFraction) {
+  for (int hundredths = 1; hundredths <= 100; ++hundredths)
+    for (const std::int64_t n : {std::int64_t{1}, std::int64_t{7}, std::int64_t{100}, std::int64_t{4096} * 4096}) {
+      const std::int64_t k = (hundredths * n + 99) / 100;
+      const auto compressor = make_compressor(parse_compressor(fmt::format("top_k {}", hundredths / 100.0)), 1, n);
+      EXPECT_EQ(std::llround(compressor->alpha() * static_cast<double>(n)), k) << hundredths << " % of " << n;
+    }
+}
+
 TEST(Compressor, SmallMessagesAreAsDocumented) {
   const TestDevice device = make_test_device();
   const Values x = {0.3f, -3, 0, 1.5f, -0.1f, 8};

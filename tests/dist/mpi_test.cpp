@@ -32,6 +32,13 @@ TEST(Mpi, Bfloat16RoundsOnce) { check_bfloat16_rounds_once(ranks()); }
 TEST(Mpi, NotANumberIsKept) { check_not_a_number_is_kept(ranks()); }
 TEST(Mpi, LongMessages) { check_long_messages(ranks()); }
 
+TEST(Mpi, ReductionsOfThousandsOfRanksAreNotCutShort) {
+  EXPECT_EQ(dist::mpi_reduction_bytes(1), 1 << 20);
+  EXPECT_EQ(dist::mpi_reduction_bytes(3), 1 << 20);
+  for (int size = 2; size <= 33; ++size) EXPECT_LE(2 * (size - 1) * dist::mpi_reduction_bytes(size), 4 << 20);
+  for (int size : {33, 34, 1000, 10'000}) EXPECT_EQ(dist::mpi_reduction_bytes(size), 64 << 10);
+}
+
 TEST(Mpi, Pitfall28_CountsAreElementsAndGuardBandsStay) {
   check_reduce_scatter(ranks());
   check_exchange(ranks());

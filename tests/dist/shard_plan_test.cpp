@@ -34,7 +34,8 @@ TEST_P(ShardPlans, Pitfall21_PiecesTileEveryParameterOnce) {
       EXPECT_EQ(plan.in_bucket(p).count(), size);
       std::int64_t next = 0;
       for (int r = 0; r < GetParam(); ++r) {
-        const Interval piece = plan.piece(p, r);
+        const Interval piece = plan.piece(p, r), ranks = plan.ranks_of(p);
+        EXPECT_EQ(!piece.empty(), ranks.begin <= r && r < ranks.end) << "parameter " << p << ", rank " << r;
         if (piece.empty()) continue;
         EXPECT_EQ(piece.begin, next) << "parameter " << p << ", rank " << r;
         next = piece.end;

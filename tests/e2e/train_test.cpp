@@ -120,6 +120,13 @@ TEST_F(Train, BenchStepCountsItsMemoryAsPlanned) {
   };
   EXPECT_NEAR(number("peak_bytes"), number("planned_peak_bytes"), 0.1 * number("planned_peak_bytes"));
   EXPECT_GT(number("tokens_per_second"), 0);
+  double sum = 0;
+  for (const char* part : {"forward", "backward", "communication", "spectral", "other"}) {
+    const double seconds = number(std::string(part) + "_seconds");
+    EXPECT_GE(seconds, 0) << part;
+    sum += seconds;
+  }
+  EXPECT_NEAR(sum, number("seconds_median"), 1e-9);
 }
 
 }  // namespace muonp::e2e

@@ -13,7 +13,8 @@ std::int64_t activation_peak(Instance& gpt, std::int64_t batch, std::int64_t tim
   gpt.device->allocator()->reset_peak();
   gpt.step({ids, ids});
   EXPECT_EQ(gpt.device->allocator()->use().of(core::Category::activations), 0);
-  return gpt.device->allocator()->use().peak_of(core::Category::activations);
+  const core::MemoryUse use = gpt.device->allocator()->use();
+  return use.peak_of(core::Category::activations) + use.of(core::Category::other);  // angles of rotary positions
 }
 
 test::TestDevice cpu() { return test::make_cpu_test_device(2, core::Bfloat16::emulated); }
@@ -49,6 +50,16 @@ TEST(GptMemory, FormulaMatchesTheAllocator) {
                   << core::name_of(dtype) << ", vocabulary " << vocabulary << ", " << activation << ", "
                   << positions << ", time " << time << ", dropout " << dropout;
             }
+}
+
+TEST(GptMemory, AllLayersAndPassesShareOneTableOfAngles) {
+  GptConfig c = config(50, 3, 16);
+  c.positions = "rotary";
+  Instance gpt(c, core::Dtype::float32, cpu());
+  for (const std::int64_t time : {16, 7}) {
+    activation_peak(gpt, 2, time);
+    EXPECT_EQ(gpt.device->allocator()->use().peak_of(core::Category::other), 16 * 8 * 4);
+  }
 }
 
 TEST(GptMemory, RecomputedBlocksKeepTheirInputsOnly) {

@@ -4,10 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <mutex>
+#include <set>
+#include <thread>
 
 #include "dist/agreement.h"
 #include "dist/decorators.h"
@@ -183,7 +188,7 @@ TEST(DistributedOptimizer, Pitfall26_BytesSentEqualThePlan) {
   for (int ranks : {2, 3, 4})
     for (int zero : {0, 1, 2, 3}) {
       std::mutex mutex;
-      double total = 0, planned = 0;
+      double total = 0, planned = 0, skipped = 0, planned_skipped = 0;
       run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
         dist::Recording recording(communicator);
         Model model;
@@ -199,9 +204,146 @@ TEST(DistributedOptimizer, Pitfall26_BytesSentEqualThePlan) {
                                 OperationKind::exchange, OperationKind::all_reduce})
           total += static_cast<double>(recording.total(kind).bytes);
         planned = optimizer.plan().bytes_sent_per_step();
+        recording.clear();
+        backward(model, optimizer, communicator.rank(), ranks, 1, 1, [](auto...) { return NAN; });
+        EXPECT_TRUE(optimizer.step(1).skipped);
+        for (const auto kind : {OperationKind::reduce_scatter, OperationKind::all_gather, OperationKind::exchange,
+                                OperationKind::all_reduce})
+          skipped += static_cast<double>(recording.total(kind).bytes);
+        planned_skipped = optimizer.plan().bytes_sent_by_passes(1);
       });
       EXPECT_NEAR(total / ranks, planned, 1e-9 * planned) << ranks << " ranks, stage " << zero;
+      EXPECT_NEAR(skipped / ranks, planned_skipped, 1e-9 * planned) << ranks << " ranks, stage " << zero;
+      EXPECT_LT(planned_skipped, planned);
     }
+}
+
+namespace {
+
+// Every operation takes a while; whether gradients and weights are still there after it.
+class Slow final : public dist::Decorator {
+ public:
+  Slow(dist::Communicator& inner, core::Device& device) : Decorator(inner), device_(device) {}
+  static constexpr std::chrono::milliseconds kTime{30};
+  std::atomic<int> calls = 0, orphans = 0;
+
+ private:
+  bool before(const dist::Operation&) override {
+    ++calls;
+    std::this_thread::sleep_for(kTime);
+    const core::MemoryUse use = device_.allocator()->use();
+    if (use.of(core::Category::gradients) == 0 || use.of(core::Category::weights) == 0) ++orphans;
+    return true;
+  }
+  core::Device& device_;
+};
+
+}  // namespace
+
+// The buffers, and the objects that its work calls, outlive the thread that communicates.
+TEST(DistributedOptimizer, Pitfall31_AnExceptionInAPassLetsWhatIsUnderWayEndFirst) {
+  for (const int zero : {0, 1, 2, 3})
+    for (const int bad : {5, 3, 1}) {
+      std::atomic<int> orphans = 0;
+      const auto body = [&](dist::Communicator& communicator, core::Device& device) {
+        Slow slow(communicator, device);
+        const struct Count {
+          std::atomic<int>& to;
+          Slow& of;
+          ~Count() { to += of.orphans; }
+        } count{orphans, slow};
+        Model model;
+        const ParallelOptions options = options_of({.zero = zero, .overlap = true});
+        DistributedOptimizer optimizer(device, model.list, small_config(), options, slow);
+        optimizer.initialize(3);
+        slow.orphans = 0;  // of the first agreement, before there was anything
+        backward(model, optimizer, communicator.rank(), 2, 1, 0, [&](int p, std::int64_t i, std::int64_t s, int k) {
+          if (p == bad) core::fail("the backward pass has failed");
+          return sample_gradient(p, i, s, k);
+        });
+      };
+      EXPECT_THROW(run_on_devices(2, body), core::Error);
+      EXPECT_EQ(orphans, 0) << "stage " << zero << ", parameter " << bad;
+    }
+}
+
+// Standing still for messages is counted wherever it happens; nothing else is.
+TEST(DistributedOptimizer, CommunicationIsWhatThisRankStandsStillFor) {
+  for (const int zero : {0, 1, 2, 3})
+    run_on_devices(1, [&](dist::Communicator& communicator, core::Device& device) {
+      Slow slow(communicator, device);
+      Model model;
+      DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}), slow);
+      optimizer.initialize(3);
+      const auto nap = [] { std::this_thread::sleep_for(2 * Slow::kTime); };
+      optimizer.observe_inputs([&](const std::string&, const core::Tensor&) { nap(); });
+      const auto seconds = [](auto time) { return std::chrono::duration<double>(time).count(); };
+      const auto start = std::chrono::steady_clock::now();
+      optimizer.take_waits();
+      slow.calls = 0;
+      backward(model, optimizer, 0, 1, 1, 0);
+      const double in_pass = core::seconds(optimizer.take_waits());
+      EXPECT_GE(in_pass, 0.95 * slow.calls * seconds(Slow::kTime));
+      slow.calls = 0;
+      const auto refuse = [&] {
+        nap();
+        return false;
+      };
+      const StepReport report = optimizer.step(1, true, refuse);
+      EXPECT_GE(report.communication_seconds, 0.95 * slow.calls * seconds(Slow::kTime));
+      EXPECT_GE(report.spectral_seconds, 0.95 * 4 * seconds(2 * Slow::kTime));
+      const double whole = seconds(std::chrono::steady_clock::now() - start), judged = seconds(2 * Slow::kTime);
+      EXPECT_LE(in_pass + report.communication_seconds + report.spectral_seconds + 0.95 * judged, whole);
+    });
+}
+
+// What a rank plans for ten thousand is a matter of its parameters and, once, of the number of ranks; were anything done for
+// every pair of ranks, or every parameter and rank, the ranks asked here would be 10⁹ steps.
+TEST(DistributedOptimizer, TenThousandRanksArePlanned) {
+  constexpr int kRanks = 10'000;
+  std::deque<core::Parameter> parameters;
+  core::ParameterList list;
+  for (int layer = 0; layer < 500; ++layer)
+    for (const char* name : {"qkv", "out", "up", "down", "norm"}) {
+      const bool vector = name == std::string("norm");
+      const core::Shape shape = vector ? core::Shape{640} : core::Shape{640, 640};
+      const auto kind = vector ? core::ParameterKind::vector : core::ParameterKind::matrix;
+      list.push_back(&parameters.emplace_back(core::Parameter{fmt::format("blocks.{}.{}.weight", layer, name), shape, kind,
+                                                              {core::Initializer::Kind::normal, 0.5}, {}, {}}));
+    }
+  for (const int zero : {0, 1, 2, 3}) {
+    ParallelOptions options{.zero = zero};
+    options.compression.others = zero == 1;
+    const ExecutionPlan plan = make_execution_plan(list, small_config(), options, kRanks);
+    std::int64_t snapshots = 0;
+    for (int rank = 0; rank < kRanks; rank += zero == 1 ? 500 : 50) {
+      EXPECT_GT(plan.bytes(rank).total(), 0);
+      snapshots += plan.snapshot_bytes(rank);
+    }
+    EXPECT_GT(snapshots, 0);
+    EXPECT_GT(plan.bytes_sent_per_step(), 0);
+    EXPECT_NE(plan.hash(), 0u);
+    std::set<int> owners;
+    for (int t = 0; t < 2000; ++t) owners.insert(plan.owners.owner(t));
+    EXPECT_EQ(owners.size(), 2000u);  // each matrix has a rank of its own
+  }
+}
+
+TEST(DistributedOptimizer, Pitfall02_ARuleThatNobodyKnowsIsAnError) {
+  for (const char* where : {"matrices", "others", "compressed others"})
+    run_on_devices(1, [&](dist::Communicator& communicator, core::Device& device) {
+      Model model;
+      OptimizerConfig config = small_config();
+      (where == std::string("matrices") ? config.matrices : config.others).rule = "lion";
+      ParallelOptions options = options_of({});
+      options.compression.others = where == std::string("compressed others");
+      try {
+        DistributedOptimizer optimizer(device, model.list, config, options, communicator);
+        ADD_FAILURE() << where << ": 'lion' was taken for something else";
+      } catch (const core::Error& error) {
+        EXPECT_NE(std::string(error.what()).find("rule: 'lion' is not known"), std::string::npos) << error.what();
+      }
+    });
 }
 
 TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOthers) {

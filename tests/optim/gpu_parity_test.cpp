@@ -119,7 +119,10 @@ std::vector<Operation> operations() {
     all.push_back({fmt::format("rotary over {}", time),
                    {qkv},
                    {},
-                   [](Tape& t, const V& v, const P&) { return ops::rotary(t, v[0], 3); },
+                   [](Tape& t, const V& v, const P&) {
+                     ops::RotaryTable angles(v[0]->value.dim(1), v[0]->value.dim(2) / 9);
+                     return ops::rotary(t, v[0], 3, angles);
+                   },
                    1});
   }
   return all;

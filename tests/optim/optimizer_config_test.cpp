@@ -31,13 +31,18 @@ File read(const std::string& yaml) {
   return file;
 }
 
-std::string message(const std::string& yaml) {
+template <class F>
+std::string error_of(const F& f) {
   try {
-    read(yaml);
+    f();
   } catch (const core::Error& e) {
     return e.what();
   }
   return "no error";
+}
+
+std::string message(const std::string& yaml) {
+  return error_of([&] { read(yaml); });
 }
 
 }  // namespace
@@ -113,6 +118,35 @@ TEST(OptimizerConfig, MistakesAreNamedByTheirPath) {
   EXPECT_NE(message("optimizer: {others: {rule: muonp}}"), "no error");
   EXPECT_NE(message("optimizer: {others: {p: 1/2}}"), "no error");
   EXPECT_NE(message("optimizer: {matrices: {lr: -1}}"), "no error");
+}
+
+// A configuration that no file was read for, as another trainer may make it.
+TEST(OptimizerConfig, AWordThatIsNoChoiceIsAnErrorWhereverItDecides) {
+  GroupConfig g;
+  g.name = "heads";
+  g.rule = "lion";
+  const auto named = HasSubstr("group heads, rule: 'lion' is not known; valid are muonp, adamw, sgd");
+  EXPECT_THAT(error_of([&] { static_cast<void>(g.is_spectral()); }), named);
+  EXPECT_THAT(error_of([&] { g.state_names(); }), named);
+  EXPECT_THAT(error_of([&] { g.rule_text(); }), named);
+  g.rule = "sgd";
+  g.momentum_form = "EMA";
+  EXPECT_THAT(error_of([&] { g.sgd(); }),
+              HasSubstr("group heads, momentum_form: 'EMA' is not known; valid are ema, heavy_ball"));
+  EXPECT_THAT(error_of([&] { g.muonp(); }), HasSubstr("momentum_form"));
+  const SplitConfig split{.name = "qkv", .pattern = "*", .axis = "column", .parts = {"q", "k"}};
+  EXPECT_THAT(error_of([&] { split.columns(); }),
+              HasSubstr("split qkv, axis: 'column' is not known; valid are rows, columns"));
+}
+
+TEST(OptimizerConfig, OnlyElementwiseRulesMoveElementByElement) {
+  const auto device = core::make_cpu_device(1);
+  const core::Tensor w = core::Tensor::zeros(*device, {3}, core::Dtype::float32, core::Category::other);
+  GroupConfig g;
+  g.rule = "muonp";
+  EXPECT_THROW(elementwise_update(device->queue(), g, 1, 1, 1, w, w, std::vector{w}), core::InternalError);
+  g.rule = "adamw";
+  EXPECT_THROW(elementwise_update(device->queue(), g, 1, 1, 1, w, w, std::vector{w}), core::InternalError);
 }
 
 TEST(OptimizerConfig, StateIsNamedByTheRule) {
