@@ -1,5 +1,5 @@
-// A count of things or bytes whose sums and products are made from a user's sizes: where one leaves 64 bits, it throws instead of
-// going on with a number that is wrong.
+// A count of things or bytes that is made from a user's sizes: a sum or product that leaves 64 bits throws, instead of going
+// on as a number that is wrong.
 #pragma once
 
 #include <compare>

@@ -69,8 +69,8 @@ class CpuDevice final : public Device {
     omp_set_dynamic(0);  // a busy machine gives no fewer
     omp_set_num_threads(threads);
     if (const int counted = cpu::counted_team(threads); counted < threads)
-      fail("{} threads were asked for, but OpenMP starts {} ({}); ask for {}, for 0 to take what there is, or change that", threads,
-           counted, cpu::what_limits_teams(threads), counted);
+      fail("{} threads were asked for, but OpenMP starts {} ({}); ask for {}, for 0 to take what there is, or change that",
+           threads, counted, cpu::what_limits_teams(threads), counted);
   }
   DeviceKind kind() const override { return DeviceKind::cpu; }
   std::string name() const override {

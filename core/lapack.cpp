@@ -21,12 +21,13 @@ using Text = const char*;
 using Int = const int*;
 extern "C" {
 using Sgesdd = void(Text, Int, Int, float*, Int, float*, float*, Int, float*, Int, float*, Int, int*, int*, std::size_t);
-using Dgesdd = void(Text, Int, Int, double*, Int, double*, double*, Int, double*, Int, double*, Int, int*, int*, std::size_t);
+using Dgesdd = void(Text, Int, Int, double*, Int, double*, double*, Int, double*, Int, double*, Int, int*, int*,
+                    std::size_t);
 using Dgeqrf = void(Int, Int, double*, Int, double*, double*, Int, int*);
 using Dorgqr = void(Int, Int, Int, double*, Int, const double*, double*, Int, int*);
 using Dsyev = void(Text, Text, Int, double*, Int, double*, double*, Int, int*, std::size_t, std::size_t);
-using Dgemm = void(Text, Text, Int, Int, Int, const double*, const double*, Int, const double*, Int, const double*, double*, Int,
-                   std::size_t, std::size_t);
+using Dgemm = void(Text, Text, Int, Int, Int, const double*, const double*, Int, const double*, Int, const double*, double*,
+                   Int, std::size_t, std::size_t);
 }
 
 // OpenBLAS reserves as much for each thread and for itself, and asks again without end where it gets none.
@@ -47,9 +48,9 @@ bool can_reserve(int buffers) {
 std::string limit_text() {
   rlimit limit{};
   ::getrlimit(RLIMIT_AS, &limit);
-  return limit.rlim_cur == RLIM_INFINITY ? "the machine's memory settings do not allow that"
-                                         : fmt::format("the limit (ulimit -v) is {} MiB for all of this process; raise it",
-                                                       limit.rlim_cur >> 20);
+  return limit.rlim_cur == RLIM_INFINITY
+             ? "the machine's memory settings do not allow that"
+             : fmt::format("the limit (ulimit -v) is {} MiB for all of this process; raise it", limit.rlim_cur >> 20);
 }
 
 void* open_library() {
@@ -60,8 +61,8 @@ void* open_library() {
   void* library = ::dlopen(MUONP_OPENBLAS_PATH, RTLD_NOW | RTLD_LOCAL);  // as it was built with
   if (library == nullptr) library = ::dlopen(MUONP_OPENBLAS_NAME, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr)
-    fail("this needs LAPACK, and {} cannot be loaded: {}; on Debian: apt-get install libopenblas0-openmp", MUONP_OPENBLAS_NAME,
-         ::dlerror());
+    fail("this needs LAPACK, and {} cannot be loaded: {}; on Debian: apt-get install libopenblas0-openmp",
+         MUONP_OPENBLAS_NAME, ::dlerror());
   return library;
 }
 

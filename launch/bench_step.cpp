@@ -50,8 +50,7 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
   const StartFacts facts{config, learner.model(), learner.optimizer().plan(), learner.batches(), "", "", "",
                          0};
   const double total = median(samples, &Sample::total), forward = median(samples, &Sample::forward),
-               backward = median(samples, &Sample::backward),
-               communication = median(samples, &Sample::communication),
+               backward = median(samples, &Sample::backward), communication = median(samples, &Sample::communication),
                spectral = median(samples, &Sample::spectral);
   const std::int64_t rows = learner.batches().per_rank, time = config.data.sequence;
   const double flops = learner.model().step_flops(rows, time);
@@ -64,8 +63,7 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
           {"communication_seconds", communication},
           {"spectral_seconds", spectral},
           {"other_seconds", total - forward - backward - communication - spectral},
-          {"forward_backward_tokens_per_second",
-           static_cast<double>(learner.tokens_per_step()) / (forward + backward)},
+          {"forward_backward_tokens_per_second", static_cast<double>(learner.tokens_per_step()) / (forward + backward)},
           {"model_flops", flops},
           {"peak_gflops", peak * 1e-9},
           {"gemm_fraction", rate / peak},

@@ -93,7 +93,8 @@ CLI::Option* add_number_option(CLI::App& command, const std::string& name, Value
     if (!parsed) throw CLI::ValidationError(name, problem);
     value = *parsed;
   };
-  return command.add_option_function<std::string>(name, take, fmt::format("{} ({})", meaning, core::config::describe_valid(valid)))
+  return command
+      .add_option_function<std::string>(name, take, fmt::format("{} ({})", meaning, core::config::describe_valid(valid)))
       ->default_str(fmt::format("{}", value))
       ->type_name("N");
 }

@@ -7,8 +7,8 @@
 
 namespace muonp::launch {
 
-// No step is faster than its products. One that seems to be shows that the machine was busy when they were measured: they are
-// measured again, and the peak is the most that was seen, so no share exceeds 1. Rates in flop/s.
+// No step is faster than its products. One that seems to be shows that the machine was busy when they were measured: they
+// are measured again, and the peak is the most that was seen, so no share exceeds 1. Rates in flop/s.
 class Peak {
  public:
   Peak(std::function<double()> measure, double first) : measure_(std::move(measure)), rate_(first) {}

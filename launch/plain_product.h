@@ -1,5 +1,5 @@
-// A matrix product as a measure of what a device can do: [rows, n] times [n, n], ready to run. Of random numbers: zeros let a
-// processor keep a higher clock.
+// A matrix product as a measure of what a device can do: [rows, n] times [n, n], ready to run. Of random numbers: zeros let
+// a processor keep a higher clock.
 #pragma once
 
 #include <vector>

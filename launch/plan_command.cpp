@@ -54,16 +54,10 @@ int run(Session& session, const Arguments& a) {
   // A plan for GPUs can be made anywhere.
   const bool cuda = !a.machine.empty() || config.device == "cuda";
   const core::DeviceKind device = cuda ? core::DeviceKind::cuda : session.device().kind();
-  const optim::ExecutionPlan plan = optim::make_execution_plan(
-      model->parameters(), config.optimizer, parallel_options(config, *model, device), ranks);
-  const StartFacts facts{config,
-                         *model,
-                         plan,
-                         batches,
-                         session.device_text(),
-                         fmt::format("{} (planned, none started)", a.ranks),
-                         "",
-                         0};
+  const optim::ExecutionPlan plan =
+      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, device), ranks);
+  const StartFacts facts{
+      config, *model, plan, batches, session.device_text(), fmt::format("{} (planned, none started)", a.ranks), "", 0};
   if (a.compressors) {
     session.log().info("{}", compressor_table(facts));
     return 0;

@@ -67,7 +67,8 @@ void LogSection::describe(Fields& f) {
             "batches per validation; 0 for all of the validation text [batches]");
   f.integer("hash_every", hash_every, {.min = 0},
             "steps between comparisons of the weights' hash over ranks; 0 for never [steps]");
-  f.boolean("peak", peak, "measure the matrix-product peak at start, and again when a step exceeds it, to show each step's share of it");
+  f.boolean("peak", peak,
+            "measure the matrix-product peak at start, and again when a step exceeds it, to show each step's share of it");
 }
 
 void RunConfig::describe(Fields& f) {

@@ -75,7 +75,8 @@ LaunchedAs launched_as() {
 }
 
 int threads_per_rank(std::int64_t wanted, int cores, int local_ranks) {
-  MUONP_ASSERT(wanted >= kThreads.min && wanted <= kThreads.max && local_ranks >= 1, "{} threads, {} ranks on this host", wanted, local_ranks);
+  MUONP_ASSERT(wanted >= kThreads.min && wanted <= kThreads.max && local_ranks >= 1, "{} threads, {} ranks on this host",
+               wanted, local_ranks);
   return wanted > 0 ? static_cast<int>(wanted) : std::max(1, cores / local_ranks);
 }
 

@@ -46,9 +46,7 @@ std::vector<double> powers(const SingularSystem& system, double p) {
   return result;
 }
 
-double norm(std::span<const double> x) {
-  return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
-}
+double norm(std::span<const double> x) { return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0)); }
 
 // Σ weight_i u_i v_iᵀ, row-major.
 std::vector<double> compose(const SingularSystem& system, const std::vector<double>& weights) {
@@ -69,9 +67,9 @@ SingularSystem singular_system_of(const float* matrix, std::int64_t rows, std::i
                         std::vector<double>(static_cast<std::size_t>(cols * k))};
   std::vector<double> a(matrix, matrix + rows * cols);
   std::vector<double> ut(static_cast<std::size_t>(k * rows));  // k × rows, column-major: u_i is a row
-  require_success(core::lapack::dgesdd(checked_int(cols), checked_int(rows), a.data(), system.sigma.data(), system.v.data(),
-                                       ut.data()),
-                  "dgesdd");
+  require_success(
+      core::lapack::dgesdd(checked_int(cols), checked_int(rows), a.data(), system.sigma.data(), system.v.data(), ut.data()),
+      "dgesdd");
   for (std::int64_t i = 0; i < k; ++i)
     for (std::int64_t r = 0; r < rows; ++r)
       system.u[static_cast<std::size_t>(i * rows + r)] = ut[static_cast<std::size_t>(r * k + i)];

@@ -49,9 +49,9 @@ Trainer::Trainer(const RunConfig& config, Session& session)
 void Trainer::print_start() {
   const core::Log& log = session_.log();
   if (!session_.device_note().empty()) log.info("{}", session_.device_note());
-  log.info("{}", start_report({config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(),
-                               session_.device_text(), session_.communicator().description(),
-                               learner_.dataset().description, peak_ ? peak_->rate() : 0}));
+  log.info("{}",
+           start_report({config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(), session_.device_text(),
+                         session_.communicator().description(), learner_.dataset().description, peak_ ? peak_->rate() : 0}));
   if (progress_.step > 0)
     log.info("Resumed {} after step {} of {}.", config_.directory(), progress_.step, config_.run.steps);
 }

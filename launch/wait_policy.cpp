@@ -8,7 +8,8 @@
 namespace muonp::launch {
 namespace {
 
-// Turns of libgomp's loop, each a pause of the processor: some tens of microseconds, as long as sleeping and being woken take.
+// Turns of libgomp's loop, each a pause of the processor: some tens of microseconds, as long as sleeping and being woken
+// take.
 constexpr const char* kSpins = "1000";
 
 }  // namespace

@@ -76,7 +76,8 @@ void GptConfig::describe(core::Fields& f) {
   f.integer("heads", heads, {.min = 0, .max = kMostWidth}, "attention heads a block; divides width; 0: the preset's");
   f.integer("width", width, {.min = 0, .max = kMostWidth}, "size of the residual stream; 0: the preset's");
   f.integer("context", context, {.min = 0, .max = kMostContext}, "longest sequence [tokens]; 0: the preset's");
-  f.integer("vocabulary", vocabulary, {.min = 0, .max = kMostVocabulary}, "number of tokens; 0: the preset's, else the tokenizer's");
+  f.integer("vocabulary", vocabulary, {.min = 0, .max = kMostVocabulary},
+            "number of tokens; 0: the preset's, else the tokenizer's");
   f.choice("positions", positions, kPositions, "how the model knows where a token stands");
   f.choice("activation", activation, kActivations, "non-linearity of the MLP");
   f.choice("norm", norm, kNorms, "normalisation before each sub-layer");

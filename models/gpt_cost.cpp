@@ -62,8 +62,7 @@ Count activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time
   // In the last MLP: the gradients of the stream, of the sub-layer's result and of the hidden units.
   const Count at_mlp = in_block + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : Count(0));
   // In the last attention: the gradients of the stream, of the result and of q, k, v.
-  const Count at_attention =
-      in_block - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
+  const Count at_attention = in_block - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
   return std::max({at_head, at_mlp, at_attention});
 }
 
@@ -77,8 +76,10 @@ std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::i
     if (bytes < kExbibyte) return bytes;
   } catch (const std::overflow_error&) {  // more than that
   }
-  core::fail("the activations of {} sequences of {} tokens in one pass take more than an exbibyte; a smaller data.micro_batch or "
-             "data.sequence takes less", batch, time);
+  core::fail(
+      "the activations of {} sequences of {} tokens in one pass take more than an exbibyte; a smaller data.micro_batch or "
+      "data.sequence takes less",
+      batch, time);
 }
 
 }  // namespace muonp::models

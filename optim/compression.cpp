@@ -29,8 +29,10 @@ std::vector<dist::ParameterSpec> flat_specs(const core::ParameterList& parameter
 void require_countable(std::size_t matrices, std::size_t buckets, int world_size) {
   const double messages = static_cast<double>(matrices) + static_cast<double>(buckets) * world_size;
   if (messages > std::numeric_limits<int>::max())
-    core::fail("compression.others: int8: {} buckets on {} ranks make more than {} messages; a larger parallel.bucket_mib makes fewer",
-               buckets, world_size, std::numeric_limits<int>::max());
+    core::fail(
+        "compression.others: int8: {} buckets on {} ranks make more than {} messages; a larger parallel.bucket_mib makes "
+        "fewer",
+        buckets, world_size, std::numeric_limits<int>::max());
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 // thread takes the next index. Kernels and products inside a task run on that one thread. The first exception
 // is rethrown.
 //
-// run_tasks_on_threads: task(i, thread) is also told which thread of the queue it runs on, from 0; which of an outer team it is
-// in does not count.
+// run_tasks_on_threads: task(i, thread) is also told which thread of the queue it runs on, from 0; which of an outer team it
+// is in does not count.
 #pragma once
 
 #include <omp.h>

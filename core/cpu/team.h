@@ -1,6 +1,6 @@
-// Teams of OpenMP threads. The number that is asked for is not always the number that run (OMP_THREAD_LIMIT, OMP_DYNAMIC, nested
-// regions), and oneDNN and OpenBLAS take the one for the other: what the missing threads had to do is then left out or
-// waited for without end. So they are called with the number that runs.
+// Teams of OpenMP threads. The number that is asked for is not always the number that run (OMP_THREAD_LIMIT, OMP_DYNAMIC,
+// nested regions), and oneDNN and OpenBLAS take the one for the other: what the missing threads had to do is then left out
+// or waited for without end. So they are called with the number that runs.
 #pragma once
 
 #include <string>

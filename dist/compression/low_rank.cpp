@@ -84,7 +84,8 @@ void whitening(std::vector<float>& k, std::int64_t n) {
     for (std::int64_t c = 0; c < n; ++c) {
       const double value = values[static_cast<std::size_t>(c)];
       const auto at = static_cast<std::size_t>(r * n + c);
-      k[at] = value > least && value > 0 ? static_cast<float>(a[static_cast<std::size_t>(c * n + r)] / std::sqrt(value)) : 0.0f;
+      k[at] =
+          value > least && value > 0 ? static_cast<float>(a[static_cast<std::size_t>(c * n + r)] / std::sqrt(value)) : 0.0f;
     }
 }
 

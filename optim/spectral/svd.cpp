@@ -75,8 +75,8 @@ class Svd final : public PerMatrix {
                  work = floats({d.work});
     const Tensor integers = Tensor::empty(device, {8 * k}, Dtype::int32, Category::exchange);
     copy_scaled(queue, input.g, input.factor, MatrixView(g));
-    const int info = d.call(g.data<float>(), s.data<float>(), vt.data<float>(), u.data<float>(),
-                                   work.data<float>(), d.work, integers.data<std::int32_t>());
+    const int info = d.call(g.data<float>(), s.data<float>(), vt.data<float>(), u.data<float>(), work.data<float>(), d.work,
+                            integers.data<std::int32_t>());
     if (info != 0) core::fail("sgesdd did not converge (info {})", info);
     const float largest = s.data<float>()[0];
     raise_rows(queue, s, largest, static_cast<double>(std::max(m, n)) * 0x1p-24 * largest, vt);

@@ -1,5 +1,5 @@
-// Products and kernels when OpenMP starts fewer threads than the device has, and from within a user's parallel region. Values
-// are small integers, so that every result is exact.
+// Products and kernels when OpenMP starts fewer threads than the device has, and from within a user's parallel region.
+// Values are small integers, so that every result is exact.
 #include "core/cpu/team.h"
 
 #include <gmock/gmock.h>

@@ -11,7 +11,14 @@ unset OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE
 export LC_ALL=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 failures=0
 
-# expect NAME STATUS TEXT COMMAND...: the command ends with STATUS and prints TEXT (a fixed string) somewhere. Leaves `output`.
+# failed TEXT...: counts and names what is not as it should be.
+failed() {
+  echo "FAILED: $*"
+  failures=$((failures + 1))
+}
+
+# expect NAME STATUS TEXT COMMAND...: the command ends with STATUS and prints TEXT (a fixed string) somewhere. What it
+# printed is left in `output`.
 expect() {
   local name=$1 status=$2 text=$3
   shift 3
@@ -67,7 +74,7 @@ refuse_numbers() {  # OPTION RANGE VALUES... -- COMMAND...
   shift
   for value in "${values[@]}" '' 1x 0x10 nan inf 1e400; do
     expect "$* $option '$value'" 2 "$range" "$muonp" "$@" "$option=$value"
-    [[ $output == *"$option: "* ]] || { echo "FAILED: $* $option '$value' does not name the option"; failures=$((failures + 1)); }
+    [[ $output == *"$option: "* ]] || failed "$* $option '$value' does not name the option"
   done
 }
 threads='an integer in [0, 1024]'
@@ -173,7 +180,7 @@ expect 'eval' 0 '"loss"' "$muonp" eval runs/tiny --threads 1 --json
 one_thread=$(loss)
 for setting in OMP_THREAD_LIMIT=1 OMP_MAX_ACTIVE_LEVELS=0 OMP_DYNAMIC=true OMP_NUM_THREADS=1; do
   expect "eval under $setting" 0 '"loss"' env $setting timeout 60 "$muonp" eval runs/tiny --json
-  [[ $(loss) == "$one_thread" ]] || { echo "FAILED: eval under $setting: loss $(loss), not $one_thread"; failures=$((failures + 1)); }
+  [[ $(loss) == "$one_thread" ]] || failed "eval under $setting: loss $(loss), not $one_thread"
 done
 expect 'eval with more threads than run' 1 'OpenMP starts 1 (OMP_THREAD_LIMIT=1)' \
   env OMP_THREAD_LIMIT=1 "$muonp" eval runs/tiny --threads 2
@@ -191,15 +198,16 @@ EOF
 expect 'plan of a large batch' 1 'a smaller data.micro_batch' "$muonp" plan large.yaml
 expect 'plan of a large batch in passes' 0 '16777216 sequences of 1048576' "$muonp" plan large.yaml --set data.micro_batch=1
 expect 'plan as JSON' 0 '"peak_bytes"' "$muonp" plan large.yaml --json --set data.micro_batch=1024
-"$muonp" plan large.yaml --json --set data.micro_batch=1024 | grep -q ': -' && { echo "FAILED: negative numbers in a plan"; failures=$((failures + 1)); }
+"$muonp" plan large.yaml --json --set data.micro_batch=1024 | grep -q ': -' && failed 'negative numbers in a plan'
 expect 'roofline of a large batch' 0 'nothing hidden' "$muonp" plan large.yaml --roofline h100 --set data.micro_batch=1024
 for setting in model.layers=1000000 model.width=1e9 model.context=1e18 model.vocabulary=1e18 model.mlp_ratio=1e9; do
   expect "plan $setting" 1 "${setting%%=*}: " "$muonp" plan large.yaml --set $setting
   expect "plan $setting" 1 'is out of range' "$muonp" plan large.yaml --set $setting
 done
-widest='--set data.sequence=1024 --set data.batch=1 --set model.layers=4096 --set model.width=131072 --set model.mlp_ratio=64 --set model.vocabulary=16777216'
+widest='--set data.sequence=1024 --set data.batch=1 --set model.layers=4096 --set model.width=131072 --set model.mlp_ratio=64'
+widest+=' --set model.vocabulary=16777216'
 expect 'plan of the largest model' 0 'load' "$muonp" plan large.yaml $widest
-"$muonp" plan large.yaml --json $widest | grep -q ': -' && { echo "FAILED: negative numbers in the largest plan"; failures=$((failures + 1)); }
+"$muonp" plan large.yaml --json $widest | grep -q ': -' && failed 'negative numbers in the largest plan'
 
 # --- compare
 mkdir one two
