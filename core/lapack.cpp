@@ -66,10 +66,14 @@ void* open_library() {
   return library;
 }
 
+void* library() {
+  static void* const opened = open_library();
+  return opened;
+}
+
 template <class Function>
 Function* routine(const char* name) {
-  static void* const library = open_library();
-  void* const found = ::dlsym(library, name);
+  void* const found = ::dlsym(library(), name);
   if (found == nullptr) fail("{} has no LAPACK: {}", MUONP_OPENBLAS_NAME, ::dlerror());
   return reinterpret_cast<Function*>(found);
 }
