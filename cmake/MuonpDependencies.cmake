@@ -19,8 +19,6 @@ endfunction()
 
 # oneDNN's own CMake config asks for OpenCL headers that a CPU build does not need.
 muonp_find_library(muonp_onednn dnnl.h dnnl libdnnl-dev)
-muonp_find_library(muonp_lapacke lapacke.h lapacke liblapacke-dev)
-muonp_find_library(muonp_openblas cblas.h openblas libopenblas-openmp-dev)
 muonp_find_library(muonp_xxhash xxhash.h xxhash libxxhash-dev)
 muonp_find_library(muonp_sentencepiece sentencepiece_processor.h sentencepiece libsentencepiece-dev)
 muonp_find_library(muonp_sentencepiece_train sentencepiece_trainer.h sentencepiece_train libsentencepiece-dev)

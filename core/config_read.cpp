@@ -80,11 +80,8 @@ class Reader : public Fields {
     const bool has_default = value >= valid.min && value <= valid.max;
     const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
     if (tree == nullptr) return;
-    const auto [parsed, problem] = config::parse_integer(tree->scalar);
-    if (!parsed)
-      return report(*tree, name, fmt::format("expected {}, but {}", config::describe_valid(valid), problem));
-    if (*parsed < valid.min || *parsed > valid.max)
-      return out_of_range(*tree, name, config::describe_valid(valid));
+    const auto [parsed, problem] = config::read_integer(tree->scalar, valid);
+    if (!parsed) return report(*tree, name, problem);
     value = *parsed;
   }
 
@@ -92,11 +89,8 @@ class Reader : public Fields {
     const bool has_default = value >= valid.min && value <= valid.max;
     const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
     if (tree == nullptr) return;
-    const auto [parsed, problem] = config::parse_real(tree->scalar);
-    if (!parsed)
-      return report(*tree, name, fmt::format("expected {}, but {}", config::describe_valid(valid), problem));
-    if (*parsed < valid.min || *parsed > valid.max)
-      return out_of_range(*tree, name, config::describe_valid(valid));
+    const auto [parsed, problem] = config::read_real(tree->scalar, valid);
+    if (!parsed) return report(*tree, name, problem);
     value = *parsed;
   }
 
@@ -175,9 +169,6 @@ class Reader : public Fields {
 
   void report(const Tree& tree, std::string_view name, const std::string& what) {
     problems_.add(tree.where, path(name), what);
-  }
-  void out_of_range(const Tree& tree, std::string_view name, const std::string& valid) {
-    report(tree, name, fmt::format("{} is out of range; it must be {}", tree.scalar, valid));
   }
 
   // The value of `name` at this level, or nullptr; notes that the key exists, and that it is missing if it

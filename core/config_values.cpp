@@ -93,6 +93,23 @@ ParsedInteger parse_integer(std::string_view text) {
   return {static_cast<std::int64_t>(*real.value), ""};
 }
 
+namespace {
+
+template <class Parsed, class Range>
+Parsed within(Parsed parsed, std::string_view text, const Range& valid) {
+  if (!parsed.value) return {{}, fmt::format("expected {}, but {}", describe_valid(valid), parsed.problem)};
+  if (*parsed.value >= valid.min && *parsed.value <= valid.max) return parsed;
+  return {{}, fmt::format("{} is out of range; it must be {}", text, describe_valid(valid))};
+}
+
+}  // namespace
+
+ParsedInteger read_integer(std::string_view text, const IntegerRange& valid) {
+  return within(parse_integer(text), text, valid);
+}
+
+ParsedReal read_real(std::string_view text, const RealRange& valid) { return within(parse_real(text), text, valid); }
+
 std::optional<bool> parse_boolean(std::string_view text) {
   if (text == "true") return true;
   if (text == "false") return false;

@@ -1,5 +1,5 @@
 // Scalars of the configuration: text to value and back, and how valid values are described. Used by
-// core/config_*.cpp.
+// core/config_*.cpp and the command line.
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,9 @@ struct ParsedReal {
 };
 ParsedInteger parse_integer(std::string_view text);
 ParsedReal parse_real(std::string_view text);
+// The same, and within the range; the problem also says what is valid.
+ParsedInteger read_integer(std::string_view text, const IntegerRange& valid);
+ParsedReal read_real(std::string_view text, const RealRange& valid);
 std::optional<bool> parse_boolean(std::string_view text);  // "true" or "false", nothing else
 
 std::string describe_valid(const IntegerRange& range);  // "an integer ≥ 1"

@@ -1,22 +1,19 @@
 #include "core/device.h"
 
 #include <omp.h>
-#include <sched.h>
 
 #include <chrono>
 #include <cstring>
 #include <fstream>
 
 #include "core/cpu/blas.h"
+#include "core/cpu/team.h"
 #include "core/error.h"
+#include "core/processors.h"
 
 namespace muonp::core {
 
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : omp_get_num_procs();
-}
+int available_cores() { return processors().usable(); }
 
 namespace {
 
@@ -69,8 +66,11 @@ std::string processor_name() {
 class CpuDevice final : public Device {
  public:
   CpuDevice(int threads, Bfloat16 bfloat16) : queue_(*this, threads, bfloat16), allocator_(make_cpu_allocator()) {
-    omp_set_dynamic(0);
+    omp_set_dynamic(0);  // a busy machine gives no fewer
     omp_set_num_threads(threads);
+    if (const int counted = cpu::counted_team(threads); counted < threads)
+      fail("{} threads were asked for, but OpenMP starts {} ({}); ask for {}, for 0 to take what there is, or change that",
+           threads, counted, cpu::what_limits_teams(threads), counted);
   }
   DeviceKind kind() const override { return DeviceKind::cpu; }
   std::string name() const override {
@@ -89,7 +89,7 @@ class CpuDevice final : public Device {
 
 std::unique_ptr<Device> make_cpu_device(int threads, Bfloat16 bfloat16) {
   MUONP_ASSERT(threads >= 0, "{} threads", threads);
-  return std::make_unique<CpuDevice>(threads == 0 ? available_cores() : threads, bfloat16);
+  return std::make_unique<CpuDevice>(threads == 0 ? cpu::counted_team(available_cores()) : threads, bfloat16);
 }
 
 }  // namespace muonp::core

@@ -1,6 +1,7 @@
 #include "dist/shard_plan.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "core/hash.h"
 #include "core/math.h"
@@ -35,6 +36,8 @@ ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std:
     : parameters_(std::move(parameters)), world_size_(world_size), cut_at_layers_(cut_at_layers) {
   MUONP_ASSERT(world_size >= 1, "a plan for {} ranks", world_size);
   MUONP_ASSERT(bucket_elements >= 1, "buckets of {} elements", bucket_elements);
+  if (parameters_.size() > static_cast<std::size_t>(std::numeric_limits<int>::max()))  // and so many buckets at most
+    core::fail("a model of {} parameters; they are numbered up to {}", parameters_.size(), std::numeric_limits<int>::max());
   bucket_of_.resize(parameters_.size());
   in_bucket_.resize(parameters_.size());
   for (std::size_t p = parameters_.size(); p-- > 0;) {

@@ -5,6 +5,8 @@
 
 namespace muonp::launch {
 
+inline constexpr core::IntegerRange kRepeats{.min = 1, .max = 100000};
+
 void add_bench_spectral_command(CLI::App& bench, Context& context);
 void add_bench_step_command(CLI::App& bench, Context& context);
 

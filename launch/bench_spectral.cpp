@@ -36,7 +36,7 @@ struct Arguments {
   std::string p = "1/2", device = "auto";
   std::vector<std::string> dtypes = {"auto"};
   SpectralOptions common;
-  int threads = 0;
+  std::int64_t threads = 0, seed = 1;
   bool json = false;
 };
 
@@ -143,15 +143,9 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
   CLI::App* command = bench.add_subcommand("spectral", "Time and error of the spectral power");
   auto a = std::make_shared<Arguments>();
   command->footer(kFooter);
-  const CLI::Validator side = CLI::Range(std::int64_t{1}, std::int64_t{65536}).description("");
-  command->add_option("--rows", a->benchmark.rows, "Rows of the matrix")
-      ->capture_default_str()
-      ->check(side)
-      ->type_name("N");
-  command->add_option("--cols", a->benchmark.cols, "Columns of the matrix")
-      ->capture_default_str()
-      ->check(side)
-      ->type_name("N");
+  constexpr core::IntegerRange kSides{.min = 1, .max = 65536};
+  add_integer_option(*command, "--rows", a->benchmark.rows, kSides, "Rows of the matrix");
+  add_integer_option(*command, "--cols", a->benchmark.cols, kSides, "Columns of the matrix");
   command->add_option("--p", a->p, "Exponent")->capture_default_str();
   command->add_option("--method", a->methods, "Method, or several")
       ->delimiter(',')
@@ -160,28 +154,19 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
   command->add_option("--compare", a->compare, "Methods to compare with; ratios are to the first of them")
       ->delimiter(',')
       ->type_name("NAME[@P]");
-  command->add_option("--threads", a->threads, "Threads, 0 for all cores")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""))
-      ->type_name("N");
-  command->add_option("--repeats", a->benchmark.repeats, "Measured runs of each")
-      ->capture_default_str()
-      ->check(CLI::Range(std::int64_t{1}, std::int64_t{100000}).description(""))
-      ->type_name("N");
-  command->add_option("--eps", a->common.epsilon, "Smallest singular value")
-      ->capture_default_str()
-      ->check(CLI::Range(1e-6, 0.5).description(""))
-      ->type_name("E");
-  command->add_option("--tolerance", a->common.tolerance, "Relative error to design for")
-      ->capture_default_str();
+  add_threads_option(*command, a->threads);
+  add_integer_option(*command, "--repeats", a->benchmark.repeats, kRepeats, "Measured runs of each");
+  add_real_option(*command, "--eps", a->common.epsilon, kSpectralErrors, "Smallest singular value");
+  add_real_option(*command, "--tolerance", a->common.tolerance, kSpectralErrors, "Relative error to design for");
   command->add_option("--device", a->device, "auto, cpu or cuda")->capture_default_str();
   command->add_option("--dtype", a->dtypes, "Storage of the iterates, or several: auto, float32, tf32, float16, bfloat16")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--seed", a->benchmark.seed, "Key of the random matrix")->capture_default_str();
+  add_integer_option(*command, "--seed", a->seed, kSeeds, "Key of the random matrix");
   command->add_flag("--json", a->json, "Report as JSON");
   command->callback([a, &context] {
     context.session.device = a->device;
+    a->benchmark.seed = static_cast<std::uint64_t>(a->seed);
     context.session.threads = a->threads;
     context.run = [a](Session& session) { return run(session, *a); };
   });

@@ -16,7 +16,7 @@ namespace {
 
 struct Arguments {
   ConfigArguments config;
-  int repeats = 5;
+  std::int64_t repeats = 5;
   bool json = false;
 };
 
@@ -47,9 +47,9 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
   std::vector<StepOutcome> steps;
   std::vector<double> peaks;
   std::int64_t peak_bytes = 0;
-  for (int i = 1; i <= a.repeats; ++i) {
+  for (std::int64_t i = 1; i <= a.repeats; ++i) {
     // The peak is measured between the steps: the machine's rate is not the same every second.
-    peaks.push_back(measure_peak(session, config.compute()));
+    peaks.push_back(measure_peak_together(session, config.compute()));
     session.device().allocator()->reset_peak();  // the measurement's own matrices do not count
     steps.push_back(whole_step(session, learner, i));
     peak_bytes = std::max(peak_bytes, session.device().allocator()->use().peak_total - of_device);
@@ -59,8 +59,11 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
   const StepOutcome& step = median_of(steps);
   const auto middle = peaks.begin() + static_cast<std::ptrdiff_t>(peaks.size() / 2);
   std::ranges::nth_element(peaks, middle);
-  const double total = step.total_seconds, forward = step.forward_seconds, backward = step.backward_seconds, peak = *middle;
-  const double flops = learner.model().step_flops(learner.batches().per_rank, config.data.sequence);
+  const double total = step.total_seconds, forward = step.forward_seconds, backward = step.backward_seconds;
+  const std::int64_t rows = learner.batches().per_rank, time = config.data.sequence;
+  const double flops = learner.model().step_flops(rows, time);
+  const double rate = (flops - learner.model().skipped_flops(rows, time)) / (forward + backward);
+  const double peak = std::max(rate, *middle);  // passes are not faster than their products
   return {{"seconds_median", total},
           {"tokens_per_second", static_cast<double>(learner.tokens_per_step()) / total},
           {"forward_seconds", forward},
@@ -72,7 +75,7 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
            static_cast<double>(learner.tokens_per_step()) / (forward + backward)},
           {"model_flops", flops},
           {"peak_gflops", peak * 1e-9},
-          {"gemm_fraction", flops / (forward + backward) / peak},
+          {"gemm_fraction", rate / peak},
           {"peak_bytes", peak_bytes},
           {"planned_peak_bytes", planned_peak_bytes(facts, session.rank())},
           {"repeats", a.repeats},
@@ -105,15 +108,14 @@ void add_bench_step_command(CLI::App& bench, Context& context) {
       bench.add_subcommand("step", "Training steps of a configuration, split into their parts");
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config);
-  command->add_option("--repeats", a->repeats, "Steps measured, after one that is not")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_integer_option(*command, "--repeats", a->repeats, kRepeats, "Steps measured, after one that is not");
   command->add_flag("--json", a->json, "Print a JSON object");
   command->footer(
       "The parts are those of the step whose time is the median: forward and backward without what they wait for messages,\n"
       "which is communication; other is the gradient's norm, momenta and updates.\n"
-      "gemm_fraction = model flops / (forward + backward seconds) / matrix-product peak measured between the "
-      "steps.\n"
+      "gemm_fraction = model flops, without what causal attention skips, / (forward + backward seconds) / matrix-product "
+      "peak\n"
+      "measured between the steps.\n"
       "Examples:\n"
       "  muonp bench step configs/quickstart.yaml\n"
       "  muonp bench step configs/bench-gpt2-124m.yaml --json");

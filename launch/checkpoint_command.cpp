@@ -24,7 +24,8 @@ using nlohmann::ordered_json;
 
 struct Arguments {
   std::string folder, out, dtype = "float32";
-  std::optional<std::int64_t> step;
+  std::int64_t step_option = 0;
+  std::optional<std::int64_t> step;  // step_option, if it was given
   bool json = false;
 };
 
@@ -210,8 +211,9 @@ void add_checkpoint_command(CLI::App& app, Context& context) {
   add(*parent, context, a, "export", "The model's weights as a safetensors file for any library",
       export_to_file, [a](CLI::App& c) {
         c.add_option("OUT", a->out, "File to write")->required();
-        c.add_option("--step", a->step, "Step to export (default: the newest that is intact)")
-            ->check(CLI::NonNegativeNumber);
+        add_integer_option(c, "--step", a->step_option, {.min = 0}, "Step to export; the newest that is intact if not given")
+            ->default_str("")
+            ->each([a](const std::string&) { a->step = a->step_option; });
         c.add_option("--dtype", a->dtype, "Type of the weights in the file")
             ->check(CLI::IsMember({"float32", "bfloat16"}))
             ->capture_default_str();

@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "core/config.h"
+#include "core/config_values.h"
 #include "launch/build_info.h"
 
 namespace muonp::launch {
@@ -85,6 +85,20 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
   return error.what();
 }
 
+template <class Value, class Range, class Read>
+CLI::Option* add_number_option(CLI::App& command, const std::string& name, Value& value, const Range& valid,
+                               const std::string& meaning, const Read& read) {
+  const auto take = [name, &value, valid, read](const std::string& text) {
+    const auto [parsed, problem] = read(text, valid);
+    if (!parsed) throw CLI::ValidationError(name, problem);
+    value = *parsed;
+  };
+  return command
+      .add_option_function<std::string>(name, take, fmt::format("{} ({})", meaning, core::config::describe_valid(valid)))
+      ->default_str(fmt::format("{}", value))
+      ->type_name("N");
+}
+
 }  // namespace
 
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments, bool file_required) {
@@ -95,6 +109,20 @@ void add_config_arguments(CLI::App& command, ConfigArguments& arguments, bool fi
       ->take_all()
       ->allow_extra_args(false)
       ->type_name("KEY=VALUE");
+}
+
+CLI::Option* add_integer_option(CLI::App& command, const std::string& name, std::int64_t& value, core::IntegerRange valid,
+                                const std::string& meaning) {
+  return add_number_option(command, name, value, valid, meaning, core::config::read_integer);
+}
+
+CLI::Option* add_real_option(CLI::App& command, const std::string& name, double& value, core::RealRange valid,
+                             const std::string& meaning) {
+  return add_number_option(command, name, value, valid, meaning, core::config::read_real);
+}
+
+void add_threads_option(CLI::App& command, std::int64_t& threads) {
+  add_integer_option(command, "--threads", threads, kThreads, "Threads; 0 for all that this process may keep busy");
 }
 
 std::optional<int> parse_command_line(int argc, char** argv, Context& context) {

@@ -8,10 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "core/config.h"
 #include "launch/session.h"
 
 namespace CLI {
 class App;
+class Option;
 }
 
 namespace muonp::launch {
@@ -43,6 +45,19 @@ struct ConfigArguments {
   std::vector<std::string> overrides;
 };
 void add_config_arguments(CLI::App& command, ConfigArguments& arguments, bool file_required = true);
+
+// Options that take a number, read as a key of the configuration is: decimal, nothing behind it, finite, within the range,
+// which --help shows. The value that is there is the default.
+CLI::Option* add_integer_option(CLI::App& command, const std::string& name, std::int64_t& value, core::IntegerRange valid,
+                                const std::string& meaning);
+CLI::Option* add_real_option(CLI::App& command, const std::string& name, double& value, core::RealRange valid,
+                             const std::string& meaning);
+// --threads, as parallel.threads.
+void add_threads_option(CLI::App& command, std::int64_t& threads);
+// As optimizer.matrices.epsilon and tolerance.
+inline constexpr core::RealRange kSpectralErrors{.min = 1e-6, .max = 0.5};
+// Keys of random numbers.
+inline constexpr core::IntegerRange kSeeds{.min = 0};
 
 // Parses the line into the context. Returns an exit status if there is nothing to run: help and version (0),
 // a command line that is wrong (2; the message is printed). Errors of a subcommand's callback come out as

@@ -17,8 +17,7 @@ using core::Tensor;
 
 struct Arguments {
   std::string run, checkpoint = "latest", data;
-  std::int64_t batches = 0;
-  int threads = 0;
+  std::int64_t batches = 0, threads = 0;
   bool json = false;
 };
 
@@ -88,10 +87,9 @@ void add_eval_command(CLI::App& app, Context& context) {
       ->capture_default_str();
   command->add_option("--data", a->data,
                       "Text or token file to evaluate on instead of the run's validation text");
-  command->add_option("--batches", a->batches, "Batches of the run's data.batch sequences; 0 for all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--threads", a->threads, "Threads; 0 for all cores")->check(CLI::NonNegativeNumber);
+  add_integer_option(*command, "--batches", a->batches, {.min = 0, .max = 1 << 30},
+                     "Batches of the run's data.batch sequences; 0 for all");
+  add_threads_option(*command, a->threads);
   command->add_flag("--json", a->json, "Print a JSON object");
   command->footer(
       "Examples:\n"

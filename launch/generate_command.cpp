@@ -12,9 +12,8 @@ namespace {
 
 struct Arguments {
   std::string run, checkpoint = "latest", prompt = "\n";
-  std::int64_t tokens = 200;
+  std::int64_t tokens = 200, seed = 1, threads = 0;
   models::SamplingOptions sampling{0.8, 50, 1};
-  int threads = 0;
 };
 
 int run(Session& session, const Arguments& a) {
@@ -49,22 +48,17 @@ void add_generate_command(CLI::App& app, Context& context) {
                    "latest, a step, a checkpoint's folder, or a file from `muonp checkpoint export`")
       ->capture_default_str();
   command->add_option("--prompt", a->prompt, "Text to go on from (default: a new line)");
-  command->add_option("--tokens", a->tokens, "Tokens to make")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command->add_option("--temperature", a->sampling.temperature, "0 takes the likeliest token every time")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--top-k", a->sampling.top_k, "Choose among the K likeliest tokens; 0 for all")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command->add_option("--seed", a->sampling.seed, "The same seed gives the same text")->capture_default_str();
-  command->add_option("--threads", a->threads, "Threads; 0 for all cores")->check(CLI::NonNegativeNumber);
+  add_integer_option(*command, "--tokens", a->tokens, {.min = 1, .max = 1 << 30}, "Tokens to make");
+  add_real_option(*command, "--temperature", a->sampling.temperature, {.min = 0}, "0 takes the likeliest token every time");
+  add_integer_option(*command, "--top-k", a->sampling.top_k, {.min = 0}, "Choose among the K likeliest tokens; 0 for all");
+  add_integer_option(*command, "--seed", a->seed, kSeeds, "The same seed gives the same text");
+  add_threads_option(*command, a->threads);
   command->footer(
       "Examples:\n"
       "  muonp generate runs/quickstart-p-1-2 --prompt 'In the beginning' --tokens 100\n"
       "  muonp generate runs/quickstart-p-1-2 --temperature 0");
   command->callback([a, &context] {
+    a->sampling.seed = static_cast<std::uint64_t>(a->seed);
     context.session.threads = a->threads;
     context.run = [a](Session& session) { return run(session, *a); };
   });

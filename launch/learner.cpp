@@ -7,10 +7,10 @@
 #include "core/host_view.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
+#include "launch/plain_product.h"
 
 namespace muonp::launch {
 
-using core::Category;
 using core::Dtype;
 using core::Tensor;
 
@@ -71,7 +71,7 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
 SessionSettings session_settings(const RunConfig& config, bool ranks) {
   SessionSettings settings;
   settings.device = config.device;
-  settings.threads = static_cast<int>(config.parallel.threads);
+  settings.threads = config.parallel.threads;
   settings.timeout_seconds = config.parallel.timeout_seconds;
   settings.emulate_bfloat16 = config.parallel.emulate_bfloat16;
   settings.ranks = ranks;
@@ -195,24 +195,25 @@ double Learner::validate(std::int64_t batches) {
   return sum / static_cast<double>(windows);
 }
 
-double measure_peak(Session& session, core::Dtype dtype) {
+double measure_peak_together(Session& session, core::Dtype dtype) {
+  session.communicator().barrier();
+  return measure_peak(session.device(), dtype);
+}
+
+double measure_peak(core::Device& device, core::Dtype dtype) {
   constexpr std::int64_t kLargest = 8192;
   constexpr int kProducts = 8;
   constexpr double kLongEnough = 1e-3;  // seconds, for a fast device to show its rate
-  core::Queue& queue = session.device().queue();
-  session.communicator().barrier();
+  core::Queue& queue = device.queue();
   for (std::int64_t n = 1024;; n *= 2) {
-    const Tensor a = Tensor::zeros(session.device(), {n, n}, dtype, Category::other);
-    const Tensor b = Tensor::zeros(session.device(), {n, n}, dtype, Category::other);
-    const Tensor c = Tensor::zeros(session.device(), {n, n}, Dtype::float32, Category::other);
+    const PlainProduct product(device, n, n, dtype);
     double best = INFINITY;
     for (int i = 0; i < kProducts; ++i) {
       const auto start = queue.now();
-      core::gemm(queue, core::Op::none, core::Op::none, 1, core::MatrixView(a), core::MatrixView(b), 0,
-                 core::MatrixView(c));
+      product.run();
       best = std::min(best, queue.now()->seconds_since(*start));
     }
-    if (best >= kLongEnough || n == kLargest) return core::gemm_flops(n, n, n) / best;
+    if (best >= kLongEnough || n == kLargest) return product.flops() / best;
   }
 }
 

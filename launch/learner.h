@@ -81,8 +81,9 @@ class Learner {
   std::function<void(const models::TokenBatch&)> observe_;
 };
 
-// Matrix-product rate of this rank now, in flop/s, the best of several products; all ranks measure at once so
-// that they share their host as they do in a step.
-double measure_peak(Session& session, core::Dtype dtype);
+// Matrix-product rate of a device now, in flop/s: the best of several products of random numbers.
+double measure_peak(core::Device& device, core::Dtype dtype);
+// All ranks measure at once, so that they share their host as they do in a step. Collective.
+double measure_peak_together(Session& session, core::Dtype dtype);
 
 }  // namespace muonp::launch

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/log.h"
 #include "launch/cli.h"
+#include "launch/wait_policy.h"
 
 namespace {
 
@@ -30,6 +31,7 @@ int end_with(const std::string& message, int status, Session& session) {
 
 int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, with a message
+  muonp::launch::bound_waiting(argv);
   Context context;
   Session session;
   try {

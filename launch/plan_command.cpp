@@ -12,7 +12,7 @@ namespace {
 
 struct Arguments {
   ConfigArguments config;
-  int ranks = 1;
+  std::int64_t ranks = 1;
   bool json = false, compressors = false;
   std::string machine, spectral = "tf32";
 };
@@ -49,20 +49,15 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
 int run(Session& session, const Arguments& a) {
   const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
   const auto model = models::make_gpt(config.model);
-  const BatchPlan batches = make_batch_plan(config.data, a.ranks);
+  const int ranks = static_cast<int>(a.ranks);
+  const BatchPlan batches = make_batch_plan(config.data, ranks);
   // A plan for GPUs can be made anywhere.
   const bool cuda = !a.machine.empty() || config.device == "cuda";
   const core::DeviceKind device = cuda ? core::DeviceKind::cuda : session.device().kind();
-  const optim::ExecutionPlan plan = optim::make_execution_plan(
-      model->parameters(), config.optimizer, parallel_options(config, *model, device), a.ranks);
-  const StartFacts facts{config,
-                         *model,
-                         plan,
-                         batches,
-                         session.device().name(),
-                         fmt::format("{} (planned, none started)", a.ranks),
-                         "",
-                         0};
+  const optim::ExecutionPlan plan =
+      optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, device), ranks);
+  const StartFacts facts{
+      config, *model, plan, batches, session.device_text(), fmt::format("{} (planned, none started)", a.ranks), "", 0};
   if (a.compressors) {
     session.log().info("{}", compressor_table(facts));
     return 0;
@@ -85,9 +80,7 @@ void add_plan_command(CLI::App& app, Context& context) {
       app.add_subcommand("plan", "What a configuration needs: memory, owners, bytes sent, per rank");
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config);
-  command->add_option("--ranks", a->ranks, "Number of ranks to plan for")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_integer_option(*command, "--ranks", a->ranks, {.min = 1, .max = 65536}, "Number of ranks to plan for");
   command->add_flag("--json", a->json, "Print a JSON object, with the owner of every matrix");
   command->add_option("--roofline", a->machine, "Least time of each phase of the step on a machine: h100, a100")
       ->type_name("NAME");

@@ -100,8 +100,7 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
 
   const std::int64_t time = f.config.data.sequence, passes = f.batches.passes;
   const double flops = f.model.step_flops(f.batches.per_rank, time);
-  const double kept_activations =
-      static_cast<double>(passes * f.activation_bytes());
+  const double kept_activations = static_cast<double>(passes) * static_cast<double>(f.activation_bytes());
   const double weights = padded * weight_bytes * static_cast<double>(passes);
   const double reduced = plan.options.zero >= 2 ? padded * static_cast<double>(passes) : padded;
   const double gradients = 4 * padded * static_cast<double>(2 * passes - 1);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "launch/session.h"
 #include "optim/compression.h"
 
 namespace muonp::launch {
@@ -21,8 +22,8 @@ void ParallelSection::describe(Fields& f) {
   static constexpr std::array<std::string_view, 2> offloads = {"none", "optimizer"};
   f.integer("zero", zero, {.min = 0, .max = 3},
             "ZeRO stage: 0 keeps all on every rank, 1 shards optimizer state, 2 also gradients, 3 also weights");
-  f.integer("threads", threads, {.min = 0, .max = 1024},
-            "threads per rank; 0 shares the host's cores out [threads]");
+  f.integer("threads", threads, kThreads,
+            "threads per rank; 0 shares out to the ranks of a host what they may use of it (docs/running.md) [threads]");
   f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536},
          "size of a bucket of gradients and weights, as float32 [MiB]");
   f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536},
@@ -66,7 +67,8 @@ void LogSection::describe(Fields& f) {
             "batches per validation; 0 for all of the validation text [batches]");
   f.integer("hash_every", hash_every, {.min = 0},
             "steps between comparisons of the weights' hash over ranks; 0 for never [steps]");
-  f.boolean("peak", peak, "measure the matrix-product peak at start, to show each step's share of it");
+  f.boolean("peak", peak,
+            "measure the matrix-product peak at start, and again when a step exceeds it, to show each step's share of it");
 }
 
 void RunConfig::describe(Fields& f) {

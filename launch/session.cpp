@@ -6,7 +6,9 @@
 #include <map>
 #include <string_view>
 
+#include "core/cpu/team.h"
 #include "core/error.h"
+#include "core/processors.h"
 #include "dist/agreement.h"
 #include "dist/local.h"
 #include "dist/nccl.h"
@@ -72,16 +74,17 @@ LaunchedAs launched_as() {
   return {};
 }
 
-int threads_per_rank(int wanted, int cores, int local_ranks) {
-  MUONP_ASSERT(wanted >= 0 && local_ranks >= 1, "{} threads, {} ranks on this host", wanted, local_ranks);
-  return wanted > 0 ? wanted : std::max(1, cores / local_ranks);
+int threads_per_rank(std::int64_t wanted, int cores, int local_ranks) {
+  MUONP_ASSERT(wanted >= kThreads.min && wanted <= kThreads.max && local_ranks >= 1, "{} threads, {} ranks on this host",
+               wanted, local_ranks);
+  return wanted > 0 ? static_cast<int>(wanted) : std::max(1, cores / local_ranks);
 }
 
 void Session::open(const SessionSettings& settings) {
   MUONP_ASSERT(!device_ && !mpi_, "a session is opened once");
   mpi_ = start_mpi(settings);
   if (mpi_) log_ = core::Log(mpi_->rank(), mpi_->size());
-  threads_ = threads_per_rank(settings.threads, core::available_cores(), local_size());
+  threads_ = choose_threads(settings.threads);
   open_device(settings);
   host_communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
   if (device_->kind() == core::DeviceKind::cuda) {
@@ -90,6 +93,22 @@ void Session::open(const SessionSettings& settings) {
     gpu_communicator_ = world_size() == 1 ? dist::make_local(device_.get())
                                           : dist::make_nccl(*device_, *host_communicator_, settings.timeout_seconds);
   }
+}
+
+int Session::choose_threads(std::int64_t wanted) {
+  const core::Processors processors = core::processors();
+  const int share = threads_per_rank(wanted, processors.usable(), local_size());
+  if (wanted > 0) return share;  // the device refuses what OpenMP does not give
+  const int counted = core::cpu::counted_team(share);
+  threads_note_ = processors.text();
+  if (local_size() > 1) threads_note_ += fmt::format(", {} ranks", local_size());
+  if (counted < share) threads_note_ += ", " + core::cpu::what_limits_teams(share);
+  return counted;
+}
+
+std::string Session::device_text() const {
+  const bool explains = device_->kind() == core::DeviceKind::cpu && !threads_note_.empty();
+  return explains ? fmt::format("{} ({})", device_->name(), threads_note_) : device_->name();
 }
 
 void Session::open_device(const SessionSettings& settings) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "core/config.h"
 #include "core/device.h"
 #include "core/log.h"
 #include "dist/communicator.h"
@@ -12,9 +13,12 @@
 
 namespace muonp::launch {
 
+// Threads of a rank that can be asked for; 0: what it may use.
+inline constexpr core::IntegerRange kThreads{.min = 0, .max = 1024};
+
 struct SessionSettings {
   std::string device = "auto";    // auto, cpu or cuda
-  int threads = 0;                // per rank; 0 shares the cores of a host out to its ranks
+  std::int64_t threads = 0;       // of kThreads, per rank; 0 shares out to the ranks of a host what they may use of it
   double timeout_seconds = 30;    // longest wait for another rank
   bool emulate_bfloat16 = false;  // CPU: bfloat16 products in software (core/device.h)
   bool ranks = false;  // true: one session over all processes that mpirun started; false: this process alone
@@ -28,7 +32,7 @@ struct LaunchedAs {
 LaunchedAs launched_as();
 
 // Threads of a rank: `wanted`, or for 0 an equal share of the cores, at least one.
-int threads_per_rank(int wanted, int cores, int local_ranks);
+int threads_per_rank(std::int64_t wanted, int cores, int local_ranks);
 
 class Session {
  public:
@@ -46,6 +50,8 @@ class Session {
   core::Device& device() { return *device_; }
   // NCCL's between GPUs.
   dist::Communicator& communicator() { return gpu_communicator_ ? *gpu_communicator_ : *host_communicator_; }
+  // The device's name, and where the number of threads was not asked for, what it was made from.
+  std::string device_text() const;
   // Why `auto` did not take a GPU in a build that can; empty otherwise.
   const std::string& device_note() const { return device_note_; }
   const core::Log& log() const { return log_; }
@@ -59,8 +65,10 @@ class Session {
  private:
   std::unique_ptr<dist::MpiSession> mpi_;
   int threads_ = 1;
+  int choose_threads(std::int64_t wanted);
   void open_device(const SessionSettings& settings);
 
+  std::string threads_note_;
   std::string device_note_;
   std::unique_ptr<core::Device> device_;
   std::unique_ptr<dist::Communicator> host_communicator_, gpu_communicator_;

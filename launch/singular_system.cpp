@@ -1,14 +1,13 @@
 #include "launch/singular_system.h"
 
-#include <cblas.h>
-#include <lapacke.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <span>
 
 #include "core/error.h"
+#include "core/lapack.h"
 #include "core/rng.h"
 
 // LAPACK is column-major: a row-major m × n matrix is its n × m transpose, and the vectors lie one after the
@@ -30,10 +29,7 @@ void require_success(int status, const char* routine) {
 std::vector<double> random_orthonormal(std::int64_t length, std::int64_t count, std::uint64_t seed) {
   std::vector<double> q(static_cast<std::size_t>(length * count));
   for (std::size_t i = 0; i < q.size(); ++i) q[i] = core::normal(seed, 0, i);
-  std::vector<double> tau(static_cast<std::size_t>(count));
-  const int m = checked_int(length), n = checked_int(count);
-  require_success(LAPACKE_dgeqrf(LAPACK_COL_MAJOR, m, n, q.data(), m, tau.data()), "dgeqrf");
-  require_success(LAPACKE_dorgqr(LAPACK_COL_MAJOR, m, n, n, q.data(), m, tau.data()), "dorgqr");
+  require_success(core::lapack::orthonormalize(checked_int(length), checked_int(count), q.data()), "dgeqrf or dorgqr");
   return q;
 }
 
@@ -50,19 +46,15 @@ std::vector<double> powers(const SingularSystem& system, double p) {
   return result;
 }
 
-double norm(std::span<const double> x) {
-  return cblas_dnrm2(checked_int(static_cast<std::int64_t>(x.size())), x.data(), 1);
-}
+double norm(std::span<const double> x) { return std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0)); }
 
 // Σ weight_i u_i v_iᵀ, row-major.
 std::vector<double> compose(const SingularSystem& system, const std::vector<double>& weights) {
   const int m = checked_int(system.rows), n = checked_int(system.cols), k = checked_int(system.size());
   std::vector<double> scaled = system.u;
-  for (int i = 0; i < k; ++i)
-    cblas_dscal(m, weights[static_cast<std::size_t>(i)], scaled.data() + std::int64_t{i} * m, 1);
+  for (std::size_t i = 0; i < scaled.size(); ++i) scaled[i] *= weights[i / static_cast<std::size_t>(m)];
   std::vector<double> result(static_cast<std::size_t>(system.rows * system.cols));
-  cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, m, n, k, 1.0, scaled.data(), m, system.v.data(), n,
-              0.0, result.data(), n);
+  core::lapack::dgemm(false, true, n, m, k, system.v.data(), scaled.data(), result.data());
   return result;
 }
 
@@ -75,11 +67,12 @@ SingularSystem singular_system_of(const float* matrix, std::int64_t rows, std::i
                         std::vector<double>(static_cast<std::size_t>(cols * k))};
   std::vector<double> a(matrix, matrix + rows * cols);
   std::vector<double> ut(static_cast<std::size_t>(k * rows));  // k × rows, column-major: u_i is a row
-  const int m = checked_int(rows), n = checked_int(cols), terms = checked_int(k);
-  require_success(LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', n, m, a.data(), n, system.sigma.data(),
-                                 system.v.data(), n, ut.data(), terms),
-                  "dgesdd");
-  for (std::int64_t i = 0; i < k; ++i) cblas_dcopy(m, ut.data() + i, terms, system.u.data() + i * rows, 1);
+  require_success(
+      core::lapack::dgesdd(checked_int(cols), checked_int(rows), a.data(), system.sigma.data(), system.v.data(), ut.data()),
+      "dgesdd");
+  for (std::int64_t i = 0; i < k; ++i)
+    for (std::int64_t r = 0; r < rows; ++r)
+      system.u[static_cast<std::size_t>(i * rows + r)] = ut[static_cast<std::size_t>(r * k + i)];
   return system;
 }
 
@@ -103,13 +96,13 @@ SpectralErrors measure_errors(const SingularSystem& system, const float* z, doub
   const std::vector<double> exact = powers(system, p);
   const std::vector<double> computed(z, z + system.rows * system.cols);
   std::vector<double> zv(static_cast<std::size_t>(system.rows * system.size()));  // vector i is Z v_i
-  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, k, m, n, 1.0, system.v.data(), n, computed.data(), n,
-              0.0, zv.data(), m);
+  core::lapack::dgemm(true, false, m, k, n, computed.data(), system.v.data(), zv.data());
   SpectralErrors errors;
   for (std::int64_t i = 0; i < k; ++i) {
     const auto at = static_cast<std::size_t>(i);
     if (system.sigma[at] < smallest || exact[at] == 0) continue;
-    const double value = cblas_ddot(m, system.u.data() + i * m, 1, zv.data() + i * m, 1);
+    const double* const u = system.u.data() + i * m;
+    const double value = std::inner_product(u, u + m, zv.data() + i * m, 0.0);
     errors.worst = std::max(errors.worst, std::fabs(value / exact[at] - 1));
     ++errors.counted;
   }

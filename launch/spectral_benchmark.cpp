@@ -8,7 +8,7 @@
 #include "core/blas.h"
 #include "core/error.h"
 #include "core/host_view.h"
-#include "core/storage.h"
+#include "launch/plain_product.h"
 #include "launch/singular_system.h"
 
 namespace muonp::launch {
@@ -33,41 +33,6 @@ Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::i
   device.queue().write(tensor.raw(), rounded.data(), tensor.bytes());
   return tensor;
 }
-
-// A product of the benchmark's size, ready to run. Of random numbers: zeros let a GPU keep a higher clock.
-class PlainProduct {
- public:
-  PlainProduct(core::Device& device, std::int64_t rows, std::int64_t n, core::Dtype dtype)
-      : queue_(device.queue()),
-        a_(filled(device, {rows, n}, dtype)),
-        b_(filled(device, {n, n}, dtype)),
-        c_(filled(device, {rows, n}, dtype)),
-        flops_(core::gemm_flops(rows, n, n)) {}
-
-  void run() const {
-    core::gemm(queue_, core::Op::none, core::Op::none, 1, core::MatrixView(a_), core::MatrixView(b_), 0,
-               core::MatrixView(c_));
-  }
-  double flops() const { return flops_; }
-  core::Dtype dtype() const { return a_.dtype(); }
-
-  std::vector<double> seconds;
-
- private:
-  static Tensor filled(core::Device& device, core::Shape shape, core::Dtype dtype) {
-    Tensor tensor = Tensor::empty(device, std::move(shape), dtype, core::Category::other);
-    core::with_storage(dtype, [&]<class T>(T) {
-      std::vector<T> values(static_cast<std::size_t>(tensor.size()));
-      for (std::size_t i = 0; i < values.size(); ++i)
-        values[i] = T(static_cast<float>((i * 2654435761u >> 8) % 1024) / 512 - 1);
-      device.queue().write(tensor.raw(), values.data(), tensor.bytes());
-    });
-    return tensor;
-  }
-  core::Queue& queue_;
-  Tensor a_, b_, c_;
-  double flops_;
-};
 
 void measure_accuracy(core::Queue& queue, const SingularSystem& system, const Tensor& z,
                       SpectralMeasurement& m) {

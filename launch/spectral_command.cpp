@@ -30,7 +30,7 @@ constexpr const char* kFooter =
 struct Arguments {
   std::string in, out, p, dtype = "auto", device = "auto";
   SpectralOptions options;
-  int threads = 0;
+  std::int64_t threads = 0;
   bool json = false, check = false;
 };
 
@@ -162,19 +162,13 @@ void add_spectral_command(CLI::App& app, Context& context) {
   for (const std::string_view method : optim::spectral::kMethods)
     methods += fmt::format("{}{}", methods.empty() ? "" : ", ", method);
   command->add_option("--method", a->options.method, "Recurrence: " + methods)->capture_default_str();
-  command
-      ->add_option("--eps", a->options.epsilon,
-                   "Smallest singular value, relative to the scale, that is exact")
-      ->capture_default_str();
-  command->add_option("--tolerance", a->options.tolerance, "Relative error to design for")
-      ->capture_default_str();
+  add_real_option(*command, "--eps", a->options.epsilon, kSpectralErrors,
+                  "Smallest singular value, relative to the scale, that is exact");
+  add_real_option(*command, "--tolerance", a->options.tolerance, kSpectralErrors, "Relative error to design for");
   command->add_option("--dtype", a->dtype, "Storage of the iterates: auto, float32, tf32, float16, bfloat16")
       ->capture_default_str();
   command->add_option("--device", a->device, "auto, cpu or cuda")->capture_default_str();
-  command->add_option("--threads", a->threads, "Threads, 0 for all cores")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 4096).description(""))
-      ->type_name("N");
+  add_threads_option(*command, a->threads);
   command->add_flag("--json", a->json, "Report as JSON");
   command->add_flag("--check", a->check,
                     "Measure the error against a singular value decomposition in float64");

@@ -93,7 +93,7 @@ void add_tokenize_command(CLI::App& app, Context& context) {
   auto a = std::make_shared<Arguments>();
   command->add_option("--in", a->in, "Text file, or folder of text files")->required();
   CLI::Option* vocabulary =
-      command->add_option("--vocab", a->vocabulary, "Pieces to learn, at most 1,000,000");
+      add_integer_option(*command, "--vocab", a->vocabulary, {.min = 258, .max = 1'000'000}, "Pieces to learn");
   CLI::Option* out = command->add_option("--out", a->out, "Model file to write");
   CLI::Option* model =
       command->add_option("--model", a->model, "Encode with this model file (or byte), learn nothing");
@@ -101,9 +101,7 @@ void add_tokenize_command(CLI::App& app, Context& context) {
   command->add_option("--format", a->format, "Of the token file: llmc or nanogpt")
       ->check(CLI::IsMember({"llmc", "nanogpt"}))
       ->capture_default_str();
-  command->add_option("--sample", a->sample_mib, "Most text to learn from [MiB]")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_real_option(*command, "--sample", a->sample_mib, {.min = 0.001, .max = 1e9}, "Most text to learn from [MiB]");
   out->needs(vocabulary);
   vocabulary->needs(out);
   model->excludes(out);

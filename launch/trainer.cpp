@@ -27,7 +27,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
       session_(session),
       learner_(config_, session),
       checkpointing_(config_, session, learner_, [this](const SaveReport& saved) { print_saved(saved); }) {
-  if (config_.log.peak) peak_ = measure_peak(session_, config_.compute());
+  if (config_.log.peak) measure_first_peak();
   if (const auto resumed = checkpointing_.resume()) {
     progress_ = *resumed;
     saved_step_ = progress_.step;
@@ -49,9 +49,9 @@ Trainer::Trainer(const RunConfig& config, Session& session)
 void Trainer::print_start() {
   const core::Log& log = session_.log();
   if (!session_.device_note().empty()) log.info("{}", session_.device_note());
-  log.info("{}", start_report({config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(),
-                               session_.device().name(), session_.communicator().description(),
-                               learner_.dataset().description, peak_}));
+  log.info("{}",
+           start_report({config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(), session_.device_text(),
+                         session_.communicator().description(), learner_.dataset().description, peak_ ? peak_->rate() : 0}));
   if (progress_.step > 0)
     log.info("Resumed {} after step {} of {}.", config_.directory(), progress_.step, config_.run.steps);
 }
@@ -123,14 +123,23 @@ void Trainer::warn_of(const StepOutcome& outcome) {
     session_.log().warn("step {}: the gradient's norm is not finite; {}", progress_.step, consequence);
 }
 
+// A GPU was no one else's when it was measured at start, and its memory has other uses now.
+void Trainer::measure_first_peak() {
+  const double first = measure_peak_together(session_, config_.compute());
+  const bool again = session_.device().kind() == core::DeviceKind::cpu;
+  peak_.emplace([this, first, again] { return again ? measure_peak(session_.device(), config_.compute()) : first; }, first);
+}
+
 void Trainer::print_step(const StepOutcome& outcome) {
   const double factor = optim::lr_factor(config_.schedule, progress_.step - 1, config_.run.steps);
   const double lr = config_.optimizer.matrices.lr * factor;
   const double seconds = outcome.total_seconds;
   const double rate = static_cast<double>(learner_.tokens_per_step()) / seconds;
   const BatchPlan& batches = learner_.batches();
-  const double flops = learner_.model().step_flops(batches.per_rank, config_.data.sequence);
-  const double share = peak_ > 0 ? flops / seconds / peak_ : 0;
+  const std::int64_t time = config_.data.sequence;
+  const models::LanguageModel& model = learner_.model();
+  const double flops = model.step_flops(batches.per_rank, time) - model.skipped_flops(batches.per_rank, time);
+  const double share = peak_ ? peak_->share(flops / seconds) : 0;
   metrics_->write({{"step", progress_.step},
                    {"loss", outcome.loss},
                    {"lr", lr},
@@ -144,7 +153,7 @@ void Trainer::print_step(const StepOutcome& outcome) {
                    {"skipped", outcome.report.skipped},
                    {"spike", guard_->is_spike(outcome.loss)}});
   if (due(config_.log.every) || progress_.step == config_.run.steps || stopping_) {
-    const std::string peak = peak_ > 0 ? fmt::format("  {:4.1f} % of peak", 100 * share) : "";
+    const std::string peak = peak_ ? fmt::format("  {:4.1f} % of peak", 100 * share) : "";
     bar_->print(fmt::format("step {:>{}}/{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}",
                             progress_.step, std::to_string(config_.run.steps).size(), config_.run.steps,
                             outcome.loss, outcome.report.gradient_norm, lr, 1e3 * seconds,

@@ -9,6 +9,7 @@
 #include "launch/learner.h"
 #include "launch/loss_guard.h"
 #include "launch/metrics.h"
+#include "launch/peak.h"
 #include "launch/progress.h"
 #include "launch/signals.h"
 
@@ -24,6 +25,7 @@ class Trainer {
   std::int64_t run(const StopSignals& signals);
 
  private:
+  void measure_first_peak();
   void print_start();
   void one_step(bool stop_requested);
   void print_step(const StepOutcome& outcome);
@@ -44,7 +46,7 @@ class Trainer {
   std::optional<LossGuard> guard_;
   std::unique_ptr<MetricsWriter> metrics_;  // rank 0
   std::unique_ptr<Progress> bar_;           // rank 0
-  double peak_ = 0;                         // flop/s of this rank; 0: not measured
+  std::optional<Peak> peak_;                // of this rank, where it is asked for
   double last_validation_ = 0;
   std::int64_t saved_step_ = -1;
   bool stopping_ = false;

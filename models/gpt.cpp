@@ -176,6 +176,9 @@ class Gpt final : public LanguageModel {
   double step_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_step_flops(config_, batch, time);
   }
+  double skipped_flops(std::int64_t batch, std::int64_t time) const override {
+    return gpt_skipped_flops(config_, batch, time);
+  }
   double recomputed_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_recomputed_flops(config_, batch, time);
   }

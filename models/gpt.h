@@ -46,6 +46,8 @@ std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config);
 // 12·layers· width·time a token for attention, which counts the whole square although causal attention skips
 // half of it.
 double gpt_step_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
+// Of these, the pairs of a query and a later key.
+double gpt_skipped_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Of one forward pass of all blocks with recompute: blocks, else 0.
 double gpt_recomputed_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Highest number of bytes of activations, and of the angles of rotary positions, at one time during a recorded forward pass

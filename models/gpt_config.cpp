@@ -31,6 +31,10 @@ constexpr auto kPresetNames = [] {
   for (std::size_t i = 0; i < names.size(); ++i) names[i] = kPresets[i].name;
   return names;
 }();
+// The largest model that can be described: the bytes of its weights, gradients and states still fit into 64 bits.
+constexpr std::int64_t kMostLayers = 4096, kMostWidth = 1 << 17, kMostContext = 1 << 20, kMostVocabulary = 1 << 24;
+constexpr double kMostRatio = 64;
+
 constexpr std::array<std::string_view, 2> kPositions = {"learned", "rotary"};
 constexpr std::array<std::string_view, 3> kActivations = {"gelu", "relu2", "swiglu"};
 constexpr std::array<std::string_view, 2> kRecompute = {"none", "blocks"};
@@ -68,19 +72,20 @@ std::int64_t GptConfig::hidden() const { return std::llround(mlp_ratio * static_
 
 void GptConfig::describe(core::Fields& f) {
   f.choice("preset", preset, kPresetNames, "sizes for every one of the next five keys that is 0");
-  f.integer("layers", layers, {.min = 0}, "transformer blocks; 0: the preset's");
-  f.integer("heads", heads, {.min = 0}, "attention heads a block; divides width; 0: the preset's");
-  f.integer("width", width, {.min = 0}, "size of the residual stream; 0: the preset's");
-  f.integer("context", context, {.min = 0}, "longest sequence [tokens]; 0: the preset's");
-  f.integer("vocabulary", vocabulary, {.min = 0}, "number of tokens; 0: the preset's, else the tokenizer's");
+  f.integer("layers", layers, {.min = 0, .max = kMostLayers}, "transformer blocks; 0: the preset's");
+  f.integer("heads", heads, {.min = 0, .max = kMostWidth}, "attention heads a block; divides width; 0: the preset's");
+  f.integer("width", width, {.min = 0, .max = kMostWidth}, "size of the residual stream; 0: the preset's");
+  f.integer("context", context, {.min = 0, .max = kMostContext}, "longest sequence [tokens]; 0: the preset's");
+  f.integer("vocabulary", vocabulary, {.min = 0, .max = kMostVocabulary},
+            "number of tokens; 0: the preset's, else the tokenizer's");
   f.choice("positions", positions, kPositions, "how the model knows where a token stands");
   f.choice("activation", activation, kActivations, "non-linearity of the MLP");
   f.choice("norm", norm, kNorms, "normalisation before each sub-layer");
-  f.real("mlp_ratio", mlp_ratio, {.min = 0}, "hidden width of the MLP as a multiple of width");
+  f.real("mlp_ratio", mlp_ratio, {.min = 0, .max = kMostRatio}, "hidden width of the MLP as a multiple of width");
   f.boolean("bias", bias, "biases in linear layers and layer norms");
   f.boolean("tied_head", tied_head, "the head uses the token embedding as its weight");
   f.real("dropout", dropout, {.min = 0, .max = 0.999}, "probability of dropping an element while training");
-  f.integer("head_chunk_rows", head_chunk_rows, {.min = 0},
+  f.integer("head_chunk_rows", head_chunk_rows, {.min = 0, .max = std::int64_t{1} << 44},
             "rows of logits held at a time, fewer need less memory and more time; 0: all [tokens]");
   f.choice("recompute", recompute, kRecompute,
            "blocks: keep only the input of each block and compute the rest again in backward, for a third more work");

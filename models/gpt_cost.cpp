@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "core/attention_shape.h"
+#include "core/count.h"
+#include "core/error.h"
 #include "core/ops/head_loss.h"
 #include "models/gpt.h"
 
@@ -23,37 +25,61 @@ double gpt_step_flops(const GptConfig& c, std::int64_t batch, std::int64_t time)
   return 3 * static_cast<double>(batch * time) * (block_flops(c, time) + head);
 }
 
+double gpt_skipped_flops(const GptConfig& c, std::int64_t batch, std::int64_t time) {
+  const double of_a_token = static_cast<double>(c.layers) * static_cast<double>(2 * c.width * (time - 1));
+  return 3 * static_cast<double>(batch * time) * of_a_token;
+}
+
 double gpt_recomputed_flops(const GptConfig& c, std::int64_t batch, std::int64_t time) {
   return c.recompute == "blocks" ? static_cast<double>(batch * time) * block_flops(c, time) : 0;
 }
 
-std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time,
-                                  core::Dtype dtype, core::DeviceKind device) {
-  const std::int64_t element = core::size_of(dtype), rows = batch * time;
-  const std::int64_t stream = rows * c.width * element, hidden = rows * c.hidden() * element;
-  const std::int64_t statistics = 2 * rows * 4;
+namespace {
+
+using core::Count;
+
+Count activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                       core::DeviceKind device) {
+  const Count element = core::size_of(dtype), rows = Count(batch) * time;
+  const Count stream = rows * c.width * element, hidden = rows * c.hidden() * element;
+  const Count statistics = 2 * rows * 4;
   const core::AttentionShape shape{batch, time, c.heads, c.head_size()};
 
   // What a block keeps for its backward pass. Attention: its input, the normalised input, q, k, v, the
   // result, a normaliser for each row. MLP: its input, the normalised input, before and after the activation.
-  const std::int64_t kept_by_attention = 6 * stream + statistics + rows * c.heads * 4;
-  const std::int64_t kept_by_mlp = 2 * stream + statistics + (gated(c) ? 3 : 2) * hidden;
-  const std::int64_t kept_by_block = kept_by_attention + kept_by_mlp;
+  const Count kept_by_attention = 6 * stream + statistics + rows * c.heads * 4;
+  const Count kept_by_mlp = 2 * stream + statistics + (gated(c) ? 3 : 2) * hidden;
+  const Count kept_by_block = kept_by_attention + kept_by_mlp;
   // With recomputation: the inputs of all blocks, and the rest of the one that the backward pass is in.
   const bool recomputes = c.recompute == "blocks";
-  const std::int64_t blocks = recomputes ? c.layers * stream : c.layers * kept_by_block;
-  const std::int64_t in_block = recomputes ? blocks - stream + kept_by_block : blocks;
+  const Count blocks = recomputes ? c.layers * stream : c.layers * kept_by_block;
+  const Count in_block = recomputes ? blocks - stream + kept_by_block : blocks;
 
   // At the head: its input, the normalised input and that one's gradient, logits, and two numbers a row.
-  const std::int64_t chunk = c.head_chunk_rows == 0 ? rows : std::min(rows, c.head_chunk_rows);
-  const std::int64_t at_head = blocks + 3 * stream + statistics + chunk * core::ops::logits_pitch(c.vocabulary) * 4 + 2 * rows * 4;
+  const Count chunk = c.head_chunk_rows == 0 ? rows : std::min<Count>(rows, c.head_chunk_rows);
+  const Count at_head = blocks + 3 * stream + statistics + chunk * core::ops::logits_pitch(c.vocabulary) * 4 + 2 * rows * 4;
   // In the last MLP: the gradients of the stream, of the sub-layer's result and of the hidden units.
-  const std::int64_t at_mlp = in_block + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : 0);
+  const Count at_mlp = in_block + std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : Count(0));
   // In the last attention: the gradients of the stream, of the result and of q, k, v.
-  const std::int64_t at_attention =
-      in_block - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
-  const std::int64_t angles = c.positions == "rotary" ? c.context * c.head_size() * 4 : 0;  // one table for all
+  const Count at_attention = in_block - kept_by_mlp + 5 * stream + core::attention_backward_scratch(shape, dtype, device);
+  const Count angles = c.positions == "rotary" ? Count(c.context) * c.head_size() * 4 : Count(0);  // one table for all
   return angles + std::max({at_head, at_mlp, at_attention});
+}
+
+}  // namespace
+
+std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                                  core::DeviceKind device) {
+  constexpr std::int64_t kExbibyte = std::int64_t{1} << 60;  // room for what is added to it
+  try {
+    const std::int64_t bytes = activation_bytes(c, batch, time, dtype, device).value();
+    if (bytes < kExbibyte) return bytes;
+  } catch (const std::overflow_error&) {  // more than that
+  }
+  core::fail(
+      "the activations of {} sequences of {} tokens in one pass take more than an exbibyte; a smaller data.micro_batch or "
+      "data.sequence takes less",
+      batch, time);
 }
 
 }  // namespace muonp::models

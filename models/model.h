@@ -37,6 +37,8 @@ class LanguageModel {
   // Cost model: floating-point operations of matrix products, forward and backward together (no recomputation
   // counted), and peak bytes of activations of `dtype` of one micro-batch on a device.
   virtual double step_flops(std::int64_t batch, std::int64_t time) const = 0;
+  // Of these, what is counted by convention and never computed; a rate beside the machine's leaves it out.
+  virtual double skipped_flops(std::int64_t batch, std::int64_t time) const = 0;
   // What the backward pass computes again beside that.
   virtual double recomputed_flops(std::int64_t batch, std::int64_t time) const = 0;
   virtual std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,

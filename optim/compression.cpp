@@ -1,5 +1,7 @@
 #include "optim/compression.h"
 
+#include <limits>
+
 #include "core/math.h"
 #include "dist/operation.h"
 
@@ -23,6 +25,16 @@ std::vector<dist::ParameterSpec> flat_specs(const core::ParameterList& parameter
   std::vector<dist::ParameterSpec> specs = specs_of(parameters);
   for (const dist::MatrixTask& task : owners.tasks()) specs[static_cast<std::size_t>(task.parameter)].shape = {0};
   return specs;
+}
+
+// Messages are numbered by int.
+void require_countable(std::size_t matrices, std::size_t buckets, int world_size) {
+  const double messages = static_cast<double>(matrices) + static_cast<double>(buckets) * world_size;
+  if (messages > std::numeric_limits<int>::max())
+    core::fail(
+        "compression.others: int8: {} buckets on {} ranks make more than {} messages; a larger parallel.bucket_mib makes "
+        "fewer",
+        buckets, world_size, std::numeric_limits<int>::max());
 }
 
 }  // namespace
@@ -105,6 +117,7 @@ CompressionPlan make_compression_plan(std::vector<int> chosen, const core::Param
   for (int w = 0; w < owners.waves(); ++w) feedback.waves.push_back(owners.wave(w));
   if (flat.padded_elements() > 0) {
     if (feedback.waves.empty()) feedback.waves.emplace_back();
+    require_countable(feedback.matrices.size(), flat.buckets().size(), world_size);
     const dist::CompressorSpec int8{.kind = dist::CompressorKind::integer, .bits = 8};
     for (std::size_t b = 0; b < flat.buckets().size(); ++b)
       for (int r = 0; r < world_size; ++r) {

@@ -18,9 +18,8 @@ constexpr std::int64_t kQueryBlock = 64;
 std::int64_t score_stride(const AttentionShape& s) { return (s.time + 15) / 16 * 16 + 16; }
 std::int64_t score_size(const AttentionShape& s) { return kQueryBlock * score_stride(s); }
 
-// This thread's part of a scratch tensor [threads, floats].
-float* part_of(const Tensor& scratch) {
-  const std::int64_t thread = omp_get_thread_num();
+// A thread's part of a scratch tensor [threads, floats].
+float* part_of(const Tensor& scratch, std::int64_t thread) {
   MUONP_ASSERT(thread < scratch.dim(0), "thread {} of a queue with {}", thread, scratch.dim(0));
   return scratch.data<float>() + thread * scratch.dim(1);
 }
@@ -188,11 +187,11 @@ void attention_forward(Device& device, const AttentionShape& s, const Tensor& qk
   ops::with_float_type(qkv.dtype(), [&]<class T>(T) {
     const std::int64_t floats = forward_floats<T>(s), blocks = (s.time + kQueryBlock - 1) / kQueryBlock;
     const Tensor memory = scratch_for(device, floats);
-    run_tasks(device.queue(), s.batch * s.heads * blocks, [&](std::int64_t task) {
+    run_tasks_on_threads(device.queue(), s.batch * s.heads * blocks, [&](std::int64_t task, int thread) {
       const std::int64_t head = task / blocks, b = head / s.heads, h = head % s.heads;
       const std::int64_t block = blocks - 1 - task % blocks;  // the longest of a head first
       forward_block<T>(device.queue(), s, Head(s, qkv, b, h), head_of(s, out, b, h), block * kQueryBlock,
-                       part_of(memory), logsumexp.data<float>() + head * s.time);
+                       part_of(memory, thread), logsumexp.data<float>() + head * s.time);
     });
   });
 }
@@ -202,10 +201,10 @@ void attention_backward(Device& device, const AttentionShape& s, const Tensor& q
   ops::with_float_type(qkv.dtype(), [&]<class T>(T) {
     const std::int64_t floats = backward_floats<T>(s);
     const Tensor memory = scratch_for(device, floats);
-    run_tasks(device.queue(), s.batch * s.heads, [&](std::int64_t head) {
+    run_tasks_on_threads(device.queue(), s.batch * s.heads, [&](std::int64_t head, int thread) {
       const std::int64_t b = head / s.heads, h = head % s.heads;
       backward_head<T>(device.queue(), s, Head(s, qkv, b, h), head_of(s, out, b, h), head_of(s, dout, b, h),
-                       Head(s, dqkv, b, h), part_of(memory), logsumexp.data<float>() + head * s.time);
+                       Head(s, dqkv, b, h), part_of(memory, thread), logsumexp.data<float>() + head * s.time);
     });
   });
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "core/cpu/tasks.h"
+#include "core/cpu/team.h"
 
 namespace muonp::core {
 namespace {
@@ -218,22 +219,6 @@ void multiply_one(Queue& queue, const Product& p) {
   if (p.a.dtype == Dtype::float32) return multiply_float32(p);
   queue.emulates_bfloat16() ? run_emulated(p) : run_matmul(p);
 }
-
-// The library takes its number of threads from the calling thread.
-class TeamSize {
- public:
-  explicit TeamSize(int threads) : before_(omp_get_max_threads()) {
-    if (before_ != threads) omp_set_num_threads(threads);
-  }
-  TeamSize(const TeamSize&) = delete;
-  TeamSize& operator=(const TeamSize&) = delete;
-  ~TeamSize() {
-    if (omp_get_max_threads() != before_) omp_set_num_threads(before_);
-  }
-
- private:
-  int before_;
-};
 
 const char* isa_name(dnnl_cpu_isa_t isa) {
   if ((isa & dnnl_cpu_isa_avx512_core_vnni) == dnnl_cpu_isa_avx512_core_vnni) return "AVX-512 with VNNI";

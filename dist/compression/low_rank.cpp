@@ -6,9 +6,6 @@
 // of subspace iteration only adds to it): hence α = R/s.
 //
 // The message: U [l, R], then W [s, R], float32.
-#include <lapacke.h>
-#include <omp.h>
-
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -16,6 +13,7 @@
 #include "core/blas.h"
 #include "core/for_each.h"
 #include "core/host_view.h"
+#include "core/lapack.h"
 #include "core/ops/common.h"
 #include "core/rng.h"
 #include "dist/compression/kinds.h"
@@ -77,31 +75,18 @@ struct Blend {  // out = weight·value, or out + that
   }
 };
 
-// LAPACK takes its number of threads from the caller, and with it the order of its sums.
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
-
 // V with Vᵀ K V = I on the span that K = BᵀB (n × n, symmetric) says is there; zero columns elsewhere.
 void whitening(std::vector<float>& k, std::int64_t n) {
   std::vector<double> a(k.begin(), k.end()), values(static_cast<std::size_t>(n));
-  const auto size = static_cast<lapack_int>(n);
-  const OneThread one_thread;
-  const lapack_int info = LAPACKE_dsyev(LAPACK_ROW_MAJOR, 'V', 'U', size, a.data(), size, values.data());
+  const int info = core::lapack::dsyev(static_cast<int>(n), a.data(), values.data());  // vector c is a's row c
   if (info != 0) core::fail("LAPACK's dsyev failed with {} on the {} columns of a low-rank message", info, n);
   const double least = values.back() * static_cast<double>(n) * 0x1p-22;
   for (std::int64_t r = 0; r < n; ++r)
     for (std::int64_t c = 0; c < n; ++c) {
       const double value = values[static_cast<std::size_t>(c)];
       const auto at = static_cast<std::size_t>(r * n + c);
-      k[at] = value > least && value > 0 ? static_cast<float>(a[at] / std::sqrt(value)) : 0.0f;
+      k[at] =
+          value > least && value > 0 ? static_cast<float>(a[static_cast<std::size_t>(c * n + r)] / std::sqrt(value)) : 0.0f;
     }
 }
 

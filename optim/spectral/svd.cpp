@@ -1,12 +1,12 @@
 // U Sᵖ Vᵀ from a singular value decomposition: LAPACK's divide and conquer (sgesdd) in float32. Any p.
 // Singular values that rounding cannot tell from zero, below max(rows, cols)·2⁻²⁴·σ_max, count as zero and
 // stay zero.
-#include <lapacke.h>
-
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/for_each.h"
+#include "core/lapack.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"
 #include "optim/spectral/per_matrix.h"
@@ -19,15 +19,15 @@ using core::Dtype;
 using core::MatrixView;
 using core::Tensor;
 
-lapack_int lapack_size(std::int64_t value) {
-  MUONP_ASSERT(value <= std::numeric_limits<lapack_int>::max(), "LAPACK's sizes are 32 bits, this one is {}",
-               value);
-  return static_cast<lapack_int>(value);
+int lapack_size(std::int64_t value) {
+  if (value > std::numeric_limits<int>::max())
+    core::fail("method svd: LAPACK's sizes are 32 bits, this matrix needs {}; the other methods have no such limit", value);
+  return static_cast<int>(value);
 }
 
 // sgesdd on the column-major reading of row-major G, which is Gᵀ = V S Uᵀ: LAPACK's left vectors are V.
 struct Decomposition {
-  lapack_int rows, cols, rank;  // of Gᵀ
+  int rows, cols, rank;  // of Gᵀ
   std::int64_t work = 0;
 
   Decomposition(std::int64_t g_rows, std::int64_t g_cols)
@@ -38,15 +38,13 @@ struct Decomposition {
     work = static_cast<std::int64_t>(std::nextafter(size, INFINITY)) + 1;
   }
 
-  lapack_int call(float* a, float* s, float* u, float* vt, float* work_area, std::int64_t work_size,
-                  lapack_int* integers) const {
-    return LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, 'S', rows, cols, a, rows, s, u, rows, vt, rank, work_area,
-                               lapack_size(work_size), integers);
+  int call(float* a, float* s, float* u, float* vt, float* work_area, std::int64_t work_size, std::int32_t* integers) const {
+    return core::lapack::sgesdd(rows, cols, a, s, u, vt, work_area, lapack_size(work_size), integers);
   }
 
   std::int64_t bytes() const {
     const std::int64_t r = rows, c = cols, k = rank;
-    return (r * c + k + r * k + k * c + work) * 4 + 8 * k * static_cast<std::int64_t>(sizeof(lapack_int));
+    return (r * c + k + r * k + k * c + work) * 4 + 8 * k * static_cast<std::int64_t>(sizeof(std::int32_t));
   }
 };
 
@@ -73,13 +71,12 @@ class Svd final : public PerMatrix {
     const auto floats = [&](core::Shape shape) {
       return Tensor::empty(device, std::move(shape), Dtype::float32, Category::exchange);
     };
-    static_assert(sizeof(lapack_int) == 4);
     const Tensor g = floats({m, n}), s = floats({k}), vt = floats({k, n}), u = floats({m, k}),
                  work = floats({d.work});
     const Tensor integers = Tensor::empty(device, {8 * k}, Dtype::int32, Category::exchange);
     copy_scaled(queue, input.g, input.factor, MatrixView(g));
-    const lapack_int info = d.call(g.data<float>(), s.data<float>(), vt.data<float>(), u.data<float>(),
-                                   work.data<float>(), d.work, integers.data<std::int32_t>());
+    const int info = d.call(g.data<float>(), s.data<float>(), vt.data<float>(), u.data<float>(), work.data<float>(), d.work,
+                            integers.data<std::int32_t>());
     if (info != 0) core::fail("sgesdd did not converge (info {})", info);
     const float largest = s.data<float>()[0];
     raise_rows(queue, s, largest, static_cast<double>(std::max(m, n)) * 0x1p-24 * largest, vt);

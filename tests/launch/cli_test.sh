@@ -11,11 +11,18 @@ unset OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE PMI_RANK PMI_SIZE
 export LC_ALL=C OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 failures=0
 
-# expect NAME STATUS TEXT COMMAND...: the command ends with STATUS and prints TEXT (a fixed string) somewhere.
+# failed TEXT...: counts and names what is not as it should be.
+failed() {
+  echo "FAILED: $*"
+  failures=$((failures + 1))
+}
+
+# expect NAME STATUS TEXT COMMAND...: the command ends with STATUS and prints TEXT (a fixed string) somewhere. What it
+# printed is left in `output`.
 expect() {
   local name=$1 status=$2 text=$3
   shift 3
-  local output got
+  local got
   output=$("$@" 2>&1 </dev/null)
   got=$?
   if [[ $got -ne $status || $output != *"$text"* ]]; then
@@ -59,6 +66,40 @@ expect 'missing option' 2 '--out is required' "$muonp" spectral --in a --p 1/2
 expect 'missing value' 2 '--in' "$muonp" spectral --p 1/2 --out b --in
 expect 'not a number' 2 '--threads' "$muonp" spectral --in a --out b --p 1/2 --threads many
 expect 'negative threads' 2 '--threads' "$muonp" spectral --in a --out b --p 1/2 --threads -1
+# numbers: one way to read them, and a range, for every option of every command
+refuse_numbers() {  # OPTION RANGE VALUES... -- COMMAND...
+  local option=$1 range=$2 values=() value
+  shift 2
+  while [[ $1 != -- ]]; do values+=("$1"); shift; done
+  shift
+  for value in "${values[@]}" '' 1x 0x10 nan inf 1e400; do
+    expect "$* $option '$value'" 2 "$range" "$muonp" "$@" "$option=$value"
+    [[ $output == *"$option: "* ]] || failed "$* $option '$value' does not name the option"
+  done
+}
+threads='an integer in [0, 1024]'
+refuse_numbers --threads "$threads" -1 100000 1.5 -- spectral --in a --out b --p 1
+refuse_numbers --eps 'a number in [1e-06, 0.5]' 0 -1 1 -- spectral --in a --out b --p 1
+refuse_numbers --tolerance 'a number in [1e-06, 0.5]' 0 1 -- spectral --in a --out b --p 1
+refuse_numbers --tokens 'an integer in [1, 1073741824]' 0 -1 0.5 -- generate run
+refuse_numbers --seed 'an integer ≥ 0' -1 -- generate run
+refuse_numbers --temperature 'a number ≥ 0' -1 -- generate run
+refuse_numbers --top-k 'an integer ≥ 0' -1 -- generate run
+refuse_numbers --threads "$threads" 100000 -- generate run
+refuse_numbers --batches 'an integer in [0, 1073741824]' -1 -- eval run
+refuse_numbers --threads "$threads" 100000 -- eval run
+refuse_numbers --vocab 'an integer in [258, 1000000]' 0 257 -- tokenize --in a --out b
+refuse_numbers --sample 'a number in [0.001, 1000000000]' 0 1e300 -- tokenize --in a --vocab 300 --out b
+refuse_numbers --ranks 'an integer in [1, 65536]' 0 1e9 -- plan a.yaml
+refuse_numbers --rows 'an integer in [1, 65536]' 0 65537 -- bench spectral
+refuse_numbers --cols 'an integer in [1, 65536]' 0 65537 -- bench spectral
+refuse_numbers --repeats 'an integer in [1, 100000]' 0 -- bench spectral
+refuse_numbers --seed 'an integer ≥ 0' -1 -- bench spectral
+refuse_numbers --eps 'a number in [1e-06, 0.5]' 0 1 -- bench spectral
+refuse_numbers --tolerance 'a number in [1e-06, 0.5]' 0 1 -- bench spectral
+refuse_numbers --threads "$threads" 4096 -- bench spectral
+refuse_numbers --repeats 'an integer in [1, 100000]' 0 -- bench step a.yaml
+refuse_numbers --step 'an integer ≥ 0' -1 -- checkpoint export run out
 expect 'no subject' 2 'a command is needed: spectral, step' "$muonp" bench
 expect_one_line 'unknown command' "$muonp" trian
 expect_one_line 'unknown option' "$muonp" train --foo=3 x.yaml
@@ -73,6 +114,9 @@ npy B.npy '(2, 3, 2)' 12
 expect 'batch' 0 '"scale": [' "$muonp" spectral --in B.npy --out Z.npy --p 1/2 --json
 expect 'exponent out of range' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p 2
 expect 'exponent that is no number' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p half
+for p in nan inf 0x1 1e400 1/0 -9223372036854775808/1 99999999999999999999/3 1/2/3 ''; do
+  expect "exponent '$p'" 1 'error: p: ' "$muonp" spectral --in G.npy --out Z.npy --p="$p"
+done
 expect 'unknown method' 1 'coupled_minimax' "$muonp" spectral --in G.npy --out Z.npy --p 1/2 --method best
 expect 'unknown dtype' 1 'float32' "$muonp" spectral --in G.npy --out Z.npy --p 1/2 --dtype double
 expect 'missing file' 1 'none.npy' "$muonp" spectral --in none.npy --out Z.npy --p 1/2
@@ -86,6 +130,23 @@ npy L.npy '(64, 64)' 4096
 cp G.npy Z.npy
 expect 'full disk' 1 'Z.npy' bash -c "ulimit -f 4; exec '$muonp' spectral --in L.npy --out Z.npy --p 1/2"
 cmp -s G.npy Z.npy || { echo "FAILED: a full disk destroyed the old file"; failures=$((failures + 1)); }
+
+# OpenMP's limits on threads: fewer than are asked for are an error, what there is is taken, and nothing waits for the rest.
+for limit in OMP_THREAD_LIMIT=1 OMP_MAX_ACTIVE_LEVELS=0; do
+  expect "$limit, two threads" 1 "2 threads were asked for, but OpenMP starts 1 ($limit" \
+    env $limit "$muonp" spectral --in G.npy --out Z.npy --p 1/2 --threads 2 --check
+  expect "$limit, one thread" 0 'relative Frobenius error' \
+    env $limit timeout 60 "$muonp" spectral --in L.npy --out Z2.npy --p 1/2 --threads 1 --check
+  expect "$limit, what there is" 0 'relative Frobenius error' \
+    env $limit timeout 60 "$muonp" spectral --in L.npy --out Z2.npy --p 1/2 --check
+done
+expect 'OMP_DYNAMIC' 0 'relative Frobenius error' \
+  env OMP_DYNAMIC=true timeout 60 "$muonp" spectral --in L.npy --out Z2.npy --p 1/2 --threads 2 --check
+# LAPACK is loaded where it is needed only, and not where there is no room for it.
+expect 'little address space' 0 'predicted error' \
+  timeout 60 bash -c "ulimit -v 350000; exec '$muonp' spectral --in L.npy --out Z2.npy --p 1/2 --threads 1"
+expect 'too little address space for LAPACK' 1 'LAPACK' \
+  timeout 60 bash -c "ulimit -v 350000; exec '$muonp' spectral --in L.npy --out Z2.npy --p 1/2 --threads 1 --check"
 
 # --- bench
 expect 'bench' 0 '"relative_error_frobenius"' "$muonp" bench spectral --rows 48 --cols 32 --p 1/2 --threads 1 --repeats 2 --json
@@ -102,6 +163,51 @@ printf 'run:\n  stepz: 3\n' >a.yaml
 expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml
 expect 'unknown key by --set' 1 '--set run.stepz=4: run.stepz: unknown key' "$muonp" config a.yaml --set run.stepz=4
 expect 'train reports the same' 1 'a.yaml:2: run.stepz: unknown key' "$muonp" train a.yaml
+
+# --- a run: its threads are those that OpenMP starts, its numbers the same for any of them
+for ((i = 0; i < 3000; ++i)); do echo "line $((i * i % 977)) of a text"; done >text.txt
+cat >tiny.yaml <<'EOF'
+run: {name: tiny, steps: 4}
+data: {train: text.txt, sequence: 32, batch: 4}
+model: {layers: 1, heads: 2, width: 32, context: 32, vocabulary: 256}
+log: {peak: false}
+EOF
+# ends_in_time COMMAND...: as the command, but with status 124 if it has not ended after a minute.
+ends_in_time() { timeout 60 "$@"; }
+expect 'train' 0 'step 4/4' ends_in_time "$muonp" train tiny.yaml --set parallel.threads=2
+loss() { sed -n 's/.*"loss": \([0-9.]*\).*/\1/p' <<<"$output" | cut -c1-6; }
+expect 'eval' 0 '"loss"' "$muonp" eval runs/tiny --threads 1 --json
+one_thread=$(loss)
+for setting in OMP_THREAD_LIMIT=1 OMP_MAX_ACTIVE_LEVELS=0 OMP_DYNAMIC=true OMP_NUM_THREADS=1; do
+  expect "eval under $setting" 0 '"loss"' env $setting timeout 60 "$muonp" eval runs/tiny --json
+  [[ $(loss) == "$one_thread" ]] || failed "eval under $setting: loss $(loss), not $one_thread"
+done
+expect 'eval with more threads than run' 1 'OpenMP starts 1 (OMP_THREAD_LIMIT=1)' \
+  env OMP_THREAD_LIMIT=1 "$muonp" eval runs/tiny --threads 2
+expect 'the table names the limit' 0 'OMP_THREAD_LIMIT=1' \
+  env OMP_THREAD_LIMIT=1 "$muonp" plan tiny.yaml
+expect 'train in little address space' 0 'step 4/4' \
+  ends_in_time bash -c "ulimit -v 350000; exec '$muonp' train tiny.yaml --set run.name=small --set parallel.threads=1"
+
+# --- plan: the largest values that the reference documents give right numbers or one clear message
+cat >large.yaml <<'EOF'
+run: {steps: 1}
+data: {train: none.txt, batch: 16777216, sequence: 1048576}
+model: {layers: 2, heads: 2, width: 32, context: 1048576, vocabulary: 256}
+EOF
+expect 'plan of a large batch' 1 'a smaller data.micro_batch' "$muonp" plan large.yaml
+expect 'plan of a large batch in passes' 0 '16777216 sequences of 1048576' "$muonp" plan large.yaml --set data.micro_batch=1
+expect 'plan as JSON' 0 '"peak_bytes"' "$muonp" plan large.yaml --json --set data.micro_batch=1024
+"$muonp" plan large.yaml --json --set data.micro_batch=1024 | grep -q ': -' && failed 'negative numbers in a plan'
+expect 'roofline of a large batch' 0 'nothing hidden' "$muonp" plan large.yaml --roofline h100 --set data.micro_batch=1024
+for setting in model.layers=1000000 model.width=1e9 model.context=1e18 model.vocabulary=1e18 model.mlp_ratio=1e9; do
+  expect "plan $setting" 1 "${setting%%=*}: " "$muonp" plan large.yaml --set $setting
+  expect "plan $setting" 1 'is out of range' "$muonp" plan large.yaml --set $setting
+done
+widest='--set data.sequence=1024 --set data.batch=1 --set model.layers=4096 --set model.width=131072 --set model.mlp_ratio=64'
+widest+=' --set model.vocabulary=16777216'
+expect 'plan of the largest model' 0 'load' "$muonp" plan large.yaml $widest
+"$muonp" plan large.yaml --json $widest | grep -q ': -' && failed 'negative numbers in the largest plan'
 
 # --- compare
 mkdir one two

@@ -49,6 +49,12 @@ TEST_F(SessionTest, AloneWithoutALauncher) {
   session.close();
 }
 
+TEST_F(SessionTest, TheDeviceSaysWhatItsNumberOfThreadsWasMadeFrom) {
+  Session automatic(SessionSettings{.device = "cpu"}), asked(SessionSettings{.device = "cpu", .threads = 1});
+  EXPECT_THAT(automatic.device_text(), testing::HasSubstr(" core"));
+  EXPECT_EQ(asked.device_text(), asked.device().name());
+}
+
 TEST_F(SessionTest, ACommandOfOneProcessRefusesMpirun) {
   setenv("OMPI_COMM_WORLD_RANK", "0", 1);
   setenv("OMPI_COMM_WORLD_SIZE", "2", 1);

@@ -201,6 +201,8 @@ TEST(Gpt, StepFlopsOfGpt2AreTheKnownNumber) {
   // 6·(12·12·768² + 50257·768) a token, and 12·12·768·64 for attention.
   const double per_token = 6.0 * (12.0 * 12 * 768 * 768 + 50257.0 * 768) + 12.0 * 12 * 768 * 64;
   EXPECT_DOUBLE_EQ(model->step_flops(4, 64), 256 * per_token);
+  // A query and the keys behind it: 64·63/2 pairs of a sequence's 64², 12·12·768 for each.
+  EXPECT_DOUBLE_EQ(model->skipped_flops(4, 64), 4 * (64.0 * 63 / 2) * 12.0 * 12 * 768);
   EXPECT_EQ(model->description(), "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters");
 }
 
