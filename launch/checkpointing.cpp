@@ -77,6 +77,12 @@ class StateValues {
 
 }  // namespace
 
+std::set<std::string> parameters_in(const core::PieceReader& reader) {
+  std::set<std::string> names;
+  for (const std::string& name : reader.names()) names.insert(name.substr(0, name.rfind('/')));
+  return names;
+}
+
 struct Checkpointing::Save {
   RunProgress progress;
   SaveReport report;
@@ -100,7 +106,8 @@ Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner&
       session_(session),
       learner_(learner),
       on_saved_(std::move(on_saved)),
-      store_(config.directory() + "/checkpoints") {
+      store_(config.directory() + "/checkpoints"),
+      identity_(run_identity(config, learner.data_identity())) {
   if (!config_.checkpoint.copies_state()) return;
   const std::int64_t bytes = bytes_of(learner_.optimizer().state_to_save());
   snapshot_ = core::Tensor::staging(session_.device(), {bytes}, core::Dtype::uint8, core::Category::other);
@@ -196,9 +203,7 @@ std::string Checkpointing::state_json(const RunProgress& progress) const {
                       {"seconds", progress.seconds},
                       {"world_size", session_.world_size()},
                       {"zero", config_.parallel.zero},
-                      {"seed", config_.run.seed},
-                      {"batch", config_.data.batch},
-                      {"sequence", config_.data.sequence},
+                      {"identity", json::parse(to_json(identity_))},
                       {"losses", to_json(progress.losses)}};
   return state.dump();
 }
@@ -274,6 +279,7 @@ RunProgress Checkpointing::load(const std::string& path) {
   dist::Communicator& communicator = session_.communicator();
   RunProgress progress;
   std::unique_ptr<core::PieceReader> reader;
+  std::vector<std::string> changes;
   bool same_world_size = false;
   dist::run_on_all(communicator, [&] {
     const core::Checkpoint checkpoint(path);
@@ -282,17 +288,12 @@ RunProgress Checkpointing::load(const std::string& path) {
     if (progress.step != checkpoint.step())
       core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint.step(),
                  progress.step);
-    const auto expect = [&](const char* key, const char* setting, std::int64_t value) {
-      if (state.count(key) != value)
-        core::fail("{}: this run has {} = {}, the checkpoint {}; the order of samples would change", path,
-                   setting, value, state.count(key));
-    };
-    expect("seed", "run.seed", config_.run.seed);
-    expect("batch", "data.batch", config_.data.batch);
-    expect("sequence", "data.sequence", config_.data.sequence);
+    changes = require_same_run(path, identity_of(checkpoint), identity_.values, config_.checkpoint.allow);
     same_world_size = state.count("world_size") == session_.world_size();
     reader = std::make_unique<core::PieceReader>(checkpoint, kStatePrefix);
+    require_same_parameters(path, parameters_in(*reader), learner_.model().parameters());
   });
+  for (const std::string& change : changes) session_.log().info("{}", change);
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
     const core::HostView host(session_.device().queue(), t.data, core::Access::write);
     optim::StateReader(*reader, same_world_size).read(t, host.data<float>());

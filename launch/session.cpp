@@ -84,10 +84,17 @@ void Session::open(const SessionSettings& settings) {
   threads_ = threads_per_rank(settings.threads, core::available_cores(), local_size());
   open_device(settings);
   host_communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
+  require_same_start(settings.alike);
   if (device_->kind() == core::DeviceKind::cuda) {
     require_gpu_of_its_own(*host_communicator_, *device_);
     gpu_communicator_ = dist::make_nccl(*device_, *host_communicator_, settings.timeout_seconds);
   }
+}
+
+// Before anything that ranks do in different ways when they are not: each would wait for the others in another operation.
+void Session::require_same_start(core::NamedValues alike) {
+  alike.push_back({"the device in use", device_->kind() == core::DeviceKind::cuda ? "cuda" : "cpu"});
+  dist::require_same(*host_communicator_, alike);
 }
 
 void Session::open_device(const SessionSettings& settings) {

@@ -1,5 +1,6 @@
 #include "optim/config.h"
 
+#include <algorithm>
 #include <set>
 
 #include "core/error.h"
@@ -126,6 +127,16 @@ spectral::SpectralOptions GroupConfig::spectral_options(core::DeviceKind device)
           .epsilon = epsilon,
           .tolerance = tolerance,
           .dtype = spectral::parse_storage(dtype, method, device)};
+}
+
+bool GroupConfig::reads(std::string_view key) const {
+  constexpr std::string_view kOfMuonp[] = {"p", "method", "epsilon", "tolerance", "dtype", "scale", "splits"},
+                             kOfMomentum[] = {"momentum", "momentum_form", "nesterov"},
+                             kOfAdamw[] = {"beta1", "beta2", "eps"};
+  if (std::ranges::find(kOfMuonp, key) != std::end(kOfMuonp)) return rule == "muonp";
+  if (std::ranges::find(kOfMomentum, key) != std::end(kOfMomentum)) return rule != "adamw";
+  if (std::ranges::find(kOfAdamw, key) != std::end(kOfAdamw)) return rule == "adamw";
+  return true;
 }
 
 std::string GroupConfig::rule_text() const { return rule == "muonp" ? fmt::format("muonp p={}", p) : rule; }

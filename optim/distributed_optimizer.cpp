@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <optional>
 
 #include "core/offload.h"
 #include "dist/agreement.h"
@@ -26,6 +27,14 @@ double now() {
 ParallelOptions on(const core::Device& device, ParallelOptions options) {
   options.device = device.kind();
   return options;
+}
+
+// What is wrong with a plan is wrong on all ranks.
+ExecutionPlan plan_on_all(const core::ParameterList& parameters, const OptimizerConfig& config,
+                          const ParallelOptions& options, dist::Communicator& communicator) {
+  std::optional<ExecutionPlan> plan;
+  dist::run_on_all(communicator, [&] { plan = make_execution_plan(parameters, config, options, communicator.size()); });
+  return *std::move(plan);
 }
 
 }  // namespace
@@ -66,7 +75,7 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
     : device_(device),
       communicator_(communicator),
       clip_(config.clip),
-      plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())) {
+      plan_(plan_on_all(parameters, config, on(device, options), communicator)) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   parameters_ = std::make_unique<dist::ShardedParameters>(
       device, chosen(parameters, plan_.sharded), plan_.shards, communicator.rank(), options.zero, options.weight_dtype,
