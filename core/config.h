@@ -70,8 +70,8 @@ struct NamedValue {
   bool operator==(const NamedValue&) const = default;
 };
 using NamedValues = std::vector<NamedValue>;
-// Every field by its path ("optimizer.groups.0.lr"), its value as write_config() prints it, in the order of the description. A list
-// of sections has its number of entries under its own path, before them.
+// Every field by its path ("optimizer.groups.0.lr"), its value as write_config() prints it, in the order of
+// the description. A list of sections has its number of entries under its own path, before them.
 NamedValues config_values(const Describe& describe);
 // YAML that reads back to the same values.
 std::string write_config(const Describe& describe);

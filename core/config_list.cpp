@@ -16,14 +16,11 @@ class Lister final : public Fields {
   void real(std::string_view name, double& value, RealRange, std::string_view) override {
     add(name, config::format_real(value));
   }
-  void boolean(std::string_view name, bool& value, std::string_view) override {
-    add(name, value ? "true" : "false");
-  }
+  void boolean(std::string_view name, bool& value, std::string_view) override { add(name, value ? "true" : "false"); }
   void text(std::string_view name, std::string& value, std::string_view, Presence) override {
     add(name, config::format_text(value));
   }
-  void choice(std::string_view name, std::string& value, std::span<const std::string_view>,
-              std::string_view) override {
+  void choice(std::string_view name, std::string& value, std::span<const std::string_view>, std::string_view) override {
     add(name, config::format_text(value));
   }
   void text_list(std::string_view name, std::vector<std::string>& value, std::string_view) override {

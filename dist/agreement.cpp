@@ -120,12 +120,12 @@ std::string explain_difference(const HostValues& zero, const HostValues& other, 
   const auto value = [](auto at, const core::NamedValues& values) {
     return at == values.end() ? "nothing" : at->value.empty() ? "''" : at->value;
   };
-  const bool same_name = a != zero.values.end() && b != other.values.end() && a->name == b->name;
+  const bool other_name = a != zero.values.end() && b != other.values.end() && a->name != b->name;
   const std::string name = a != zero.values.end() ? a->name : b->name;
-  return fmt::format("{} differs between ranks: it is {} on rank 0 of {} ({}), {} on rank {} ({}); all ranks need the same program, "
-                     "configuration and data",
+  return fmt::format("{} differs between ranks: it is {} on rank 0 of {} ({}), {} on rank {} ({}); all ranks need the same "
+                     "program, configuration and data",
                      name, value(a, zero.values), ranks, zero.host,
-                     same_name || b == other.values.end() ? value(b, other.values) : "not known", rank, other.host);
+                     other_name ? "not known" : value(b, other.values), rank, other.host);
 }
 
 }  // namespace

@@ -23,9 +23,9 @@ class AgreedError : public core::Error {
 void require_agreement(Communicator& communicator, std::string_view what, std::uint64_t hash,
                        const std::string& description);
 
-// Compares the lists of all ranks, name by name: their hash first, so that equal ones cost a few bytes. Where some differ, every
-// rank throws an AgreedError with the first name whose value on the lowest rank that differs from rank 0 is another, both values
-// and both hosts. Values are what a person reads, and hold no zero byte.
+// Compares the lists of all ranks, name by name: their hash first, so that equal ones cost a few bytes. Where some
+// differ, every rank throws an AgreedError with the first name whose value on the lowest rank that differs from rank 0
+// is another, both values and both hosts. Values are what a person reads, and hold no zero byte.
 void require_same(Communicator& communicator, const core::NamedValues& mine);
 
 // Whether `mine` holds on all ranks; the same answer on all ranks.

@@ -77,12 +77,6 @@ class StateValues {
 
 }  // namespace
 
-std::set<std::string> parameters_in(const core::PieceReader& reader) {
-  std::set<std::string> names;
-  for (const std::string& name : reader.names()) names.insert(name.substr(0, name.rfind('/')));
-  return names;
-}
-
 struct Checkpointing::Save {
   RunProgress progress;
   SaveReport report;

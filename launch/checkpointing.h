@@ -24,8 +24,6 @@
 namespace muonp::launch {
 
 inline constexpr const char* kStatePrefix = "state";  // of the ranks' files: state-00000.safetensors
-// Of the parameters whose state these files hold ("<parameter>/<state>").
-std::set<std::string> parameters_in(const core::PieceReader& reader);
 
 // What a run needs beside tensors to go on exactly where it stopped. The sample order, dropout and the
 // schedule are functions of (seed, step).

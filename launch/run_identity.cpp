@@ -55,8 +55,7 @@ constexpr Rule kRules[] = {
 };
 
 Change change_of(std::string_view key) {
-  const auto rule =
-      std::ranges::find_if(kRules, [&](const Rule& r) { return optim::matches_pattern(r.pattern, key); });
+  const auto rule = std::ranges::find_if(kRules, [&](const Rule& r) { return optim::matches_pattern(r.pattern, key); });
   return rule == std::end(kRules) ? Change::free : rule->change;
 }
 
@@ -181,7 +180,8 @@ RunIdentity identity_from_json(const std::string& text, const std::string& file)
   if (!j.is_object() || !j.contains("values") || !j.at("values").is_object())
     core::fail("{}: the description of its run is no such thing; no run of this program wrote it", file);
   RunIdentity identity;
-  for (const auto& [name, value] : j.at("values").items()) identity.values.push_back({name, text_of(value, file, name.c_str())});
+  for (const auto& [name, value] : j.at("values").items())
+    identity.values.push_back({name, text_of(value, file, name.c_str())});
   if (j.contains("folder")) identity.folder = text_of(j.at("folder"), file, "folder");
   return identity;
 }
@@ -211,9 +211,10 @@ std::vector<std::string> require_same_run(const std::string& path, const RunIden
     }
   }
   if (!refused.empty())
-    core::fail("{}: this run is not the one that the checkpoint is of:{}\nGo on with the checkpoint's values, or choose another "
-               "run.name for a new run; checkpoint.allow: [{}] makes the change knowingly",
-               path, refused, fmt::join(keys, ", "));
+    core::fail(
+        "{}: this run is not the one that the checkpoint is of:{}\nGo on with the checkpoint's values, or choose another "
+        "run.name for a new run; checkpoint.allow: [{}] makes the change knowingly",
+        path, refused, fmt::join(keys, ", "));
   return lines;
 }
 
@@ -228,6 +229,12 @@ std::vector<std::string> require_same_values(const std::string& path, const RunI
   for (const Difference& d : found.differences) refused += line_of(d);
   if (!refused.empty()) core::fail("{}: this is not what the run was trained with:{}\n{}", path, refused, advice);
   return tell_of_unsaid(path, found.unsaid);
+}
+
+std::set<std::string> parameters_in(const core::PieceReader& reader) {
+  std::set<std::string> names;
+  for (const std::string& name : reader.names()) names.insert(name.substr(0, name.rfind('/')));
+  return names;
 }
 
 void require_same_parameters(const std::string& path, const std::set<std::string>& stored,
