@@ -82,8 +82,8 @@ void Session::open(const SessionSettings& settings) {
   mpi_ = start_mpi(settings);
   if (mpi_) log_ = core::Log(mpi_->rank(), mpi_->size());
   threads_ = threads_per_rank(settings.threads, core::available_cores(), local_size());
-  open_device(settings);
   host_communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
+  dist::run_on_all(*host_communicator_, [&] { open_device(settings); });
   require_same_start(settings.alike);
   if (device_->kind() == core::DeviceKind::cuda) {
     require_gpu_of_its_own(*host_communicator_, *device_);

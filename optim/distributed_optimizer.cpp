@@ -33,7 +33,8 @@ ParallelOptions on(const core::Device& device, ParallelOptions options) {
 ExecutionPlan plan_on_all(const core::ParameterList& parameters, const OptimizerConfig& config,
                           const ParallelOptions& options, dist::Communicator& communicator) {
   std::optional<ExecutionPlan> plan;
-  dist::run_on_all(communicator, [&] { plan = make_execution_plan(parameters, config, options, communicator.size()); });
+  dist::run_on_all(communicator,
+                   [&] { plan.emplace(make_execution_plan(parameters, config, options, communicator.size())); });
   return *std::move(plan);
 }
 
