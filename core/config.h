@@ -64,6 +64,15 @@ void read_config(const std::string& file, std::span<const std::string> overrides
 // The same from a string; `source` stands for the file's name in messages.
 void read_config_text(const std::string& yaml, const std::string& source,
                       std::span<const std::string> overrides, const Describe& describe);
+// What a person knows by a name: a setting and its value, for example.
+struct NamedValue {
+  std::string name, value;
+  bool operator==(const NamedValue&) const = default;
+};
+using NamedValues = std::vector<NamedValue>;
+// Every field by its path ("optimizer.groups.0.lr"), its value as write_config() prints it, in the order of
+// the description. A list of sections has its number of entries under its own path, before them.
+NamedValues config_values(const Describe& describe);
 // YAML that reads back to the same values.
 std::string write_config(const Describe& describe);
 // Every key with its default, valid values and meaning, as commented YAML that reads back to the defaults

@@ -7,6 +7,8 @@
 #include <map>
 #include <sstream>
 
+#include "core/hash.h"
+
 namespace muonp::dist {
 
 namespace {
@@ -73,6 +75,76 @@ void require_agreement(Communicator& communicator, std::string_view what, std::u
   throw AgreedError(fmt::format("{} differs between ranks: {}", what, difference));
 }
 
+namespace {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
+}
+
+// Halves of 32 bits are exact as doubles; the least of a value and of its opposite say whether it is one on all ranks.
+bool same_on_all(Communicator& communicator, std::uint64_t hash) {
+  const auto high = static_cast<double>(hash >> 32), low = static_cast<double>(hash & 0xffffffff);
+  std::array<double, 4> least = {high, low, -high, -low};
+  communicator.all_reduce(least, Reduce::min);
+  return least[0] == -least[2] && least[1] == -least[3];
+}
+
+constexpr char kEnd = '\0';  // of a name, a value, and the host's name in front of them
+
+std::string text_of(const core::NamedValues& values) {
+  std::string text;
+  for (const core::NamedValue& v : values) text += v.name + kEnd + v.value + kEnd;
+  return text;
+}
+
+struct HostValues {
+  std::string host;
+  core::NamedValues values;
+};
+
+HostValues values_of(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, kEnd);) parts.push_back(part);
+  HostValues result{parts.at(0), {}};
+  for (std::size_t i = 1; i + 1 < parts.size(); i += 2) result.values.push_back({parts[i], parts[i + 1]});
+  return result;
+}
+
+std::string explain_difference(const HostValues& zero, const HostValues& other, int rank, int ranks) {
+  const std::size_t both = std::min(zero.values.size(), other.values.size());
+  const auto [a, b] = std::mismatch(zero.values.begin(), zero.values.begin() + static_cast<std::ptrdiff_t>(both),
+                                    other.values.begin());
+  // Names differ where two versions of the program do.
+  const auto value = [](auto at, const core::NamedValues& values) {
+    return at == values.end() ? "nothing" : at->value.empty() ? "''" : at->value;
+  };
+  const bool other_name = a != zero.values.end() && b != other.values.end() && a->name != b->name;
+  const std::string name = a != zero.values.end() ? a->name : b->name;
+  return fmt::format("{} differs between ranks: it is {} on rank 0 of {} ({}), {} on rank {} ({}); all ranks need the same "
+                     "program, configuration and data",
+                     name, value(a, zero.values), ranks, zero.host,
+                     other_name ? "not known" : value(b, other.values), rank, other.host);
+}
+
+}  // namespace
+
+void require_same(Communicator& communicator, const core::NamedValues& mine) {
+  const std::string text = text_of(mine);
+  if (same_on_all(communicator, core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size())))) return;
+  // Only two of the ranks say what they have.
+  const auto from = [&](int rank) {
+    const bool me = communicator.rank() == rank;
+    return communicator.all_gather_bytes(me ? host_name() + kEnd + text : "")[static_cast<std::size_t>(rank)];
+  };
+  const HostValues zero = values_of(from(0));
+  std::array<double, 1> first = {static_cast<double>(zero.values == mine ? communicator.size() : communicator.rank())};
+  communicator.all_reduce(first, Reduce::min);
+  const int other = static_cast<int>(first[0]);
+  throw AgreedError(explain_difference(zero, values_of(from(other)), other, communicator.size()));
+}
+
 bool all_agree(Communicator& communicator, bool mine) {
   std::array<double, 1> value = {mine ? 1.0 : 0.0};
   communicator.all_reduce(value, Reduce::min);
@@ -80,11 +152,6 @@ bool all_agree(Communicator& communicator, bool mine) {
 }
 
 namespace {
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
-}
 
 // Empty when nothing failed, else host, a line break and the message.
 std::string failure_text(const std::exception_ptr& failure) {

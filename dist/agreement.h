@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "core/config.h"
 #include "dist/communicator.h"
 
 namespace muonp::dist {
@@ -21,6 +22,11 @@ class AgreedError : public core::Error {
 // first line of `description` that differs, and the ranks that hold each version of it.
 void require_agreement(Communicator& communicator, std::string_view what, std::uint64_t hash,
                        const std::string& description);
+
+// Compares the lists of all ranks, name by name: their hash first, so that equal ones cost a few bytes. Where some
+// differ, every rank throws an AgreedError with the first name whose value on the lowest rank that differs from rank 0
+// is another, both values and both hosts. Values are what a person reads, and hold no zero byte.
+void require_same(Communicator& communicator, const core::NamedValues& mine);
 
 // Whether `mine` holds on all ranks; the same answer on all ranks.
 bool all_agree(Communicator& communicator, bool mine);

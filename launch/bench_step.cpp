@@ -121,9 +121,10 @@ void add_bench_step_command(CLI::App& bench, Context& context) {
       "  muonp bench step configs/bench-gpt2-124m.yaml --json");
   command->callback([a, &context] {
     const RunConfig config = load_run_config(a->config.file, a->config.overrides);
-    context.session = session_settings(config, true);
+    context.session = session_settings(config, "bench step");
+    context.session.alike.push_back({"--repeats", std::to_string(a->repeats)});
     context.run = [a, config](Session& session) {
-      const nlohmann::ordered_json result = measure(session, *a, resolve(config));
+      const nlohmann::ordered_json result = measure(session, *a, resolve(config, session.communicator()));
       session.log().info("{}", a->json ? result.dump(2) : as_table(result));
       return 0;
     };

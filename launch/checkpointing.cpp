@@ -101,7 +101,8 @@ Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner&
       session_(session),
       learner_(learner),
       on_saved_(std::move(on_saved)),
-      store_(config.directory() + "/checkpoints") {
+      store_(config.directory() + "/checkpoints"),
+      identity_(run_identity(config, learner.data_identity())) {
   if (!config_.checkpoint.copies_state()) return;
   const std::int64_t bytes = bytes_of(learner_.optimizer().state_to_save());
   snapshot_ = core::Tensor::staging(session_.device(), {bytes}, core::Dtype::uint8, core::Category::other);
@@ -197,9 +198,7 @@ std::string Checkpointing::state_json(const RunProgress& progress) const {
                       {"seconds", progress.seconds},
                       {"world_size", session_.world_size()},
                       {"zero", config_.parallel.zero},
-                      {"seed", config_.run.seed},
-                      {"batch", config_.data.batch},
-                      {"sequence", config_.data.sequence},
+                      {"identity", json::parse(to_json(identity_))},
                       {"losses", to_json(progress.losses)}};
   return state.dump();
 }
@@ -303,6 +302,7 @@ RunProgress Checkpointing::load(const std::string& path) {
   dist::Communicator& communicator = session_.communicator();
   RunProgress progress;
   std::optional<core::Checkpoint> checkpoint;
+  std::vector<std::string> changes;
   bool same_world_size = false;
   std::string pieces;  // in this rank's share of the files
   dist::run_on_all(communicator, [&] {
@@ -313,21 +313,17 @@ RunProgress Checkpointing::load(const std::string& path) {
     if (progress.step != checkpoint->step())
       core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint->step(),
                  progress.step);
-    const auto expect = [&](const char* key, const char* setting, std::int64_t value) {
-      if (state.count(key) != value)
-        core::fail("{}: this run has {} = {}, the checkpoint {}; the order of samples would change", path,
-                   setting, value, state.count(key));
-    };
-    expect("seed", "run.seed", config_.run.seed);
-    expect("batch", "data.batch", config_.data.batch);
-    expect("sequence", "data.sequence", config_.data.sequence);
+    changes = require_same_run(path, identity_of(*checkpoint), identity_.values, config_.checkpoint.allow);
     same_world_size = state.count("world_size") == session_.world_size();
     pieces = core::index_pieces(*checkpoint, kStatePrefix, rank, ranks);
   });
   const std::vector<std::string> index = communicator.all_gather_bytes(pieces);
   std::unique_ptr<core::PieceReader> reader;
-  dist::run_on_all(communicator,
-                   [&] { reader = std::make_unique<core::PieceReader>(*checkpoint, kStatePrefix, index); });
+  dist::run_on_all(communicator, [&] {
+    reader = std::make_unique<core::PieceReader>(*checkpoint, kStatePrefix, index);
+    require_same_parameters(path, parameters_in(*reader), learner_.model().parameters());
+  });
+  for (const std::string& change : changes) session_.log().info("{}", change);
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
     const core::HostView host(session_.device().queue(), t.data, core::Access::write);
     optim::StateReader(*reader, same_world_size).read(t, host.data<float>());

@@ -19,6 +19,7 @@
 #include "core/checkpoint_store.h"
 #include "launch/learner.h"
 #include "launch/loss_guard.h"
+#include "launch/run_identity.h"
 
 namespace muonp::launch {
 
@@ -61,8 +62,7 @@ class Checkpointing {
   // Waits until the save that is under way, if any, is over.
   void finish();
   // Follows checkpoint.resume. Collective. Nothing if the run starts from the beginning; Error if it may not:
-  // the checkpoint belongs to another seed, batch or sequence, none that exists is intact, or `none` would
-  // overwrite some.
+  // the checkpoint is of another run (launch/run_identity.h), none that exists is intact, or `none` would overwrite some.
   std::optional<RunProgress> resume();
 
  private:
@@ -87,6 +87,7 @@ class Checkpointing {
   Learner& learner_;
   std::function<void(const SaveReport&)> on_saved_;
   core::CheckpointStore store_;
+  const RunIdentity identity_;
   core::Tensor
       snapshot_;  // host memory, used again by every save; none if state is written from where it lies
   std::unique_ptr<Save> save_;

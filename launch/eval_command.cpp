@@ -6,6 +6,7 @@
 #include "core/data/dataset.h"
 #include "core/host_view.h"
 #include "launch/cli.h"
+#include "launch/run_reading.h"
 #include "launch/table.h"
 #include "launch/trained_model.h"
 #include "launch/units.h"
@@ -22,16 +23,19 @@ struct Arguments {
 };
 
 // The validation part of the run's own data, or all of another text.
-core::TokenSource text_of(const Arguments& a, RunConfig& config) {
+core::TokenSource text_of(Session& session, const Arguments& a, const TrainedModel& trained) {
+  core::DataConfig data = trained.config.data;
   if (!a.data.empty()) {
-    config.data.train = a.data;
-    config.data.validation.clear();
-    config.data.validation_fraction = 0;
+    data.train = a.data;
+    data.validation.clear();
+    data.validation_fraction = 0;
   }
-  const std::string directory = config.directory();
-  const core::Dataset dataset =
-      core::open_dataset(config.data, core::prepare_dataset(config.data, directory, config.model.vocabulary));
+  const core::Dataset dataset = read_dataset(data, a.run, trained.config.model.vocabulary);
   if (!a.data.empty()) return dataset.train;
+  constexpr std::string_view kCompared[] = {"data.train", "data.validation*"};
+  for (const std::string& line : require_same_values(a.run, trained.identity, data_identity(data, dataset), kCompared,
+                                                     "--data evaluates on a text that the run was not trained with"))
+    session.log().warn("{}", line);
   if (dataset.validation.size() == 0)
     core::fail("{} was trained without validation text; name one with --data", a.run);
   return dataset.validation;
@@ -39,9 +43,9 @@ core::TokenSource text_of(const Arguments& a, RunConfig& config) {
 
 int run(Session& session, const Arguments& a) {
   core::Device& device = session.device();
-  TrainedModel trained = load_trained_model(device, a.run, a.checkpoint);
+  const TrainedModel trained = load_trained_model(session, a.run, a.checkpoint);
   const std::int64_t time = trained.config.data.sequence, most = trained.config.data.batch;
-  const core::ValidationBatches windows(text_of(a, trained.config), time);
+  const core::ValidationBatches windows(text_of(session, a, trained), time);
   std::int64_t count = windows.windows();
   if (a.batches > 0) count = std::min(count, a.batches * most);
   double sum = 0;

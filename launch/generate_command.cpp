@@ -17,8 +17,8 @@ struct Arguments {
 };
 
 int run(Session& session, const Arguments& a) {
-  TrainedModel trained = load_trained_model(session.device(), a.run, a.checkpoint);
-  const core::TokenizerHandle tokenizer = core::open_tokenizer(trained.config.data.tokenizer);
+  const TrainedModel trained = load_trained_model(session, a.run, a.checkpoint);
+  const core::TokenizerHandle& tokenizer = trained.tokenizer;
   if (tokenizer->vocabulary() > trained.model->vocabulary())
     core::fail("{}: the tokenizer {} has {} ids, the model {}; name the tokenizer it was trained with", a.run,
                tokenizer->name(), tokenizer->vocabulary(), trained.model->vocabulary());

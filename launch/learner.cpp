@@ -8,6 +8,7 @@
 #include "dist/agreement.h"
 #include "launch/patience.h"
 #include "launch/plain_product.h"
+#include "launch/run_identity.h"
 
 namespace muonp::launch {
 
@@ -68,13 +69,15 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
                                                   config.compression.others)};
 }
 
-SessionSettings session_settings(const RunConfig& config, bool ranks) {
+SessionSettings session_settings(const RunConfig& config, const std::string& command) {
   SessionSettings settings;
   settings.device = config.device;
   settings.threads = config.parallel.threads;
   settings.timeout_seconds = config.parallel.timeout_seconds;
   settings.emulate_bfloat16 = config.parallel.emulate_bfloat16;
-  settings.ranks = ranks;
+  settings.ranks = true;
+  settings.alike = rank_identity(config);
+  settings.alike.insert(settings.alike.begin(), {"the command", command});
   return settings;
 }
 
@@ -88,15 +91,26 @@ RunConfig resolve(RunConfig config) {
   return config;
 }
 
-Learner::Learner(const RunConfig& config, Session& session)
-    : config_(config), session_(session), batches_(make_batch_plan(config.data, session.world_size())) {
+RunConfig resolve(const RunConfig& config, dist::Communicator& communicator) {
+  RunConfig resolved;
+  dist::run_on_all(communicator, [&] { resolved = resolve(config); });
+  return resolved;
+}
+
+// What can be wrong before a rank has any data.
+void Learner::prepare() {
+  batches_ = make_batch_plan(config_.data, session_.world_size());
   if (config_.compute() == Dtype::bfloat16)
     if (const std::string why = core::product_refusal(session_.device().queue(), Dtype::bfloat16); !why.empty())
       core::fail("parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
                  "the same numbers slowly", why);
   model_ = models::make_gpt(config_.model);
+}
+
+Learner::Learner(const RunConfig& config, Session& session) : config_(config), session_(session) {
   dist::Communicator& communicator = session_.communicator();
   core::TokenFiles token_files;
+  dist::run_on_all(communicator, [&] { prepare(); });
   run_on_rank_zero(communicator, [&] {
     token_files = core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
                                         [&](const std::string& line) { session_.log().info("{}", line); });
@@ -109,7 +123,9 @@ Learner::Learner(const RunConfig& config, Session& session)
                                                   config_.data.shuffle);
     if (dataset_.validation.size() > 0)
       validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
+    data_identity_ = launch::data_identity(config_.data, dataset_);
   });
+  dist::require_same(communicator, data_identity_);
   optimizer_ = std::make_unique<optim::DistributedOptimizer>(
       session_.device(), model_->parameters(), config_.optimizer,
       parallel_options(config_, *model_, session_.device().kind()), communicator);

@@ -24,12 +24,14 @@ BatchPlan make_batch_plan(const core::DataConfig& data, int world_size);
 
 optim::ParallelOptions parallel_options(const RunConfig& config, const models::LanguageModel& model,
                                         core::DeviceKind device);
-// ranks: over all processes that mpirun started.
-SessionSettings session_settings(const RunConfig& config, bool ranks);
+// For a command over all processes that mpirun started; they must agree about the command and the configuration.
+SessionSettings session_settings(const RunConfig& config, const std::string& command);
 
 // Fills in what the configuration leaves to the tokenizer and the preset (the model's sizes, its vocabulary),
 // and checks that the sequence fits in the model's context.
 RunConfig resolve(RunConfig config);
+// The same on all ranks: what is wrong on one is known to all. Collective.
+RunConfig resolve(const RunConfig& config, dist::Communicator& communicator);
 
 struct StepOutcome {
   double loss = 0;    // mean over the whole batch, all ranks
@@ -44,7 +46,7 @@ struct StepOutcome {
 
 class Learner {
  public:
-  // `config` as from resolve(). Collective. Weights are undefined until optimizer().initialize() or
+  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data. Weights are undefined until optimizer().initialize() or
   // load_state().
   Learner(const RunConfig& config, Session& session);
 
@@ -64,17 +66,20 @@ class Learner {
   const optim::DistributedOptimizer& optimizer() const { return *optimizer_; }
   const BatchPlan& batches() const { return batches_; }
   const core::Dataset& dataset() const { return dataset_; }
+  const core::NamedValues& data_identity() const { return data_identity_; }  // as launch/run_identity.h has it
   std::int64_t tokens_per_step() const { return batches_.batch * config_.data.sequence; }
 
  private:
   struct Pass;  // of one micro-batch: its loss and when its parts ended, on the device
   Pass run_pass(std::int64_t step, std::int64_t pass);
+  void prepare();
 
   const RunConfig config_;
   Session& session_;
   BatchPlan batches_;
   std::unique_ptr<models::LanguageModel> model_;
   core::Dataset dataset_;
+  core::NamedValues data_identity_;
   std::unique_ptr<core::TrainBatches> train_;
   std::unique_ptr<core::ValidationBatches> validation_;
   std::unique_ptr<optim::DistributedOptimizer> optimizer_;

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/log.h"
+#include "dist/agreement.h"
 #include "launch/cli.h"
 #include "launch/wait_policy.h"
 
@@ -27,6 +28,17 @@ int end_with(const std::string& message, int status, Session& session) {
   return status;
 }
 
+// All ranks are here with the same message, and meet once more before they end.
+int end_agreed(const std::string& message, Session& session) {
+  if (session.rank() == 0) muonp::core::Log(0, 1).error(message);
+  try {
+    session.close();
+  } catch (const std::exception& error) {
+    return end_with(error.what(), muonp::launch::kStatusError, session);
+  }
+  return muonp::launch::kStatusError;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -40,6 +52,8 @@ int main(int argc, char** argv) {
     const int status = context.run(session);
     session.close();
     return status;
+  } catch (const muonp::dist::AgreedError& error) {
+    return end_agreed(error.what(), session);
   } catch (const muonp::core::Error& error) {
     return end_with(error.what(), muonp::launch::kStatusError, session);
   } catch (const std::bad_alloc&) {

@@ -57,6 +57,7 @@ void CheckpointSection::describe(Fields& f) {
   f.boolean("background", background,
             "write while training goes on, from a copy of the rank's state in host memory (checkpoint.every > 0)");
   f.text("resume", resume, "auto (newest checkpoint of the run, if any), none, or a checkpoint's folder");
+  f.text_list("allow", allow, "keys that may differ from the checkpoint's, with * and ?, for example [data.shuffle]");
 }
 
 void LogSection::describe(Fields& f) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/config.h"
 #include "core/data/config.h"
@@ -49,6 +50,7 @@ struct CheckpointSection {
   bool at_end = true;
   bool background = true;
   std::string resume = "auto";
+  std::vector<std::string> allow;
   void describe(core::Fields& f);
 
   // Saves amid training are written from a copy of the state. One at the end alone has nothing to run beside.

@@ -85,8 +85,9 @@ void Session::open(const SessionSettings& settings) {
   mpi_ = start_mpi(settings);
   if (mpi_) log_ = core::Log(mpi_->rank(), mpi_->size());
   threads_ = choose_threads(settings.threads);
-  open_device(settings);
   host_communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
+  dist::run_on_all(*host_communicator_, [&] { open_device(settings); });
+  require_same_start(settings.alike);
   if (device_->kind() == core::DeviceKind::cuda) {
     require_gpu_of_its_own(*host_communicator_, *device_);
     // NCCL takes seconds to start, and one rank has nobody to talk to.
@@ -109,6 +110,12 @@ int Session::choose_threads(std::int64_t wanted) {
 std::string Session::device_text() const {
   const bool explains = device_->kind() == core::DeviceKind::cpu && !threads_note_.empty();
   return explains ? fmt::format("{} ({})", device_->name(), threads_note_) : device_->name();
+}
+
+// Before anything that ranks do in different ways when they are not: each would wait for the others in another operation.
+void Session::require_same_start(core::NamedValues alike) {
+  alike.push_back({"the device in use", device_->kind() == core::DeviceKind::cuda ? "cuda" : "cpu"});
+  dist::require_same(*host_communicator_, alike);
 }
 
 void Session::open_device(const SessionSettings& settings) {

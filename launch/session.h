@@ -22,6 +22,7 @@ struct SessionSettings {
   double timeout_seconds = 30;    // longest wait for another rank
   bool emulate_bfloat16 = false;  // CPU: bfloat16 products in software (core/device.h)
   bool ranks = false;  // true: one session over all processes that mpirun started; false: this process alone
+  core::NamedValues alike;  // what all ranks must have been started with
 };
 
 // Rank and number of processes as the launcher (mpirun, srun) says in the environment, before MPI is
@@ -41,7 +42,7 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Once. Error for a device that is not there, and for a command of one process that mpirun started several
+  // Once. Compares settings.alike, and the kind of device, over all ranks. Error for a device that is not there, and for a command of one process that mpirun started several
   // times. After a failure mpi() is what had been started, for an orderly end of all ranks.
   void open(const SessionSettings& settings);
   // The orderly end: waits for all ranks.
@@ -67,6 +68,7 @@ class Session {
   int threads_ = 1;
   int choose_threads(std::int64_t wanted);
   void open_device(const SessionSettings& settings);
+  void require_same_start(core::NamedValues alike);
 
   std::string threads_note_;
   std::string device_note_;

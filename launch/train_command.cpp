@@ -9,7 +9,7 @@ namespace {
 
 int run(Session& session, const RunConfig& config) {
   const StopSignals signals;
-  Trainer trainer(resolve(config), session);
+  Trainer trainer(resolve(config, session.communicator()), session);
   trainer.run(signals);
   return 0;
 }
@@ -32,7 +32,7 @@ void add_train_command(CLI::App& app, Context& context) {
       "  muonp config --reference      every key of CONFIG");
   command->callback([arguments, &context] {
     const RunConfig config = load_run_config(arguments->file, arguments->overrides);
-    context.session = session_settings(config, true);
+    context.session = session_settings(config, "train");
     context.run = [config](Session& session) { return run(session, config); };
   });
 }

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/host_view.h"
 #include "launch/checkpointing.h"
+#include "launch/run_reading.h"
 #include "launch/weights_file.h"
 
 namespace muonp::launch {
@@ -41,36 +42,53 @@ void read_value(core::Device& device, const ReadWeights& read, const core::Param
   value.upload();
 }
 
-// Hands what reads the weights to `use`, with their step.
-void with_weights(const std::string& run_directory, const std::string& which,
-                  const std::function<void(std::int64_t step, const ReadWeights&)>& use) {
+// Where weights are: a checkpoint, or a file of nothing else.
+struct Source {
+  std::string path;
+  std::int64_t step = 0;
+  RunIdentity identity;
+  std::set<std::string> parameters;
+  ReadWeights read;
+};
+
+Source source_of(const std::string& run_directory, const std::string& which) {
   if (core::exists(which) && !core::is_directory(which)) {
-    const WeightsFile file(which);
-    return use(file.step(), [&](const auto& name, const auto& shape, float* to) { file.read(name, shape, to); });
+    const auto file = std::make_shared<WeightsFile>(which);
+    return {which, file->step(), file->identity(), file->names(),
+            [file](const auto& name, const auto& shape, float* to) { file->read(name, shape, to); }};
   }
   const core::Checkpoint checkpoint = open_checkpoint(run_directory, which);
-  const core::PieceReader reader(checkpoint, kStatePrefix);
-  use(checkpoint.step(), [&](const std::string& name, const core::Shape& shape, float* to) {
-    reader.read_float(name + "/master", shape, core::Dtype::float32, 0, core::element_count(shape), to);
-  });
+  const auto reader = std::make_shared<core::PieceReader>(checkpoint, kStatePrefix);
+  return {checkpoint.path(), checkpoint.step(), identity_of(checkpoint), parameters_in(*reader),
+          [reader](const std::string& name, const core::Shape& shape, float* to) {
+            reader->read_float(name + "/master", shape, core::Dtype::float32, 0, core::element_count(shape), to);
+          }};
 }
 
 }  // namespace
 
-TrainedModel load_trained_model(core::Device& device, const std::string& run_directory,
+TrainedModel load_trained_model(Session& session, const std::string& run_directory,
                                 const std::string& checkpoint) {
   const std::string file = run_directory + "/config.resolved.yaml";
   if (!core::exists(file))
     core::fail("{}: not there; give the folder of a run that `muonp train` made", file);
+  const Source source = source_of(run_directory, checkpoint);
   TrainedModel trained;
+  trained.step = source.step;
+  trained.identity = source.identity;
   trained.config = load_run_config(file, {});
+  trained.config.data = located_data(trained.config.data, run_directory, source.identity);
+  trained.tokenizer = core::open_tokenizer(trained.config.data.tokenizer);
+  const RunIdentity mine = run_identity(trained.config, {{"data.tokenizer", describe_tokenizer(*trained.tokenizer)}});
+  constexpr std::string_view kCompared[] = {"model.*", "data.tokenizer"};
+  const std::string advice = fmt::format("{} and the tokenizer must be those of the checkpoint", file);
+  for (const std::string& line : require_same_values(source.path, source.identity, mine.values, kCompared, advice))
+    session.log().warn("{}", line);
   trained.model = models::make_gpt(trained.config.model);
-  trained.parameters = std::make_unique<core::PlainParameters>(device, trained.model->parameters(),
+  require_same_parameters(source.path, source.parameters, trained.model->parameters());
+  trained.parameters = std::make_unique<core::PlainParameters>(session.device(), trained.model->parameters(),
                                                                trained.config.compute(), 0);
-  with_weights(run_directory, checkpoint, [&](std::int64_t step, const ReadWeights& read) {
-    trained.step = step;
-    for (const core::Parameter* p : trained.model->parameters()) read_value(device, read, *p);
-  });
+  for (const core::Parameter* p : trained.model->parameters()) read_value(session.device(), source.read, *p);
   return trained;
 }
 

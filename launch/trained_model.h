@@ -7,20 +7,25 @@
 #include "core/data/tokenizer.h"
 #include "core/plain_parameters.h"
 #include "launch/run_config.h"
+#include "launch/run_identity.h"
+#include "launch/session.h"
 #include "models/model.h"
 
 namespace muonp::launch {
 
 struct TrainedModel {
-  RunConfig config;
+  RunConfig config;  // its data section leads somewhere from here (launch/run_reading.h)
+  core::TokenizerHandle tokenizer;
+  RunIdentity identity;  // of the checkpoint
   std::int64_t step = 0;
   std::unique_ptr<models::LanguageModel> model;
   std::unique_ptr<core::PlainParameters> parameters;  // destroyed before the model it points to
 };
 
 // `run_directory` is what `muonp train` wrote; `checkpoint` is "latest", a step, a checkpoint's folder, or a file that
-// `muonp checkpoint export` wrote. Error names what is missing.
-TrainedModel load_trained_model(core::Device& device, const std::string& run_directory,
+// `muonp checkpoint export` wrote. Error names what is missing, and how model or tokenizer differ from the checkpoint's; a
+// warning, what the checkpoint does not say.
+TrainedModel load_trained_model(Session& session, const std::string& run_directory,
                                 const std::string& checkpoint);
 
 }  // namespace muonp::launch

@@ -6,6 +6,7 @@
 #include "core/files.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
+#include "launch/run_reading.h"
 #include "launch/start_report.h"
 #include "launch/units.h"
 
@@ -41,6 +42,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
     RunConfig copy = config_;
     core::write_file(directory + "/config.resolved.yaml",
                      core::write_config([&](core::Fields& f) { copy.describe(f); }));
+    keep_tokenizer(config_.data.tokenizer, directory);
     metrics_ = std::make_unique<MetricsWriter>(directory + "/metrics.jsonl", progress_.step + 1);
   });
   if (session_.rank() == 0) print_start();

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::string_view kMaster = "/master";
 constexpr const char* kStep = "muonp_step";
+constexpr const char* kIdentity = "muonp_identity";
 constexpr std::int64_t kBlock = std::int64_t{1} << 20;  // elements
 
 struct Weight {
@@ -55,7 +56,8 @@ std::int64_t export_weights(const core::Checkpoint& checkpoint, const std::strin
   for (const Weight& w : weights) specs.push_back(w.spec);
   // "format" is what Hugging Face's loaders ask for.
   const std::map<std::string, std::string> metadata{{"format", "pt"},
-                                                    {kStep, std::to_string(checkpoint.step())}};
+                                                    {kStep, std::to_string(checkpoint.step())},
+                                                    {kIdentity, to_json(identity_of(checkpoint))}};
   core::AtomicFile out(file, core::SafetensorsWriter::file_bytes(specs, metadata));
   core::SafetensorsWriter writer(out, specs, metadata);
   std::int64_t done = 0;
@@ -83,6 +85,17 @@ std::int64_t WeightsFile::step() const {
   if (found != reader_.metadata().end())
     std::from_chars(found->second.data(), found->second.data() + found->second.size(), step);
   return step;
+}
+
+RunIdentity WeightsFile::identity() const {
+  const auto found = reader_.metadata().find(kIdentity);
+  return found == reader_.metadata().end() ? RunIdentity() : identity_from_json(found->second, reader_.path());
+}
+
+std::set<std::string> WeightsFile::names() const {
+  std::set<std::string> names;
+  for (const auto& entry : reader_.entries()) names.insert(entry.spec.name);
+  return names;
 }
 
 void WeightsFile::read(const std::string& name, const core::Shape& shape, float* to) const {

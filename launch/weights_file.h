@@ -8,6 +8,7 @@
 
 #include "core/checkpoint_store.h"
 #include "core/safetensors.h"
+#include "launch/run_identity.h"
 
 namespace muonp::launch {
 
@@ -23,6 +24,8 @@ class WeightsFile {
  public:
   explicit WeightsFile(const std::string& path) : reader_(path) {}
   std::int64_t step() const;  // of the checkpoint; 0 if the file does not say
+  RunIdentity identity() const;  // of the checkpoint; without values if the file does not say
+  std::set<std::string> names() const;
   // All elements, converted to float32 (exactly). Error: the file lacks the name, or has another shape or
   // type.
   void read(const std::string& name, const core::Shape& shape, float* to) const;

@@ -147,6 +147,16 @@ spectral::SpectralOptions GroupConfig::spectral_options(core::DeviceKind device)
 
 std::string GroupConfig::rule_text() const { return is_spectral() ? fmt::format("muonp p={}", p) : rule; }
 
+bool GroupConfig::reads(std::string_view key) const {
+  constexpr std::string_view kOfMuonp[] = {"p", "method", "epsilon", "tolerance", "dtype", "scale", "splits"},
+                             kOfMomentum[] = {"momentum", "momentum_form", "nesterov"},
+                             kOfAdamw[] = {"beta1", "beta2", "eps"};
+  if (std::ranges::find(kOfMuonp, key) != std::end(kOfMuonp)) return rule_kind() == Rule::muonp;
+  if (std::ranges::find(kOfMomentum, key) != std::end(kOfMomentum)) return rule_kind() != Rule::adamw;
+  if (std::ranges::find(kOfAdamw, key) != std::end(kOfAdamw)) return rule_kind() == Rule::adamw;
+  return true;
+}
+
 std::vector<std::string_view> GroupConfig::state_names() const {
   switch (rule_kind()) {
     case Rule::muonp: return {"momentum"};

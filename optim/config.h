@@ -58,6 +58,7 @@ struct GroupConfig {
   MuonpParams muonp() const;
   // Error for a p that is no valid exponent, and a dtype that the device cannot multiply.
   spectral::SpectralOptions spectral_options(core::DeviceKind device) const;
+  bool reads(std::string_view key) const;              // whether the rule has a use for this key of the group
   std::string rule_text() const;                       // "muonp p=1/2", "adamw"
   // One name per float32 tensor of a parameter's size that the rule keeps between steps, beside the master
   // weights.

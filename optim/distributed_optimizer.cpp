@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "core/math.h"
 #include "core/offload.h"
@@ -21,6 +22,15 @@ std::size_t at(int i) { return static_cast<std::size_t>(i); }
 ParallelOptions on(const core::Device& device, ParallelOptions options) {
   options.device = device.kind();
   return options;
+}
+
+// What is wrong with a plan is wrong on all ranks.
+ExecutionPlan plan_on_all(const core::ParameterList& parameters, const OptimizerConfig& config,
+                          const ParallelOptions& options, dist::Communicator& communicator) {
+  std::optional<ExecutionPlan> plan;
+  dist::run_on_all(communicator,
+                   [&] { plan.emplace(make_execution_plan(parameters, config, options, communicator.size())); });
+  return *std::move(plan);
 }
 
 }  // namespace
@@ -61,7 +71,7 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
     : device_(device),
       communicator_(communicator),
       clip_(config.clip),
-      plan_(make_execution_plan(parameters, config, on(device, options), communicator.size())),
+      plan_(plan_on_all(parameters, config, on(device, options), communicator)),
       waits_(device.queue()),
       spectral_(device.queue()) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());

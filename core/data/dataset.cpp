@@ -104,7 +104,7 @@ void require_length(const TokenSource& tokens, std::int64_t sequence, const std:
 
 // Splits off the validation tokens and checks that both parts can be used.
 void divide(const DataConfig& config, Dataset& data) {
-  const TokenSource all = data.train;
+  const TokenSource all = data.whole = data.train;
   std::int64_t kept = all.size();
   if (config.validation.empty()) {
     require_length(all, config.sequence, fmt::format("data.train: {}", config.train));

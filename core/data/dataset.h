@@ -17,6 +17,7 @@ namespace muonp::core {
 
 struct Dataset {
   TokenSource train;
+  TokenSource whole;          // of data.train, before its last part is split off
   TokenSource validation;     // no ids where the configuration asks for none
   TokenizerHandle tokenizer;  // of the text; for token files the configured one, which only generation uses
   std::string description;    // one line for the start-up table

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/hash.h"
 
 namespace muonp::core {
 namespace {
@@ -140,6 +141,23 @@ TokenSource TokenSource::slice(std::int64_t begin, std::int64_t end) const {
   part.begin_ = begin_ + begin;
   part.end_ = begin_ + end;
   return part;
+}
+
+std::uint64_t TokenSource::fingerprint() const {
+  constexpr std::int64_t kStretch = 4096, kStretches = kFingerprintIds / kStretch;
+  const std::int64_t all = size(), whole = (all + kStretch - 1) / kStretch, taken = std::min(whole, kStretches);
+  std::uint64_t hash = hash_bytes(&all, sizeof(all));
+  std::vector<std::int32_t> ids(kStretch);
+  for (std::int64_t i = 0; i < taken; ++i) {
+    // Of as many stretches as there are, each; of more, the first, the last and those between at equal distances.
+    const std::int64_t first = taken == whole ? i * kStretch
+                                              : static_cast<std::int64_t>(static_cast<double>(all - kStretch) *
+                                                                          static_cast<double>(i) / (kStretches - 1));
+    const std::int64_t count = std::min(kStretch, all - first);
+    read(first, count, ids.data());
+    hash = hash_bytes(ids.data(), count * static_cast<std::int64_t>(sizeof(ids[0])), hash);
+  }
+  return hash;
 }
 
 void TokenSource::check_vocabulary(std::int64_t vocabulary) const {

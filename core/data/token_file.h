@@ -52,6 +52,11 @@ class TokenSource {
   // Ids [begin, end) as a source of their own.
   TokenSource slice(std::int64_t begin, std::int64_t end) const;
 
+  // Of the number of ids and of the ids themselves, however they are stored. Of more than kFingerprintIds it
+  // takes as many, in stretches spread evenly from the first to the last.
+  std::uint64_t fingerprint() const;
+  static constexpr std::int64_t kFingerprintIds = std::int64_t{1} << 23;
+
   // Reads all ids. Error names the first that is ≥ vocabulary, with its file and position in that file.
   void check_vocabulary(std::int64_t vocabulary) const;
 

@@ -348,6 +348,23 @@ TEST(Config, ReferenceReadsBackToTheDefaults) {
   EXPECT_EQ(read(std::regex_replace(reference, std::regex("steps:\n"), "steps: 4\n")), expected) << reference;
 }
 
+TEST(Config, ValuesAreListedByTheirPaths) {
+  Settings s;
+  read_config_text("run: {steps: 8}\noptimizer: {groups: [{name: a b, lr: 1e-3}, {name: c}]}\n", "test", {}, describe(s));
+  const NamedValues values = config_values(describe(s));
+  for (const NamedValue& expected : NamedValues{{"run.steps", "8"},
+                                                {"optimizer.nesterov", "true"},
+                                                {"optimizer.groups", "2"},
+                                                {"optimizer.groups.0.name", "a b"},
+                                                {"optimizer.groups.0.lr", "0.001"},
+                                                {"files", "[a.txt, \"b, c.txt\"]"}})
+    EXPECT_THAT(values, testing::Contains(expected)) << expected.name;
+  s.steps = 9;
+  NamedValues changed = config_values(describe(s));
+  std::erase_if(changed, [&](const NamedValue& v) { return std::ranges::find(values, v) != values.end(); });
+  EXPECT_EQ(changed, (NamedValues{{"run.steps", "9"}}));
+}
+
 TEST(Config, ReferenceSaysMeaningAndValidValues) {
   Settings s;
   const std::string reference = config_reference(describe(s));

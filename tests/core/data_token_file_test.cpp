@@ -158,3 +158,34 @@ TEST(TokenFile, IdsOutsideTheVocabularyAreNamedWithTheirPosition) {
   EXPECT_THAT(error_of([&] { TokenSource::from_token_files({folder / "c.bin"}).check_vocabulary(1 << 30); }),
               HasSubstr("c.bin: id 4294967295 at position 1"));
 }
+
+TEST(TokenSource, FingerprintIsOfTheIdsAndNotOfTheirFiles) {
+  const TemporaryFolder folder;
+  put(folder / "a", "some text");
+  put(folder / "b", "of letters");
+  put(folder / "wide.bin", header(20240801, 7, 19) + raw(std::vector<std::uint32_t>{'s', 'o', 'm', 'e', ' ', 't', 'e', 'x', 't', 'o',
+                                                                                 'f', ' ', 'l', 'e', 't', 't', 'e', 'r', 's'}));
+  const TokenSource bytes = TokenSource::from_bytes({folder / "a", folder / "b"});
+  EXPECT_EQ(bytes.fingerprint(), TokenSource::from_token_files({folder / "wide.bin"}).fingerprint());
+  EXPECT_NE(bytes.fingerprint(), TokenSource::from_bytes({folder / "b", folder / "a"}).fingerprint());
+  EXPECT_NE(bytes.fingerprint(), bytes.slice(0, 18).fingerprint());
+  EXPECT_EQ(bytes.slice(9, 19).fingerprint(), TokenSource::from_bytes({folder / "b"}).fingerprint());
+  EXPECT_NE(TokenSource().fingerprint(), bytes.fingerprint());
+}
+
+TEST(TokenSource, FingerprintOfALongTextSeesItsEndsAndWhatIsShifted) {
+  const TemporaryFolder folder;
+  std::string text(TokenSource::kFingerprintIds + 100000, ' ');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i * i % 23);
+  const auto fingerprint_of = [&](const std::string& content) {
+    put(folder / "text", content);
+    return TokenSource::from_bytes({folder / "text"}).fingerprint();
+  };
+  const std::uint64_t whole = fingerprint_of(text);
+  for (const std::size_t at : {std::size_t{0}, text.size() - 1}) {
+    std::string changed = text;
+    changed[at] = '!';
+    EXPECT_NE(fingerprint_of(changed), whole) << at;
+  }
+  EXPECT_NE(fingerprint_of("!" + text.substr(0, text.size() - 1)), whole);
+}

@@ -82,6 +82,29 @@ TEST(Agreement, AMissingLineIsNamed) {
   EXPECT_THAT(message, AllOf(HasSubstr("line 2"), HasSubstr("on rank 1: (no such line)")));
 }
 
+TEST(Agreement, EqualListsPass) {
+  run_ranks(4, [](Communicator& comm) { dist::require_same(comm, {{"a", "1"}, {"b", ""}}); });
+}
+
+TEST(Agreement, TheFirstValueThatDiffersIsNamedWithBothRanks) {
+  const std::string message = message_on_all(5, [](Communicator& comm) {
+    const bool other = comm.rank() >= 2;
+    dist::require_same(comm, {{"run.steps", "10"}, {"optimizer.clip", other ? "0.1" : "1"}, {"z", other ? "1" : "2"}});
+  });
+  EXPECT_THAT(message, AllOf(HasSubstr("optimizer.clip differs between ranks: it is 1 on rank 0 of 5 ("),
+                             HasSubstr("), 0.1 on rank 2 (")));
+}
+
+TEST(Agreement, AListThatLacksANameIsNamed) {
+  const auto lists = [](const core::NamedValues& zero, const core::NamedValues& one) {
+    return message_on_all(2, [&](Communicator& comm) { dist::require_same(comm, comm.rank() == 0 ? zero : one); });
+  };
+  EXPECT_THAT(lists({{"a", "1"}, {"b", "2"}}, {{"a", "1"}}),
+              AllOf(HasSubstr("b differs between ranks: it is 2 on rank 0"), HasSubstr("nothing on rank 1")));
+  EXPECT_THAT(lists({}, {{"a", ""}}), AllOf(HasSubstr("a differs between ranks: it is nothing on rank 0"), HasSubstr("'' on rank 1")));
+  EXPECT_THAT(lists({{"a", "1"}}, {{"b", "1"}}), AllOf(HasSubstr("a differs between ranks: it is 1 on"), HasSubstr("not known on rank 1")));
+}
+
 TEST(Agreement, AllAgreeIsTheSameEverywhere) {
   run_ranks(3, [](Communicator& comm) {
     EXPECT_TRUE(dist::all_agree(comm, true));

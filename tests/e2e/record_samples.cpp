@@ -17,7 +17,7 @@ void record(int argc, char** argv, launch::Session& session) {
   const std::string out = argv[2];
   const launch::RunConfig config =
       launch::resolve(launch::load_run_config(argv[1], std::vector<std::string>(argv + 4, argv + argc)));
-  session.open(launch::session_settings(config, true));
+  session.open(launch::session_settings(config, "record_samples"));
   launch::Learner learner(config, session);
   launch::Checkpointing checkpointing(config, session, learner);
   launch::RunProgress progress;
