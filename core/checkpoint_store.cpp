@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <system_error>
 
 #include "core/error.h"
@@ -30,6 +31,54 @@ std::optional<std::int64_t> step_of(std::string_view name, std::string_view suff
   const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
   if (digits.size() < 8 || code != std::errc() || end != digits.data() + digits.size() || step < 0) return {};
   return step;
+}
+
+// A whole text that is a step's number.
+std::optional<std::int64_t> number_in(const std::string& text) {
+  std::int64_t step = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, code] = std::from_chars(text.data(), end, step);
+  if (code != std::errc() || stop != end || step < 0) return {};
+  return step;
+}
+
+std::string without_slashes(std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  return path;
+}
+
+std::vector<std::int64_t> steps_in(const std::string& store) {
+  std::vector<std::int64_t> result;
+  if (!exists(store)) return result;
+  for (const std::string& name : list_directory(store))
+    if (const auto step = step_of(name, "")) result.push_back(*step);
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+// When a store's checkpoints were written, with their steps; ascending. CheckpointStore::by_age() has the rules.
+std::vector<std::pair<std::int64_t, std::int64_t>> ages_in(const std::string& store) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> ages;
+  std::int64_t written = 0;
+  for (const std::int64_t step : steps_in(store)) {
+    const std::string file = directory_of(store, step) + "/" + kManifestName;
+    try {
+      written = read_manifest(read_file(file), file).written;
+    } catch (const Error&) {
+      // What is wrong is said by who opens it.
+    }
+    ages.emplace_back(written, step);
+  }
+  std::sort(ages.begin(), ages.end());
+  return ages;
+}
+
+// Later than all that the store has, also where the clock was set back.
+std::int64_t written_now(const std::string& store) {
+  using std::chrono::microseconds, std::chrono::system_clock;
+  const auto now = std::chrono::duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+  const auto ages = ages_in(store);
+  return std::max<std::int64_t>(now, ages.empty() ? 0 : ages.back().first + 1);
 }
 
 // Renames `from` to `to`, which may be a complete checkpoint; at every moment one of the two can be found.
@@ -97,13 +146,12 @@ void CheckpointWriter::commit(std::span<const CheckpointEntry> entries, const st
     const std::int64_t bytes = file_size(partial + "/" + e.name);
     if (bytes != e.bytes) fail("{}/{} has {} bytes, {} were written", partial, e.name, bytes, e.bytes);
   }
-  write_file(partial + "/" + kManifestName, write_manifest({step_, std::move(all), state_json}));
+  write_file(partial + "/" + kManifestName, write_manifest({step_, std::move(all), state_json, written_now(store_)}));
   publish(partial, directory_of(store_, step_));
   open_ = false;
 }
 
-Checkpoint::Checkpoint(std::string path) : path_(std::move(path)) {
-  while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
+Checkpoint::Checkpoint(std::string path) : path_(without_slashes(std::move(path))) {
   const std::string file_name = path_ + "/" + kManifestName;
   if (!is_directory(path_)) fail("{} is not a checkpoint: there is no such folder", path_);
   if (!exists(file_name)) fail("{} is not a checkpoint: it has no {}", path_, kManifestName);
@@ -140,18 +188,17 @@ CheckpointWriter CheckpointStore::begin(std::int64_t step) const { return {direc
 
 std::string CheckpointStore::path_of(std::int64_t step) const { return directory_of(directory_, step); }
 
-std::vector<std::int64_t> CheckpointStore::steps() const {
+std::vector<std::int64_t> CheckpointStore::steps() const { return steps_in(directory_); }
+
+std::vector<std::int64_t> CheckpointStore::by_age() const {
   std::vector<std::int64_t> result;
-  if (!exists(directory_)) return result;
-  for (const std::string& name : list_directory(directory_))
-    if (const auto step = step_of(name, "")) result.push_back(*step);
-  std::sort(result.begin(), result.end());
+  for (const auto& [written, step] : ages_in(directory_)) result.push_back(step);
   return result;
 }
 
 std::optional<Checkpoint> CheckpointStore::latest(
     const std::function<void(const std::string&)>& refused) const {
-  std::vector<std::int64_t> all = steps();
+  const std::vector<std::int64_t> all = by_age();
   for (auto step = all.rbegin(); step != all.rend(); ++step) {
     try {
       return open(*step);
@@ -174,18 +221,20 @@ Checkpoint CheckpointStore::open(std::int64_t step) const {
 }
 
 Checkpoint CheckpointStore::open(const std::string& step_or_path) const {
-  std::int64_t step = 0;
-  const char* end = step_or_path.data() + step_or_path.size();
-  const auto [stop, code] = std::from_chars(step_or_path.data(), end, step);
-  if (code == std::errc() && stop == end && step >= 0) return open(step);
+  if (const auto step = number_in(step_or_path)) return open(*step);
   Checkpoint checkpoint(step_or_path);
   checkpoint.verify();
   return checkpoint;
 }
 
+std::string CheckpointStore::path_named(const std::string& step_or_path) const {
+  if (const auto step = number_in(step_or_path)) return path_of(*step);
+  return without_slashes(step_or_path);
+}
+
 void CheckpointStore::keep_last(std::int64_t keep) const {
   MUONP_ASSERT(keep >= 1, "keep {}", keep);
-  std::vector<std::int64_t> all = steps();
+  std::vector<std::int64_t> all = by_age();
   while (static_cast<std::int64_t>(all.size()) > keep) {
     // Out of the complete ones first, so that a deletion cut short leaves nothing that looks complete.
     const std::string partial = partial_of(directory_, all.front());

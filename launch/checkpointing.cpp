@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host_view.h"
+#include "core/offload.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
 #include "optim/state_reader.h"
@@ -79,6 +80,7 @@ class StateValues {
 
 struct Checkpointing::Save {
   RunProgress progress;
+  Older older = Older::deleted;
   SaveReport report;
   double started = 0;
   std::vector<core::HostView> views;             // of the state, where it is not copied
@@ -95,11 +97,12 @@ struct Checkpointing::Block {
 };
 
 Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner& learner,
-                             std::function<void(const SaveReport&)> on_saved)
+                             std::function<void(const SaveReport&)> on_saved, std::function<void()> before_save)
     : config_(config),
       session_(session),
       learner_(learner),
       on_saved_(std::move(on_saved)),
+      before_save_(std::move(before_save)),
       store_(config.directory() + "/checkpoints") {
   if (!config_.checkpoint.copies_state()) return;
   const std::int64_t bytes = bytes_of(learner_.optimizer().state_to_save());
@@ -118,7 +121,7 @@ void Checkpointing::charge() {
   save_->report.longest_seconds = std::max(save_->report.longest_seconds, spent);
 }
 
-void Checkpointing::save(const RunProgress& progress) {
+void Checkpointing::save(const RunProgress& progress, Older older) {
   if (save_ && !said_late_ && session_.rank() == 0)
     session_.log().warn(
         "the checkpoint of step {} is still being written now that the one of step {} is due, and training "
@@ -130,11 +133,14 @@ void Checkpointing::save(const RunProgress& progress) {
   end_save();
   save_ = std::make_unique<Save>();
   save_->progress = progress;
+  save_->older = older;
   save_->report.step = progress.step;
   save_->started = now();
   // Every rank sees the folder from here on.
   const auto begin = [&] {
-    if (session_.rank() == 0) save_->writer.emplace(store_.begin(progress.step));
+    if (session_.rank() != 0) return;
+    if (before_save_) before_save_();
+    save_->writer.emplace(store_.begin(progress.step));
   };
   try {
     dist::run_on_all(session_.communicator(), begin);
@@ -157,7 +163,7 @@ std::vector<core::TensorPiece> Checkpointing::pieces() {
   for (const optim::StateTensor& t : state) {
     const void* data = copy;
     if (snapshot_) {
-      queue.read(copy, t.data.raw(), t.data.bytes());
+      core::read_tensor(queue, t.data, copy);
       copy += t.data.bytes();
     } else {
       save_->views.emplace_back(queue, t.data, core::Access::read);
@@ -185,7 +191,7 @@ void Checkpointing::commit() {
   save->work = std::async(std::launch::async, [this, save] {
     if (session_.rank() != 0) return;
     save->writer->commit(save->entries, state_json(save->progress));
-    store_.keep_last(config_.checkpoint.keep);
+    if (save->older == Older::deleted) store_.keep_last(config_.checkpoint.keep);
   });
 }
 
@@ -199,7 +205,8 @@ std::string Checkpointing::state_json(const RunProgress& progress) const {
                       {"seed", config_.run.seed},
                       {"batch", config_.data.batch},
                       {"sequence", config_.data.sequence},
-                      {"losses", to_json(progress.losses)}};
+                      {"losses", to_json(progress.losses)},
+                      {kStartsKey, to_json(starts_)}};
   return state.dump();
 }
 
@@ -237,37 +244,30 @@ void Checkpointing::end_save() {
   }
 }
 
-std::string Checkpointing::choose() {
+LinesOfDescent Checkpointing::lines() const { return {config_.directory(), store_, session_.log()}; }
+
+Descent Checkpointing::choose() const {
   const std::string& resume = config_.checkpoint.resume;
-  if (resume == "none") {
-    if (!store_.steps().empty())
-      core::fail(
-          "checkpoint.resume is none, but {} holds checkpoints of an earlier run; go on with it (auto), "
-          "choose "
-          "another run.name, or remove that folder",
-          store_.directory());
-    return "";
-  }
-  if (resume != "auto") return store_.open(resume).path();
   store_.clean();
-  std::string refused;
-  const auto latest = store_.latest([&](const std::string& why) {
-    session_.log().warn("a checkpoint is passed over: {}", why);
-    refused += "\n  " + why;
-  });
-  if (!latest && !refused.empty())
+  if (resume == "none" && !store_.steps().empty())
     core::fail(
-        "no checkpoint in {} is intact, and starting over would lose the run; remove that folder to do so:{}",
-        store_.directory(), refused);
-  return latest ? latest->path() : "";
+        "checkpoint.resume is none, but {} holds checkpoints of an earlier run; go on with it (auto), "
+        "choose "
+        "another run.name, or remove that folder",
+        store_.directory());
+  if (resume == "none") return {};
+  return resume == "auto" ? lines().newest() : lines().branch(resume, config_.checkpoint.set_aside);
 }
 
 std::optional<RunProgress> Checkpointing::resume() {
-  std::string path;
-  run_on_rank_zero(session_.communicator(), [&] { path = choose(); });
-  path = session_.communicator().all_gather_bytes(path).front();
+  Descent descent;
+  run_on_rank_zero(session_.communicator(), [&] { descent = choose(); });
+  starts_ = descent.starts;
+  const std::string path = session_.communicator().all_gather_bytes(descent.path).front();
   if (path.empty()) return std::nullopt;
-  return load(path);
+  const RunProgress progress = load(path);
+  run_on_rank_zero(session_.communicator(), [&] { lines().set_aside(descent); });
+  return progress;
 }
 
 RunProgress Checkpointing::load(const std::string& path) {

@@ -49,6 +49,7 @@ struct CheckpointSection {
   bool at_end = true;
   bool background = true;
   std::string resume = "auto";
+  bool set_aside = false;
   void describe(core::Fields& f);
 
   // Saves amid training are written from a copy of the state. One at the end alone has nothing to run beside.
