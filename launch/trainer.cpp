@@ -141,25 +141,25 @@ void Trainer::require_equal_weights() {
   weights_differ_ = false;
 }
 
-// After an Error that all ranks know of; what the message then says of the state. The optimizer counts a step before it
-// moves anything.
+// After an Error that all ranks know of; what its message then says of the state.
 std::string Trainer::save_what_is_good() {
   const std::int64_t step = progress_.step;
-  if (weights_differ_ || learner_.optimizer().steps() != progress_.updates)
-    return fmt::format(". The state is not that after a step, and is not saved; the last checkpoint is of {}",
-                       saved_step_ > 0 ? fmt::format("step {}", saved_step_) : "no step");
-  if (step == 0) return "";
-  std::string failure;
+  // The optimizer counts a step before it moves anything.
+  const bool whole = !weights_differ_ && learner_.optimizer().steps() == progress_.updates;
+  std::string why;
   try {
     checkpointing_.finish();  // what is being saved is good
-    if (begun_save_ != step) checkpointing_.save(progress_, Checkpointing::Older::kept);
+    if (whole && step > 0 && begun_save_ != step) checkpointing_.save(progress_, Checkpointing::Older::kept);
     checkpointing_.finish();
   } catch (const core::Error& error) {
-    failure = error.what();
+    why = std::string(": ") + error.what();
   }
+  if (step == 0) return "";
   if (saved_step_ == step)
     return fmt::format(". The state after step {} is saved in {}/checkpoints", step, config_.directory());
-  return fmt::format("\nThe state after step {} could not be saved{}{}", step, failure.empty() ? "" : ": ", failure);
+  if (whole) return fmt::format("\nThe state after step {} could not be saved{}", step, why);
+  return fmt::format("\nThe state is not that after a step, and is not saved; the last checkpoint is of {}{}",
+                     saved_step_ > 0 ? fmt::format("step {}", saved_step_) : "no step", why);
 }
 
 void Trainer::warn_of(const StepOutcome& outcome) {
