@@ -16,6 +16,8 @@ using Json = nlohmann::json;
 constexpr const char* kFormat = "muonp checkpoint";
 constexpr std::int64_t kVersion = 1;
 constexpr const char* kOwnChecksum = "manifest_xxh3";
+constexpr const char* kWritten = "written_us";
+constexpr std::int64_t kLatest = std::int64_t{1} << 62;
 
 std::string checksum_of(const Json& manifest) {
   const std::string text = manifest.dump();
@@ -40,6 +42,9 @@ class ManifestParser {
     const Json& files = at(json_, "files");
     if (!files.is_array()) damaged("its files are no list");
     for (const Json& f : files) manifest.entries.push_back(entry(f));
+    if (json_.contains(kWritten)) manifest.written = count_at(json_, kWritten);
+    if (manifest.written > kLatest) damaged("its {} is {}, later than any time", kWritten, manifest.written);
+    manifest.checksum = expected;
     const auto later = [](const CheckpointEntry& a, const CheckpointEntry& b) { return a.name >= b.name; };
     const auto pair = std::ranges::adjacent_find(manifest.entries, later);
     if (pair != manifest.entries.end())
@@ -109,6 +114,7 @@ std::string write_manifest(CheckpointManifest manifest) {
   for (const CheckpointEntry& e : manifest.entries)
     files.push_back({{"name", e.name}, {"bytes", e.bytes}, {"xxh3", checksum_text(e.checksum)}});
   Json json = {{"format", kFormat}, {"version", kVersion}, {"step", manifest.step}, {"files", files}};
+  json[kWritten] = manifest.written;
   MUONP_ASSERT(Json::accept(manifest.state_json), "the checkpoint's state is no JSON: {}",
                manifest.state_json);
   json["state"] = Json::parse(manifest.state_json);

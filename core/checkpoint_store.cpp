@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <limits>
 #include <system_error>
 
@@ -31,6 +32,54 @@ std::optional<std::int64_t> step_of(std::string_view name, std::string_view suff
   const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
   if (digits.size() < 8 || code != std::errc() || end != digits.data() + digits.size() || step < 0) return {};
   return step;
+}
+
+// A whole text that is a step's number.
+std::optional<std::int64_t> number_in(const std::string& text) {
+  std::int64_t step = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, code] = std::from_chars(text.data(), end, step);
+  if (code != std::errc() || stop != end || step < 0) return {};
+  return step;
+}
+
+std::string without_slashes(std::string path) {
+  while (path.size() > 1 && path.ends_with('/')) path.pop_back();
+  return path;
+}
+
+std::vector<std::int64_t> steps_in(const std::string& store) {
+  std::vector<std::int64_t> result;
+  if (!exists(store)) return result;
+  for (const std::string& name : list_directory(store))
+    if (const auto step = step_of(name, "")) result.push_back(*step);
+  std::sort(result.begin(), result.end());
+  return result;
+}
+
+// When a store's checkpoints were written, with their steps; ascending. CheckpointStore::by_age() has the rules.
+std::vector<std::pair<std::int64_t, std::int64_t>> ages_in(const std::string& store) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> ages;
+  std::int64_t written = 0;
+  for (const std::int64_t step : steps_in(store)) {
+    const std::string file = directory_of(store, step) + "/" + kManifestName;
+    try {
+      written = read_manifest(read_file(file), file).written;
+    } catch (const Error&) {
+      // What is wrong is said by who opens it.
+    }
+    ages.emplace_back(written, step);
+  }
+  std::sort(ages.begin(), ages.end());
+  return ages;
+}
+
+// Later than all that the store has, also where the clock was set back.
+std::int64_t written_now(const std::string& store) {
+  using std::chrono::microseconds, std::chrono::system_clock;
+  const auto now = std::chrono::duration_cast<microseconds>(system_clock::now().time_since_epoch()).count();
+  const auto ages = ages_in(store);
+  return std::max<std::int64_t>(now, ages.empty() ? 0 : ages.back().first + 1);
 }
 
 // Renames `from` to `to`, which may be a complete checkpoint; at every moment one of the two can be found.
@@ -99,14 +148,13 @@ void CheckpointWriter::commit(std::span<const CheckpointEntry> entries, const st
     const std::int64_t bytes = file_size(partial + "/" + e.name);
     if (bytes != e.bytes) fail("{}/{} has {} bytes, {} were written", partial, e.name, bytes, e.bytes);
   }
-  write_file(partial + "/" + kManifestName, write_manifest({step_, std::move(all), state_json}));
+  write_file(partial + "/" + kManifestName, write_manifest({step_, std::move(all), state_json, written_now(store_)}));
   publish(partial, directory_of(store_, step_));
   open_ = false;
 }
 
-Checkpoint::Checkpoint(std::string path, std::size_t first, std::size_t stride) : path_(std::move(path)) {
+Checkpoint::Checkpoint(std::string path, std::size_t first, std::size_t stride) : path_(without_slashes(std::move(path))) {
   MUONP_ASSERT(stride >= 1, "stride {}", stride);
-  while (path_.size() > 1 && path_.ends_with('/')) path_.pop_back();
   const std::string file_name = path_ + "/" + kManifestName;
   if (!is_directory(path_)) fail("{} is not a checkpoint: there is no such folder", path_);
   if (!exists(file_name)) fail("{} is not a checkpoint: it has no {}", path_, kManifestName);
@@ -144,18 +192,17 @@ CheckpointWriter CheckpointStore::begin(std::int64_t step) const { return {direc
 
 std::string CheckpointStore::path_of(std::int64_t step) const { return directory_of(directory_, step); }
 
-std::vector<std::int64_t> CheckpointStore::steps() const {
+std::vector<std::int64_t> CheckpointStore::steps() const { return steps_in(directory_); }
+
+std::vector<std::int64_t> CheckpointStore::by_age() const {
   std::vector<std::int64_t> result;
-  if (!exists(directory_)) return result;
-  for (const std::string& name : list_directory(directory_))
-    if (const auto step = step_of(name, "")) result.push_back(*step);
-  std::sort(result.begin(), result.end());
+  for (const auto& [written, step] : ages_in(directory_)) result.push_back(step);
   return result;
 }
 
 std::optional<Checkpoint> CheckpointStore::latest(
     const std::function<void(const std::string&)>& refused) const {
-  std::vector<std::int64_t> all = steps();
+  const std::vector<std::int64_t> all = by_age();
   for (auto step = all.rbegin(); step != all.rend(); ++step) {
     try {
       return open(*step);
@@ -175,33 +222,32 @@ Checkpoint verified(Checkpoint checkpoint) {
 
 }  // namespace
 
-std::string CheckpointStore::existing(std::int64_t step) const {
-  if (exists(path_of(step))) return path_of(step);
+std::string CheckpointStore::existing(const std::string& step_or_path) const {
+  const auto step = number_in(step_or_path);
+  if (!step || exists(path_of(*step))) return path_named(step_or_path);
   const std::vector<std::int64_t> all = steps();
-  fail("there is no checkpoint of step {} in {}; it has {}", step, directory_,
+  fail("there is no checkpoint of step {} in {}; it has {}", *step, directory_,
        all.empty() ? "none" : fmt::format("steps {}", fmt::join(all, ", ")));
 }
 
-std::string CheckpointStore::path_of(const std::string& step_or_path) const {
-  std::int64_t step = 0;
-  const char* end = step_or_path.data() + step_or_path.size();
-  const auto [stop, code] = std::from_chars(step_or_path.data(), end, step);
-  return code == std::errc() && stop == end && step >= 0 ? existing(step) : step_or_path;
-}
-
-Checkpoint CheckpointStore::open(std::int64_t step) const { return verified(Checkpoint(existing(step))); }
+Checkpoint CheckpointStore::open(std::int64_t step) const { return open(std::to_string(step)); }
 
 Checkpoint CheckpointStore::open(const std::string& step_or_path) const {
-  return verified(Checkpoint(path_of(step_or_path)));
+  return verified(Checkpoint(existing(step_or_path)));
 }
 
 Checkpoint CheckpointStore::find(const std::string& step_or_path) const {
-  return Checkpoint(path_of(step_or_path), std::numeric_limits<std::size_t>::max());
+  return Checkpoint(existing(step_or_path), std::numeric_limits<std::size_t>::max());
+}
+
+std::string CheckpointStore::path_named(const std::string& step_or_path) const {
+  if (const auto step = number_in(step_or_path)) return path_of(*step);
+  return without_slashes(step_or_path);
 }
 
 void CheckpointStore::keep_last(std::int64_t keep) const {
   MUONP_ASSERT(keep >= 1, "keep {}", keep);
-  std::vector<std::int64_t> all = steps();
+  std::vector<std::int64_t> all = by_age();
   while (static_cast<std::int64_t>(all.size()) > keep) {
     // Out of the complete ones first, so that a deletion cut short leaves nothing that looks complete.
     const std::string partial = partial_of(directory_, all.front());

@@ -66,6 +66,8 @@ class Checkpoint {
   explicit Checkpoint(std::string path, std::size_t first = 0, std::size_t stride = 1);
 
   std::int64_t step() const { return manifest_.step; }
+  std::int64_t written() const { return manifest_.written; }          // microseconds since 1970; 0: it does not say
+  const std::string& checksum() const { return manifest_.checksum; }  // the manifest's own
   const std::string& path() const { return path_; }
   const std::vector<CheckpointEntry>& entries() const { return manifest_.entries; }  // sorted by name
   const std::string& state_json() const { return manifest_.state_json; }
@@ -92,7 +94,10 @@ class CheckpointStore {
   CheckpointWriter begin(std::int64_t step) const;
   // Steps that have a complete checkpoint by name, ascending. Nothing is verified.
   std::vector<std::int64_t> steps() const;
-  // The newest checkpoint whose manifest, sizes and checksums hold, if any. What was wrong with newer ones is
+  // The same in the order in which they were written, the oldest first. Those whose manifest does not say when (of older
+  // programs) come first, by their step; one that cannot be read comes after the one of the step before it.
+  std::vector<std::int64_t> by_age() const;
+  // The checkpoint written last whose manifest, sizes and checksums hold, if any. What was wrong with newer ones is
   // handed to `refused`, one message each.
   std::optional<Checkpoint> latest(const std::function<void(const std::string&)>& refused = {}) const;
   // A step of this store, verified. Error lists the steps there are.
@@ -102,7 +107,10 @@ class CheckpointStore {
   // The same, whose files are neither verified nor looked at.
   Checkpoint find(const std::string& step_or_path) const;
 
-  // Deletes the oldest complete checkpoints until `keep` are left (keep ≥ 1). Rank 0, after a commit.
+  // The folder that this names, whether or not it is there.
+  std::string path_named(const std::string& step_or_path) const;
+
+  // Deletes the complete checkpoints that were written first until `keep` are left (keep ≥ 1). Rank 0, after a commit.
   void keep_last(std::int64_t keep) const;
   // Removes what dead runs left half written or half deleted. Rank 0, while nobody writes here.
   void clean() const;
@@ -111,8 +119,7 @@ class CheckpointStore {
   std::string path_of(std::int64_t step) const;
 
  private:
-  std::string existing(std::int64_t step) const;  // path_of(); Error lists the steps there are
-  std::string path_of(const std::string& step_or_path) const;
+  std::string existing(const std::string& step_or_path) const;  // path_named(); Error lists the steps there are
   std::string directory_;
 };
 

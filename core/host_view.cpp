@@ -1,5 +1,7 @@
 #include "core/host_view.h"
 
+#include "core/offload.h"
+
 namespace muonp::core {
 
 HostView::HostView(Queue& queue, const Tensor& tensor, Access access)
@@ -18,7 +20,7 @@ float read_scalar(Queue& queue, const Tensor& tensor) {
   MUONP_ASSERT(tensor.size() == 1 && tensor.dtype() == Dtype::float32, "{} {} read as a scalar",
                name_of(tensor.dtype()), to_string(tensor.shape()));
   float value = 0;
-  queue.read(&value, tensor.raw(), sizeof value);
+  read_tensor(queue, tensor, &value);
   return value;
 }
 

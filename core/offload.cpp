@@ -1,6 +1,7 @@
 #include "core/offload.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/host_view.h"
 
@@ -12,6 +13,13 @@ Tensor zeros_in(bool host_memory, Device& device, Shape shape, Dtype dtype, Cate
   const HostView view(device.queue(), t, Access::write);
   std::fill_n(static_cast<char*>(view.raw()), t.bytes(), char{0});
   return t;
+}
+
+// What lies in host memory is none of the device's to copy: an error, or undefined.
+void read_tensor(Queue& queue, const Tensor& tensor, void* to) {
+  if (!tensor.in_host_memory()) return queue.read(to, tensor.raw(), tensor.bytes());
+  queue.synchronize();
+  if (tensor.bytes() > 0) std::memcpy(to, tensor.raw(), static_cast<std::size_t>(tensor.bytes()));
 }
 
 void compute_in_pieces(Device& device, const std::vector<Tensor>& tensors, Pieces what,

@@ -15,6 +15,9 @@ inline constexpr std::int64_t kOffloadPiece = 1 << 22;
 // Zeros in the device's memory, or in pinned host memory.
 Tensor zeros_in(bool host_memory, Device& device, Shape shape, Dtype dtype, Category category);
 
+// Copies a tensor's elements, wherever they lie, to `to` in host memory; waits for the queue.
+void read_tensor(Queue& queue, const Tensor& tensor, void* to);
+
 // An elementwise computation on tensors of one size, some of which may lie in host memory: `compute` is called with
 // elements [begin, begin + count) of all of them on the device, in pieces of at most kOffloadPiece elements, and what lay
 // in host memory is brought back after where it changed. Once, with the tensors themselves, where none does. The

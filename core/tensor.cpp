@@ -90,6 +90,8 @@ Tensor Tensor::operator[](std::int64_t i) const {
 void Tensor::copy_from(Queue& queue, const Tensor& source) const {
   MUONP_ASSERT(dtype_ == source.dtype_ && size_ == source.size_, "{} {} copied from {} {}", name_of(dtype_),
                to_string(shape_), name_of(source.dtype_), to_string(source.shape_));
+  MUONP_ASSERT(queue.kind() == DeviceKind::cpu || (!host_ && !source.host_), "a device's copy of {} in host memory",
+               to_string(shape_));
   queue.copy(raw(), source.raw(), bytes());
 }
 

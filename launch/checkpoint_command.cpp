@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "launch/checkpointing.h"
 #include "launch/cli.h"
+#include "launch/descent.h"
 #include "launch/progress.h"
 #include "launch/table.h"
 #include "launch/units.h"
@@ -30,7 +31,7 @@ struct Arguments {
 };
 
 // The checkpoint folders that `folder` stands for: itself, or those of a run or of its folder of checkpoints,
-// oldest first. Error if there are none.
+// the one that was written first before the others. Error if there are none.
 std::vector<std::string> checkpoints_of(const std::string& folder) {
   if (!core::is_directory(folder))
     core::fail("{}: no such folder; valid are a run's folder and a checkpoint's", folder);
@@ -38,7 +39,7 @@ std::vector<std::string> checkpoints_of(const std::string& folder) {
   const std::string inside = folder + "/checkpoints";
   const core::CheckpointStore store(core::is_directory(inside) ? inside : folder);
   std::vector<std::string> paths;
-  for (const std::int64_t step : store.steps()) paths.push_back(store.path_of(step));
+  for (const std::int64_t step : store.by_age()) paths.push_back(store.path_of(step));
   if (paths.empty())
     core::fail("{}: no checkpoint is here; valid are a run's folder and a checkpoint's", store.directory());
   return paths;
@@ -64,6 +65,7 @@ ordered_json row_of(const std::string& path) {
     row["step"] = checkpoint.step();
     for (const char* key : {"world_size", "zero"})
       row[key] = state.is_object() && state.contains(key) ? state.at(key) : ordered_json();
+    row["starts"] = to_json(starts_of(checkpoint));
     row["bytes"] = bytes;
     row["files"] = checkpoint.entries().size();
   } catch (const core::Error& error) {
@@ -73,8 +75,8 @@ ordered_json row_of(const std::string& path) {
 }
 
 std::string as_table(const ordered_json& rows) {
-  Table table({"step", "date (UTC)", "ranks", "ZeRO", "size", "files"},
-              {Align::right, Align::left, Align::right, Align::right, Align::right, Align::right});
+  Table table({"step", "branched at", "date (UTC)", "ranks", "ZeRO", "size", "files"},
+              {Align::right, Align::right, Align::left, Align::right, Align::right, Align::right, Align::right});
   std::string damaged;
   for (const ordered_json& row : rows) {
     if (row.contains("error")) {
@@ -82,7 +84,9 @@ std::string as_table(const ordered_json& rows) {
       continue;
     }
     const auto number = [&](const char* key) { return row.at(key).is_null() ? "-" : row.at(key).dump(); };
-    table.add({number("step"), row.at("date"), number("world_size"), number("zero"),
+    const ordered_json& starts = row.at("starts");
+    const std::string start = starts.empty() ? "-" : starts.back().at("step").dump();
+    table.add({number("step"), start, row.at("date"), number("world_size"), number("zero"),
                format_bytes(row.at("bytes")), number("files")});
   }
   return table.render() + damaged;
@@ -92,6 +96,8 @@ int list(Session& session, const Arguments& a) {
   ordered_json rows = ordered_json::array();
   for (const std::string& path : checkpoints_of(a.folder)) rows.push_back(row_of(path));
   session.log().info("{}", a.json ? rows.dump(2) : as_table(rows));
+  if (!a.json)
+    for (const std::string& folder : set_aside_in(a.folder)) session.log().info("set aside: {}", folder);
   return 0;
 }
 
@@ -192,7 +198,7 @@ void add_checkpoint_command(CLI::App& app, Context& context) {
       "  muonp checkpoint verify runs/quickstart-p-1-2\n"
       "  muonp checkpoint export runs/quickstart-p-1-2 weights.safetensors --dtype bfloat16");
   const auto a = std::make_shared<Arguments>();
-  add(*parent, context, a, "list", "The checkpoints of a run: step, date, ranks, ZeRO stage, size", list,
+  add(*parent, context, a, "list", "The checkpoints of a run in the order of writing: step, branch, date, ranks, size", list,
       [a](CLI::App& c) {
         c.add_flag("--json", a->json, "Print a JSON list");
         c.footer(

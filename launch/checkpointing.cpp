@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/host_view.h"
+#include "core/offload.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
 #include "optim/state_reader.h"
@@ -80,6 +81,7 @@ class StateValues {
 
 struct Checkpointing::Save {
   RunProgress progress;
+  Older older = Older::deleted;
   SaveReport report;
   double started = 0;
   std::vector<core::HostView> views;             // of the state, where it is not copied
@@ -96,11 +98,12 @@ struct Checkpointing::Block {
 };
 
 Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner& learner,
-                             std::function<void(const SaveReport&)> on_saved)
+                             std::function<void(const SaveReport&)> on_saved, std::function<void()> before_save)
     : config_(config),
       session_(session),
       learner_(learner),
       on_saved_(std::move(on_saved)),
+      before_save_(std::move(before_save)),
       store_(config.directory() + "/checkpoints"),
       identity_(run_identity(config, learner.data_identity())) {
   if (!config_.checkpoint.copies_state()) return;
@@ -120,7 +123,7 @@ void Checkpointing::charge() {
   save_->report.longest_seconds = std::max(save_->report.longest_seconds, spent);
 }
 
-void Checkpointing::save(const RunProgress& progress) {
+void Checkpointing::save(const RunProgress& progress, Older older) {
   if (save_ && !said_late_ && session_.rank() == 0)
     session_.log().warn(
         "the checkpoint of step {} is still being written now that the one of step {} is due, and training "
@@ -132,11 +135,14 @@ void Checkpointing::save(const RunProgress& progress) {
   end_save();
   save_ = std::make_unique<Save>();
   save_->progress = progress;
+  save_->older = older;
   save_->report.step = progress.step;
   save_->started = now();
   // Every rank sees the folder from here on.
   const auto begin = [&] {
-    if (session_.rank() == 0) save_->writer.emplace(store_.begin(progress.step));
+    if (session_.rank() != 0) return;
+    if (before_save_) before_save_();
+    save_->writer.emplace(store_.begin(progress.step));
   };
   try {
     dist::run_on_all(session_.communicator(), begin);
@@ -159,7 +165,7 @@ std::vector<core::TensorPiece> Checkpointing::pieces() {
   for (const optim::StateTensor& t : state) {
     const void* data = copy;
     if (snapshot_) {
-      queue.read(copy, t.data.raw(), t.data.bytes());
+      core::read_tensor(queue, t.data, copy);
       copy += t.data.bytes();
     } else {
       save_->views.emplace_back(queue, t.data, core::Access::read);
@@ -187,7 +193,7 @@ void Checkpointing::commit() {
   save->work = std::async(std::launch::async, [this, save] {
     if (session_.rank() != 0) return;
     save->writer->commit(save->entries, state_json(save->progress));
-    store_.keep_last(config_.checkpoint.keep);
+    if (save->older == Older::deleted) store_.keep_last(config_.checkpoint.keep);
   });
 }
 
@@ -199,7 +205,8 @@ std::string Checkpointing::state_json(const RunProgress& progress) const {
                       {"world_size", session_.world_size()},
                       {"zero", config_.parallel.zero},
                       {"identity", json::parse(to_json(identity_))},
-                      {"losses", to_json(progress.losses)}};
+                      {"losses", to_json(progress.losses)},
+                      {kStartsKey, to_json(starts_)}};
   return state.dump();
 }
 
@@ -237,39 +244,18 @@ void Checkpointing::end_save() {
   }
 }
 
-void Checkpointing::pass_over(const std::string& why, std::string& refused) {
-  if (session_.rank() == 0) session_.log().warn("a checkpoint is passed over: {}", why);
-  refused += "\n  " + why;
-}
-
-std::string Checkpointing::choose(std::int64_t& before, std::string& refused) {
+Descent Checkpointing::choose(DamagedCheckpoints& damaged) const {
   const std::string& resume = config_.checkpoint.resume;
-  if (resume == "none") {
-    if (!store_.steps().empty())
-      core::fail(
-          "checkpoint.resume is none, but {} holds checkpoints of an earlier run; go on with it (auto), "
-          "choose "
-          "another run.name, or remove that folder",
-          store_.directory());
-    return "";
-  }
-  if (resume != "auto") return store_.find(resume).path();
   store_.clean();
-  std::vector<std::int64_t> steps = store_.steps();
-  std::erase_if(steps, [last = before](std::int64_t step) { return step >= last; });
-  for (; !steps.empty(); steps.pop_back()) {
-    before = steps.back();
-    try {
-      return store_.find(std::to_string(before)).path();
-    } catch (const core::Error& error) {
-      pass_over(error.what(), refused);
-    }
-  }
-  if (!refused.empty())
+  if (resume == "none" && !store_.steps().empty())
     core::fail(
-        "no checkpoint in {} is intact, and starting over would lose the run; remove that folder to do so:{}",
-        store_.directory(), refused);
-  return "";
+        "checkpoint.resume is none, but {} holds checkpoints of an earlier run; go on with it (auto), "
+        "choose "
+        "another run.name, or remove that folder",
+        store_.directory());
+  if (resume == "none") return {};
+  const LinesOfDescent lines(config_.directory(), store_, session_.log(), damaged);
+  return resume == "auto" ? lines.newest() : lines.branch(resume, config_.checkpoint.set_aside);
 }
 
 void Checkpointing::verify(const std::string& path) {
@@ -280,21 +266,23 @@ void Checkpointing::verify(const std::string& path) {
 }
 
 std::optional<RunProgress> Checkpointing::resume() {
-  std::int64_t before = std::numeric_limits<std::int64_t>::max();
-  std::string refused;
+  DamagedCheckpoints damaged(session_.log());
   for (;;) {
-    std::string path;
-    run_on_rank_zero(session_.communicator(), [&] { path = choose(before, refused); });
-    path = session_.communicator().all_gather_bytes(path).front();
+    Descent descent;
+    run_on_rank_zero(session_.communicator(), [&] { descent = choose(damaged); });
+    const std::string path = session_.communicator().all_gather_bytes(descent.path).front();
     if (path.empty()) return std::nullopt;
     try {
       verify(path);
     } catch (const dist::AgreedError& error) {
-      if (config_.checkpoint.resume != "auto") throw;
-      pass_over(error.what(), refused);
+      if (session_.rank() == 0) damaged.add(path, error.what());
       continue;
     }
-    return load(path);
+    starts_ = descent.starts;
+    const RunProgress progress = load(path);
+    run_on_rank_zero(session_.communicator(),
+                     [&] { LinesOfDescent(config_.directory(), store_, session_.log(), damaged).set_aside(descent); });
+    return progress;
   }
 }
 

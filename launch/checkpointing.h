@@ -17,6 +17,7 @@
 
 #include "core/checkpoint_pieces.h"
 #include "core/checkpoint_store.h"
+#include "launch/descent.h"
 #include "launch/learner.h"
 #include "launch/loss_guard.h"
 #include "launch/run_identity.h"
@@ -47,32 +48,33 @@ struct SaveReport {
 class Checkpointing {
  public:
   // `on_saved` is called on every rank when a save is over. With checkpoint.background and checkpoint.every
-  // the memory of the copy is taken here (ExecutionPlan::snapshot_bytes).
+  // the memory of the copy is taken here (ExecutionPlan::snapshot_bytes). `before_save` is called on rank 0 before a save
+  // touches the folder; what it throws ends the save.
   Checkpointing(const RunConfig& config, Session& session, Learner& learner,
-                std::function<void(const SaveReport&)> on_saved = {});
+                std::function<void(const SaveReport&)> on_saved = {}, std::function<void()> before_save = {});
   ~Checkpointing();
 
   // Collective, and so are advance() and finish(). Starts a save; without a copy of the state
   // (checkpoint.background and checkpoint.every) also ends it. One that is still under way is waited for
   // first. An Error (a full disk, say) is thrown on all ranks alike, here or by the calls below, and leaves
-  // earlier checkpoints as they are.
-  void save(const RunProgress& progress);
+  // earlier checkpoints as they are. Once it is complete, those beyond checkpoint.keep are deleted, but not by a run that
+  // ends with an error: an earlier state may be the better one.
+  enum class Older : std::uint8_t { deleted, kept };
+  void save(const RunProgress& progress, Older older = Older::deleted);
   // Carries a save on as far as it goes without waiting. Nothing if none is under way.
   void advance();
   // Waits until the save that is under way, if any, is over.
   void finish();
-  // Follows checkpoint.resume. Collective. Nothing if the run starts from the beginning; Error if it may not:
-  // the checkpoint is of another run (launch/run_identity.h), none that exists is intact, or `none` would overwrite some.
+  // Follows checkpoint.resume (launch/descent.h). Collective. Nothing if the run starts from the beginning; Error if it may
+  // not: the checkpoint is of another run (launch/run_identity.h), none that exists is intact, `none` would overwrite some,
+  // or a branch would mix with another line.
   std::optional<RunProgress> resume();
 
  private:
   struct Save;           // one that is under way
   struct Block;          // the training thread's stay in one of these calls
-  // Rank 0: the folder to resume from, empty for none; of the run's own the newest before step `before`, which becomes that
-  // one's, whose manifest holds. `refused`: what is wrong with newer ones, a line each.
-  std::string choose(std::int64_t& before, std::string& refused);
-  void pass_over(const std::string& why, std::string& refused);
-  void verify(const std::string& path);  // all ranks, each a share of the files
+  Descent choose(DamagedCheckpoints& damaged) const;  // rank 0
+  void verify(const std::string& path);               // all ranks, each a share of the files
   RunProgress load(const std::string& path);
   std::vector<core::TensorPiece> pieces();
   void write(std::vector<core::TensorPiece> pieces);
@@ -86,8 +88,10 @@ class Checkpointing {
   Session& session_;
   Learner& learner_;
   std::function<void(const SaveReport&)> on_saved_;
+  std::function<void()> before_save_;
   core::CheckpointStore store_;
   const RunIdentity identity_;
+  std::vector<BranchStart> starts_;  // rank 0: what this run descends from
   core::Tensor
       snapshot_;  // host memory, used again by every save; none if state is written from where it lies
   std::unique_ptr<Save> save_;

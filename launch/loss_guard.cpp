@@ -78,6 +78,9 @@ void LossGuard::record(double loss, bool skipped) {
   }
   ++history_.skipped;
   ++history_.skipped_in_a_row;
+}
+
+void LossGuard::require_moves(double loss) const {
   if (settings_.max_skipped > 0 && history_.skipped_in_a_row >= settings_.max_skipped)
     throw dist::AgreedError(
         fmt::format("{} steps in a row were skipped (guard.max_skipped), the last with loss {}: the run does "

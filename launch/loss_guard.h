@@ -43,8 +43,10 @@ class LossGuard {
   // "loss 9.1 is a spike: the last 64 losses have median 2.1, spread 0.03, and guard.factor is 8"
   std::string explain(double loss) const;
 
-  // After each step. Error when guard.max_skipped steps in a row were skipped, for whatever reason.
+  // After each step.
   void record(double loss, bool skipped);
+  // Error, the same on all ranks, when guard.max_skipped steps in a row were skipped, for whatever reason. `loss`: the last.
+  void require_moves(double loss) const;
   const LossHistory& history() const { return history_; }
 
  private:

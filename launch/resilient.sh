@@ -51,7 +51,7 @@ config=$("$1" config "${@:3}") || exit # it has said why
 setting() { awk -v section="$1:" -v key="$2:" '/^[^ ]/ { at = $1 } at == section && $1 == key { print $2; exit }' <<<"$config"; }
 batch=$(setting data batch) micro=$(setting data micro_batch)
 folder=$(setting run dir)/$(setting run name)/checkpoints
-[ "$(setting checkpoint resume)" = auto ] || refuse "checkpoint.resume is $(setting checkpoint resume); only with auto does a restart go on"
+[ "$(setting checkpoint resume)" != none ] || refuse "checkpoint.resume is none: a restart would not go on; auto, or the start of a branch, does"
 [ "$(setting checkpoint every)" != 0 ] || say "checkpoint.every is 0: a run that fails starts over"
 
 saved_step() { # of the newest checkpoint, 0 for none

@@ -52,11 +52,16 @@ void CompressionSection::describe(Fields& f) {
 
 void CheckpointSection::describe(Fields& f) {
   f.integer("every", every, {.min = 0}, "steps between checkpoints; 0 for none but the last [steps]");
-  f.integer("keep", keep, {.min = 1}, "checkpoints kept, oldest deleted first");
-  f.boolean("at_end", at_end, "save a checkpoint after the last step");
+  f.integer("keep", keep, {.min = 1}, "checkpoints kept; those written first are deleted first");
+  f.boolean("at_end", at_end, "save a checkpoint after the last step; a run that is stopped or fails saves in any case");
   f.boolean("background", background,
             "write while training goes on, from a copy of the rank's state in host memory (checkpoint.every > 0)");
-  f.text("resume", resume, "auto (newest checkpoint of the run, if any), none, or a checkpoint's folder");
+  f.text("resume", resume,
+         "auto (the run's checkpoint that was written last, if any), none, or the start of a branch: a step, or a "
+         "checkpoint's folder");
+  f.boolean("set_aside", set_aside,
+            "where the run's folder holds newer checkpoints of another line than the branch's: move them to aside-N in it "
+            "first; false refuses the run");
   f.text_list("allow", allow, "keys that may differ from the checkpoint's, with * and ?, for example [data.shuffle]");
 }
 

@@ -51,6 +51,7 @@ struct CheckpointSection {
   bool background = true;
   std::string resume = "auto";
   std::vector<std::string> allow;
+  bool set_aside = false;
   void describe(core::Fields& f);
 
   // Saves amid training are written from a copy of the state. One at the end alone has nothing to run beside.

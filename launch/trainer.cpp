@@ -21,22 +21,40 @@ ProgressOptions progress_options(Session& session) {
   return options;
 }
 
+// On rank 0; nothing in the folder is touched before.
+std::unique_ptr<RunLock> hold_folder(const RunConfig& config, Session& session) {
+  std::unique_ptr<RunLock> lock;
+  run_on_rank_zero(session.communicator(), [&] {
+    lock = std::make_unique<RunLock>(config.directory(), [&](const std::string& line) { session.log().info("{}", line); });
+  });
+  return lock;
+}
+
+// Whether all ranks are where this one is, with the same error.
+bool known_to_all(const core::Error& error, const Session& session) {
+  return session.world_size() == 1 || dynamic_cast<const dist::AgreedError*>(&error) != nullptr;
+}
+
 }  // namespace
 
 Trainer::Trainer(const RunConfig& config, Session& session)
     : config_(config),
       session_(session),
+      lock_(hold_folder(config_, session)),
       learner_(config_, session),
-      checkpointing_(config_, session, learner_, [this](const SaveReport& saved) { print_saved(saved); }) {
+      checkpointing_(
+          config_, session, learner_, [this](const SaveReport& saved) { print_saved(saved); },
+          [this] { lock_->require(); }) {
   if (config_.log.peak) measure_first_peak();
   if (const auto resumed = checkpointing_.resume()) {
     progress_ = *resumed;
-    saved_step_ = progress_.step;
+    begun_save_ = saved_step_ = progress_.step;
   } else {
     learner_.optimizer().initialize(static_cast<std::uint64_t>(config_.run.seed));
   }
   guard_.emplace(config_.guard, progress_.losses);
   run_on_rank_zero(session_.communicator(), [&] {
+    if (done()) return;  // nothing of a run that is over changes
     const std::string directory = config_.directory();
     core::make_directories(directory);
     RunConfig copy = config_;
@@ -54,20 +72,24 @@ void Trainer::print_start() {
   log.info("{}",
            start_report({config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(), session_.device_text(),
                          session_.communicator().description(), learner_.dataset().description, peak_ ? peak_->rate() : 0}));
-  if (progress_.step > 0)
+  if (done())
+    log.info("Nothing to do: {} is at step {}, and run.steps is {}; with more steps it goes on from there.",
+             config_.directory(), progress_.step, config_.run.steps);
+  else if (progress_.step > 0)
     log.info("Resumed {} after step {} of {}.", config_.directory(), progress_.step, config_.run.steps);
 }
 
 std::int64_t Trainer::run(const StopSignals& signals) {
+  if (done()) return progress_.step;
   if (session_.rank() == 0)
     bar_ =
         std::make_unique<Progress>(config_.run.name, config_.run.steps,
                                    std::min(progress_.step, config_.run.steps), progress_options(session_));
   try {
     train(signals);
-  } catch (const dist::AgreedError&) {
-    checkpointing_.finish();  // what is being saved is good, and all ranks are here
-    throw;
+  } catch (const core::Error& error) {
+    if (!known_to_all(error, session_)) throw;
+    throw dist::AgreedError(error.what() + save_what_is_good());
   }
   bar_.reset();
   if (const std::int64_t skipped = guard_->history().skipped; skipped > 0)
@@ -84,9 +106,9 @@ void Trainer::train(const StopSignals& signals) {
     one_step(signals.requested());
     checkpointing_.advance();
     const bool last = progress_.step == config_.run.steps;
-    if (due(config_.log.hash_every)) learner_.optimizer().require_equal_weights();
+    if (due(config_.log.hash_every)) require_equal_weights();
     if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
-    if (due(config_.checkpoint.every) || ((last || stopping_) && config_.checkpoint.at_end)) save();
+    if (due(config_.checkpoint.every) || stopping_ || (last && config_.checkpoint.at_end)) save();
   }
   checkpointing_.finish();
 }
@@ -106,14 +128,40 @@ void Trainer::one_step(bool stop_requested) {
   }
   guard_->record(outcome.loss, outcome.report.skipped);
   progress_.losses = guard_->history();
+  guard_->require_moves(outcome.loss);
 }
 
-void Trainer::stop_before(const StepOutcome& outcome) {
-  save();
-  throw dist::AgreedError(
-      fmt::format("step {}: {}; the weights are those of step {}, saved in {} (guard.spike: stop). The same step comes "
-                  "again when the run goes on: with guard.spike: skip it is left out",
-                  progress_.step + 1, guard_->explain(outcome.loss), progress_.step, config_.directory()));
+void Trainer::stop_before(const StepOutcome& outcome) const {
+  throw dist::AgreedError(fmt::format("step {}: {} (guard.spike: stop). The same step comes again when the run goes on: "
+                                      "with guard.spike: skip it is left out",
+                                      progress_.step + 1, guard_->explain(outcome.loss)));
+}
+
+void Trainer::require_equal_weights() {
+  weights_differ_ = true;
+  learner_.optimizer().require_equal_weights();
+  weights_differ_ = false;
+}
+
+// After an Error that all ranks know of; what its message then says of the state.
+std::string Trainer::save_what_is_good() {
+  const std::int64_t step = progress_.step;
+  // The optimizer counts a step before it moves anything.
+  const bool whole = !weights_differ_ && learner_.optimizer().steps() == progress_.updates;
+  std::string why;
+  try {
+    checkpointing_.finish();  // what is being saved is good
+    if (whole && step > 0 && begun_save_ != step) checkpointing_.save(progress_, Checkpointing::Older::kept);
+    checkpointing_.finish();
+  } catch (const core::Error& error) {
+    why = std::string(": ") + error.what();
+  }
+  if (step == 0) return "";
+  if (saved_step_ == step)
+    return fmt::format(". The state after step {} is saved in {}/checkpoints", step, config_.directory());
+  if (whole) return fmt::format("\nThe state after step {} could not be saved{}", step, why);
+  return fmt::format("\nThe state is not that after a step, and is not saved; the last checkpoint is of {}{}",
+                     saved_step_ > 0 ? fmt::format("step {}", saved_step_) : "no step", why);
 }
 
 void Trainer::warn_of(const StepOutcome& outcome) {
@@ -184,6 +232,7 @@ double Trainer::sent_bytes() const {
 }
 
 void Trainer::print_saved(const SaveReport& saved) {
+  saved_step_ = saved.step;
   if (session_.rank() != 0) return;
   metrics_->write({{"step", progress_.step},
                    {"checkpoint", saved.step},
@@ -194,9 +243,9 @@ void Trainer::print_saved(const SaveReport& saved) {
 }
 
 void Trainer::save() {
-  if (saved_step_ == progress_.step) return;
+  if (begun_save_ == progress_.step) return;
+  begun_save_ = progress_.step;
   checkpointing_.save(progress_);
-  saved_step_ = progress_.step;
 }
 
 }  // namespace muonp::launch

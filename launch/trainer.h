@@ -11,17 +11,18 @@
 #include "launch/metrics.h"
 #include "launch/peak.h"
 #include "launch/progress.h"
+#include "launch/run_lock.h"
 #include "launch/signals.h"
 
 namespace muonp::launch {
 
 class Trainer {
  public:
-  // `config` as from resolve(). Builds everything, resumes, prints the start-up table. Collective.
+  // `config` as from resolve(). Holds the run's folder, builds everything, resumes, prints the start-up table. Collective.
   Trainer(const RunConfig& config, Session& session);
 
-  // To the last step, or until a rank is asked to stop; either way a checkpoint holds the state
-  // (checkpoint.at_end). Returns the steps done. Collective.
+  // To the last step, until a rank is asked to stop, or until an Error that all ranks know of. A checkpoint then holds the
+  // state (after the last step: checkpoint.at_end), and the Error says so, or why not. Returns the steps done. Collective.
   std::int64_t run(const StopSignals& signals);
 
  private:
@@ -30,8 +31,11 @@ class Trainer {
   void one_step(bool stop_requested);
   void print_step(const StepOutcome& outcome);
   void train(const StopSignals& signals);
-  void stop_before(const StepOutcome& outcome);
+  [[noreturn]] void stop_before(const StepOutcome& outcome) const;
   void warn_of(const StepOutcome& outcome);
+  void require_equal_weights();
+  std::string save_what_is_good();
+  bool done() const { return progress_.step >= config_.run.steps; }
   void validate();
   void save();
   void print_saved(const SaveReport& saved);
@@ -40,6 +44,7 @@ class Trainer {
 
   const RunConfig config_;
   Session& session_;
+  std::unique_ptr<RunLock> lock_;  // rank 0
   Learner learner_;
   Checkpointing checkpointing_;
   RunProgress progress_;
@@ -48,8 +53,8 @@ class Trainer {
   std::unique_ptr<Progress> bar_;           // rank 0
   std::optional<Peak> peak_;                // of this rank, where it is asked for
   double last_validation_ = 0;
-  std::int64_t saved_step_ = -1;
-  bool stopping_ = false;
+  std::int64_t begun_save_ = -1, saved_step_ = -1;  // steps of the last save that was begun, and that was completed
+  bool stopping_ = false, weights_differ_ = false;
 };
 
 }  // namespace muonp::launch

@@ -131,15 +131,43 @@ TEST(CheckpointStore, TheSameStepIsReplaced) {
   EXPECT_EQ(entries_in(folder.path()), 1);
 }
 
-TEST(CheckpointStore, KeepsTheLast) {
+TEST(CheckpointStore, KeepsThoseWrittenLastWhateverTheirSteps) {
   const TemporaryFolder folder;
   const CheckpointStore store(folder.path());
-  for (const std::int64_t step : {300, 100, 123456789, 200}) save(folder.path(), step);
+  for (const std::int64_t step : {300, 123456789, 100, 200}) save(folder.path(), step);
+  EXPECT_THAT(store.by_age(), ElementsAre(300, 123456789, 100, 200));
   store.keep_last(5);
   EXPECT_THAT(store.steps(), ElementsAre(100, 200, 300, 123456789));
-  store.keep_last(2);
-  EXPECT_THAT(store.steps(), ElementsAre(300, 123456789));
-  EXPECT_EQ(entries_in(folder.path()), 2);
+  store.keep_last(3);
+  EXPECT_THAT(store.steps(), ElementsAre(100, 200, 123456789));
+  EXPECT_EQ(store.latest()->step(), 200);
+  save(folder.path(), 100);  // again
+  store.keep_last(1);
+  EXPECT_THAT(store.steps(), ElementsAre(100));
+  EXPECT_EQ(entries_in(folder.path()), 1);
+}
+
+TEST(CheckpointStore, OrderOfWritingOutlivesClocksOlderProgramsAndDamage) {
+  const TemporaryFolder folder;
+  const CheckpointStore store(folder.path());
+  const auto rewrite = [&](std::int64_t step, std::int64_t written) {
+    const std::string file = store.path_of(step) + "/" + kManifestName;
+    CheckpointManifest manifest = read_manifest(get(file), file);
+    manifest.written = written;
+    put(file, write_manifest(manifest));
+  };
+  for (const std::int64_t step : {10, 20, 30, 5}) save(folder.path(), step);
+  const std::int64_t tomorrow = store.open(5).written() + 86'400'000'000;
+  rewrite(20, tomorrow);
+  save(folder.path(), 15);  // by a clock that was set back
+  EXPECT_THAT(store.by_age(), ElementsAre(10, 30, 5, 20, 15));
+  rewrite(10, 0);  // as programs wrote that did not record it
+  rewrite(5, 0);
+  EXPECT_THAT(store.by_age(), ElementsAre(5, 10, 30, 20, 15));
+  put(store.path_of(30) + "/" + kManifestName, "{}");
+  std::vector<std::string> refused;
+  EXPECT_EQ(store.latest([&](const std::string& message) { refused.push_back(message); })->step(), 15);
+  EXPECT_THAT(store.by_age(), ElementsAre(5, 10, 20, 30, 15));  // it stands after 20
 }
 
 TEST(CheckpointStore, CleansWhatDeadRunsLeft) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/offload.h"
 #include "tests/support/test_device.h"
 
 using namespace muonp::core;
@@ -18,7 +19,42 @@ struct HostViews : ::testing::Test {
   }
 };
 
+// A GPU's queue, whose copies from memory that is not its device's are a mistake: none of these tensors' is.
+class DeviceCopiesFail final : public Queue {
+ public:
+  explicit DeviceCopiesFail(Device& device) : device_(device) {}
+  DeviceKind kind() const override { return DeviceKind::cuda; }
+  Device& device() override { return device_; }
+  int threads() const override { return 1; }
+  void synchronize() override { ++synchronized; }
+  std::unique_ptr<TimePoint> now() override { return nullptr; }
+  void copy(void*, const void*, std::int64_t) override { fail("a device's copy"); }
+  void fill_zero(void*, std::int64_t) override { fail("a device's fill"); }
+  void read(void*, const void*, std::int64_t) override { fail("a copy from the device"); }
+  void write(void*, const void*, std::int64_t) override { fail("a copy to the device"); }
+  void multiply(const Product&, std::int64_t, const std::array<std::int64_t, 3>&) override { fail("a product"); }
+  int synchronized = 0;
+
+ private:
+  Device& device_;
+};
+
 }  // namespace
+
+TEST_F(HostViews, WhatLiesInHostMemoryIsNotCopiedByTheDevice) {
+  DeviceCopiesFail gpu(*device);
+  const Tensor t = Tensor::staging(*device, {3}, Dtype::float32, Category::other);
+  for (int i = 0; i < 3; ++i) t.data<float>()[i] = static_cast<float>(i + 1);
+  float copy[3] = {};
+  read_tensor(gpu, t, copy);
+  EXPECT_EQ(copy[2], 3);
+  EXPECT_EQ(gpu.synchronized, 1);
+  EXPECT_EQ(read_scalar(gpu, t.flat(1, 1)), 2);
+  EXPECT_EQ(HostView(gpu, t, Access::read).raw(), t.raw());
+  EXPECT_THROW(t.flat(0, 1).copy_from(gpu, t.flat(1, 1)), InternalError);
+  read_tensor(queue, t, copy);
+  EXPECT_EQ(copy[0], 1);
+}
 
 TEST_F(HostViews, AreTheTensorsOwnMemoryOnTheCpuAndACopyOnAGpu) {
   const Tensor t = zeros({2, 3});

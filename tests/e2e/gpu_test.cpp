@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "core/checkpoint_store.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {
@@ -73,12 +74,16 @@ TEST_F(Gpu, ACheckpointOfGpusOpensOnTheCpuAndAtAnotherWorldSize) {
 // State and masters in host memory: saved, opened and moved to other ranks like any.
 TEST_F(Gpu, OffloadedStateTrainsAndResumesAlike) {
   std::vector<std::string> half = {"parallel.compute=bfloat16", "parallel.zero=3", "run.steps=8",
-                                         "schedule.kind=constant"};
+                                         "schedule.kind=constant", "checkpoint.every=2"};
   std::vector<std::string> offload = half;
   offload.push_back("parallel.offload=optimizer");
   train("kept", settings("cuda", half), 2);
   train("offloaded", settings("cuda", offload), 2);
   EXPECT_EQ(metric("kept", "loss"), metric("offloaded", "loss"));
+  const auto saved = [&](const std::string& run) {
+    return core::CheckpointStore(path("runs/" + run + "/checkpoints")).open(6).entries();
+  };
+  EXPECT_EQ(saved("kept"), saved("offloaded"));  // in the background, from where each lies
   for (std::vector<std::string>* all : {&half, &offload}) (*all)[2] = "run.steps=12";
   train("kept", settings("cuda", offload), 3);
   train("offloaded", settings("cuda", half), 3);

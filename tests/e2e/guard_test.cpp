@@ -72,6 +72,8 @@ TEST_F(Guard, StopSavesWhatWasBeforeAndNamesStepAndLoss) {
   EXPECT_EQ(outcome.status, 1);
   EXPECT_NE(outcome.err.find(fmt::format("step {}: loss ", kBad)), std::string::npos) << outcome.err;
   EXPECT_EQ(outcome.err.find("muonp: error:"), outcome.err.rfind("muonp: error:")) << outcome.err;
+  EXPECT_NE(outcome.err.find(fmt::format("The state after step {} is saved in runs/stop", kBad - 1)), std::string::npos)
+      << outcome.err;
   train("off", settings("off"), 2);
   EXPECT_EQ(state_after("stop", kBad - 1), state_after("off", kBad - 1));
   // It goes on with another policy.
@@ -88,6 +90,47 @@ TEST_F(Guard, SkippingForEverEndsTheRun) {
   EXPECT_NE(outcome.err.find("3 steps in a row were skipped (guard.max_skipped)"), std::string::npos)
       << outcome.err;
   EXPECT_EQ(metric("ever", "loss").size(), kBad + 2);
+}
+
+// With the defaults nothing was saved before.
+TEST_F(Guard, ARunThatTheGuardEndsIsSaved) {
+  const std::vector<std::string> wild = {"optimizer.matrices.lr=1e9", "optimizer.others.lr=1e9", "guard.max_skipped=2"};
+  for (const int ranks : {0, 2}) {
+    const std::string run = fmt::format("wild{}", ranks);
+    const Outcome outcome = muonp(train_arguments(run, wild), ranks);
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_NE(outcome.err.find("2 steps in a row were skipped (guard.max_skipped)"), std::string::npos) << outcome.err;
+    const auto last = static_cast<std::int64_t>(metric(run, "loss").size());
+    EXPECT_NE(outcome.err.find(fmt::format("The state after step {} is saved in runs/{}/checkpoints", last, run)),
+              std::string::npos)
+        << outcome.err;
+    const core::CheckpointStore store(path("runs/" + run + "/checkpoints"));
+    EXPECT_EQ(store.steps(), std::vector<std::int64_t>{last});
+    store.open(last);
+  }
+}
+
+// The state that the run ends with need not be the best one.
+TEST_F(Guard, AnEndByAnErrorDeletesNothing) {
+  const Outcome outcome = muonp(train_arguments("wild", {"optimizer.matrices.lr=1e9", "optimizer.others.lr=1e9",
+                                                         "guard.max_skipped=2", "checkpoint.every=1", "checkpoint.keep=1"}),
+                                2);
+  EXPECT_EQ(outcome.status, 1);
+  const auto last = static_cast<std::int64_t>(metric("wild", "loss").size());
+  EXPECT_EQ(core::CheckpointStore(path("runs/wild/checkpoints")).steps(), (std::vector<std::int64_t>{last - 1, last}));
+}
+
+TEST_F(Guard, WhereSavingFailsTooBothAreSaid) {
+  const std::string train =
+      train_arguments("wild", {"optimizer.matrices.lr=1e9", "optimizer.others.lr=1e9", "guard.max_skipped=2"});
+  for (const int ranks : {0, 2}) {
+    // Files of 100 KiB: the state does not fit.
+    const Outcome outcome = run_shell("ulimit -f 100; " + command(train, ranks));
+    EXPECT_EQ(outcome.status, 1);
+    for (const char* part : {"2 steps in a row were skipped", "could not be saved: ", "state-00000.safetensors"})
+      EXPECT_NE(outcome.err.find(part), std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.err.find("muonp: error:"), outcome.err.rfind("muonp: error:")) << outcome.err;
+  }
 }
 
 }  // namespace muonp::e2e

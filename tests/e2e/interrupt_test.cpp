@@ -54,6 +54,12 @@ TEST_F(Interrupt, SigtermAndCtrlCSaveAndEndWithStatus0) {
     }
 }
 
+TEST_F(Interrupt, AStopSavesAlsoWhereTheLastStepIsNotSaved) {
+  const Outcome outcome = train_and("one", 0, {"checkpoint.at_end=false"}, [](int pid) { kill(pid, SIGTERM); });
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_TRUE(core::exists(path(fmt::format("runs/one/checkpoints/step-{:08}", metric("one", "loss").size()))));
+}
+
 TEST_F(Interrupt, SigtermToTheLauncherSavesToo) {
   const Outcome outcome = train_and("all", 2, {}, [](int pid) { kill(pid, SIGTERM); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Kills training runs with SIGKILL at seeded random moments, some of them while a checkpoint is being written, and goes
-# on from what they left: `muonp checkpoint verify` must find nothing damaged, the run must resume from its newest
-# checkpoint, and its losses must be those of a run that nobody killed, digit by digit.
+# on from what they left: `muonp checkpoint verify` must find nothing damaged, the same command must go on from the
+# checkpoint of its own line that was written last, and its losses must be those of a run that nobody killed, digit by digit.
+# Runs take turns at being two lines in one folder (killed once, they go back to the oldest of their checkpoints and set the
+# newer ones aside), a branch that starts in another run's folder, and one line from the beginning.
 #
 #   kill_sweep.sh MUONP MPIRUN [KILLS [OF_THEM_WHILE_SAVING [SEED]]]       (default 50 20 1)
 #
@@ -33,7 +35,7 @@ log: {every: 100, hash_every: 50, peak: false}
 END
 
 fail() {
-  echo "FAILED: kill $killed ($run): $*"
+  echo "FAILED: kill $killed ($run ${line[*]}): $*"
   tail -n 30 "$folder/out" | sed 's/^/  | /'
   exit 1
 }
@@ -43,15 +45,40 @@ curve() { grep -o '^{"step":[0-9]*,"loss":[^,]*' "runs/$1/metrics.jsonl" 2>/dev/
 
 partials() { compgen -G "runs/$run/checkpoints/*.partial" >/dev/null; }
 
-newest_checkpoint() {
-  local path
-  path=$(ls -d "runs/$run"/checkpoints/step-???????? 2>/dev/null | tail -n 1)
-  [ -n "$path" ] && echo $((10#${path##*step-}))
+# Of the checkpoint that was written last: its step, and 1 if it is of a branch.
+newest() {
+  "$muonp" checkpoint list "runs/$run" --json 2>/dev/null |
+    awk '/^    "step":/ { s = $2 + 0 } /^    "starts": \[/ { b = $2 == "[" } END { if (s) print s, b }'
+}
+# The step that the next run has to go on from; nothing for the beginning.
+expected() {
+  local step branch
+  read -r step branch <<<"$(newest)"
+  if [ -n "$start" ] && [ "${branch:-0}" = 0 ]; then echo "$start"; else echo "${step:-}"; fi
 }
 
-# start NAME: in the background as a job of its own, whose processes carry the folder's name.
-start() {
-  "$mpirun" -np 2 "$muonp" train "$folder/tiny.yaml" --set "run.name=$1" >out 2>&1 &
+# begin_run: the next one. `line`: its settings; `start`: the step that its branch starts at.
+begin_run() {
+  number=$((number + 1)) run=run$number line=() start=''
+  if ((number % 3 == 1)); then
+    start=$((10 * (1 + RANDOM % 20)))
+    line=(--set "checkpoint.resume=runs/reference/checkpoints/step-$(printf %08d $start)")
+  fi
+}
+# Of two lines: goes back once there is something to go back to.
+branch_off() {
+  local saved
+  ((number % 3 == 0)) && [ -z "$start" ] || return
+  saved=("runs/$run"/checkpoints/step-????????)
+  [ ${#saved[@]} -gt 1 ] || return
+  start=$((10#${saved[0]##*step-}))
+  line=(--set "checkpoint.resume=$start" --set checkpoint.set_aside=true)
+  branched=$((branched + 1))
+}
+
+# start: in the background as a job of its own, whose processes carry the folder's name.
+start_job() {
+  "$mpirun" -np 2 "$muonp" train "$folder/tiny.yaml" --set "run.name=$run" "${line[@]}" >out 2>&1 &
   job=$!
 }
 
@@ -78,47 +105,56 @@ kill_job() {
   kill -KILL "${victims[@]}" 2>/dev/null
 }
 
-# What must hold once the job is gone; `before`: the checkpoint it should have started from.
+# What must hold once the job is gone; `before`: the step that it should have started from.
 check() {
   curve "$run" >curve.txt
-  local lines
+  local lines first
   lines=$(wc -l <curve.txt)
-  head -n "$lines" reference.txt | cmp - curve.txt || fail "the losses differ from the uninterrupted run's"
-  if [ -n "$before" ] && grep -q 'step .*/' out; then
-    grep -q "after step $before of" out || fail "it did not go on from step $before"
+  first=$(sed -n '1s/^{"step":\([0-9]*\),.*/\1/p' curve.txt)
+  tail -n "+${first:-1}" reference.txt | head -n "$lines" | cmp - curve.txt ||
+    fail "the losses differ from the uninterrupted run's"
+  if grep -q '^Resumed ' out || { [ -n "$before" ] && grep -q '^step ' out; }; then
+    grep -q "after step ${before:-none} of" out || fail "it did not go on from step ${before:-none}"
   fi
-  if [ -n "$(newest_checkpoint)" ]; then
-    "$muonp" checkpoint verify "runs/$run" >verified 2>&1 || { cat verified; fail "a checkpoint is damaged"; }
-  fi
+  for saved in "runs/$run" "runs/$run"/aside-*; do
+    [ -n "$(compgen -G "$saved/checkpoints/step-????????")" ] || continue
+    "$muonp" checkpoint verify "$saved" >verified 2>&1 || { cat verified; fail "a checkpoint is damaged"; }
+  done
 }
+done_to_the_end() { [ "$(tail -n 1 curve.txt)" = "$(tail -n 1 reference.txt)" ]; }
 
-killed=0 while_saving=0 number=0 finished=0 run=reference before=
-"$mpirun" -np 2 "$muonp" train tiny.yaml --set run.name=reference >out 2>&1 || fail "the uninterrupted run"
+killed=0 while_saving=0 number=-1 finished=0 branched=0 run=reference line=() start='' before=''
+"$mpirun" -np 2 "$muonp" train tiny.yaml --set run.name=reference --set checkpoint.keep=100 >out 2>&1 ||
+  fail "the uninterrupted run"
 curve reference >reference.txt
 [ "$(wc -l <reference.txt)" -eq $steps ] || fail "the uninterrupted run has no $steps losses"
 
+begin_run
 while ((killed < kills || while_saving < saving)); do
-  run=run$number
-  before=$(newest_checkpoint)
+  branch_off
+  before=$(expected)
   moment=any
   ((while_saving < saving && RANDOM % 4)) && moment=saving
-  start "$run"
+  start_job
   kill_job $moment
   wait "$job" 2>/dev/null
   status=$?
   while [ -n "$(ranks)" ]; do sleep 0.01; done
   if [ $status -eq 0 ]; then  # it was done before
     check
-    [ "$(wc -l <curve.txt)" -eq $steps ] || fail "it ended with status 0 before its last step"
-    number=$((number + 1)) finished=$((finished + 1))
+    done_to_the_end || fail "it ended with status 0 before its last step"
+    finished=$((finished + 1))
+    begin_run
     continue
   fi
+  grep -qE '^muonp: error: .*(checkpoint\.resume|in use)' out && fail "the run was refused"
   killed=$((killed + 1))
   partials && while_saving=$((while_saving + 1))
   check
 done
-before=$(newest_checkpoint)
-"$mpirun" -np 2 "$muonp" train tiny.yaml --set "run.name=$run" >out 2>&1 || fail "the run does not go on"
+before=$(expected)
+"$mpirun" -np 2 "$muonp" train tiny.yaml --set "run.name=$run" "${line[@]}" >out 2>&1 || fail "the run does not go on"
 check
-[ "$(wc -l <curve.txt)" -eq $steps ] || fail "the last run is not whole"
-echo "$killed kills, $while_saving of them while saving; $((finished + 1)) runs went to their end with the same losses"
+done_to_the_end || fail "the last run is not whole"
+echo "$killed kills, $while_saving of them while saving; $((finished + 1)) runs went to their end with the same losses," \
+  "$branched of them by two lines in one folder"

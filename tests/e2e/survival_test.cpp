@@ -52,6 +52,18 @@ TEST_F(Survival, AKilledRankCostsNoBitOfTheResult) {
   EXPECT_EQ(metric("killed", "loss"), metric("whole", "loss"));
 }
 
+TEST_F(Survival, ABranchGoesOnFromItsOwnCheckpoints) {
+  train("whole", settings(), 2);
+  const std::string start = "checkpoint.resume=runs/whole/checkpoints/step-00000005";
+  const Outcome outcome =
+      run_and(resilient("--ranks 2", "branch", {start}), "branch", [](int) { kill_a_rank("branch"); });
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("restart 1 of at most 100, on 2 ranks"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.out.find("after step 5 of", outcome.out.find("after step 5 of") + 1), std::string::npos) << outcome.out;
+  const std::vector<double> losses = metric("whole", "loss");
+  EXPECT_EQ(metric("branch", "loss"), std::vector<double>(losses.begin() + 5, losses.end()));
+}
+
 TEST_F(Survival, FewerRanksGoOnWithTheSameRun) {
   train("whole", settings(), 4);
   const Outcome outcome =

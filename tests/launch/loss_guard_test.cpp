@@ -73,7 +73,9 @@ TEST(LossGuard, SkippingForEverEndsTheRun) {
   for (int i = 0; i < 2; ++i) guard.record(100, true);
   guard.record(3, false);  // begins anew
   for (int i = 0; i < 2; ++i) guard.record(100, true);
-  EXPECT_THROW(guard.record(100, true), core::Error);
+  guard.require_moves(100);
+  guard.record(100, true);
+  EXPECT_THROW(guard.require_moves(100), core::Error);
 }
 
 TEST(LossGuard, DecidesAfterResumingAsWithoutInterruption) {

@@ -32,7 +32,7 @@ job() {
   : >scontrol.log
   bash "$script" "$muonp" train run.yaml "$@" >out 2>&1 &
   local pid=$! i
-  for i in $(seq 300); do [ -n "$signal" ] && grep -q 'step   *[0-9][0-9]/' out && break; kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+  for i in $(seq 300); do [ -n "$signal" ] && grep -q 'step   *[0-9][0-9]*/' out && break; kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
   [ -z "$signal" ] || kill -"$signal" "$pid"
   wait "$pid"
 }
@@ -47,6 +47,14 @@ job TERM || fail "status $? after SIGTERM"
 grep -q "Resumed runs/run after step $saved" out || fail "the run did not go on after step $saved"
 grep -q 'Stopped by' out || fail "the ranks did not save on SIGTERM"
 [ ! -s scontrol.log ] || fail "a job that is cancelled is queued again"
+
+# A branch goes on from its own newest checkpoint, not from its start.
+branch=(--set run.name=branch --set "checkpoint.resume=runs/run/checkpoints/step-$(printf %08d "$saved")")
+job USR1 "${branch[@]}" || fail "status $? of a branch after SIGUSR1"
+grep -q "Resumed runs/branch after step $saved" out || fail "the branch did not begin at its start"
+saved=$(sed -n 's/^Stopped by SIGUSR1 after step \([0-9]*\) .*/\1/p' out)
+job TERM "${branch[@]}" || fail "status $? of a branch that is queued again"
+grep -q "Resumed runs/branch after step $saved" out || fail "the branch did not go on after its step $saved"
 
 job '' --set run.steps=1 || fail "status $? of a run that is done"
 [ ! -s scontrol.log ] || fail "a run that is done is queued again"
