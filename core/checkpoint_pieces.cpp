@@ -177,6 +177,7 @@ void PieceReader::gather(const std::string& name, const Stored& stored, std::int
     }
     const std::int64_t stop = std::min(end, piece->end);
     copy(piece->data + (at - piece->begin) * bytes, at - begin, stop - at);
+    piece->file->require_whole();
     at = stop;
     ++piece;
   }

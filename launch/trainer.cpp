@@ -64,6 +64,7 @@ std::int64_t Trainer::run(const StopSignals& signals) {
   try {
     train(signals);
   } catch (const dist::AgreedError&) {
+    save();
     checkpointing_.finish();  // what is being saved is good, and all ranks are here
     throw;
   }
