@@ -159,12 +159,12 @@ void PieceReader::add(const std::string& index) {
   }
 }
 
-const char* PieceReader::data(const Piece& piece, std::int64_t bytes) const {
+const MappedFile& PieceReader::opened(const Piece& piece, std::int64_t bytes) const {
   const auto open = [&] { return MappedFile(in(piece.file)); };
   const MappedFile& file = remember(open_, piece.file, open);
   if (piece.offset + bytes > file.size())
     fail("{} was truncated: it has {} bytes, a tensor in it ends at {}", file.path(), file.size(), piece.offset + bytes);
-  return file.data() + piece.offset;
+  return file;
 }
 
 std::vector<std::string> PieceReader::names() const {
@@ -207,7 +207,9 @@ void PieceReader::gather(const std::string& name, const Stored& stored, std::int
            to_string(stored.shape), prefix_, path_);
     }
     const std::int64_t stop = std::min(end, piece->end);
-    copy(data(*piece, (piece->end - piece->begin) * bytes) + (at - piece->begin) * bytes, at - begin, stop - at);
+    const MappedFile& file = opened(*piece, (piece->end - piece->begin) * bytes);
+    copy(file.data() + piece->offset + (at - piece->begin) * bytes, at - begin, stop - at);
+    file.require_whole();
     at = stop;
     ++piece;
   }

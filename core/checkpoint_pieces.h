@@ -76,7 +76,7 @@ class PieceReader {
   void add(const std::string& index);
   void check_overlaps() const;
   std::string in(const std::string& file) const { return path_ + "/" + file; }
-  const char* data(const Piece& piece, std::int64_t bytes) const;
+  const MappedFile& opened(const Piece& piece, std::int64_t bytes) const;  // its file, which has all of its bytes
   const Stored& tensor(const std::string& name) const;
   const Stored& expect(const std::string& name, const Shape& shape, Dtype dtype) const;
   template <class Copy>

@@ -12,8 +12,10 @@
 #include <cstring>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "core/error.h"
+#include "core/output_target.h"
 
 namespace muonp::core {
 namespace {
@@ -80,15 +82,18 @@ std::string space_left(const std::string& path) {
                      static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize);
 }
 
-[[noreturn]] void fail_writing(const std::string& path, std::int64_t needed, int code) {
-  fail("cannot write {} ({} bytes needed): {}{}", path, needed, reason(code), space_left(path));
+// How much was needed and is free is said where that is the trouble: a full disk, a quota, a limit on files.
+[[noreturn]] void fail_writing(const std::string& path, const std::string& target, std::int64_t needed, int code) {
+  if (code != ENOSPC && code != EDQUOT && code != EFBIG) fail("cannot write {}: {}", path, reason(code));
+  fail("cannot write {} ({} bytes needed): {}{}", path, needed, reason(code), code == ENOSPC ? space_left(target) : "");
 }
 
 }  // namespace
 
 struct AtomicFile::State {
-  std::string path, temporary;
+  std::string path, target, temporary;  // target: OutputTarget::path
   int descriptor = -1;
+  int straight = -1;  // of what is no regular file: it gets the content of the temporary, and stays what it is
   std::int64_t expected = 0, bytes = 0;
   bool patched = false;
   StreamingHash hash;
@@ -98,22 +103,25 @@ AtomicFile::AtomicFile(std::string path, std::int64_t expected_bytes) : state_(s
   State& s = *state_;
   s.path = std::move(path);
   s.expected = expected_bytes;
-  if (is_directory(s.path)) fail("cannot write {}: it is a folder", s.path);
-  s.temporary = temporary_name(s.path);
+  const OutputTarget target = open_output(s.path);
+  s.target = target.path;
+  s.straight = target.descriptor;
+  s.temporary = temporary_name(s.target);
   s.descriptor = ::open(s.temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (s.descriptor < 0) fail_writing(s.path, expected_bytes, errno);
+  if (s.descriptor < 0) fail_writing(s.path, s.target, expected_bytes, errno);
   if (expected_bytes <= 0) return;
   // File systems that cannot reserve say so; there the disk fills, or not, while writing.
   if (::fallocate(s.descriptor, 0, 0, expected_bytes) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
     const int code = errno;
     ::close(s.descriptor);
     ::unlink(s.temporary.c_str());
-    fail_writing(s.path, expected_bytes, code);
+    fail_writing(s.path, s.target, expected_bytes, code);
   }
 }
 
 AtomicFile::~AtomicFile() {
   if (state_->descriptor >= 0) ::close(state_->descriptor);
+  if (state_->straight >= 0) ::close(state_->straight);
   if (!state_->temporary.empty()) ::unlink(state_->temporary.c_str());
 }
 
@@ -125,7 +133,7 @@ void AtomicFile::put_at(std::int64_t offset, const void* data, std::int64_t byte
     const ssize_t put =
         ::pwrite(s.descriptor, from + done, static_cast<std::size_t>(bytes - done), offset + done);
     if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) fail_writing(s.path, std::max(s.expected, s.bytes + bytes), put < 0 ? errno : ENOSPC);
+    if (put <= 0) fail_writing(s.path, s.target, std::max(s.expected, s.bytes + bytes), put < 0 ? errno : ENOSPC);
     done += put;
   }
 }
@@ -152,13 +160,18 @@ FileSummary AtomicFile::commit() {
   MUONP_ASSERT(s.descriptor >= 0, "{} is committed", s.path);
   const std::int64_t needed = std::max(s.expected, s.bytes);
   if (::ftruncate(s.descriptor, s.bytes) != 0 || ::fsync(s.descriptor) != 0)
-    fail_writing(s.path, needed, errno);
+    fail_writing(s.path, s.target, needed, errno);
   const int descriptor = s.descriptor;
   s.descriptor = -1;
-  if (::close(descriptor) != 0) fail_writing(s.path, needed, errno);
+  if (::close(descriptor) != 0) fail_writing(s.path, s.target, needed, errno);
   const FileSummary summary = s.patched ? summarize_file(s.temporary) : FileSummary{s.bytes, s.hash.value()};
-  rename_path(s.temporary, s.path);
-  s.temporary.clear();
+  if (s.straight >= 0) {
+    copy_into(s.straight, s.temporary, s.path);
+    ::close(std::exchange(s.straight, -1));  // who reads a pipe sees its end
+  } else {
+    rename_path(s.temporary, s.target);
+    s.temporary.clear();
+  }
   return summary;
 }
 

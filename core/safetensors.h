@@ -82,6 +82,8 @@ class SafetensorsReader {
   }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::string& path() const { return file_.path(); }
+  // After reading data: MappedFile::require_whole().
+  void require_whole() const { file_.require_whole(); }
 
  private:
   MappedFile file_;

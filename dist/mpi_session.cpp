@@ -77,13 +77,16 @@ class Watch {
           std::mutex mutex;
           std::unique_lock lock(mutex);
           std::condition_variable_any ended;
+          const auto ended_within = [&](std::chrono::duration<double> time) {
+            return ended.wait_for(lock, stop, time, [&] { return stop.stop_requested(); });
+          };
           // In short waits, so that time in which this process was stopped itself does not count.
           for (double waited = 0; waited < timeout_seconds; waited += kTick.count())
-            if (ended.wait_for(lock, stop, kTick, [&] { return stop.stop_requested(); })) return;
+            if (ended_within(kTick)) return;
           std::string why = stopped_ranks();
-          std::this_thread::sleep_for(4 * grace_of(rank));  // without MPI the launcher takes longer to end the others
+          if (ended_within(4 * grace_of(rank))) return;  // without MPI the launcher takes longer to end the others
           if (why.empty()) {
-            std::this_thread::sleep_for(kForThoseWhoKnow);
+            if (ended_within(kForThoseWhoKnow)) return;
             why = "a rank has stopped or did not start, or its host cannot be reached";
           }
           std::fprintf(stderr, "muonp: error: rank %d on %s: %s has not ended after %g s: %s\n", rank, own_host_name().c_str(),

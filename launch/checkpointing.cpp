@@ -88,7 +88,7 @@ struct Checkpointing::Save {
   std::optional<core::CheckpointWriter> writer;  // rank 0
   core::CheckpointEntry mine;
   std::vector<core::CheckpointEntry> entries;  // of all ranks, once all files are written
-  std::future<void> work;                      // this rank's thread; waited for before the rest is destroyed
+  std::future<void> work;                      // of this rank's worker, which has ended it before this is destroyed
 };
 
 struct Checkpointing::Block {
@@ -179,7 +179,7 @@ std::vector<core::TensorPiece> Checkpointing::pieces() {
 void Checkpointing::write(std::vector<core::TensorPiece> pieces) {
   Save* save = save_.get();
   const std::string name = core::piece_file_name(kStatePrefix, session_.rank());
-  save->work = std::async(std::launch::async, [this, save, name, pieces = std::move(pieces)] {
+  save->work = worker_.run([this, save, name, pieces = std::move(pieces)] {
     save->mine =
         core::write_pieces(core::CheckpointPart(store_.directory(), save->progress.step), name, pieces);
   });
@@ -190,7 +190,7 @@ void Checkpointing::commit() {
   for (const std::string& text : session_.communicator().all_gather_bytes(to_json(save->mine).dump()))
     save->entries.push_back(entry_from(json::parse(text)));
   for (const core::CheckpointEntry& e : save->entries) save->report.bytes += e.bytes;
-  save->work = std::async(std::launch::async, [this, save] {
+  save->work = worker_.run([this, save] {
     if (session_.rank() != 0) return;
     save->writer->commit(save->entries, state_json(save->progress));
     if (save->older == Older::deleted) store_.keep_last(config_.checkpoint.keep);

@@ -21,6 +21,7 @@
 #include "launch/learner.h"
 #include "launch/loss_guard.h"
 #include "launch/run_identity.h"
+#include "launch/worker.h"
 
 namespace muonp::launch {
 
@@ -97,6 +98,7 @@ class Checkpointing {
   std::unique_ptr<Save> save_;
   double charged_ = 0;  // the time up to which blocked_seconds of save_ is counted
   bool said_late_ = false;
+  Worker worker_;  // destroyed first: it may be at work on what save_ holds
 };
 
 }  // namespace muonp::launch

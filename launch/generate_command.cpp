@@ -31,7 +31,7 @@ int run(Session& session, const Arguments& a) {
   print(a.prompt);
   models::generate(session.device(), *trained.model, prompt, a.tokens, a.sampling, [&](std::int32_t token) {
     if (token < tokenizer->vocabulary()) print(tokenizer->piece(token));
-    return true;
+    return std::ferror(stdout) == 0;  // more would be for nobody
   });
   print("\n");
   return 0;

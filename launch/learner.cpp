@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 
 #include "core/blas.h"
 #include "core/host_view.h"
@@ -131,6 +132,18 @@ Learner::Learner(const RunConfig& config, Session& session) : config_(config), s
       parallel_options(config_, *model_, session_.device().kind()), communicator);
 }
 
+// What cannot be read any more, on this rank only perhaps, is zeros, ids that every model has; all ranks hear of it at the
+// end of the step or validation.
+void Learner::fill(const models::TokenBatch& batch, const std::function<void()>& read) {
+  try {
+    read();
+  } catch (const core::Error&) {
+    unreadable_ = std::current_exception();
+    for (const Tensor& ids : {batch.inputs, batch.targets})
+      std::memset(ids.raw(), 0, static_cast<std::size_t>(ids.bytes()));
+  }
+}
+
 struct Learner::Pass {
   Tensor loss;
   std::unique_ptr<core::TimePoint> start, middle, end;
@@ -143,7 +156,7 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
   const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
   result.start = device.queue().now();
   const models::TokenBatch batch = make_batch(batches_.micro_batch, config_.data.sequence);
-  train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets);
+  fill(batch, [&] { train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets); });
   if (observe_) observe_(batch);
   optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
 
@@ -166,17 +179,21 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   core::Stopwatch judging(session_.device().queue());
   std::vector<Pass> passes;
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
+  bool readable = true;  // the batch, on all ranks
   const auto judge = [&] {
-    double values[2] = {0, stop_requested ? 1.0 : 0.0};  // loss and wish to stop, summed over ranks
+    // Loss, wish to stop and data that cannot be read, summed over ranks.
+    double values[3] = {0, stop_requested ? 1.0 : 0.0, unreadable_ ? 1.0 : 0.0};
     for (const Pass& pass : passes)
       values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
     judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
     outcome.loss = values[0] / session_.world_size();
     outcome.stop = values[1] > 0;
-    return refuse && refuse(outcome.loss);
+    readable = values[2] == 0;
+    return !readable || (refuse && refuse(outcome.loss));
   };
   outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false, judge);
   outcome.report.communication_seconds += core::seconds(judging.take());
+  if (!readable) dist::rethrow_on_all(session_.communicator(), unreadable_);
   for (const Pass& pass : passes) {
     const double forward = core::seconds(pass.forward_waits), backward = core::seconds(pass.backward_waits);
     outcome.forward_seconds += without(pass.middle->seconds_since(*pass.start), forward);
@@ -200,15 +217,17 @@ double Learner::validate(std::int64_t batches) {
     if (c >= chunks && config_.parallel.zero < 3) break;
     const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, windows - first);
     const models::TokenBatch batch = make_batch(count, config_.data.sequence);
-    validation_->fill_batch(first, count, batch.inputs, batch.targets);
+    fill(batch, [&] { validation_->fill_batch(first, count, batch.inputs, batch.targets); });
     optimizer_->begin_evaluation();
     core::Tape tape(session_.device(), false, &optimizer_->weights());
     const double loss = core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value);
     if (c < chunks) sum += static_cast<double>(count) * loss;
   }
   optimizer_->wait_for_weights();
-  session_.communicator().all_reduce(std::span<double>(&sum, 1), dist::Reduce::sum);
-  return sum / static_cast<double>(windows);
+  double values[2] = {sum, unreadable_ ? 1.0 : 0.0};
+  session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
+  if (values[1] > 0) dist::rethrow_on_all(session_.communicator(), unreadable_);
+  return values[0] / static_cast<double>(windows);
 }
 
 double measure_peak_together(Session& session, core::Dtype dtype) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -51,7 +52,9 @@ class Learner {
   Learner(const RunConfig& config, Session& session);
 
   // Step number `step`, counted from 0: the batch of that number, forward, backward, update unless `refuse` says true of the
-  // step's loss, as it must on all ranks alike. Collective.
+  // step's loss, as it must on all ranks alike. Collective. Where a rank cannot read its samples any more (the text was
+  // shortened), nothing moves
+  // and every rank throws a dist::AgreedError; likewise in a validation.
   StepOutcome step(std::int64_t step, bool stop_requested, const std::function<bool(double loss)>& refuse = {});
   // Mean loss over the validation text, or over its first `batches` batches (0: all); the windows are shared
   // out over ranks. NaN if the configuration asks for no validation. Collective.
@@ -73,6 +76,7 @@ class Learner {
   struct Pass;  // of one micro-batch: its loss and when its parts ended, on the device
   Pass run_pass(std::int64_t step, std::int64_t pass);
   void prepare();
+  void fill(const models::TokenBatch& batch, const std::function<void()>& read);
 
   const RunConfig config_;
   Session& session_;
@@ -84,6 +88,7 @@ class Learner {
   std::unique_ptr<core::ValidationBatches> validation_;
   std::unique_ptr<optim::DistributedOptimizer> optimizer_;
   std::function<void(const models::TokenBatch&)> observe_;
+  std::exception_ptr unreadable_;  // why this rank could not read its samples
 };
 
 // Matrix-product rate of a device now, in flop/s: the best of several products of random numbers.

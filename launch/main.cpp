@@ -3,12 +3,14 @@
 #include <csignal>
 #include <new>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include "core/error.h"
 #include "core/log.h"
 #include "dist/agreement.h"
 #include "launch/cli.h"
+#include "launch/standard_streams.h"
 #include "launch/wait_policy.h"
 
 namespace {
@@ -39,11 +41,7 @@ int end_agreed(const std::string& message, Session& session) {
   return muonp::launch::kStatusError;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, with a message
-  muonp::launch::bound_waiting(argv);
+int run(int argc, char** argv) {
   Context context;
   Session session;
   try {
@@ -58,8 +56,27 @@ int main(int argc, char** argv) {
     return end_with(error.what(), muonp::launch::kStatusError, session);
   } catch (const std::bad_alloc&) {
     return end_with("out of memory", muonp::launch::kStatusError, session);
+  } catch (const std::system_error& error) {  // the standard library's, when a thread cannot be made
+    const std::string message = std::string("the system refuses: ") + error.what() + "; the limit on processes and threads " +
+                                "(ulimit -u, pids.max of the control group) may be reached";
+    return end_with(message, muonp::launch::kStatusError, session);
   } catch (const std::exception& error) {
     const std::string message = std::string("this is a defect of muonp: ") + error.what();
     return end_with(message, muonp::launch::kStatusInternal, session);
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  muonp::launch::open_standard_streams();
+  muonp::launch::bound_waiting(argv);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is then an error of the write, with a message
+  const int status = run(argc, argv);
+  if (status != 0) return status;
+  const std::string problem = muonp::launch::output_problem();
+  if (problem.empty()) return 0;
+  const muonp::launch::LaunchedAs launched = muonp::launch::launched_as();
+  muonp::core::Log(launched.rank, launched.size).error(problem);
+  return muonp::launch::kStatusError;
 }

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstring>
 
 #include "core/error.h"
 
@@ -14,6 +16,7 @@ namespace {
 std::atomic<int> first_signal{0};
 std::atomic<long long> first_interrupt_ms{-1};
 std::atomic<bool> installed{false};
+std::atomic<bool> answers{false};
 static_assert(std::atomic<int>::is_always_lock_free && std::atomic<long long>::is_always_lock_free);
 
 // A launcher that forwards what the terminal has already sent delivers one Ctrl-C twice.
@@ -25,9 +28,34 @@ long long now_ms() {
   return static_cast<long long>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
 }
 
+const char* name_of(int number) {
+  switch (number) {
+    case SIGINT:
+      return "SIGINT";
+    case SIGTERM:
+      return "SIGTERM";
+    case SIGUSR1:
+      return "SIGUSR1";
+    case SIGHUP:
+      return "SIGHUP";
+    default:
+      return "";
+  }
+}
+
+// As one message: the ranks' lines go through pipes.
+void answer(int number) {
+  char text[96] = "muonp: ";
+  std::strcat(text, name_of(number));
+  std::strcat(text, ": the run ends after the step under way\n");
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, text, std::strlen(text));
+}
+
 void on_signal(int number) {
+  const int code = errno;
   int none = 0;
-  first_signal.compare_exchange_strong(none, number);
+  if (first_signal.compare_exchange_strong(none, number) && answers) answer(number);
+  errno = code;
   if (number != SIGINT) return;
   long long never = -1;
   if (first_interrupt_ms.compare_exchange_strong(never, now_ms())) return;
@@ -39,19 +67,24 @@ void on_signal(int number) {
 
 }  // namespace
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals(bool speaks) {
   MUONP_ASSERT(!installed.exchange(true), "stop signals are handled by another object");
   first_signal = 0;
   first_interrupt_ms = -1;
+  answers = speaks;
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &action, &before_[i]);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+    sigaction(kSignals[i], nullptr, &before_[i]);
+    const bool left_alone = kSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN;
+    if (!left_alone) sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
 StopSignals::~StopSignals() {
-  for (int i = 0; i < 3; ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &before_[i], nullptr);
   installed = false;
 }
 
@@ -59,17 +92,6 @@ bool StopSignals::requested() const { return first_signal.load() != 0; }
 
 int StopSignals::signal() const { return first_signal.load(); }
 
-const char* StopSignals::name() const {
-  switch (signal()) {
-    case SIGINT:
-      return "SIGINT";
-    case SIGTERM:
-      return "SIGTERM";
-    case SIGUSR1:
-      return "SIGUSR1";
-    default:
-      return "";
-  }
-}
+const char* StopSignals::name() const { return name_of(signal()); }
 
 }  // namespace muonp::launch

@@ -1,9 +1,10 @@
-// Being asked to stop. SIGINT (Ctrl-C), SIGTERM (a scheduler, mpirun) and SIGUSR1 (a scheduler's warning) set
-// a flag that a training loop looks at between steps; a second Ctrl-C ends the process at once with status
-// 130.
+// Being asked to stop. SIGINT (Ctrl-C), SIGTERM (a scheduler, mpirun), SIGUSR1 (a scheduler's warning) and SIGHUP (a
+// terminal that is closed; not where it is ignored, as by nohup) set a flag that a training loop looks at between steps; a
+// second Ctrl-C ends the process at once with status 130.
 #pragma once
 
 #include <csignal>
+#include <iterator>
 
 namespace muonp::launch {
 
@@ -12,7 +13,8 @@ inline constexpr int kInterruptedStatus = 130;
 // Installs the handlers, and restores what stood there before. One object at a time in a process.
 class StopSignals {
  public:
-  StopSignals();
+  // `speaks`: the first signal is answered by a line on standard error, for which launch/mpirun.sh waits.
+  explicit StopSignals(bool speaks = false);
   ~StopSignals();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
@@ -22,8 +24,8 @@ class StopSignals {
   const char* name() const;  // "SIGTERM", "" for none
 
  private:
-  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1};
-  struct sigaction before_[3];
+  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
+  struct sigaction before_[std::size(kSignals)];
 };
 
 }  // namespace muonp::launch

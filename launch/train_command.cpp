@@ -8,7 +8,7 @@ namespace muonp::launch {
 namespace {
 
 int run(Session& session, const RunConfig& config) {
-  const StopSignals signals;
+  const StopSignals signals(session.rank() == 0);
   Trainer trainer(resolve(config, session.communicator()), session);
   trainer.run(signals);
   return 0;
@@ -21,8 +21,8 @@ void add_train_command(CLI::App& app, Context& context) {
   auto arguments = std::make_shared<ConfigArguments>();
   add_config_arguments(*command, *arguments);
   command->footer(
-      "Goes on from the run's newest checkpoint, if there is one (checkpoint.resume). Ctrl-C and SIGTERM "
-      "save a\n"
+      "Goes on from the run's newest checkpoint, if there is one (checkpoint.resume). Ctrl-C, SIGTERM "
+      "and SIGHUP save a\n"
       "checkpoint and end with status 0. Writes metrics.jsonl, config.resolved.yaml and checkpoints/ to "
       "<run.dir>/<run.name>.\n"
       "Examples:\n"

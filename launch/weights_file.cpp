@@ -115,6 +115,7 @@ void WeightsFile::read(const std::string& name, const core::Shape& shape, float*
     core::fail("{}: tensor '{}' has dtype {}; weights are F32 or BF16", reader_.path(), name,
                core::name_of(entry->spec.type));
   }
+  reader_.require_whole();
 }
 
 }  // namespace muonp::launch

@@ -73,6 +73,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
   }
 
   bool open_next_file() {
+    if (file_) file_->require_whole();
     if (next_ == files_.size()) return false;
     const std::string& path = files_[next_++];
     file_.reset();

@@ -139,6 +139,7 @@ void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& te
       }
       ids.clear();
       tokenizer.encode(rest.substr(0, cut), ids);
+      file.require_whole();
       use(std::span<const std::int32_t>(ids));
       rest.remove_prefix(cut);
     }

@@ -130,6 +130,7 @@ void TokenSource::read(std::int64_t first, std::int64_t count, std::int32_t* to)
     const std::int64_t here = std::min(stop, segment->end) - at;
     each_id(segment->data, segment->width, at - segment->begin, here,
             [to](std::int64_t i, auto id) { to[i] = static_cast<std::int32_t>(id); });
+    segment->file->require_whole();
     to += here;
     at += here;
   }
@@ -167,6 +168,7 @@ void TokenSource::check_vocabulary(std::int64_t vocabulary) const {
     std::uint32_t largest = 0;
     each_id(s.data, s.width, first, last - first,
             [&](std::int64_t, auto id) { largest = std::max<std::uint32_t>(largest, id); });
+    s.file->require_whole();
     if (largest < vocabulary) continue;
     each_id(s.data, s.width, first, last - first, [&](std::int64_t i, auto id) {
       if (id >= vocabulary)

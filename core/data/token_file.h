@@ -47,7 +47,7 @@ class TokenSource {
   static TokenSource from_token_files(const std::vector<std::string>& files);
 
   std::int64_t size() const { return end_ - begin_; }
-  // Copies ids [first, first + count) to `to`.
+  // Copies ids [first, first + count) to `to`. Error if a file was shortened or cannot be read any more.
   void read(std::int64_t first, std::int64_t count, std::int32_t* to) const;
   // Ids [begin, end) as a source of their own.
   TokenSource slice(std::int64_t begin, std::int64_t end) const;

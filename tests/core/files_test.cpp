@@ -1,14 +1,20 @@
 #include "core/files.h"
 
 #include <gmock/gmock.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
+#include <thread>
 
 #include "core/error.h"
 #include "core/hash.h"
@@ -19,6 +25,7 @@ using namespace muonp::core;
 using namespace muonp::test;
 using testing::AllOf;
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
 
 namespace {
@@ -103,7 +110,7 @@ TEST(AtomicFile, ChecksumIsOfTheWholeContent) {
 TEST(AtomicFile, BadPathsAreErrors) {
   const TemporaryFolder folder;
   EXPECT_THAT(error_of([&] { AtomicFile(folder / "missing/a"); }),
-              HasSubstr("missing/a (0 bytes needed): No such file"));
+              HasSubstr("missing/a: No such file"));
   EXPECT_THAT(error_of([&] { AtomicFile file(folder.path()); }), HasSubstr("it is a folder"));
   EXPECT_THAT(error_of([&] { read_file(folder / "none"); }), HasSubstr("none: No such file"));
   EXPECT_THAT(error_of([&] { read_file(folder.path()); }), HasSubstr("it is a folder"));
@@ -159,6 +166,91 @@ TEST(AtomicFile, FailedWriteKeepsWhatWasThere) {
   EXPECT_EQ(entries_in(folder.path()), 1);
 }
 
+// Bytes needed and free are no part of a message about something else.
+TEST(AtomicFile, OnlyAFullDiskSpeaksOfBytes) {
+  const TemporaryFolder folder;
+  ::chmod(folder.path().c_str(), 0555);
+  const uid_t user = ::geteuid();
+  if (user == 0 && ::seteuid(65534) != 0)
+    GTEST_SKIP() << "root may write everywhere and cannot become another user here";
+  const std::string message = error_of([&] { write_file(folder / "a", "x"); });
+  ASSERT_EQ(::seteuid(user), 0);
+  EXPECT_THAT(message, EndsWith("a: Permission denied"));
+}
+
+TEST(AtomicFile, FollowsLinks) {
+  const TemporaryFolder folder;
+  make_directories(folder / "elsewhere");
+  put(folder / "elsewhere/real", "old");
+  for (const auto& [link, to] : {std::pair{"direct", "elsewhere/real"}, {"second", "direct"}, {"new", "elsewhere/none"}}) {
+    std::filesystem::create_symlink(to, folder / link);
+    AtomicFile file(folder / link);
+    file.write(link);
+    EXPECT_EQ(entries_in(folder / "elsewhere"), 2) << "the temporary is beside what is replaced";
+    file.commit();
+    EXPECT_TRUE(std::filesystem::is_symlink(folder / link)) << link;
+    EXPECT_EQ(get(folder / link), link);
+  }
+  EXPECT_EQ(get(folder / "elsewhere/real"), "second");
+  EXPECT_EQ(get(folder / "elsewhere/none"), "new");
+  EXPECT_EQ(entries_in(folder / "elsewhere"), 2);
+  std::filesystem::create_symlink("circle", folder / "circle");
+  EXPECT_THAT(error_of([&] { write_file(folder / "circle", "x"); }), HasSubstr("circle: its links lead in a circle"));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "circle"));
+}
+
+TEST(AtomicFile, AFifoIsWrittenTo) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "fifo";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  std::string got;
+  std::thread reader([&] { got = get(path); });
+  AtomicFile file(path, 100);
+  file.write("1234567890");
+  file.patch(2, "xx", 2);
+  const FileSummary summary = file.commit();
+  reader.join();
+  EXPECT_EQ(got, "12xx567890");
+  EXPECT_EQ(summary.checksum, hash_bytes("12xx567890", 10));
+  EXPECT_TRUE(std::filesystem::is_fifo(path));
+  EXPECT_EQ(entries_in(folder.path()), 1);
+}
+
+// A terminal of its own stands for all devices.
+TEST(AtomicFile, ADeviceStaysADevice) {
+  int master = -1, slave = -1;
+  char name[64] = {};
+  ASSERT_EQ(::openpty(&master, &slave, name, nullptr, nullptr), 0);
+  termios raw{};
+  ::cfmakeraw(&raw);
+  ::tcsetattr(slave, TCSANOW, &raw);
+  const TemporaryFolder folder;
+  std::filesystem::create_symlink(name, folder / "link");
+  write_file(folder / "link", "drawn");
+  char got[16] = {};
+  EXPECT_EQ(::read(master, got, sizeof got), 5);
+  EXPECT_STREQ(got, "drawn");
+  EXPECT_TRUE(std::filesystem::is_character_file(name));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
+  ::close(slave);
+  ::close(master);
+}
+
+// `--svg /dev/stdout >file`: in its order with what is printed, and the file that the shell opened is not replaced.
+TEST(AtomicFile, StandardOutputIsWrittenTo) {
+  const TemporaryFolder folder;
+  const int before = ::dup(STDOUT_FILENO), file = ::open((folder / "out").c_str(), O_WRONLY | O_CREAT, 0600);
+  ::dup2(file, STDOUT_FILENO);
+  EXPECT_EQ(::write(STDOUT_FILENO, "1 ", 2), 2);
+  const std::string message = error_of([] { write_file("/dev/stdout", "2 "); });
+  EXPECT_EQ(::write(STDOUT_FILENO, "3", 1), 1);
+  ::dup2(before, STDOUT_FILENO);
+  ::close(before);
+  ::close(file);
+  EXPECT_EQ(message, "");
+  EXPECT_EQ(get(folder / "out"), "1 2 3");
+}
+
 TEST(Files, ListsAndRemoves) {
   const TemporaryFolder folder;
   make_directories(folder / "b/c");
@@ -187,6 +279,49 @@ TEST(MappedFile, MapsAndRefuses) {
   EXPECT_THAT(error_of([&] { MappedFile(folder.path()); }), HasSubstr("it is a folder"));
   EXPECT_THAT(error_of([&] { MappedFile(folder / "empty"); }), HasSubstr("empty is empty"));
   EXPECT_THAT(error_of([&] { MappedFile("/dev/null"); }), HasSubstr("no regular file"));
+}
+
+// What would be a SIGBUS at the first byte behind the last page, and zeros up to there.
+TEST(MappedFile, AFileThatIsShortenedIsAnError) {
+  const TemporaryFolder folder;
+  put(folder / "a", std::string(20'000, 'x'));
+  put(folder / "b", std::string(20'000, 'y'));
+  const MappedFile a(folder / "a"), b(folder / "b");
+  a.require_whole();
+  std::filesystem::resize_file(folder / "a", 19'999);
+  EXPECT_EQ(a.data()[19'999], 0);
+  EXPECT_THAT(error_of([&] { a.require_whole(); }),
+              HasSubstr("a was shortened while it was read: it ends at byte 19999, it had 20000 bytes"));
+  std::filesystem::resize_file(folder / "a", 5'000);
+  EXPECT_EQ(std::count(a.data(), a.data() + a.size(), 'x'), 5'000);
+  EXPECT_THAT(error_of([&] { a.require_whole(); }), HasSubstr("it ends at byte 5000, it had 20000 bytes"));
+  // Grown again: what was read is not what is there now.
+  std::filesystem::resize_file(folder / "a", 20'000);
+  EXPECT_THAT(error_of([&] { a.require_whole(); }), HasSubstr("a cannot be read at byte 8192"));
+  b.require_whole();
+}
+
+TEST(MappedFile, AFileThatIsReplacedOrGrowsIsWhole) {
+  const TemporaryFolder folder;
+  put(folder / "a", std::string(9'000, 'x'));
+  const MappedFile a(folder / "a");
+  write_file(folder / "a", "short");
+  EXPECT_EQ(std::count(a.data(), a.data() + a.size(), 'x'), 9'000);
+  a.require_whole();
+  std::filesystem::remove(folder / "a");
+  a.require_whole();
+}
+
+TEST(MappedFile, AnotherFaultEndsTheProcessAsBefore) {
+  EXPECT_EXIT(
+      {
+        const TemporaryFolder folder;
+        put(folder / "a", "hello");
+        const MappedFile installs_the_handler(folder / "a");
+        std::raise(SIGBUS);
+        std::raise(SIGBUS);
+      },
+      testing::KilledBySignal(SIGBUS), "");
 }
 
 TEST(MappedFile, NoPermissionIsAnError) {
