@@ -110,11 +110,12 @@ std::string error_cell(double value) { return std::isfinite(value) ? fmt::format
 
 std::string as_table(const Arguments& a, const std::string& device, const SpectralBenchmarkResult& result) {
   constexpr Align right = Align::right;
+  const std::string errors = a.benchmark.errors ? fmt::format(", errors for sigma in [{}, 1]", a.common.epsilon) : "";
   Table table({"method", "p", "storage", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product",
                "worst error", "Frobenius"},
               {Align::left, right, Align::left, right, right, right, right, right, right, right, right, right});
-  table.caption(fmt::format("{} x {} on {}, {} repeats, errors for sigma in [{}, 1]", a.benchmark.rows, a.benchmark.cols,
-                            device, a.benchmark.repeats, a.common.epsilon));
+  table.caption(fmt::format("{} x {} on {}, {} repeats{}", a.benchmark.rows, a.benchmark.cols, device,
+                            a.benchmark.repeats, errors));
   for (const SpectralMeasurement& m : result.measurements)
     table.add({m.options.method, optim::spectral::to_string(m.options.p),
                std::string(core::name_of(m.options.dtype)), fmt::format("{}", m.report.steps),
@@ -163,6 +164,8 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
       ->delimiter(',')
       ->capture_default_str();
   add_integer_option(*command, "--seed", a->seed, kSeeds, "Key of the random matrix");
+  command->add_flag("!--no-errors", a->benchmark.errors,
+                    "Times alone, of a Gaussian matrix; the comparison with float64 takes minutes above 4096 x 4096");
   command->add_flag("--json", a->json, "Report as JSON");
   command->callback([a, &context] {
     context.session.device = a->device;

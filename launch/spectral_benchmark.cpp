@@ -8,6 +8,7 @@
 #include "core/blas.h"
 #include "core/error.h"
 #include "core/host_view.h"
+#include "core/rng.h"
 #include "launch/plain_product.h"
 #include "launch/singular_system.h"
 
@@ -46,6 +47,12 @@ void measure_accuracy(core::Queue& queue, const SingularSystem& system, const Te
   m.relative_error_frobenius = all.frobenius;
 }
 
+Tensor gaussian(core::Device& device, std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
+  std::vector<double> values(static_cast<std::size_t>(rows * cols));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(core::normal(seed, 0, i));
+  return as_tensor(device, values, rows, cols);
+}
+
 }  // namespace
 
 double median(std::vector<double> values) {
@@ -64,9 +71,11 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
   for (const auto& options : benchmark.candidates)
     powers.push_back(optim::spectral::make_spectral_power(options));
 
-  const SingularSystem system =
-      random_singular_system(benchmark.rows, benchmark.cols, benchmark.candidates[0].epsilon, benchmark.seed);
-  const Tensor g = as_tensor(device, power_of(system, 1), benchmark.rows, benchmark.cols);
+  std::optional<SingularSystem> system;
+  if (benchmark.errors)
+    system = random_singular_system(benchmark.rows, benchmark.cols, benchmark.candidates[0].epsilon, benchmark.seed);
+  const Tensor g = system ? as_tensor(device, power_of(*system, 1), benchmark.rows, benchmark.cols)
+                          : gaussian(device, benchmark.rows, benchmark.cols, benchmark.seed);
   const Tensor z = Tensor::empty(device, g.shape(), core::Dtype::float32, core::Category::other);
   std::map<core::Dtype, PlainProduct> products;  // by storage
   for (const auto& options : benchmark.candidates)
@@ -78,7 +87,7 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
     SpectralMeasurement m;
     m.options = benchmark.candidates[i];
     m.report = powers[i]->apply(device, g, z);
-    measure_accuracy(device.queue(), system, z, m);
+    if (system) measure_accuracy(device.queue(), *system, z, m);
     result.measurements.push_back(std::move(m));
   }
   for (const auto& [dtype, product] : products) product.run();
