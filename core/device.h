@@ -65,7 +65,8 @@ class Device {
 // processor, slowly) in float32 with operands and results rounded to bfloat16.
 enum class Bfloat16 : std::uint8_t { native, emulated };
 
-// threads ≥ 1, or 0 for all cores this process may use. Sets the calling thread's OpenMP team size.
+// threads ≥ 1, or 0 for as many as this process may keep busy and OpenMP starts. Sets the calling thread's OpenMP team size.
+// Error where OpenMP starts fewer than were asked for (OMP_THREAD_LIMIT, nested regions).
 std::unique_ptr<Device> make_cpu_device(int threads, Bfloat16 bfloat16 = Bfloat16::native);
 
 #ifdef MUONP_WITH_CUDA
@@ -83,7 +84,7 @@ int cuda_device_count();
 // ordinal is not there. `owner` is who errors name: "rank 3 on node7".
 std::unique_ptr<Device> make_cuda_device(int ordinal, const std::string& owner);
 
-// Cores this process may run on.
+// Threads that this process may keep busy: its cores, and no more than its control groups' quota (core/processors.h).
 int available_cores();
 
 }  // namespace muonp::core

@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <ctime>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "core/checkpoint_pieces.h"
 #include "core/checkpoint_store.h"
@@ -25,8 +24,7 @@ using nlohmann::ordered_json;
 
 struct Arguments {
   std::string folder, out, dtype = "float32";
-  std::int64_t step_option = 0;
-  std::optional<std::int64_t> step;  // step_option, if it was given
+  std::int64_t step = -1;  // -1: the newest that is intact
   bool json = false;
 };
 
@@ -149,12 +147,12 @@ core::Checkpoint opened(const Arguments& a) {
   const std::vector<std::string> paths = checkpoints_of(a.folder);
   if (core::exists(a.folder + "/" + core::kManifestName)) {
     core::Checkpoint checkpoint = core::CheckpointStore(a.folder).open(a.folder);
-    if (a.step && *a.step != checkpoint.step())
-      core::fail("--step {}: {} is the checkpoint of step {}", *a.step, a.folder, checkpoint.step());
+    if (a.step >= 0 && a.step != checkpoint.step())
+      core::fail("--step {}: {} is the checkpoint of step {}", a.step, a.folder, checkpoint.step());
     return checkpoint;
   }
   const core::CheckpointStore store(core::parent_directory(paths.back()));
-  if (a.step) return store.open(*a.step);
+  if (a.step >= 0) return store.open(a.step);
   std::string refused;
   auto latest = store.latest([&](const std::string& why) { refused += "\n  " + why; });
   if (!latest) core::fail("{}: no checkpoint is intact:{}", store.directory(), refused);
@@ -217,9 +215,8 @@ void add_checkpoint_command(CLI::App& app, Context& context) {
   add(*parent, context, a, "export", "The model's weights as a safetensors file for any library",
       export_to_file, [a](CLI::App& c) {
         c.add_option("OUT", a->out, "File to write")->required();
-        add_integer_option(c, "--step", a->step_option, {.min = 0}, "Step to export; the newest that is intact if not given")
-            ->default_str("")
-            ->each([a](const std::string&) { a->step = a->step_option; });
+        add_integer_option(c, "--step", a->step, {.min = 0}, "Step to export; the newest that is intact if not given")
+            ->default_str("");
         c.add_option("--dtype", a->dtype, "Type of the weights in the file")
             ->check(CLI::IsMember({"float32", "bfloat16"}))
             ->capture_default_str();
