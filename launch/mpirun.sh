@@ -10,9 +10,9 @@
 # and 10 s after a signal that no rank has answered, for then none has started.
 set -u
 trap '' PIPE  # what nobody reads any more is not printed, and the run goes on
-{ : <&0; } 2>/dev/null || exec </dev/null
-{ : >&1; } 2>/dev/null || exec >/dev/null
-{ : >&2; } 2>/dev/null || exec 2>/dev/null
+[ -e /dev/fd/0 ] || exec </dev/null  # otherwise the next file that is opened would be taken for it
+[ -e /dev/fd/1 ] || exec >/dev/null
+[ -e /dev/fd/2 ] || exec 2>/dev/null
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 terminal=()
 [ -t 1 ] && terminal=(-x MUONP_TERMINAL=1)  # the ranks cannot see where their output goes
