@@ -83,7 +83,8 @@ suits() { [ $((batch % $1)) -eq 0 ] && { [ "$micro" -eq 0 ] || [ $((batch / $1 %
 
 hosts=$(mktemp) pid='' stopping=''
 trap 'rm -f "$hosts"' EXIT
-trap 'stopping=1; [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null' INT TERM HUP
+trap 'stopping=1; [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null' INT TERM HUP USR1
+trap 'stopping=1; [ -z "$pid" ] || kill -QUIT "$pid" 2>/dev/null' QUIT
 
 starts=0 idle=0 limit=${ranks:-1000000} pause=$delay
 while :; do

@@ -124,7 +124,7 @@ TEST_F(Interrupt, ALimitOnThreadsIsMetAtTheStart) {
     }
     refused = true;
     EXPECT_EQ(outcome.status, 1) << outcome.err;
-    EXPECT_NE(outcome.err.find("the limit on processes and threads"), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.err.find("the system allows no more threads"), std::string::npos) << outcome.err;
     EXPECT_FALSE(core::exists(path("runs/" + name + "/metrics.jsonl"))) << limit;
   }
   EXPECT_TRUE(refused && trained);
