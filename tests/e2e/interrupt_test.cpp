@@ -107,8 +107,8 @@ TEST_F(Interrupt, ALauncherThatHangsBeforeAnyRankStartsEndsOnTheFirstSignal) {
 
 // A limit on processes is met before the first step, and is no defect of this program; a run that starts also saves.
 TEST_F(Interrupt, ALimitOnThreadsIsMetAtTheStart) {
-  if (geteuid() == 0 && run_shell("setpriv --reuid=54321 --clear-groups true").status != 0)
-    GTEST_SKIP() << "root has no limit on processes and cannot become another user here";
+  if (geteuid() == 0 && run_shell("setpriv --reuid=54321 --clear-groups " MUONP_PROGRAM " --version").status != 0)
+    GTEST_SKIP() << "root has no limit on processes, and no other user can run " MUONP_PROGRAM " here";
   run_shell("chmod -R a+rwX " + path(""));
   bool refused = false, trained = false;
   for (int limit = 1; limit <= 6; ++limit) {
