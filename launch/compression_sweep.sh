@@ -6,7 +6,7 @@
 #
 # Runs that are complete are not run again. Needs build/release (cmake --build --preset release).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 steps=${1:-120}
 muonp=${MUONP:-build/release/launch/muonp}
 text=runs/data/kjv.txt model=runs/data/kjv-1024.model

@@ -5,7 +5,8 @@
 set -euo pipefail
 out=${1:?usage: launch/fetch_kjv.sh FILE}
 [ -s "$out" ] && exit 0
-"$(dirname "$0")/install_dependencies.sh" bible-kjv
+"$(dirname -- "$0")/install_dependencies.sh" bible-kjv
+out=$(realpath -m -- "$out")  # a link stays a link
 mkdir -p "$(dirname "$out")"
 # Each line begins with its place ("Ge1:1 "), which is no text.
 bible -f 'Gen1:1-Rev22:21' | sed -E 's/^[0-9]?[A-Za-z]+[0-9]+:[0-9]+ //' >"$out.partial"

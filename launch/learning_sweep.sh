@@ -6,7 +6,7 @@
 #
 # Runs that are complete are not run again. Needs build/release (cmake --build --preset release).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 steps=${1:-100}
 muonp=${MUONP:-build/release/launch/muonp}
 text=runs/data/kjv.txt model=runs/data/kjv-1024.model
@@ -39,5 +39,5 @@ run_one() {
 export -f run_one
 # The first alone: it writes the token file that the others share.
 run_one "${jobs[0]}"
-printf '%s\n' "${jobs[@]:1}" | xargs -d '\n' -P 2 -I{} bash -c 'run_one "{}"'
+printf '%s\n' "${jobs[@]:1}" | xargs -d '\n' -P 2 -I{} bash -c 'run_one "$1"' _ {}
 "$muonp" compare "runs/learning-$steps"/*/ --svg "runs/learning-$steps.svg"

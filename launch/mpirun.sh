@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# mpirun for ranks on this host, or with --host / --hostfile on others, that ends training the gentle way: Ctrl-C, SIGTERM
-# and SIGHUP (a terminal that is closed; not under nohup) reach every rank as SIGUSR1, on which they save a checkpoint and
-# end with status 0. (mpirun's own way is SIGTERM and, one second later, SIGKILL.) A second one ends everything at once.
+# mpirun for ranks on this host, or with --host / --hostfile on others, that ends training the gentle way: Ctrl-C, SIGTERM,
+# SIGUSR1 and SIGHUP (a terminal that is closed; not under nohup) reach every rank as SIGUSR1, on which they save a
+# checkpoint and end with status 0. (mpirun's own way is SIGTERM and, one second later, SIGKILL.) A second one, or Ctrl-\,
+# ends everything at once.
 #
 #   launch/mpirun.sh -np 2 build/release/launch/muonp train configs/quickstart.yaml
 #
@@ -10,9 +11,9 @@
 # and 10 s after a signal that no rank has answered, for then none has started.
 set -u
 trap '' PIPE  # what nobody reads any more is not printed, and the run goes on
-{ : <&0; } 2>/dev/null || exec </dev/null
-{ : >&1; } 2>/dev/null || exec >/dev/null
-{ : >&2; } 2>/dev/null || exec 2>/dev/null
+[ -e /dev/fd/0 ] || exec </dev/null  # otherwise the next file that is opened would be taken for it
+[ -e /dev/fd/1 ] || exec >/dev/null
+[ -e /dev/fd/2 ] || exec 2>/dev/null
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 terminal=()
 [ -t 1 ] && terminal=(-x MUONP_TERMINAL=1)  # the ranks cannot see where their output goes
@@ -38,7 +39,8 @@ stop() {
     within 10 'mpirun has not ended 10 s after the second signal; it is killed'
   fi
 }
-trap stop INT TERM HUP
+trap stop INT TERM HUP USR1
+trap 'signals=1; stop' QUIT
 
 hear() {  # hear LINE: of what mpirun and the ranks say
   printf '%s\n' "$1" >&2

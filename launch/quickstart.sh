@@ -7,7 +7,7 @@
 #
 # Needs root or sudo for the packages. Everything goes to build/release and runs/; run it again to start over.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0; fi
 text=${1:-}
 if [ -n "$text" ] && [ ! -e "$text" ]; then echo "muonp: error: $text: no such file or folder" >&2; exit 1; fi
@@ -26,7 +26,7 @@ model=runs/data/kjv-1024.model
 settings=()
 if [ -n "$text" ]; then
   model=runs/data/quickstart-text.model
-  settings=(--set "data.train=$text" --set "data.tokenizer=$model")
+  settings=(--set "data.train='${text//\'/\'\'}'" --set "data.tokenizer=$model")  # quoted: any name is a name
   rm -f "$model"
 else
   text=runs/data/kjv.txt

@@ -15,10 +15,14 @@
 # --delay S          pause before a restart; doubled, up to 5 minutes, while there is no progress (2) [s]
 #
 # The number of ranks that are started is the largest of those at hand that divides data.batch. What else stands before --
-# goes to mpirun. Gives up, with the run's status, when two runs in a row end without a new checkpoint. Ctrl-C and SIGTERM
-# save and end the run, status 0.
+# goes to mpirun. Gives up, with the run's status, when two runs in a row end without a new checkpoint. Ctrl-C, SIGTERM and
+# SIGHUP (a terminal that is closed; not under nohup) save and end the run, status 0.
 set -u
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+trap '' PIPE  # what nobody reads any more is not printed, and the run goes on
+[ -e /dev/fd/0 ] || exec </dev/null  # otherwise the next file that is opened would be taken for it
+[ -e /dev/fd/1 ] || exec >/dev/null
+[ -e /dev/fd/2 ] || exec 2>/dev/null
+here=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 say() { echo "resilient: $1" >&2; }
 refuse() { echo "muonp: error: resilient.sh: $1" >&2; exit 1; }
 number() { # number OPTION VALUE LEAST
@@ -47,17 +51,20 @@ done
 [ "${2:-}" = train ] || refuse "usage: resilient.sh --ranks N [OPTIONS] -- muonp train CONFIG ... (--help)"
 [ -n "$ranks$hostfile" ] || refuse "give --ranks N, --hostfile FILE or both"
 
-config=$("$1" config "${@:3}") || exit # it has said why
-setting() { awk -v section="$1:" -v key="$2:" '/^[^ ]/ { at = $1 } at == section && $1 == key { print $2; exit }' <<<"$config"; }
-batch=$(setting data batch) micro=$(setting data micro_batch)
-folder=$(setting run dir)/$(setting run name)/checkpoints
-[ "$(setting checkpoint resume)" != none ] || refuse "checkpoint.resume is none: a restart would not go on; auto, or the start of a branch, does"
-[ "$(setting checkpoint every)" != 0 ] || say "checkpoint.every is 0: a run that fails starts over"
+setting() { "$muonp" config "${line[@]}" --get "$1"; }
+muonp=$1 line=("${@:3}")
+dir=$(setting run.dir) || exit  # it has said why
+name=$(setting run.name) batch=$(setting data.batch) micro=$(setting data.micro_batch)
+folder=$dir/$name/checkpoints
+[ "$(setting checkpoint.resume)" != none ] || refuse "checkpoint.resume is none: a restart would not go on; auto, or the start of a branch, does"
+[ "$(setting checkpoint.every)" != 0 ] || say "checkpoint.every is 0: a run that fails starts over"
 
 saved_step() { # of the newest checkpoint, 0 for none
-  local newest
-  newest=$(cd "$folder" 2>/dev/null && compgen -G 'step-*' | grep -E '^step-[0-9]+$' | sort | tail -n 1)
-  echo $((10#0${newest#step-}))
+  local path newest=0
+  for path in "$folder"/step-*; do
+    [[ ${path##*/} =~ ^step-([0-9]+)$ ]] && [ $((10#${BASH_REMATCH[1]})) -gt "$newest" ] && newest=$((10#${BASH_REMATCH[1]}))
+  done
+  echo "$newest"
 }
 answers() { [ "$1" = localhost ] || [ "$1" = "$(hostname)" ] || timeout 20 $agent "$1" true </dev/null >/dev/null 2>&1; }
 use_hosts() { # writes the lines of the hosts that answer to $hosts, and their slots to $slots
@@ -75,7 +82,8 @@ suits() { [ $((batch % $1)) -eq 0 ] && { [ "$micro" -eq 0 ] || [ $((batch / $1 %
 
 hosts=$(mktemp) pid='' stopping=''
 trap 'rm -f "$hosts"' EXIT
-trap 'stopping=1; [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null' INT TERM
+trap 'stopping=1; [ -z "$pid" ] || kill -TERM "$pid" 2>/dev/null' INT TERM HUP USR1
+trap 'stopping=1; [ -z "$pid" ] || kill -QUIT "$pid" 2>/dev/null' QUIT
 
 starts=0 idle=0 limit=${ranks:-1000000} pause=$delay
 while :; do
@@ -104,6 +112,7 @@ while :; do
   starts=$((starts + 1))
   [ -z "$shrink" ] || limit=$((n - 1))
   sleep "$pause" & wait $!
+  kill $! 2>/dev/null
   [ -z "$stopping" ] || exit 0
   pause=$((idle > 0 && pause < 150 ? 2 * pause : pause))
 done

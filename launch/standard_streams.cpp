@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,8 +13,10 @@
 namespace muonp::launch {
 namespace {
 
-bool nobody_reads(int code) {
-  return code == EPIPE || (code == EIO && isatty(STDOUT_FILENO) == 0 && errno == EIO);  // isatty's errno
+// A pipe whose reader has gone, a terminal that was closed.
+bool nobody_reads() {
+  pollfd output{STDOUT_FILENO, POLLOUT, 0};
+  return poll(&output, 1, 0) == 1 && (output.revents & (POLLERR | POLLHUP)) != 0;
 }
 
 }  // namespace
@@ -26,10 +29,11 @@ void open_standard_streams() {
 }
 
 std::string output_problem() {
-  const bool lost = std::ferror(stdout) != 0;
-  errno = 0;
-  const int code = std::fflush(stdout) != 0 ? errno : 0;
-  if (nobody_reads(code) || (code == 0 && !lost)) return "";
+  const bool flushed = std::fflush(stdout) == 0;
+  int code = flushed ? 0 : errno;
+  if ((flushed && std::ferror(stdout) == 0) || nobody_reads()) return "";
+  // The stream does not say why an earlier write failed; one more does.
+  if (flushed && write(STDOUT_FILENO, "\n", 1) < 0) code = errno;
   return fmt::format("standard output cannot be written{}; what was printed is incomplete",
                      code == 0 ? "" : ": " + std::system_category().message(code));
 }

@@ -1,7 +1,7 @@
 // A job in which something goes wrong, with the ending that a program of ranks should have: failing_ranks
 // MODE [RANK], the rank to which it happens (1). In a MODE that ends in -init it happens before MPI is started, in -start
 // before the first communicator is made, in -inside while the rank is in a collective, otherwise between two of them; in one
-// with -unnoticed mpirun does not see it.
+// with -unnoticed mpirun does not see it. late-init starts MPI after the time-out for it, but before the others give up.
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -71,6 +71,7 @@ void work_in_pairs(bool bad, dist::Communicator& comm) {
 
 void work(const std::string& mode, bool bad, dist::Communicator& comm) {
   comm.barrier();
+  if (mode == "late-init") return;
   if (mode.ends_with("-inside")) return work_inside(mode, bad, comm);
   if (mode == "hang-in-pairs") return work_in_pairs(bad, comm);
   if (mode == "throw" && bad) core::fail("the disk is full");
@@ -98,6 +99,7 @@ int main(int argc, char** argv) {
   const char* rank = std::getenv("PMIX_RANK");
   const bool bad = rank != nullptr && rank == bad_rank;
   if (bad && mode.find("-unnoticed") != std::string::npos) hide_from_mpirun();
+  if (bad && mode == "late-init") std::this_thread::sleep_for(std::chrono::duration<double>(kStart + 3));
   if (bad && mode.ends_with("-init")) kill_or_stop(mode);
   dist::MpiSession session(kTimeout, kStart);
   try {
@@ -113,5 +115,5 @@ int main(int argc, char** argv) {
     session.abort_all(e.what());
   }
   session.close();
-  return 1;
+  return mode == "late-init" ? 0 : 1;
 }

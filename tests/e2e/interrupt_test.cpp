@@ -1,4 +1,7 @@
 #include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include "core/files.h"
 #include "tests/e2e/program.h"
@@ -35,7 +38,7 @@ std::string pids_of(const std::string& name) {
 
 TEST_F(Interrupt, SigtermAndCtrlCSaveAndEndWithStatus0) {
   for (int ranks : {0, 2})
-    for (int signal : {SIGTERM, SIGINT}) {
+    for (int signal : {SIGTERM, SIGINT, SIGHUP}) {
       const std::string name = fmt::format("signal{}-{}", signal, ranks);
       const Outcome outcome = train_and(name, ranks, {}, [&](int pid) {
         // To the ranks themselves, as a scheduler does and as a terminal does with its foreground job.
@@ -67,6 +70,87 @@ TEST_F(Interrupt, SigtermToTheLauncherSavesToo) {
   EXPECT_TRUE(core::exists(path(fmt::format("runs/all/checkpoints/step-{:08}/manifest.json", steps))))
       << outcome.err;
   EXPECT_LT(outcome.seconds, 60);
+}
+
+// A terminal that is closed sends SIGHUP to the launcher; what it started sees nothing of it.
+TEST_F(Interrupt, HangUpOfTheLauncherSavesAndLeavesNoProcess) {
+  const Outcome outcome = train_and("hangup", 2, {}, [](int pid) { kill(pid, SIGHUP); });
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const auto steps = metric("hangup", "loss").size();
+  EXPECT_TRUE(core::exists(path(fmt::format("runs/hangup/checkpoints/step-{:08}/manifest.json", steps)))) << outcome.err;
+  EXPECT_EQ(run_shell("pgrep -f '[r]un.name=hangup'").out, "");
+}
+
+// Nobody reads the run's output any more: it trains on to its end.
+TEST_F(Interrupt, AClosedReaderDoesNotEndTheRun) {
+  for (const int ranks : {0, 2}) {
+    const std::string name = fmt::format("unread-{}", ranks);
+    const std::string line = command(train_arguments(name, {}), ranks);
+    const Outcome outcome = run_shell("set -o pipefail; { " + line + "; } | head -n 1");
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(metric(name, "loss").size(), steps());
+  }
+}
+
+// mpirun waits for a host's daemon that never answers, and no rank is there to be asked to save.
+TEST_F(Interrupt, ALauncherThatHangsBeforeAnyRankStartsEndsOnTheFirstSignal) {
+  write("agent.sh", "#!/bin/sh\nexec sleep 1234567\n");
+  run_shell("chmod +x " + path("agent.sh"));
+  bool sent = false;
+  const Outcome outcome = run_shell(
+      fmt::format("cd {} && exec {} -np 1 --host node7:1 --mca plm_rsh_agent {} {} train tiny.yaml", path(""), MUONP_MPIRUN,
+                  path("agent.sh"), MUONP_PROGRAM),
+      60, [&](int pid) {
+        if (!sent && run_shell("pgrep -f '[s]leep 1234567'").status == 0) {
+          sent = true;
+          kill(pid, SIGTERM);
+        }
+      });
+  EXPECT_TRUE(sent);
+  EXPECT_GE(outcome.status, 0) << "it was still there";
+  EXPECT_EQ(run_shell("pgrep -f '[s]leep 1234567'").out, "");
+}
+
+// A limit on processes is met before the first step, and is no defect of this program; a run that starts also saves.
+TEST_F(Interrupt, ALimitOnThreadsIsMetAtTheStart) {
+  if (geteuid() == 0 && run_shell("setpriv --reuid=54321 --clear-groups " MUONP_PROGRAM " --version").status != 0)
+    GTEST_SKIP() << "root has no limit on processes, and no other user can run " MUONP_PROGRAM " here";
+  run_shell("chmod -R a+rwX " + path(""));
+  bool refused = false, trained = false;
+  for (int limit = 1; limit <= 6; ++limit) {
+    const std::string name = fmt::format("limit-{}", limit);
+    const std::string user = geteuid() == 0 ? "setpriv --reuid=54321 --clear-groups " : "";
+    const Outcome outcome = run_shell(fmt::format("cd {} && ulimit -u {} && OMP_NUM_THREADS=1 exec {}{} {}", path(""), limit,
+                                                  user, MUONP_PROGRAM, train_arguments(name, {"run.steps=3", "checkpoint.every=2"})));
+    const bool saved = core::exists(path("runs/" + name + "/checkpoints/step-00000003/manifest.json"));
+    if (outcome.status == 0) {
+      trained = true;
+      EXPECT_TRUE(saved) << limit;
+      continue;
+    }
+    refused = true;
+    EXPECT_EQ(outcome.status, 1) << outcome.err;
+    EXPECT_NE(outcome.err.find("the system allows no more threads"), std::string::npos) << outcome.err;
+    EXPECT_FALSE(core::exists(path("runs/" + name + "/metrics.jsonl"))) << limit;
+  }
+  EXPECT_TRUE(refused && trained);
+}
+
+// A text that is shortened under a run's feet: one message, and the state before it is saved.
+TEST_F(Interrupt, ATextThatIsShortenedEndsTheRunWithItsState) {
+  for (const int ranks : {0, 2}) {
+    const std::string name = fmt::format("shortened-{}", ranks), text = read("text.txt");
+    const Outcome outcome = train_and(name, ranks, {}, [&](int) { std::filesystem::resize_file(path("text.txt"), 5000); });
+    EXPECT_EQ(outcome.status, 1) << outcome.err;
+    EXPECT_NE(outcome.err.find(fmt::format("text.txt was shortened while it was read: it ends at byte 5000, it had {} bytes",
+                                           text.size())),
+              std::string::npos)
+        << outcome.err;
+    EXPECT_EQ(outcome.err.find("muonp: error:"), outcome.err.rfind("muonp: error:")) << outcome.err;
+    const std::size_t steps = metric(name, "loss").size();
+    EXPECT_TRUE(core::exists(path(fmt::format("runs/{}/checkpoints/step-{:08}/manifest.json", name, steps)))) << outcome.err;
+    write("text.txt", text);
+  }
 }
 
 TEST_F(Interrupt, Pitfall43_AKilledRankEndsAllWithin30Seconds) {

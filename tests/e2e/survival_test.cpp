@@ -64,6 +64,24 @@ TEST_F(Survival, ABranchGoesOnFromItsOwnCheckpoints) {
   EXPECT_EQ(metric("branch", "loss"), std::vector<double>(losses.begin() + 5, losses.end()));
 }
 
+// A name that YAML writes in quotes, in a folder with a space.
+TEST_F(Survival, AnyNameIsAName) {
+  const std::string run = "lr=1e-3 p: 1-2 \u00e4 #2";
+  const std::string line = fmt::format(
+      "cd {} && OMP_NUM_THREADS=1 PMIX_MCA_gds=hash exec {}/resilient.sh --delay 0 --ranks 2 -- {} train tiny.yaml "
+      "--set run.steps=50 --set checkpoint.every=5 --set log.validate_every=0 --set 'run.name={}' --set 'run.dir=runs of mine'",
+      path(""), MUONP_LAUNCH_FOLDER, MUONP_PROGRAM, run);
+  bool done = false;
+  const Outcome outcome = run_shell(line, 120, [&](int) {
+    if (done || !core::exists(path("runs of mine/" + run + "/checkpoints/step-00000010/manifest.json"))) return;
+    done = true;
+    kill_a_rank("lr=1e-3 p: 1-2 .* #2");
+  });
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("restart 1 of at most 100, on 2 ranks, from step"), std::string::npos) << outcome.err;
+  EXPECT_EQ(outcome.err.find("from step 0"), std::string::npos) << outcome.err;
+}
+
 TEST_F(Survival, FewerRanksGoOnWithTheSameRun) {
   train("whole", settings(), 4);
   const Outcome outcome =

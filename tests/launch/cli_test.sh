@@ -162,6 +162,7 @@ expect 'missing configuration' 1 'none.yaml: cannot be opened' "$muonp" config n
 printf 'run:\n  stepz: 3\n' >a.yaml
 expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml
 expect 'unknown key by --set' 1 '--set run.stepz=4: run.stepz: unknown key' "$muonp" config a.yaml --set run.stepz=4
+printf 'data: {train: G.npy, sequence: 8}\nmodel: {layers: 1, heads: 1, width: 32, context: 8}\n' >b.yaml
 expect 'train reports the same' 1 'a.yaml:2: run.stepz: unknown key' "$muonp" train a.yaml
 
 # --- a run: its threads are those that OpenMP starts, its numbers the same for any of them
@@ -208,6 +209,35 @@ widest='--set data.sequence=1024 --set data.batch=1 --set model.layers=64 --set 
 widest+=' --set model.vocabulary=16777216'
 expect 'plan of the widest model' 0 '"load"' "$muonp" plan large.yaml --json $widest
 [[ $output == *': -'* ]] && failed 'negative numbers in the widest plan'
+expect 'one value' 0 'run.name: x' bash -c "echo run.name: \$('$muonp' config b.yaml --set run.name=x --get run.name)"
+expect 'a value that YAML quotes' 0 'is lr=1e-3 a#b: c.' \
+  bash -c "echo is \"\$('$muonp' config b.yaml --set 'run.name=lr=1e-3 a#b: c' --get run.name)\"."
+expect 'two values' 0 $'runs\nauto' "$muonp" config b.yaml --get run.dir --get checkpoint.resume
+expect 'no such value' 1 '--get run.nam: there is no such key' "$muonp" config b.yaml --get run.nam
+expect 'a section is no value' 1 '--get run: it is a section' "$muonp" config b.yaml --get run
+
+# --- what is printed does not get lost without a word; where nobody reads, it is not wanted
+for command in "config b.yaml" "config --reference" "--help" "--version" "plan b.yaml"; do
+  expect "full disk behind the output of $command" 1 'standard output cannot be written: No space left on device' \
+    bash -c "'$muonp' $command >/dev/full"
+  expect "a reader of $command that goes" 0 'status 0' bash -c "{ '$muonp' $command; echo status \$? >&2; } | true"
+done
+[ -c /dev/full ] || { echo "FAILED: /dev/full is no device any more"; failures=$((failures + 1)); }
+
+# --- closed descriptors are not taken for files
+"$muonp" spectral --in G.npy --out closed.npy --p 1/2 >&- 2>&- <&-
+"$muonp" spectral --in G.npy --out Z.npy --p 1/2 >/dev/null
+cmp -s closed.npy Z.npy || { echo "FAILED: closed descriptors change what is written"; failures=$((failures + 1)); }
+
+# --- links, pipes
+ln -s Z.npy link.npy
+expect 'an output that is a link' 0 '' "$muonp" spectral --in G.npy --out link.npy --p 1/2
+[[ -L link.npy ]] || { echo "FAILED: the link was replaced"; failures=$((failures + 1)); }
+mkfifo fifo
+cat fifo >through.npy &
+expect 'an output that is a pipe' 0 '' "$muonp" spectral --in G.npy --out fifo --p 1/2
+wait $!
+[[ -p fifo ]] && cmp -s through.npy Z.npy || { echo "FAILED: the pipe"; failures=$((failures + 1)); }
 
 # --- compare
 mkdir one two

@@ -13,7 +13,7 @@ namespace {
 
 TEST(StopSignals, EachSignalSetsTheFlag) {
   for (const auto& [number, name] :
-       {std::pair{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}}) {
+       {std::pair{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGHUP, "SIGHUP"}}) {
     StopSignals stop;
     EXPECT_FALSE(stop.requested());
     EXPECT_STREQ(stop.name(), "");
@@ -30,6 +30,25 @@ TEST(StopSignals, RemembersTheFirstSignal) {
   std::raise(SIGUSR1);
   std::raise(SIGTERM);
   EXPECT_EQ(stop.signal(), SIGTERM);
+}
+
+// As nohup starts a program.
+TEST(StopSignals, AHangUpThatIsIgnoredStaysIgnored) {
+  std::signal(SIGHUP, SIG_IGN);
+  {
+    StopSignals stop;
+    std::raise(SIGHUP);
+    EXPECT_FALSE(stop.requested());
+  }
+  std::signal(SIGHUP, SIG_DFL);
+}
+
+TEST(StopSignals, TheFirstSignalIsAnswered) {
+  const StopSignals stop(/*speaks=*/true);
+  testing::internal::CaptureStderr();
+  std::raise(SIGUSR1);
+  std::raise(SIGTERM);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "muonp: SIGUSR1: the run ends after the step under way\n");
 }
 
 volatile std::sig_atomic_t outer_calls = 0;
