@@ -7,6 +7,7 @@
 #include "core/host_view.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
+#include "launch/units.h"
 
 namespace muonp::launch {
 
@@ -89,12 +90,13 @@ Learner::Learner(const RunConfig& config, Session& session)
                  "the same numbers slowly", why);
   model_ = models::make_gpt(config_.model);
   dist::Communicator& communicator = session_.communicator();
-  run_on_rank_zero(communicator, [&] {
-    core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
-                          [&](const std::string& line) { session_.log().info("{}", line); });
+  run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
+    if (session_.rank() == 0)
+      core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
+                            [&](const std::string& line) { session_.log().info("{}", line); }, poll);
   });
-  dist::run_on_all(communicator, [&] {
-    dataset_ = core::open_dataset(config_.data, config_.directory());
+  run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
+    dataset_ = core::open_dataset(config_.data, config_.directory(), poll);
     train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
                                                   static_cast<std::uint64_t>(config_.run.seed),
                                                   config_.data.shuffle);
@@ -142,11 +144,12 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
     for (const Pass& pass : passes)
       values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
     session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
-    outcome.loss = values[0] / session_.world_size();
+    outcome.loss = plain_nan(values[0] / session_.world_size());
     outcome.stop = values[1] > 0;
     return refuse && refuse(outcome.loss);
   };
   outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false, judge);
+  outcome.report.gradient_norm = plain_nan(outcome.report.gradient_norm);
   for (const Pass& pass : passes) {
     outcome.forward_seconds += pass.middle->seconds_since(*pass.start);
     outcome.backward_seconds += pass.end->seconds_since(*pass.middle);
@@ -176,7 +179,7 @@ double Learner::validate(std::int64_t batches) {
   }
   optimizer_->wait_for_weights();
   session_.communicator().all_reduce(std::span<double>(&sum, 1), dist::Reduce::sum);
-  return sum / static_cast<double>(windows);
+  return plain_nan(sum / static_cast<double>(windows));
 }
 
 double measure_peak(Session& session, core::Dtype dtype) {

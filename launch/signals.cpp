@@ -59,6 +59,10 @@ bool StopSignals::requested() const { return first_signal.load() != 0; }
 
 int StopSignals::signal() const { return first_signal.load(); }
 
+bool stop_requested() { return installed.load() && first_signal.load() != 0; }
+
+Interrupted::Interrupted() : core::Error("stopped on request") {}
+
 const char* StopSignals::name() const {
   switch (signal()) {
     case SIGINT:

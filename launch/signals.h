@@ -5,6 +5,8 @@
 
 #include <csignal>
 
+#include "core/error.h"
+
 namespace muonp::launch {
 
 inline constexpr int kInterruptedStatus = 130;
@@ -24,6 +26,15 @@ class StopSignals {
  private:
   static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1};
   struct sigaction before_[3];
+};
+
+// The same without the object, for work far from it; false while none is alive.
+bool stop_requested();
+
+// Work that was given up because the process, or another rank, was asked to stop.
+class Interrupted : public core::Error {
+ public:
+  Interrupted();
 };
 
 }  // namespace muonp::launch

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "core/abandoned_files.h"
 #include "core/files.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
@@ -38,6 +39,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
   run_on_rank_zero(session_.communicator(), [&] {
     const std::string directory = config_.directory();
     core::make_directories(directory);
+    core::remove_abandoned_files(directory);
     RunConfig copy = config_;
     core::write_file(directory + "/config.resolved.yaml",
                      core::write_config([&](core::Fields& f) { copy.describe(f); }));
