@@ -72,7 +72,6 @@ void encode(const Session& session, const Arguments& a, const std::string& model
     tokens = core::count_tokens(*tokenizer, files, poll);
   } else {
     core::make_directories(core::parent_directory(a.bin));
-    core::remove_abandoned_files(core::parent_directory(a.bin));
     tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), poll);
   }
   session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}",
@@ -87,6 +86,8 @@ int run(const Session& session, const Arguments& a) {
     for (const std::string& file : files)
       if (std::error_code absent; std::filesystem::equivalent(written, file, absent))
         core::fail("{} would be overwritten: it is part of the text in {}", file, a.in);
+  for (const std::string& written : {a.out, a.bin})
+    if (!written.empty()) core::remove_abandoned_files(core::parent_directory(written));
   if (!a.out.empty()) learn(session, a, files);
   const StopSignals signals;
   try {
