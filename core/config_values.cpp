@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/data/utf8.h"
 #include "core/error.h"
 
 namespace muonp::core::config {
@@ -37,11 +38,33 @@ bool plain_character(char c) {
          std::string_view("_./+-").find(c) != std::string_view::npos;
 }
 
+// Readers of YAML 1.1 take more than this program does for truth values and nothing.
+bool is_reserved(std::string_view text) {
+  constexpr std::string_view kWords[] = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"};
+  std::string lower(text);
+  std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c | 0x20 : c; });
+  return std::find(std::begin(kWords), std::end(kWords), lower) != std::end(kWords);
+}
+
+// Words and paths: no number, date or time of any YAML begins with a letter or has a slash.
 bool plain_in_yaml(std::string_view text) {
   if (text.empty() || !std::all_of(text.begin(), text.end(), plain_character)) return false;
-  if (text == "-" || text.starts_with("---") || text.starts_with("...")) return false;
-  constexpr std::string_view kNull[] = {"null", "Null", "NULL"};
-  return std::find(std::begin(kNull), std::end(kNull), text) == std::end(kNull);
+  if (text.starts_with("---") || text.starts_with("...")) return false;
+  const bool letter = (text[0] >= 'a' && text[0] <= 'z') || (text[0] >= 'A' && text[0] <= 'Z');
+  return text.find('/') != std::string_view::npos || (letter && !is_reserved(text));
+}
+
+// What YAML's readers refuse or take for a line's end when it stands in a text as it is.
+bool is_special(std::uint32_t character) {
+  return character < 0xa0 || character == 0x2028 || character == 0x2029 || character == 0xfeff || character == 0xfffe ||
+         character == 0xffff;
+}
+
+// A character beyond ASCII.
+std::string escaped(std::string_view character) {
+  const std::uint32_t code = code_point(character);
+  if (!is_special(code)) return std::string(character);
+  return code < 0x100 ? fmt::format("\\x{:02x}", code) : fmt::format("\\u{:04x}", code);
 }
 
 std::string escaped(char c) {
@@ -128,14 +151,38 @@ std::string describe_valid(const RealRange& range) {
 std::string format_real(double value) {
   MUONP_ASSERT(std::isfinite(value),
                "a configuration value is {}, which YAML files of this program cannot hold", value);
-  return fmt::format("{}", value);
+  std::string text = fmt::format("{}", value);
+  // YAML 1.1 knows a number by its point: 1.0e-08 and 3.0, not 1e-08 and 3.
+  if (text.find('.') == std::string::npos) text.insert(std::min(text.find('e'), text.size()), ".0");
+  return text;
 }
 
 std::string format_text(std::string_view text) {
   if (plain_in_yaml(text)) return std::string(text);
   std::string quoted = "\"";
-  for (const char c : text) quoted += escaped(c);
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    MUONP_ASSERT(length > 0, "'{}' is not UTF-8, which YAML files hold", text);
+    quoted += length == 1 ? escaped(text[0]) : escaped(text.substr(0, length));
+    text.remove_prefix(length);
+  }
   return quoted + "\"";
+}
+
+std::uint32_t code_point(std::string_view character) {
+  const auto first = static_cast<unsigned char>(character[0]);
+  std::uint32_t code = character.size() == 1 ? first : first & (0x7fu >> character.size());
+  for (const char c : character.substr(1)) code = code << 6 | (static_cast<unsigned char>(c) & 0x3fu);
+  return code;
+}
+
+std::size_t first_invalid_utf8(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t length = utf8_length(text.substr(at));
+    if (length == 0) return at;
+    at += length;
+  }
+  return std::string_view::npos;
 }
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {

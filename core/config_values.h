@@ -31,8 +31,13 @@ std::optional<bool> parse_boolean(std::string_view text);  // "true" or "false",
 std::string describe_valid(const IntegerRange& range);  // "an integer ≥ 1"
 std::string describe_valid(const RealRange& range);     // "a number in [0, 1]"
 
-std::string format_real(double value);           // shortest decimal that reads back to the same double
-std::string format_text(std::string_view text);  // as a YAML scalar, quoted only where it has to be
+// What readers of YAML 1.1 and 1.2 read alike: the shortest decimal that reads back to the same double, with a point;
+// a text, quoted where another reader could take it for something else. The text is UTF-8.
+std::string format_real(double value);
+std::string format_text(std::string_view text);
+std::uint32_t code_point(std::string_view character);  // of one UTF-8 character
+// Where a text stops to be UTF-8; npos if nowhere.
+std::size_t first_invalid_utf8(std::string_view text);
 
 // Insertions, deletions, substitutions and swaps of neighbours that turn a into b.
 std::size_t edit_distance(std::string_view a, std::string_view b);

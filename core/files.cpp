@@ -1,6 +1,7 @@
 #include "core/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -88,6 +89,20 @@ std::string space_left(const std::string& path) {
   fail("cannot write {} ({} bytes needed): {}{}", path, needed, reason(code), code == ENOSPC ? space_left(target) : "");
 }
 
+// A new file that is locked as long as this process has it open (core/abandoned_files.h); -1 and errno if there can be
+// none. Between its creation and the lock it may be taken for abandoned and removed: then it is made again. File systems
+// without locks do without.
+int open_locked(const std::string& path) {
+  for (;;) {
+    const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor < 0) return descriptor;
+    struct stat status {};
+    ::flock(descriptor, LOCK_EX | LOCK_NB);
+    if (::fstat(descriptor, &status) != 0 || status.st_nlink > 0) return descriptor;
+    ::close(descriptor);
+  }
+}
+
 }  // namespace
 
 struct AtomicFile::State {
@@ -107,7 +122,7 @@ AtomicFile::AtomicFile(std::string path, std::int64_t expected_bytes) : state_(s
   s.target = target.path;
   s.straight = target.descriptor;
   s.temporary = temporary_name(s.target);
-  s.descriptor = ::open(s.temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  s.descriptor = open_locked(s.temporary);
   if (s.descriptor < 0) fail_writing(s.path, s.target, expected_bytes, errno);
   if (expected_bytes <= 0) return;
   // File systems that cannot reserve say so; there the disk fills, or not, while writing.
@@ -161,6 +176,7 @@ FileSummary AtomicFile::commit() {
   const std::int64_t needed = std::max(s.expected, s.bytes);
   if (::ftruncate(s.descriptor, s.bytes) != 0 || ::fsync(s.descriptor) != 0)
     fail_writing(s.path, s.target, needed, errno);
+  const Descriptor lock(::dup(s.descriptor));  // holds until the file has its name
   const int descriptor = s.descriptor;
   s.descriptor = -1;
   if (::close(descriptor) != 0) fail_writing(s.path, s.target, needed, errno);
@@ -187,6 +203,16 @@ std::string read_file(const std::string& path) {
   }
   content.resize(static_cast<std::size_t>(size));
   return content;
+}
+
+std::string read_start(const std::string& path, std::size_t most) {
+  const Descriptor file(open_for_reading(path));
+  std::string start(most, '\0');
+  ssize_t got = 0;
+  while ((got = ::pread(file.get(), start.data(), most, 0)) < 0)
+    if (errno != EINTR) fail("cannot read {}: {}", path, reason(errno));
+  start.resize(static_cast<std::size_t>(got));
+  return start;
 }
 
 FileSummary write_file(const std::string& path, std::string_view content) {
@@ -237,20 +263,6 @@ std::vector<std::string> list_directory(const std::string& path) {
   return names;
 }
 
-std::vector<std::string> list_files_below(const std::string& path) {
-  std::vector<std::string> files;
-  for (const std::string& name : list_directory(path)) {
-    const std::string child = (fs::path(path) / name).string();
-    if (name.starts_with('.')) continue;
-    if (is_directory(child)) {
-      for (std::string& deeper : list_files_below(child)) files.push_back(std::move(deeper));
-    } else if (std::error_code code; fs::is_regular_file(child, code)) {
-      files.push_back(child);
-    }
-  }
-  return files;
-}
-
 void make_directories(const std::string& path) {
   std::error_code code;
   fs::create_directories(path, code);
@@ -282,11 +294,15 @@ std::string parent_directory(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
-std::string temporary_name(const std::string& path) {
-  static std::atomic<std::uint64_t> calls{0};
+std::string temporary_mark() {
   char host[64] = "host";
   ::gethostname(host, sizeof(host) - 1);
-  return fmt::format("{}.tmp-{}-{}-{}", path, host, ::getpid(), calls.fetch_add(1));
+  return fmt::format(".tmp-{}-", host);
+}
+
+std::string temporary_name(const std::string& path) {
+  static std::atomic<std::uint64_t> calls{0};
+  return fmt::format("{}{}{}-{}", path, temporary_mark(), ::getpid(), calls.fetch_add(1));
 }
 
 }  // namespace muonp::core

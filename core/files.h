@@ -48,6 +48,8 @@ class AtomicFile {
 
 // Error: missing, a folder, no permission.
 std::string read_file(const std::string& path);
+// The first `most` bytes, or all of a shorter file.
+std::string read_start(const std::string& path, std::size_t most);
 // The whole content, replaced atomically.
 FileSummary write_file(const std::string& path, std::string_view content);
 // Reads the file in blocks; what it returns depends on the content only. `read` gets the bytes read so far after each
@@ -59,9 +61,6 @@ bool is_directory(const std::string& path);
 std::int64_t file_size(const std::string& path);  // Error if it is no regular file
 // Names of the entries (not their paths), sorted; without "." and "..".
 std::vector<std::string> list_directory(const std::string& path);
-// Paths of all regular files below `path`, sorted; names that begin with a dot are left out, links are
-// followed.
-std::vector<std::string> list_files_below(const std::string& path);
 void make_directories(const std::string& path);
 // Removes a file or a folder with all that is in it; a path that does not exist is fine.
 void remove_tree(const std::string& path);
@@ -73,5 +72,7 @@ void sync_directory(const std::string& path);
 std::string parent_directory(const std::string& path);
 // A name beside `path` that no other process or call uses: "<path>.tmp-<host>-<pid>-<n>".
 std::string temporary_name(const std::string& path);
+// What stands between path and process in the temporary names of this host: ".tmp-<host>-".
+std::string temporary_mark();
 
 }  // namespace muonp::core

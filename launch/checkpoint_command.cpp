@@ -6,6 +6,7 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "core/abandoned_files.h"
 #include "core/checkpoint_pieces.h"
 #include "core/checkpoint_store.h"
 #include "core/files.h"
@@ -161,6 +162,7 @@ core::Checkpoint opened(const Arguments& a) {
 
 int export_to_file(Session& session, const Arguments& a) {
   const core::Checkpoint checkpoint = opened(a);
+  core::remove_abandoned_files(core::parent_directory(a.out));
   Progress bar("elements", std::max<std::int64_t>(1, weight_elements(checkpoint)), 0,
                progress_options_for(stderr));
   const std::int64_t bytes = export_weights(checkpoint, a.out, core::parse_dtype(a.dtype),

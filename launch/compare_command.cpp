@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -31,7 +32,12 @@ std::string axis_label(const std::string& metric) {
   return metric;
 }
 
-std::string value_cell(double value) { return std::isfinite(value) ? fmt::format("{:.4f}", value) : "-"; }
+std::string value_cell(const std::optional<double>& value) {
+  if (!value) return "-";
+  return std::isfinite(*value) ? fmt::format("{:.4f}", *value) : "not finite";
+}
+
+std::string whole_cell(const std::optional<double>& value) { return value ? fmt::format("{}", *value) : "-"; }
 
 // Runs of one name are told apart by their paths.
 void make_names_unique(std::vector<RunHistory>& runs, const std::vector<std::string>& paths) {
@@ -48,17 +54,21 @@ std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs,
                "sent per rank"},
               {Align::left, right, right, right, right, right, right, right, right});
   double best = INFINITY;
-  for (const RunSummary& s : summaries) best = std::min(best, s.best_value);
+  for (const RunSummary& s : summaries) best = std::min(best, s.best_value.value_or(best));
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const RunSummary& s = summaries[i];
-    table.add({runs[i].name + (runs.size() > 1 && s.best_value == best ? " *" : ""),
-               fmt::format("{}", s.steps), value_cell(s.final_value), value_cell(s.best_value),
-               fmt::format("{}", s.best_step), value_cell(s.train_loss),
-               std::isfinite(s.seconds) ? format_duration(s.seconds) : "-",
-               std::isfinite(s.tokens / s.seconds) ? format_count(s.tokens / s.seconds) : "-",
-               std::isfinite(s.sent_bytes) ? format_bytes(static_cast<std::int64_t>(s.sent_bytes)) : "-"});
+    const double rate = s.tokens && s.seconds ? *s.tokens / *s.seconds : NAN;
+    table.add({runs[i].name + (runs.size() > 1 && s.best_value == best ? " *" : ""), whole_cell(s.steps),
+               value_cell(s.final_value), value_cell(s.best_value), whole_cell(s.best_step), value_cell(s.train_loss),
+               s.seconds ? format_duration(*s.seconds) : "-", std::isfinite(rate) ? format_count(rate) : "-",
+               s.sent_bytes ? format_bytes(static_cast<std::int64_t>(*s.sent_bytes)) : "-"});
   }
   return table.render();
+}
+
+std::string legend_of(const RunSummary& s) {
+  if (s.best_value) return fmt::format("{:.3f}", *s.best_value) + (std::isfinite(*s.final_value) ? "" : ", then not finite");
+  return s.final_value ? "not finite" : "no value yet";
 }
 
 constexpr std::size_t kMostWithTraining = 8;  // curves of training that can be told apart
@@ -76,8 +86,7 @@ Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs,
                   : training_too ? "strong: validation, light: training; numbers: best validation loss"
                                  : "validation; numbers: best validation loss";
   for (std::size_t i = 0; i < runs.size(); ++i) {
-    PlotSeries series{
-        runs[i].name, fmt::format("{:.3f}", summaries[i].best_value), curve(runs[i], a.metric, axis), {}};
+    PlotSeries series{runs[i].name, legend_of(summaries[i]), curve(runs[i], a.metric, axis), {}};
     if (training_too) series.light = curve(runs[i], "loss", axis);
     if (axis == RunAxis::sent)
       for (auto* points : {&series.strong, &series.light})
@@ -87,19 +96,38 @@ Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs,
   return plot;
 }
 
+// A metric that no run can have is a slip; the losses may still be to come.
+void require_metric(const std::string& metric, const std::vector<RunHistory>& runs) {
+  std::set<std::string> keys = {"val_loss", "loss"};
+  for (const RunHistory& run : runs)
+    for (const MetricNumbers& line : run.lines)
+      for (const auto& [key, value] : line) keys.insert(key);
+  if (!keys.contains(metric)) core::fail("no line has '{}'; there are {}", metric, fmt::join(keys, ", "));
+}
+
+// A run that cannot be read has a row like the others, and its error below the table.
 int run(Session& session, const Arguments& a) {
   std::vector<RunHistory> runs;
   std::vector<RunSummary> summaries;
+  std::vector<std::string> errors;
   for (const std::string& path : a.runs) {
-    runs.push_back(read_run(path));
+    try {
+      runs.push_back(read_run(path));
+    } catch (const core::Error& error) {
+      runs.push_back({run_name(path), {}});
+      errors.emplace_back(error.what());
+    }
     summaries.push_back(summarize(runs.back(), a.metric));
   }
+  if (errors.size() < runs.size()) require_metric(a.metric, runs);
   make_names_unique(runs, a.runs);
   session.log().info("{}", as_table(a, runs, summaries));
-  if (a.svg.empty()) return 0;
+  for (const std::string& error : errors) session.log().error(error);
+  const int status = errors.empty() ? 0 : kStatusError;
+  if (a.svg.empty()) return status;
   core::write_file(a.svg, render_svg(as_plot(a, runs, summaries)));
   session.log().info("curves: {}", a.svg);
-  return 0;
+  return status;
 }
 
 }  // namespace
@@ -116,7 +144,7 @@ void add_compare_command(CLI::App& app, Context& context) {
       ->check(CLI::IsMember({"step", "tokens", "seconds", "sent"}));
   command->add_option("--title", a->title, "Title of the drawing");
   command->footer(
-      "The best run is marked with *. With up to eight runs, losses of training are drawn behind those of validation.\n"
+      "The best run is marked with *; - is what is not known yet. With up to eight runs, losses of training are drawn behind those of validation.\n"
       "Examples:\n"
       "  muonp compare runs/muonp-1-2 runs/muon runs/adamw --svg losses.svg\n"
       "  muonp compare runs/* --metric loss --x seconds --svg speed.svg\n"

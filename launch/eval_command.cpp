@@ -60,7 +60,7 @@ int run(Session& session, const Arguments& a) {
            static_cast<double>(
                core::read_scalar(tape.queue(), trained.model->loss(tape, batch, {})->value));
   }
-  const double loss = sum / static_cast<double>(count);
+  const double loss = plain_nan(sum / static_cast<double>(count));
   if (a.json) {
     session.log().info("{}", nlohmann::ordered_json{{"run", a.run},
                                                     {"step", trained.step},

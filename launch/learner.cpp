@@ -10,6 +10,7 @@
 #include "launch/patience.h"
 #include "launch/plain_product.h"
 #include "launch/run_identity.h"
+#include "launch/units.h"
 
 namespace muonp::launch {
 
@@ -112,9 +113,10 @@ Learner::Learner(const RunConfig& config, Session& session) : config_(config), s
   dist::Communicator& communicator = session_.communicator();
   core::TokenFiles token_files;
   dist::run_on_all(communicator, [&] { prepare(); });
-  run_on_rank_zero(communicator, [&] {
-    token_files = core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
-                                        [&](const std::string& line) { session_.log().info("{}", line); });
+  run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
+    if (session_.rank() == 0)
+      token_files = core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
+                                          [&](const std::string& line) { session_.log().info("{}", line); }, poll);
   });
   token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());
   dist::run_on_all(communicator, [&] {
@@ -186,7 +188,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
     for (const Pass& pass : passes)
       values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
     judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
-    outcome.loss = values[0] / session_.world_size();
+    outcome.loss = plain_nan(values[0] / session_.world_size());
     outcome.stop = values[1] > 0;
     readable = values[2] == 0;
     return !readable || (refuse && refuse(outcome.loss));
@@ -194,6 +196,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false, judge);
   outcome.report.communication_seconds += core::seconds(judging.take());
   if (!readable) dist::rethrow_on_all(session_.communicator(), unreadable_);
+  outcome.report.gradient_norm = plain_nan(outcome.report.gradient_norm);
   for (const Pass& pass : passes) {
     const double forward = core::seconds(pass.forward_waits), backward = core::seconds(pass.backward_waits);
     outcome.forward_seconds += without(pass.middle->seconds_since(*pass.start), forward);
@@ -227,7 +230,7 @@ double Learner::validate(std::int64_t batches) {
   double values[2] = {sum, unreadable_ ? 1.0 : 0.0};
   session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
   if (values[1] > 0) dist::rethrow_on_all(session_.communicator(), unreadable_);
-  return values[0] / static_cast<double>(windows);
+  return plain_nan(values[0] / static_cast<double>(windows));
 }
 
 double measure_peak_together(Session& session, core::Dtype dtype) {

@@ -3,10 +3,12 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/files.h"
+#include "launch/units.h"
 
 namespace muonp::launch {
 namespace {
@@ -64,7 +66,7 @@ std::string metrics_line(const MetricFields& fields) {
   for (const auto& [key, value] : fields) {
     const double* real = std::get_if<double>(&value);
     if (real != nullptr && !std::isfinite(*real)) {
-      note += fmt::format("{}{} is {}", note.empty() ? "" : "; ", key, *real);
+      note += fmt::format("{}{} is {}", note.empty() ? "" : "; ", key, plain_nan(*real));
       object[std::string(key)] = nullptr;
     } else {
       std::visit([&](const auto& v) { object[std::string(key)] = v; }, value);
@@ -96,7 +98,8 @@ std::vector<MetricNumbers> read_metrics(const std::string& path) {
     MetricNumbers numbers;
     const Json object = parse_line(path, number, line);
     for (const auto& [key, value] : object.items())
-      if (value.is_number()) numbers.emplace(key, value.get<double>());
+      if (value.is_number() || value.is_null())
+        numbers.emplace(key, value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
     lines.push_back(std::move(numbers));
   });
   return lines;

@@ -44,7 +44,7 @@ class MetricsWriter {
   std::unique_ptr<std::FILE, Close> file_;
 };
 
-// The numbers of one line; keys whose value is no number are left out.
+// The numbers of one line, null as NaN; keys whose value is neither are left out.
 using MetricNumbers = std::map<std::string, double, std::less<>>;
 
 // All lines in order. Error with path:line for a line that is not a JSON object, except a last one without a

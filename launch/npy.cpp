@@ -1,5 +1,6 @@
 #include "launch/npy.h"
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cmath>
@@ -10,6 +11,8 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "launch/npy_elements.h"
+#include "launch/units.h"
 
 namespace muonp::launch {
 namespace {
@@ -159,18 +162,6 @@ std::string read_header(File& file, const std::string& path) {
   return header;
 }
 
-void require_float32(const Header& header, const std::string& path) {
-  if (header.type == "<f4" || header.type == "=f4") return;
-  const std::string convert = "np.save(path, np.ascontiguousarray(G, dtype='<f4'))";
-  core::fail("{}: the element type is '{}'{}; little-endian float32 ('<f4') is needed, as by {}", path,
-             header.type,
-             header.type == ">f4"   ? " (big-endian float32)"
-             : header.type == "<f8" ? " (float64)"
-             : header.type == "<f2" ? " (float16)"
-                                    : "",
-             convert);
-}
-
 void require_matrix(const Header& header, const std::string& path) {
   if (header.shape.size() < 2 || header.shape.size() > 3)
     core::fail("{}: the shape is {}; a matrix [rows, cols] or a batch [batch, rows, cols] is needed", path,
@@ -178,10 +169,6 @@ void require_matrix(const Header& header, const std::string& path) {
   for (const std::int64_t dimension : header.shape)
     if (dimension == 0)
       core::fail("{}: the shape is {}; an empty array has no matrix", path, core::to_string(header.shape));
-  if (header.fortran)
-    core::fail(
-        "{}: the array is in Fortran order; C order is needed, as by np.save(path, np.ascontiguousarray(G))",
-        path);
 }
 
 // Elements of the array, or nothing where more than any file holds.
@@ -189,7 +176,18 @@ std::optional<std::int64_t> element_count(const core::Shape& shape) {
   std::int64_t count = 1;
   for (const std::int64_t dimension : shape)
     if (__builtin_mul_overflow(count, dimension, &count)) return std::nullopt;
-  return count <= INT64_MAX / 4 ? std::optional(count) : std::nullopt;
+  return count <= INT64_MAX / 8 ? std::optional(count) : std::nullopt;
+}
+
+void convert(File& file, NpyElements& elements, std::vector<float>& values) {
+  constexpr std::int64_t kBlock = 1 << 20;
+  std::vector<char> block;
+  while (file.left() > 0) {
+    block.resize(static_cast<std::size_t>(std::min(file.left(), kBlock)));
+    file.read(block.data(), static_cast<std::int64_t>(block.size()));
+    elements.convert(block, values);
+  }
+  elements.finish();
 }
 
 }  // namespace
@@ -197,17 +195,21 @@ std::optional<std::int64_t> element_count(const core::Shape& shape) {
 NpyArray read_npy(const std::string& path) {
   File file(path);
   const Header header = HeaderParser(read_header(file, path), path).parse();
-  require_float32(header, path);
+  const std::int64_t bytes = npy_element_bytes(header.type, path);
   require_matrix(header, path);
   const std::optional<std::int64_t> count = element_count(header.shape);
-  if (!count || *count * 4 > file.left())
+  if (!count || *count * bytes > file.left())
     core::fail("{}: the file is truncated: shape {} needs more than the {} bytes of values it has", path,
                core::to_string(header.shape), file.left());
-  if (*count * 4 < file.left())
+  if (*count * bytes < file.left())
     core::fail("{}: {} bytes follow the values of shape {}; the file is damaged", path,
-               file.left() - *count * 4, core::to_string(header.shape));
-  NpyArray array{header.shape, std::vector<float>(static_cast<std::size_t>(*count))};
-  file.read(array.values.data(), *count * 4);
+               file.left() - *count * bytes, core::to_string(header.shape));
+  NpyElements elements(header.type, header.fortran, header.shape, path);
+  NpyArray array{header.shape, std::vector<float>(static_cast<std::size_t>(*count)), elements.original()};
+  if (elements.original().empty())
+    file.read(array.values.data(), *count * 4);
+  else
+    convert(file, elements, array.values);
   return array;
 }
 
@@ -218,7 +220,7 @@ void require_finite(const NpyArray& array, const std::string& path) {
     auto rest = static_cast<std::int64_t>(i);
     for (std::size_t d = index.size(); d-- > 0; rest /= array.shape[d]) index[d] = rest % array.shape[d];
     core::fail("{}: entry {} is {}; every entry must be finite", path, core::to_string(index),
-               array.values[i]);
+               plain_nan(array.values[i]));
   }
 }
 

@@ -1,8 +1,10 @@
 #include "launch/patience.h"
 
+#include <atomic>
 #include <chrono>
 
 #include "dist/agreement.h"
+#include "launch/signals.h"
 
 namespace muonp::launch {
 
@@ -23,6 +25,30 @@ void run_on_all_patiently(dist::Communicator& communicator, const std::function<
   std::future<void> result = std::async(std::launch::async, work);
   wait_for_all_patiently(communicator, result);
   dist::run_on_all(communicator, [&] { result.get(); });
+}
+
+void run_on_all_until_stopped(dist::Communicator& communicator,
+                              const std::function<void(const std::function<void()>&)>& work) {
+  std::atomic<bool> stop = false;
+  std::future<void> result = std::async(std::launch::async, [&] {
+    try {
+      work([&stop] { stop ? throw Interrupted() : void(); });
+    } catch (const Interrupted&) {  // all ranks know, and say so below
+    }
+  });
+  try {
+    auto pause = std::chrono::milliseconds(1);
+    for (bool all_ready = false; !all_ready; pause = std::min(2 * pause, std::chrono::milliseconds(250))) {
+      const bool ready = result.wait_for(pause) == std::future_status::ready;
+      if (!dist::all_agree(communicator, !stop_requested())) stop = true;
+      all_ready = dist::all_agree(communicator, ready);
+    }
+  } catch (...) {
+    stop = true;  // `result` waits for the work
+    throw;
+  }
+  dist::run_on_all(communicator, [&] { result.get(); });
+  if (stop) throw Interrupted();
 }
 
 void run_on_rank_zero(dist::Communicator& communicator, const std::function<void()>& work) {

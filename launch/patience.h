@@ -16,6 +16,11 @@ void run_on_all_patiently(dist::Communicator& communicator, const std::function<
 // The same with `work` on rank 0 only.
 void run_on_rank_zero(dist::Communicator& communicator, const std::function<void()>& work);
 
+// The same on every rank, for work that may be given up: it calls the function it gets now and then, at least once a
+// second. When any rank is asked to stop, that function throws, and when all have ended every rank throws Interrupted.
+void run_on_all_until_stopped(dist::Communicator& communicator,
+                              const std::function<void(const std::function<void()>&)>& work);
+
 // For work that is under way. ended(): on this rank, now. wait_for_all_patiently() returns when it has ended on
 // all ranks; collective.
 bool ended(const std::future<void>& work);

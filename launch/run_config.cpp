@@ -1,5 +1,6 @@
 #include "launch/run_config.h"
 
+#include <algorithm>
 #include <array>
 
 #include "core/error.h"
@@ -104,8 +105,12 @@ void RunConfig::describe(Fields& f) {
 }
 
 void RunConfig::validate() const {
-  if (run.name.empty() || run.name.find('/') != std::string::npos)
-    core::fail("run.name: '{}' is not a folder's name", run.name);
+  const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
+  if (run.name.empty() || run.name == "." || run.name == ".." || run.name.find('/') != std::string::npos ||
+      std::any_of(run.name.begin(), run.name.end(), control))
+    core::fail("run.name: '{}' is not a folder's name; it is one name below run.dir, without / and control characters",
+               run.name);
+  if (run.dir.empty()) core::fail("run.dir is empty; it needs the folder that holds the runs, as runs or .");
   optimizer.validate();
   schedule.validate(run.steps);
   model.resolved();

@@ -1,7 +1,6 @@
 #include "launch/run_history.h"
 
-#include <algorithm>
-#include <set>
+#include <cmath>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -28,22 +27,23 @@ std::string last_part(std::string path) {
   return path.substr(path.find_last_of('/') + 1);
 }
 
-double last_value(const RunHistory& run, const std::string& key) {
+std::optional<double> last_value(const RunHistory& run, const std::string& key) {
   for (auto line = run.lines.rbegin(); line != run.lines.rend(); ++line)
     if (const auto found = line->find(key); found != line->end()) return found->second;
-  return RunSummary::kNone;
+  return std::nullopt;
 }
 
 }  // namespace
 
+std::string run_name(const std::string& path) {
+  const bool file = core::exists(path) && !core::is_directory(path);
+  return last_part(file ? core::parent_directory(path) : path);
+}
+
 RunHistory read_run(const std::string& path) {
-  const bool folder = core::is_directory(path);
-  const std::string file = folder ? path + "/metrics.jsonl" : path;
-  if (!core::exists(file))
-    core::fail("{}: no such file; a run's folder or its metrics.jsonl is needed", file);
-  RunHistory run{last_part(folder ? path : core::parent_directory(path)), read_metrics(file)};
-  if (run.lines.empty()) core::fail("{}: has no complete line yet", file);
-  return run;
+  if (!core::exists(path)) core::fail("{}: no such file; a run's folder or its metrics.jsonl is needed", path);
+  const std::string file = core::is_directory(path) ? path + "/metrics.jsonl" : path;
+  return {run_name(path), core::exists(file) ? read_metrics(file) : std::vector<MetricNumbers>{}};
 }
 
 std::vector<PlotPoint> curve(const RunHistory& run, const std::string& metric, RunAxis axis) {
@@ -64,17 +64,12 @@ RunSummary summarize(const RunHistory& run, const std::string& metric) {
   summary.tokens = last_value(run, "tokens");
   summary.sent_bytes = last_value(run, "sent_bytes");
   const std::vector<PlotPoint> points = curve(run, metric, RunAxis::step);
-  if (points.empty()) {
-    std::set<std::string> keys;
-    for (const MetricNumbers& line : run.lines)
-      for (const auto& [key, value] : line) keys.insert(key);
-    core::fail("{}: no line has '{}'; there are {}", run.name, metric, fmt::join(keys, ", "));
+  if (!points.empty()) summary.final_value = points.back().y;
+  for (const PlotPoint& point : points) {
+    if (!std::isfinite(point.y) || (summary.best_value && point.y >= *summary.best_value)) continue;
+    summary.best_value = point.y;
+    summary.best_step = point.x;
   }
-  const auto best =
-      std::min_element(points.begin(), points.end(), [](auto& a, auto& b) { return a.y < b.y; });
-  summary.best_value = best->y;
-  summary.best_step = best->x;
-  summary.final_value = points.back().y;
   const std::vector<PlotPoint> loss = curve(run, "loss", RunAxis::step);
   const std::size_t last = (loss.size() + 19) / 20;
   double sum = 0;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +18,9 @@ struct RunHistory {
   std::vector<MetricNumbers> lines;  // in the order of the file
 };
 
-// `path`: a run's folder, or a metrics.jsonl. Error names what is missing.
+// `path`: a run's folder, or a metrics.jsonl. A run that has just started has no lines, and perhaps no file yet. Error: no
+// such folder or file, a damaged line.
+std::string run_name(const std::string& path);
 RunHistory read_run(const std::string& path);
 
 // The values of `metric` over `axis`. A line without tokens or seconds takes those of the last line that has
@@ -26,13 +28,12 @@ RunHistory read_run(const std::string& path);
 std::vector<PlotPoint> curve(const RunHistory& run, const std::string& metric, RunAxis axis);
 
 struct RunSummary {
-  static constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-  double steps = 0, seconds = kNone, tokens = kNone, sent_bytes = kNone;  // at the end
-  double final_value = kNone;                         // of the metric
-  double best_value = kNone, best_step = kNone;
-  double train_loss = kNone;  // mean of `loss` over the last twentieth of the steps
+  std::optional<double> steps, seconds, tokens, sent_bytes;  // at the end
+  std::optional<double> final_value;                         // of the metric; NaN where it was not finite
+  std::optional<double> best_value, best_step;               // of the finite values
+  std::optional<double> train_loss;  // mean of `loss` over the last twentieth of the steps
 };
-// Error if no line has the metric; it lists the metrics that there are.
+// What is not known of the run is left empty.
 RunSummary summarize(const RunHistory& run, const std::string& metric);
 
 }  // namespace muonp::launch

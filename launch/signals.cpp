@@ -94,4 +94,8 @@ int StopSignals::signal() const { return first_signal.load(); }
 
 const char* StopSignals::name() const { return name_of(signal()); }
 
+bool stop_requested() { return installed.load() && first_signal.load() != 0; }
+
+Interrupted::Interrupted() : core::Error("stopped on request") {}
+
 }  // namespace muonp::launch

@@ -6,6 +6,8 @@
 #include <csignal>
 #include <iterator>
 
+#include "core/error.h"
+
 namespace muonp::launch {
 
 inline constexpr int kInterruptedStatus = 130;
@@ -26,6 +28,15 @@ class StopSignals {
  private:
   static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
   struct sigaction before_[std::size(kSignals)];
+};
+
+// The same without the object, for work far from it; false while none is alive.
+bool stop_requested();
+
+// Work that was given up because the process, or another rank, was asked to stop.
+class Interrupted : public core::Error {
+ public:
+  Interrupted();
 };
 
 }  // namespace muonp::launch

@@ -20,9 +20,9 @@ using optim::spectral::SpectralOptions;
 using optim::spectral::SpectralReport;
 
 constexpr const char* kFooter =
-    "Z = U S^p V^T of G = U S V^T, for each matrix of the file. The matrix is float32, C order, [rows, cols] "
-    "or\n"
-    "[batch, rows, cols]; singular values below EPS times the scale come out smaller than sigma^p.\n"
+    "Z = U S^p V^T of G = U S V^T, for each matrix of the file, [rows, cols] or [batch, rows, cols]. float16, float64,\n"
+    "big-endian and Fortran order are converted to float32 in C order, which the report says; Z is always that. Singular "
+    "values below\nEPS times the scale come out smaller than sigma^p.\n"
     "Examples:\n"
     "  muonp spectral --in G.npy --out Z.npy --p 1/2\n"
     "  muonp spectral --in G.npy --out Z.npy --p 0 --method newton_schulz5 --check --json";
@@ -91,6 +91,7 @@ std::string as_json(const Arguments& a, const NpyArray& g, const Outcome& outcom
   const SpectralReport& report = outcome.report;
   nlohmann::ordered_json object = {{"in", a.in},
                                    {"out", a.out},
+                                   {"converted_from", g.original},
                                    {"shape", g.shape},
                                    {"method", a.options.method},
                                    {"p", optim::spectral::to_string(a.options.p)},
@@ -119,6 +120,7 @@ std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outco
   const auto [low, high] = std::minmax_element(report.scale.begin(), report.scale.end());
   Table table({"", ""});
   table.caption(fmt::format("{}: {} {}", a.out, core::to_string(g.shape), core::name_of(a.options.dtype)));
+  if (!g.original.empty()) table.add({"converted to float32, C order", fmt::format("{}: {}", a.in, g.original)});
   table.add(
       {"exponent, method", fmt::format("{}, {}", optim::spectral::to_string(a.options.p), a.options.method)});
   table.add(
@@ -155,8 +157,8 @@ void add_spectral_command(CLI::App& app, Context& context) {
       app.add_subcommand("spectral", "Apply the spectral power to the matrices of a .npy file");
   auto a = std::make_shared<Arguments>();
   command->footer(kFooter);
-  command->add_option("--in", a->in, "Matrix G, or a batch (.npy, float32)")->required()->type_name("FILE");
-  command->add_option("--out", a->out, "Where Z goes (.npy, float32)")->required()->type_name("FILE");
+  command->add_option("--in", a->in, "Matrix G, or a batch (.npy: float16, float32, float64)")->required()->type_name("FILE");
+  command->add_option("--out", a->out, "Where Z goes (.npy, float32 in C order)")->required()->type_name("FILE");
   command->add_option("--p", a->p, "Exponent: a fraction in [-1/2, 1] or a decimal that is one")->required();
   std::string methods;
   for (const std::string_view method : optim::spectral::kMethods)

@@ -53,10 +53,11 @@ std::string escaped(const std::string& text) {
   return result;
 }
 
-std::vector<PlotPoint> finite(const std::vector<PlotPoint>& points) {
+// Values that are not finite are NaN afterwards, and gaps of the line.
+std::vector<PlotPoint> with_gaps(const std::vector<PlotPoint>& points) {
   std::vector<PlotPoint> kept;
   for (const PlotPoint& p : points)
-    if (std::isfinite(p.x) && std::isfinite(p.y)) kept.push_back(p);
+    if (std::isfinite(p.x)) kept.push_back({p.x, std::isfinite(p.y) ? p.y : NAN});
   return kept;
 }
 
@@ -192,8 +193,11 @@ class Canvas {
 
   std::string path(const std::vector<PlotPoint>& points) const {
     std::string d;
-    for (const PlotPoint& p : points)
-      d += fmt::format("{}{:.1f} {:.1f}", d.empty() ? "M" : "L", to_x(p.x), to_y(p.y));
+    bool drawing = false;
+    for (const PlotPoint& p : points) {
+      if (std::isfinite(p.y)) d += fmt::format("{}{:.1f} {:.1f}", drawing ? "L" : "M", to_x(p.x), to_y(p.y));
+      drawing = std::isfinite(p.y);
+    }
     return d;
   }
 
@@ -210,7 +214,7 @@ class Canvas {
                           dash(i));
       if (strong.size() > kMarkersBelow) continue;
       for (const PlotPoint& p : strong)
-        out_ +=
+        if (std::isfinite(p.y)) out_ +=
             fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.4\" fill=\"{}\" stroke=\"#ffffff\"/>\n",
                         to_x(p.x), to_y(p.y), colour(i));
     }
@@ -267,7 +271,7 @@ std::vector<double> nice_ticks(double low, double high, int wanted) {
 std::string render_svg(const Plot& plot) {
   std::vector<PlotSeries> series;
   for (const PlotSeries& s : plot.series)
-    series.push_back({s.name, s.detail, finite(s.strong), averaged(finite(s.light), kLightPoints)});
+    series.push_back({s.name, s.detail, with_gaps(s.strong), averaged(with_gaps(s.light), kLightPoints)});
   if (plot.log_x)
     for (PlotSeries& s : series) s.strong = logarithmic(s.strong), s.light = logarithmic(s.light);
   return Canvas(plot, std::move(series)).render();

@@ -3,11 +3,13 @@
 #include <chrono>
 #include <filesystem>
 
+#include "core/abandoned_files.h"
 #include "core/data/bpe_training.h"
 #include "core/data/dataset.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "launch/cli.h"
+#include "launch/signals.h"
 #include "launch/units.h"
 
 namespace muonp::launch {
@@ -49,7 +51,10 @@ void learn(const Session& session, const Arguments& a, const std::vector<std::st
   core::make_directories(core::parent_directory(a.out));
   const Stopwatch watch;
   const auto sample_bytes = static_cast<std::int64_t>(a.sample_mib * 1024 * 1024);
-  core::train_bpe(files, a.vocabulary, a.out, sample_bytes);
+  // Until there is something to write, a signal ends the process at once and leaves nothing.
+  const std::string model = core::learn_bpe(files, a.vocabulary, sample_bytes);
+  const StopSignals signals;
+  core::write_file(a.out, model);
   const std::int64_t read = std::min(sample_bytes, bytes_in(files));
   session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, format_bytes(read),
                      watch.elapsed(), a.out);
@@ -61,12 +66,13 @@ void encode(const Session& session, const Arguments& a, const std::string& model
   const core::TokenizerHandle tokenizer = core::open_tokenizer(model);
   const std::int64_t bytes = bytes_in(files);
   const Stopwatch watch;
+  const auto poll = [] { stop_requested() ? throw Interrupted() : void(); };
   std::int64_t tokens = 0;
   if (a.bin.empty()) {
-    tokens = core::count_tokens(*tokenizer, files);
+    tokens = core::count_tokens(*tokenizer, files, poll);
   } else {
     core::make_directories(core::parent_directory(a.bin));
-    tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format));
+    tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), poll);
   }
   session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}",
                      tokenizer->vocabulary(), bytes, tokens,
@@ -80,8 +86,17 @@ int run(const Session& session, const Arguments& a) {
     for (const std::string& file : files)
       if (std::error_code absent; std::filesystem::equivalent(written, file, absent))
         core::fail("{} would be overwritten: it is part of the text in {}", file, a.in);
+  for (const std::string& written : {a.out, a.bin})
+    if (!written.empty()) core::remove_abandoned_files(core::parent_directory(written));
   if (!a.out.empty()) learn(session, a, files);
-  encode(session, a, a.out.empty() ? a.model : a.out, files);
+  const StopSignals signals;
+  try {
+    encode(session, a, a.out.empty() ? a.model : a.out, files);
+  } catch (const Interrupted&) {
+    session.log().error(fmt::format("stopped by {}{}", signals.name(),
+                                    a.bin.empty() ? "" : fmt::format("; {} is as it was", a.bin)));
+    return kStatusOfSignal + signals.signal();
+  }
   return 0;
 }
 

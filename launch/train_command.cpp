@@ -9,8 +9,13 @@ namespace {
 
 int run(Session& session, const RunConfig& config) {
   const StopSignals signals(session.rank() == 0);
-  Trainer trainer(resolve(config, session.communicator()), session);
-  trainer.run(signals);
+  try {
+    Trainer trainer(resolve(config, session.communicator()), session);
+    trainer.run(signals);
+  } catch (const Interrupted&) {
+    session.log().info("Stopped by {} before the first step; the same command starts again.",
+                       signals.requested() ? signals.name() : "another rank");
+  }
   return 0;
 }
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "core/abandoned_files.h"
 #include "core/files.h"
 #include "dist/agreement.h"
 #include "launch/patience.h"
@@ -57,6 +58,7 @@ Trainer::Trainer(const RunConfig& config, Session& session)
     if (done()) return;  // nothing of a run that is over changes
     const std::string directory = config_.directory();
     core::make_directories(directory);
+    core::remove_abandoned_files(directory);
     RunConfig copy = config_;
     core::write_file(directory + "/config.resolved.yaml",
                      core::write_config([&](core::Fields& f) { copy.describe(f); }));

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 
 namespace muonp::launch {
 namespace {
@@ -59,5 +60,7 @@ std::string format_rate(double per_second, const char* unit) {
 }
 
 std::string format_percent(double fraction) { return fmt::format("{:.1f} %", fraction * 100); }
+
+double plain_nan(double value) { return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value; }
 
 }  // namespace muonp::launch

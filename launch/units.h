@@ -12,4 +12,7 @@ std::string format_duration(double seconds);   // "850 us", "12.3 ms", "4.20 s",
 std::string format_rate(double per_second, const char* unit);  // "12.3 k tokens/s"
 std::string format_percent(double fraction);                   // "61.5 %"
 
+// A number as it is, NaN without its sign, which means nothing and would be printed.
+double plain_nan(double value);
+
 }  // namespace muonp::launch

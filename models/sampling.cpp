@@ -16,7 +16,8 @@ void check(std::span<const float> logits, const SamplingOptions& o) {
     core::fail("temperature {} is not valid; it is at least 0", o.temperature);
   if (o.top_k < 0) core::fail("top_k {} is not valid; it is at least 1, or 0 for all tokens", o.top_k);
   for (std::size_t i = 0; i < logits.size(); ++i)
-    if (!std::isfinite(logits[i])) core::fail("the model's logit of token {} is {}", i, logits[i]);
+    if (!std::isfinite(logits[i]))
+      core::fail("the model's logit of token {} is {}", i, std::isnan(logits[i]) ? NAN : logits[i]);
   MUONP_ASSERT(!logits.empty(), "no logits");
 }
 

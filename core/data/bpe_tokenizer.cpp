@@ -16,7 +16,8 @@ namespace {
 
 constexpr std::string_view kSpaceMark = "\xe2\x96\x81";  // U+2581, what sentencepiece writes for a space
 constexpr std::size_t kLongestChunk = 1 << 16;
-constexpr std::size_t kCachedWords = 1 << 20;
+constexpr std::size_t kCacheBytes = 16 << 20;  // in words that are known, with what a table entry takes besides
+constexpr std::size_t kEntryBytes = 128;
 
 std::string unmark(std::string_view marked) {
   std::string text;
@@ -33,8 +34,9 @@ struct StringHash {
   std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
 };
 
-// sentencepiece sees only what it gives back unchanged: valid UTF-8 without newline, NUL and the space mark.
-// Every other byte becomes its byte piece here.
+// sentencepiece sees only what it gives back unchanged: valid UTF-8 without newline, NUL and the space mark, and
+// without spaces where the model has no piece for one: it would spell the mark then. Every other byte becomes its
+// byte piece here.
 class BpeTokenizer final : public Tokenizer {
  public:
   explicit BpeTokenizer(std::string path) : path_(std::move(path)) {
@@ -76,8 +78,9 @@ class BpeTokenizer final : public Tokenizer {
  private:
   // Bytes of the character at the front if sentencepiece may see it, else 0. The bytes that follow the first
   // byte of an excluded character are no characters themselves and are excluded one by one.
-  static std::size_t plain_length(std::string_view text) {
+  std::size_t plain_length(std::string_view text) const {
     if (text[0] == '\n' || text[0] == '\0' || text.starts_with(kSpaceMark)) return 0;
+    if (text[0] == ' ' && !has_space_) return 0;
     return utf8_length(text);
   }
 
@@ -102,7 +105,12 @@ class BpeTokenizer final : public Tokenizer {
     std::vector<int> ids;
     if (const auto status = processor_.Encode(std::string(word), &ids); !status.ok())
       fail("the tokenizer {} cannot encode '{}': {}", path_, word, status.message());
-    if (words_.size() >= kCachedWords) words_.clear();
+    const std::size_t bytes = kEntryBytes + word.size() + ids.capacity() * sizeof(int);
+    if (cached_bytes_ + bytes > kCacheBytes) {
+      words_.clear();
+      cached_bytes_ = 0;
+    }
+    cached_bytes_ += bytes;
     return words_.emplace(std::string(word), std::move(ids)).first->second;
   }
 
@@ -120,6 +128,7 @@ class BpeTokenizer final : public Tokenizer {
         pieces_.emplace_back();
       } else {
         pieces_.push_back(unmark(marked));
+        has_space_ = has_space_ || pieces_.back() == " ";
         const std::size_t letter = pieces_.back().find_first_not_of(' ');
         if (letter != std::string::npos && pieces_.back().find(' ', letter) != std::string::npos)
           words_are_independent_ = false;
@@ -148,9 +157,11 @@ class BpeTokenizer final : public Tokenizer {
   sentencepiece::SentencePieceProcessor processor_;
   std::vector<std::string> pieces_;
   std::array<std::int32_t, 256> byte_ids_{};
+  bool has_space_ = false;              // as a piece of its own
   bool words_are_independent_ = false;  // no piece goes on from a letter to a space, so no merge does
   mutable std::mutex mutex_;
   mutable std::unordered_map<std::string, std::vector<int>, StringHash, std::equal_to<>> words_;
+  mutable std::size_t cached_bytes_ = 0;
 };
 
 }  // namespace

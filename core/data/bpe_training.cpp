@@ -110,8 +110,7 @@ std::string explain(const std::string& message) {
 
 }  // namespace
 
-void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary,
-               const std::string& model_file, std::int64_t sample_bytes) {
+std::string learn_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary, std::int64_t sample_bytes) {
   if (vocabulary <= kReserved || vocabulary > 1'000'000)
     fail(
         "a vocabulary of {} is not possible: {} pieces are reserved (256 bytes and one more); 1,000,000 is "
@@ -137,7 +136,12 @@ void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabula
   if (!status.ok())
     fail("no vocabulary of {} pieces can be learned from {}: {}", vocabulary, text_files.front(),
          explain(status.message()));
-  write_file(model_file, model);
+  return model;
+}
+
+void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary, const std::string& model_file,
+               std::int64_t sample_bytes) {
+  write_file(model_file, learn_bpe(text_files, vocabulary, sample_bytes));
 }
 
 }  // namespace muonp::core

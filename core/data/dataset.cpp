@@ -2,31 +2,17 @@
 
 #include <algorithm>
 
+#include "core/abandoned_files.h"
+#include "core/data/data_files.h"
+#include "core/data/utf8.h"
 #include "core/error.h"
 #include "core/hash.h"
 
 namespace muonp::core {
 namespace {
 
-constexpr std::size_t kPart = std::size_t{1} << 22;  // bytes of text encoded at once
-
-bool is_token_file(const std::string& path) { return path.ends_with(".bin"); }
-
-// The files that a path of the configuration stands for; all of one kind.
-std::vector<std::string> files_of(const std::string& path, const std::string& key) {
-  if (path.empty())
-    fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
-  if (!exists(path)) fail("{}: there is no file or folder {}", key, path);
-  if (!is_directory(path)) return {path};
-  std::vector<std::string> files = list_files_below(path);
-  if (files.empty()) fail("{}: the folder {} has no files", key, path);
-  const auto token = std::find_if(files.begin(), files.end(), is_token_file);
-  const auto text = std::find_if_not(files.begin(), files.end(), is_token_file);
-  if (token != files.end() && text != files.end())
-    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token,
-         *text);
-  return files;
-}
+// Bytes of text encoded at once: up to the first line's end after kPart, but no more than kLongestPart.
+constexpr std::size_t kPart = std::size_t{1} << 18, kLongestPart = std::size_t{1} << 20;
 
 void require_content(const std::vector<std::string>& files, const std::string& path, const std::string& key) {
   if (std::all_of(files.begin(), files.end(), [](const std::string& f) { return file_size(f) == 0; }))
@@ -39,10 +25,10 @@ std::string cache_directory(const DataConfig& config, const std::string& run_dir
 
 // Depends on the text and the tokenizer only, not on where they are.
 std::string cache_file(const std::string& directory, const std::vector<std::string>& files,
-                       const Tokenizer& tokenizer) {
+                       const Tokenizer& tokenizer, const Poll& poll) {
   std::uint64_t hash = tokenizer.fingerprint();
   for (const std::string& file : files) {
-    const FileSummary content = summarize_file(file);
+    const FileSummary content = summarize_file(file, [&](std::int64_t) { poll ? poll() : void(); });
     hash = hash_bytes(&content, sizeof(content), hash);
   }
   return fmt::format("{}/tokens-{:016x}.bin", directory, hash);
@@ -62,7 +48,7 @@ TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::s
           part.key, tokens, part.path);
     return TokenSource::from_token_files({tokens});
   }
-  const std::vector<std::string> files = files_of(part.path, part.key);
+  const std::vector<std::string> files = data_files(part.path, part.key);
   require_content(files, part.path, part.key);
   if (is_token_file(files.front())) return TokenSource::from_token_files(files);
   MUONP_ASSERT(tokenizer.name() == "byte", "{}: the text {} has not been prepared", part.key, part.path);
@@ -70,23 +56,24 @@ TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::s
 }
 
 // The token file of a text, made if it is not there.
-std::string prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache,
-                         std::int64_t vocabulary, const std::function<void(const std::string&)>& say) {
-  const std::vector<std::string> files = files_of(part.path, part.key);
+std::string prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache, std::int64_t vocabulary,
+                         const std::function<void(const std::string&)>& say, const Poll& poll) {
+  const std::vector<std::string> files = data_files(part.path, part.key);
   require_content(files, part.path, part.key);
   if (is_token_file(files.front())) {
-    TokenSource::from_token_files(files).check_vocabulary(vocabulary);
+    TokenSource::from_token_files(files).check_vocabulary(vocabulary, poll);
     return "";
   }
   if (tokenizer.vocabulary() > vocabulary)
     fail("the tokenizer {} has ids up to {}, outside the model's vocabulary of {}", tokenizer.name(),
          tokenizer.vocabulary() - 1, vocabulary);
   if (tokenizer.name() == "byte") return "";
-  const std::string tokens = cache_file(cache, files, tokenizer);
+  const std::string tokens = cache_file(cache, files, tokenizer, poll);
   if (exists(tokens)) return tokens;
   if (say) say(fmt::format("encoding {} with {} into {}", part.path, tokenizer.name(), tokens));
   make_directories(cache);
-  tokenize_files(tokenizer, files, tokens, TokenFormat::llmc);
+  remove_abandoned_files(cache);
+  tokenize_files(tokenizer, files, tokens, TokenFormat::llmc, poll);
   return tokens;
 }
 
@@ -122,21 +109,28 @@ void divide(const DataConfig& config, Dataset& data) {
         fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
 }
 
+// Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
+std::size_t part_of(std::string_view text) {
+  if (text.size() <= kPart) return text.size();
+  const std::string_view most = text.substr(0, kLongestPart);
+  if (const std::size_t line = most.find('\n', kPart - 1); line != std::string_view::npos) return line + 1;
+  if (const std::size_t line = most.rfind('\n'); line != std::string_view::npos) return line + 1;
+  const std::size_t character = utf8_cut(text, kLongestPart);
+  return kLongestPart - character < 4 ? character : kLongestPart;
+}
+
 // Hands the ids of the files to `use`, part by part.
 template <class Use>
-void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Use& use) {
+void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll,
+                  const Use& use) {
   std::vector<std::int32_t> ids;
   for (const std::string& path : text_files) {
     if (file_size(path) == 0) continue;
     const MappedFile file(path);
     std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
     while (!rest.empty()) {
-      // Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
-      std::size_t cut = rest.size();
-      if (cut > kPart) {
-        const std::size_t line = rest.rfind('\n', kPart - 1);
-        cut = line == std::string_view::npos ? kPart : line + 1;
-      }
+      if (poll) poll();
+      const std::size_t cut = part_of(rest);
       ids.clear();
       tokenizer.encode(rest.substr(0, cut), ids);
       file.require_whole();
@@ -169,13 +163,14 @@ TokenFiles TokenFiles::decode(const std::string& encoded) {
 }
 
 TokenFiles prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
-                           const std::function<void(const std::string&)>& say) {
+                           const std::function<void(const std::string&)>& say, const Poll& poll) {
   const TokenizerHandle tokenizer = open_tokenizer(config.tokenizer);
   const std::string cache = cache_directory(config, run_directory);
   TokenFiles token_files;
-  token_files.train = prepare_part({"data.train", config.train}, *tokenizer, cache, vocabulary, say);
+  token_files.train = prepare_part({"data.train", config.train}, *tokenizer, cache, vocabulary, say, poll);
   if (!config.validation.empty())
-    token_files.validation = prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say);
+    token_files.validation =
+        prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say, poll);
   open_dataset(config, token_files);
   return token_files;
 }
@@ -194,22 +189,22 @@ Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files) {
 }
 
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
-                            const std::string& token_file, TokenFormat format) {
+                            const std::string& token_file, TokenFormat format, const Poll& poll) {
   TokenFileWriter writer(token_file, format, tokenizer.vocabulary());
-  encode_files(tokenizer, text_files, [&](std::span<const std::int32_t> ids) { writer.write(ids); });
+  encode_files(tokenizer, text_files, poll, [&](std::span<const std::int32_t> ids) { writer.write(ids); });
   writer.commit();
   return writer.count();
 }
 
-std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files) {
+std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll) {
   std::int64_t count = 0;
-  encode_files(tokenizer, text_files,
+  encode_files(tokenizer, text_files, poll,
                [&](std::span<const std::int32_t> ids) { count += static_cast<std::int64_t>(ids.size()); });
   return count;
 }
 
 std::vector<std::string> text_files_of(const std::string& path, const std::string& key) {
-  std::vector<std::string> files = files_of(path, key);
+  std::vector<std::string> files = data_files(path, key);
   if (is_token_file(files.front())) fail("{}: {} is a token file; text is needed", key, files.front());
   require_content(files, path, key);
   return files;

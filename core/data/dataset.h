@@ -30,18 +30,23 @@ struct TokenFiles {
   static TokenFiles decode(const std::string& encoded);
 };
 
+// Called now and then, at least once a second, by what may take long. What it throws ends that work; nothing half
+// written stays.
+using Poll = std::function<void()>;
+
 // Tokenises text into the cache folder unless that was done before, and checks every id against the model's
 // vocabulary and the length against one sequence. `say` gets a line before something that takes time. Error
 // names the key, the path and what is missing.
 TokenFiles prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
-                           const std::function<void(const std::string&)>& say = {});
+                           const std::function<void(const std::string&)>& say = {}, const Poll& poll = {});
 // Error if a token file that prepare_dataset() has made is not there.
 Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files);
 
 // Encodes text files, one after the other, into a token file. Returns the number of ids.
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
-                            const std::string& token_file, TokenFormat format);
-std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files);
+                            const std::string& token_file, TokenFormat format, const Poll& poll = {});
+std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
+                          const Poll& poll = {});
 // The text files that `path` stands for: itself, or those below a folder. Error: none, or no text in them.
 // `key` begins the message ("data.train").
 std::vector<std::string> text_files_of(const std::string& path, const std::string& key);

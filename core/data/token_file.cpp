@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 
+#include "core/data/file_format.h"
 #include "core/error.h"
 #include "core/hash.h"
 
@@ -13,6 +14,7 @@ namespace {
 constexpr std::int64_t kHeaderWords = 256, kHeaderBytes = kHeaderWords * 4;
 constexpr std::int32_t kMagic16 = 20240520, kVersion16 = 1;
 constexpr std::int32_t kMagic32 = 20240801, kVersion32 = 7;
+constexpr std::int64_t kLookedAt = 1 << 16;  // bytes of a file without header
 constexpr std::int32_t kMagicEvaluation = 20240522;
 using Header = std::array<std::int32_t, kHeaderWords>;
 
@@ -104,6 +106,9 @@ TokenSource::Segment TokenSource::open_token_file(const std::string& path, std::
     if (file->size() % 2 != 0)
       fail("{} is no token file: it has no llm.c header, and its {} bytes are no whole number of 16-bit ids",
            path, file->size());
+    const std::string_view start(file->data(), static_cast<std::size_t>(std::min(file->size(), kLookedAt)));
+    if (const std::string_view why = suspicion_of_raw_ids(start); !why.empty())
+      fail("{} is no token file of 16-bit ids: it has no llm.c header, and {} (docs/data.md has the formats)", path, why);
     return {file, file->data(), 2, begin, begin + file->size() / 2};
   }
   const std::int32_t expected = magic == kMagic16 ? kVersion16 : kVersion32;
@@ -161,13 +166,17 @@ std::uint64_t TokenSource::fingerprint() const {
   return hash;
 }
 
-void TokenSource::check_vocabulary(std::int64_t vocabulary) const {
+void TokenSource::check_vocabulary(std::int64_t vocabulary, const std::function<void()>& poll) const {
+  constexpr std::int64_t kBlock = 1 << 24;
   for (const Segment& s : segments_) {
     if (vocabulary >= (std::int64_t{1} << (8 * s.width))) continue;
     const std::int64_t first = std::max(begin_, s.begin) - s.begin, last = std::min(end_, s.end) - s.begin;
     std::uint32_t largest = 0;
-    each_id(s.data, s.width, first, last - first,
-            [&](std::int64_t, auto id) { largest = std::max<std::uint32_t>(largest, id); });
+    for (std::int64_t at = first; at < last; at += kBlock) {
+      if (poll) poll();
+      each_id(s.data, s.width, at, std::min(kBlock, last - at),
+              [&](std::int64_t, auto id) { largest = std::max<std::uint32_t>(largest, id); });
+    }
     s.file->require_whole();
     if (largest < vocabulary) continue;
     each_id(s.data, s.width, first, last - first, [&](std::int64_t i, auto id) {

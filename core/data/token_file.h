@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -43,7 +44,8 @@ class TokenSource {
   TokenSource() = default;  // no ids
   // The bytes of the files, one id per byte, one file after the other; empty files are fine.
   static TokenSource from_bytes(const std::vector<std::string>& files);
-  // Token files, each of either format. Error: sizes and headers that contradict each other.
+  // Token files, each of either format. Error: sizes and headers that contradict each other, ids
+  // without header that look like text or like ids of more bits.
   static TokenSource from_token_files(const std::vector<std::string>& files);
 
   std::int64_t size() const { return end_ - begin_; }
@@ -58,7 +60,8 @@ class TokenSource {
   static constexpr std::int64_t kFingerprintIds = std::int64_t{1} << 23;
 
   // Reads all ids. Error names the first that is ≥ vocabulary, with its file and position in that file.
-  void check_vocabulary(std::int64_t vocabulary) const;
+  // `poll`, if any, is called now and then (core/data/dataset.h).
+  void check_vocabulary(std::int64_t vocabulary, const std::function<void()>& poll = {}) const;
 
  private:
   struct Segment {

@@ -112,6 +112,11 @@ expect 'negative exponent' 0 '"p": "-1/4"' "$muonp" spectral --in G.npy --out Z.
 [[ $(stat -c %s Z.npy) -eq $(stat -c %s G.npy) ]] || { echo "FAILED: size of Z.npy"; failures=$((failures + 1)); }
 npy B.npy '(2, 3, 2)' 12
 expect 'batch' 0 '"scale": [' "$muonp" spectral --in B.npy --out Z.npy --p 1/2 --json
+npy D.npy '(3, 2)' 12 && sed -i 's/<f4/<f8/' D.npy  # two of float32's numbers as one of float64's
+expect 'spectral of float64' 0 '| D.npy: float64' "$muonp" spectral --in D.npy --out Z.npy --p 1/2
+sed -i "s/'fortran_order': False, /'fortran_order': True,  /" D.npy
+expect 'spectral of Fortran order' 0 '"converted_from": "float64 in Fortran order"' "$muonp" spectral --in D.npy --out Z.npy --p 1/2 --json
+expect 'the result is float32' 0 "'<f4', 'fortran_order': False" head -c 80 Z.npy
 expect 'exponent out of range' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p 2
 expect 'exponent that is no number' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p half
 for p in nan inf 0x1 1e400 1/0 -9223372036854775808/1 99999999999999999999/3 1/2/3; do
@@ -163,6 +168,12 @@ printf 'run:\n  stepz: 3\n' >a.yaml
 expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml
 expect 'unknown key by --set' 1 '--set run.stepz=4: run.stepz: unknown key' "$muonp" config a.yaml --set run.stepz=4
 printf 'data: {train: G.npy, sequence: 8}\nmodel: {layers: 1, heads: 1, width: 32, context: 8}\n' >b.yaml
+printf 'run: {steps: 3}\ndata: {train: x}\noptimizer: {matrices: {p: 1/2, lr: 1}, others: {lr: 1}}\n' >c.yaml
+expect 'a name that leads upward' 1 "run.name: '..' is not a folder's name" "$muonp" config c.yaml --set run.name=..
+expect 'a name of two lines' 1 "is not a folder's name" "$muonp" config c.yaml --set run.name=$'a\nb'
+expect 'no folder for runs' 1 'run.dir is empty' "$muonp" config c.yaml --set run.dir=
+expect 'numbers that every reader of YAML knows' 0 'eps: 1.0e-08' "$muonp" config c.yaml
+expect 'words that no reader of YAML takes for others' 0 'spike: "off"' "$muonp" config c.yaml
 expect 'train reports the same' 1 'a.yaml:2: run.stepz: unknown key' "$muonp" train a.yaml
 
 # --- a run: its threads are those that OpenMP starts, its numbers the same for any of them
@@ -251,6 +262,20 @@ expect 'compare' 0 '2.5000' "$muonp" compare one two --svg curves.svg
 [[ $(head -c 4 curves.svg) == '<svg' ]] || { echo "FAILED: curves.svg"; failures=$((failures + 1)); }
 expect 'compare without runs' 2 'RUN is required' "$muonp" compare
 expect 'compare nothing' 1 'three: no such' "$muonp" compare one three
+mkdir starting waiting diverged damaged
+printf '{"st' >starting/metrics.jsonl
+printf '{"step":1,"loss":5.5}\n{"step":2,"loss":null,"note":"loss is nan"}\n{"step":2,"val_loss":null}\n' >diverged/metrics.jsonl
+printf '{"step":1,"loss":5.5}\n{"step"\n{"step":3,"loss":5.5}\n' >damaged/metrics.jsonl
+rows() { "$muonp" compare one starting waiting diverged two --svg rows.svg "$@"; }
+for run in 'one *' starting waiting diverged 'two *'; do
+  expect "compare shows $run" 0 "| $run" rows
+done
+expect 'compare says diverged' 0 '| diverged |     2 |     not finite |' rows
+expect 'compare says what came before' 0 '| diverged |     2 | not finite |    5.5000 |' rows --metric loss
+rows >out.txt && grep -q 'not finite' rows.svg && grep -q 'no value yet' rows.svg && ! grep -q nan rows.svg ||
+  { echo "FAILED: rows.svg"; failures=$((failures + 1)); }
+expect 'compare goes on past a damaged run' 1 '| two *' "$muonp" compare one damaged two
+expect 'compare names the damage' 1 'damaged/metrics.jsonl:2: not a JSON object' "$muonp" compare one damaged two
 expect 'compare an unknown metric' 1 "no line has 'accuracy'" "$muonp" compare one --metric accuracy
 
 # --- under mpirun: one message for all ranks

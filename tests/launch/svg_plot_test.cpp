@@ -64,6 +64,23 @@ TEST(SvgPlot, LeavesOutWhatIsNotFinite) {
   EXPECT_EQ(count(svg, "<circle"), 2u);
 }
 
+TEST(SvgPlot, ALineHasAGapWhereItIsNotFinite) {
+  const std::string svg =
+      render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, 2}, {2, NAN}, {3, -INFINITY}, {4, 2}, {5, 3}}, {}}}});
+  const std::size_t path = svg.find("<path d=\"M", svg.find("clip-path"));
+  const std::string line = svg.substr(path, svg.find("/>", path) - path);
+  EXPECT_EQ(count(line, "M"), 2u);
+  EXPECT_EQ(count(line, "L"), 2u);
+}
+
+TEST(SvgPlot, ASeriesWithoutAValueStandsInTheLegend) {
+  const std::string svg =
+      render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, 2}}, {}}, {"b", "not finite", {{0, NAN}}, {{0, NAN}}}, {"c", "no value yet", {}, {}}}});
+  EXPECT_THAT(svg, HasSubstr(">b<tspan"));
+  EXPECT_THAT(svg, HasSubstr(">no value yet</tspan>"));
+  EXPECT_THAT(svg, Not(HasSubstr("nan")));
+}
+
 TEST(SvgPlot, AHighStartOfALightLineDoesNotFlattenTheRest) {
   const std::string svg =
       render_svg({"t", "", "x", "y", {{"a", "", {{1, 2}, {2, 1}}, {{0, 90}, {1, 2}, {2, 0.6}}}}});

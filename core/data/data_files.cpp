@@ -1,0 +1,90 @@
+#include "core/data/data_files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+#include "core/data/file_format.h"
+#include "core/error.h"
+#include "core/files.h"
+
+namespace muonp::core {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_link(const fs::path& path) {
+  std::error_code code;
+  return fs::is_symlink(path, code);
+}
+
+bool holds(const fs::path& folder, const fs::path& below) {
+  return std::mismatch(folder.begin(), folder.end(), below.begin(), below.end()).first == folder.end();
+}
+
+// Goes through folders depth first and keeps those it is in, as the paths that links lead to.
+class Walk {
+ public:
+  Walk(std::string key, std::vector<std::string>& files) : key_(std::move(key)), files_(files) {}
+
+  void folder(const fs::path& path) {
+    std::error_code code;
+    const fs::path real = fs::canonical(path, code);
+    if (code) fail("{}: cannot read {}: {}", key_, path.string(), code.message());
+    for (const fs::path& outer : within_)
+      if (holds(real, outer))
+        fail("{}: {} is a link that leads back to {}, which holds it; remove the link", key_, path.string(), real.string());
+    within_.push_back(real);
+    for (const std::string& name : list_directory(path.string()))
+      if (!name.starts_with('.')) entry(path / name);
+    within_.pop_back();
+  }
+
+  void entry(const fs::path& path) {
+    std::error_code code;
+    const fs::file_status status = fs::status(path, code);
+    if (fs::is_directory(status)) return folder(path);
+    if (fs::is_regular_file(status)) return files_.push_back(path.string());
+    if (is_link(path) && !fs::exists(status))
+      fail("{}: {} is a link that leads nowhere (to {}); mend or remove it", key_, path.string(),
+           fs::read_symlink(path, code).string());
+    if (!fs::exists(status)) fail("{}: cannot read {}: {}", key_, path.string(), code.message());
+    fail("{}: {} is no regular file; text files and token files (.bin) can be trained on", key_, path.string());
+  }
+
+ private:
+  std::string key_;
+  std::vector<std::string>& files_;
+  std::vector<fs::path> within_;
+};
+
+void require_known(const std::string& file, const std::string& key) {
+  const std::string start = read_start(file, kFormatBytes);
+  const std::int64_t size = file_size(file);
+  const auto format = is_token_file(file) ? known_format(start, size) : known_format_beside_text(start, size);
+  if (format)
+    fail("{}: {} is {}, {}; {}", key, file, format->name,
+         is_token_file(file) ? "no sequence of token ids" : "which is not read as text", format->advice);
+}
+
+}  // namespace
+
+bool is_token_file(std::string_view path) { return path.ends_with(".bin"); }
+
+std::vector<std::string> data_files(const std::string& path, const std::string& key) {
+  if (path.empty())
+    fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
+  if (!exists(path) && !is_link(path)) fail("{}: there is no file or folder {}", key, path);
+  std::vector<std::string> files;
+  Walk(key, files).entry(path);
+  if (files.empty()) fail("{}: the folder {} has no files", key, path);
+  const auto token = std::find_if(files.begin(), files.end(), is_token_file);
+  const auto text = std::find_if_not(files.begin(), files.end(), is_token_file);
+  if (token != files.end() && text != files.end())
+    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token,
+         *text);
+  for (const std::string& file : files) require_known(file, key);
+  return files;
+}
+
+}  // namespace muonp::core
