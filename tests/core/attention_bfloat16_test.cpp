@@ -131,8 +131,8 @@ void expect_within(const char* what, const Numbers& got, const Bounded& expected
 
 TEST(Attention, Bfloat16IsWithinItsRoundings) {
   auto device = make_test_device(2, Bfloat16::emulated);
-  for (const Sizes s : {Sizes{2, 64, 3, 16}, Sizes{1, 192, 2, 64}, Sizes{3, 70, 2, 8}, Sizes{1, 64, 1, 20}, Sizes{2, 1, 2, 8},
-                        Sizes{1, 128, 2, 128}}) {
+  for (const Sizes s : {Sizes{2, 64, 3, 16}, Sizes{1, 192, 1, 64}, Sizes{3, 70, 2, 8}, Sizes{1, 64, 1, 20}, Sizes{2, 1, 2, 8},
+                        Sizes{1, 128, 1, 128}}) {
     SCOPED_TRACE(fmt::format("{} sequences of {}, {} heads of {}: {}", s.batch, s.time, s.heads, s.head_size,
                              describe_attention({std::int64_t(s.batch), std::int64_t(s.time), std::int64_t(s.heads),
                                                  std::int64_t(s.head_size)}, Dtype::bfloat16)));
@@ -144,9 +144,11 @@ TEST(Attention, Bfloat16IsWithinItsRoundings) {
   }
 }
 
+// Fused, at a size where the gradients that cuDNN sums with atomics differ between runs.
 TEST(Attention, Bfloat16RepeatsInEveryBit) {
   auto device = make_test_device(2, Bfloat16::emulated);
-  for (const Sizes s : {Sizes{2, 256, 2, 64}, Sizes{2, 130, 2, 8}}) {
+  const bool fused = on_gpu() && describe_attention({16, 1024, 12, 64}, Dtype::bfloat16).starts_with("fused");
+  for (const Sizes s : {fused ? Sizes{16, 1024, 12, 64} : Sizes{1, 64, 2, 8}, Sizes{2, 70, 1, 8}}) {
     const Numbers qkv = stored_numbers(s.shape(3), 3), dout = stored_numbers(s.shape(1), 4);
     const Computed first = compute(*device, s, qkv, dout);
     for (int i = 0; i < 3; ++i) {
