@@ -106,6 +106,9 @@ int open_locked(const std::string& path) {
 }  // namespace
 
 struct AtomicFile::State {
+  ~State() {
+    if (straight >= 0) ::close(straight);
+  }
   std::string path, target, temporary;  // target: OutputTarget::path
   int descriptor = -1;
   int straight = -1;  // of what is no regular file: it gets the content of the temporary, and stays what it is
@@ -136,7 +139,6 @@ AtomicFile::AtomicFile(std::string path, std::int64_t expected_bytes) : state_(s
 
 AtomicFile::~AtomicFile() {
   if (state_->descriptor >= 0) ::close(state_->descriptor);
-  if (state_->straight >= 0) ::close(state_->straight);
   if (!state_->temporary.empty()) ::unlink(state_->temporary.c_str());
 }
 
