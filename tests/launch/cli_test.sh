@@ -106,7 +106,7 @@ expect 'missing configuration' 1 'none.yaml: cannot be opened' "$muonp" config n
 printf 'run:\n  stepz: 3\n' >a.yaml
 expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml
 expect 'unknown key by --set' 1 '--set run.stepz=4: run.stepz: unknown key' "$muonp" config a.yaml --set run.stepz=4
-printf 'run: {steps: 3}\ndata: {train: x}\noptimizer: {matrices: {p: 1/2, lr: 1}, others: {lr: 1}}\n' >b.yaml
+printf 'run: {steps: 3}\ndata: {train: x}\nmodel: {preset: gpt-1m}\noptimizer: {matrices: {p: 1/2, lr: 1}, others: {lr: 1}}\n' >b.yaml
 expect 'a name that leads upward' 1 "run.name: '..' is not a folder's name" "$muonp" config b.yaml --set run.name=..
 expect 'a name of two lines' 1 "is not a folder's name" "$muonp" config b.yaml --set run.name=$'a\nb'
 expect 'no folder for runs' 1 'run.dir is empty' "$muonp" config b.yaml --set run.dir=
