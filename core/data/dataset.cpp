@@ -12,7 +12,7 @@ namespace muonp::core {
 namespace {
 
 // Bytes of text encoded at once: up to the first line's end after kPart, but no more than kLongestPart.
-constexpr std::size_t kPart = std::size_t{1} << 18, kLongestPart = std::size_t{1} << 20;
+constexpr std::size_t kPart = std::size_t{1} << 16, kLongestPart = std::size_t{1} << 18;
 
 void require_content(const std::vector<std::string>& files, const std::string& path, const std::string& key) {
   if (std::all_of(files.begin(), files.end(), [](const std::string& f) { return file_size(f) == 0; }))

@@ -93,7 +93,7 @@ TEST(TokenizerOfAnyText, ASpaceThatTheModelLacksIsItsByte) {
 // Every line is a word that was not seen before.
 TEST(TokenizerOfAnyText, MemoryDoesNotGrowWithTheText) {
   const TemporaryFolder folder;
-  put(folder / "text", drawn({"A", "C", "G", "T"}, 6'000'000, 60, "\n"));
+  put(folder / "text", drawn({"A", "C", "G", "T"}, 4'000'000, 60, "\n"));
   put(folder / "sample", drawn({"A", "C", "G", "T"}, 4500, 60, "\n"));
   train_bpe({folder / "sample"}, 280, folder / "bpe.model");
   const TokenizerHandle tokenizer = open_tokenizer(folder / "bpe.model");

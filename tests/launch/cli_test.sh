@@ -168,7 +168,7 @@ printf 'run:\n  stepz: 3\n' >a.yaml
 expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml
 expect 'unknown key by --set' 1 '--set run.stepz=4: run.stepz: unknown key' "$muonp" config a.yaml --set run.stepz=4
 printf 'data: {train: G.npy, sequence: 8}\nmodel: {layers: 1, heads: 1, width: 32, context: 8}\n' >b.yaml
-printf 'run: {steps: 3}\ndata: {train: x}\noptimizer: {matrices: {p: 1/2, lr: 1}, others: {lr: 1}}\n' >c.yaml
+printf 'run: {steps: 3}\ndata: {train: x}\nmodel: {preset: gpt-1m}\noptimizer: {matrices: {p: 1/2, lr: 1}, others: {lr: 1}}\n' >c.yaml
 expect 'a name that leads upward' 1 "run.name: '..' is not a folder's name" "$muonp" config c.yaml --set run.name=..
 expect 'a name of two lines' 1 "is not a folder's name" "$muonp" config c.yaml --set run.name=$'a\nb'
 expect 'no folder for runs' 1 'run.dir is empty' "$muonp" config c.yaml --set run.dir=
