@@ -23,13 +23,15 @@ struct Head {
 };
 
 // f(first word, words) for parts of the vocabulary. cuBLAS is three to six times slower where the words do not fill whole 16
-// bytes, so a GPU takes the last few apart; they come first, so that a sum over the parts is rounded with the large one.
+// bytes, so a GPU takes the last 9 to 15 apart; they come first, so that a sum over the parts is rounded with the large
+// one. Never a single word: cuBLAS cannot launch its product with 65536 rows.
 template <class F>
 void for_each_part(Queue& queue, std::int64_t vocabulary, const F& f) {
   constexpr std::int64_t kWhole = 8;
-  const std::int64_t most = queue.kind() == DeviceKind::cuda ? vocabulary / kWhole * kWhole : vocabulary;
-  if (most < vocabulary) f(most, vocabulary - most);
-  if (most > 0) f(0, most);
+  const bool whole = queue.kind() != DeviceKind::cuda || vocabulary % kWhole == 0 || vocabulary < 2 * kWhole;
+  const std::int64_t most = whole ? vocabulary : (vocabulary / kWhole - 1) * kWhole;
+  if (!whole) f(most, vocabulary - most);
+  f(0, most);
 }
 
 // buffer: float32 [chunk, logits_pitch(vocabulary)], of which the first `vocabulary` columns are logits.
