@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "core/attention_shape.h"
 #include "launch/bench_command.h"
 #include "launch/learner.h"
 #include "launch/start_report.h"
@@ -36,6 +37,13 @@ StepOutcome whole_step(Session& session, Learner& learner, std::int64_t number) 
   step.report.communication_seconds += core::seconds(learner.optimizer().take_waits());
   step.total_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return step;
+}
+
+std::string attention_text(Session& session, const RunConfig& config) {
+  if (session.device().kind() == core::DeviceKind::cpu) return "in blocks of queries, on the CPU";
+  const std::int64_t batch = make_batch_plan(config.data, session.world_size()).micro_batch;
+  return core::describe_attention({batch, config.data.sequence, config.model.heads, config.model.head_size()},
+                                  config.compute());
 }
 
 nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunConfig& config) {
@@ -73,6 +81,7 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
           {"other_seconds", step.other_seconds()},
           {"forward_backward_tokens_per_second",
            static_cast<double>(learner.tokens_per_step()) / (forward + backward)},
+          {"attention", attention_text(session, config)},
           {"model_flops", flops},
           {"peak_gflops", peak * 1e-9},
           {"gemm_fraction", rate / peak},

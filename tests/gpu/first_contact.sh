@@ -110,7 +110,7 @@ for b in (4, 16, 32, 64):
         out[f'step{b}{rule}'] = r
         fb = r['forward_seconds'] + r['backward_seconds']
         print(f"muonp {rule:6s} B={b:3d}  {r['tokens_per_second']:10.0f} tok/s  step {1e3*r['seconds_median']:8.2f} ms = fwd {1e3*r['forward_seconds']:.2f} + bwd {1e3*r['backward_seconds']:.2f} + spectral {1e3*r['spectral_seconds']:.2f} + other {1e3*(r['other_seconds']+r['communication_seconds']):.2f}"
-              f"  fwd+bwd {r['forward_backward_tokens_per_second']:.0f} tok/s, MFU {r['model_flops']/fb/989e12:.1%}  peak {r['peak_bytes']/2**30:.1f} GiB")
+              f"  fwd+bwd {r['forward_backward_tokens_per_second']:.0f} tok/s, attention {r.get('attention', '?')[:60]}, MFU {r['model_flops']/fb/989e12:.1%}  peak {r['peak_bytes']/2**30:.1f} GiB")
 for k in ('gpt_fb_tok_s', 'gpt_step_tok_s', 'gpt_mfu'):
     if k in torch: print(f'torch {k:16s} {torch[k]}')
 print('== spectral step (ms), of plain product, worst / Frobenius error')
@@ -168,8 +168,11 @@ find_folder() {
   done
   dirname "$(find / -xdev -name "$1" -print -quit 2>/dev/null)" 2>/dev/null
 }
-cublas=$(find_folder libcublas.so.13) nccl=$(find_folder libnccl.so.2) cudart=$(find_folder libcudart.so.13) cudnn=$(find_folder libcudnn.so.9)
-export MULIB="$W/b/lib:$cublas:$nccl:$cudart:$cudnn:/usr/local/nvidia/lib64:/usr/local/nvidia/lib"
+cublas=$(find_folder libcublas.so.13) nccl=$(find_folder libnccl.so.2) cudart=$(find_folder libcudart.so.13) 
+# cuDNN has to be 9.15.1 or newer: PyTorch's own before the system's.
+cudnn=$(dirname "$($PY -c 'import glob,sysconfig; print(*glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/cudnn/lib/libcudnn.so.9"))' 2>/dev/null)" 2>/dev/null)
+[ -e "$cudnn/libcudnn.so.9" ] || cudnn=$(find_folder libcudnn.so.9)
+export MULIB="$W/b/lib:$cudnn:$cublas:$nccl:$cudart:/usr/local/nvidia/lib64:/usr/local/nvidia/lib"
 echo "cuBLAS $cublas  NCCL $nccl  runtime $cudart  cuDNN $cudnn"
 O=$W/b/ompi
 export OPAL_PREFIX=$O OPAL_BINDIR=$O/bin OPAL_LIBDIR=$O/lib OPAL_PKGLIBDIR=$O/lib/openmpi3 OPAL_PKGDATADIR=$O/share/openmpi \

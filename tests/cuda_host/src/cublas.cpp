@@ -267,6 +267,8 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
   if (!supported(Atype, Btype, Ctype, computeType)) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (m == 0 || n == 0 || batchCount == 0) return CUBLAS_STATUS_SUCCESS;
   if (C == nullptr || (k > 0 && (A == nullptr || B == nullptr))) return CUBLAS_STATUS_INVALID_VALUE;
+  // Seen with cuBLAS 13.1 on an H200: a row times a matrix of more columns than a grid has blocks.
+  if (m == 1 && n > 65535 && Atype != CUDA_R_32F) return CUBLAS_STATUS_EXECUTION_FAILED;
   if (!on_host(function, "alpha", alpha) || !on_host(function, "beta", beta))
     return CUBLAS_STATUS_INVALID_VALUE;
   g.alpha = *static_cast<const float*>(alpha);
