@@ -96,6 +96,11 @@ kill_job() {
   while kill -0 "$job" 2>/dev/null && [ ${#all[@]} -lt 2 ]; do mapfile -t all < <(ranks); done
   victims=("${all[@]}" $(pgrep -f "[m]pirun .*train $folder/"))
   ((RANDOM % 2)) && victims=("${all[RANDOM % 2]:-}")
+  if ((number % 3 == 0)) && [ -z "$start" ]; then  # one to go back to
+    until [ "$(compgen -G "runs/$run/checkpoints/step-????????" | wc -l)" -gt 1 ] || ! kill -0 "$job" 2>/dev/null; do
+      sleep 0.01
+    done
+  fi
   if [ "$1" = saving ]; then
     until partials || ! kill -0 "$job" 2>/dev/null; do :; done
     ((RANDOM % 2)) && sleep "0.00$((RANDOM % 9))"
