@@ -20,7 +20,8 @@ void run(const std::string& input) {
 
 std::vector<std::string> corpus() {
   std::vector<std::string> inputs;
-  for (const std::string& file : core::list_files_below(MUONP_FUZZ_CORPUS)) inputs.push_back(get(file));
+  for (const std::string& name : core::list_directory(MUONP_FUZZ_CORPUS))
+    inputs.push_back(get(std::string(MUONP_FUZZ_CORPUS) + "/" + name));
   return inputs;
 }
 

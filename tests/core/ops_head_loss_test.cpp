@@ -57,6 +57,12 @@ TEST(HeadLoss, VocabularyLargerThanOneBlockOfTheGradient) {
   check_op(head_case({4, 515, -1, 512, 511}, 1, 520, 2));
 }
 
+// Words that do not fill whole 16 bytes: a GPU takes the last ones apart.
+TEST(HeadLoss, VocabulariesOfEverySizeMatchTheReference) {
+  for (const std::int64_t words : {7, 15, 16, 17, 23, 24, 25})
+    check_op(head_case({3, static_cast<std::int32_t>(words - 1), -1, 6, 5}, 1, words, 2));
+}
+
 TEST(HeadLoss, NothingCountedGivesZeroAndZeroGradients) { check_op(head_case({-1, -1, -1}, 4, 6, 0)); }
 
 TEST(HeadLoss, TargetOutsideTheVocabularyIsNamed) {
