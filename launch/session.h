@@ -22,7 +22,7 @@ struct SessionSettings {
   double timeout_seconds = 30;    // longest wait for another rank
   bool emulate_bfloat16 = false;  // CPU: bfloat16 products in software (core/device.h)
   bool ranks = false;  // true: one session over all processes that mpirun started; false: this process alone
-  core::NamedValues alike;  // what all ranks must have been started with
+  core::NamedValues alike = {};  // what all ranks must have been started with
 };
 
 // Rank and number of processes as the launcher (mpirun, srun) says in the environment, before MPI is
@@ -42,8 +42,9 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  // Once. Compares settings.alike, and the kind of device, over all ranks. Error for a device that is not there, and for a command of one process that mpirun started several
-  // times. After a failure mpi() is what had been started, for an orderly end of all ranks.
+  // Once. Compares settings.alike, and the kind of device, over all ranks. Error for a device that is not there, and for a
+  // command of one process that mpirun started several times. After a failure mpi() is what had been started, for an orderly
+  // end of all ranks.
   void open(const SessionSettings& settings);
   // The orderly end: waits for all ranks.
   void close();

@@ -19,7 +19,8 @@ struct Lines : testing::Test {
   const test::TemporaryFolder folder;
   const core::Log log{0, 1};
   const core::CheckpointStore store{folder / "runs/one/checkpoints"};
-  const LinesOfDescent lines{folder / "runs/one", store, log};
+  DamagedCheckpoints damaged{log};
+  const LinesOfDescent lines{folder / "runs/one", store, log, damaged};
 
   static void save(const core::CheckpointStore& to, std::int64_t step, const std::vector<BranchStart>& starts = {}) {
     core::CheckpointWriter writer = to.begin(step);
@@ -131,10 +132,15 @@ TEST_F(Lines, DamagedCheckpointsOfABranchArePassedOver) {
   const std::vector<BranchStart> starts = lines.branch("10", false).starts;
   save(15, starts);
   save(20, starts);
-  test::put(store.path_of(20) + "/x", "y");
+  test::put(store.path_of(20) + "/manifest.json", "{}");
   EXPECT_EQ(lines.branch("10", false).path, store.path_of(15));
-  test::put(store.path_of(15) + "/x", "y");
+  damaged.add(store.path_of(15), "its file x was altered");  // as ranks find that share the reading out
   EXPECT_EQ(lines.branch("10", false).path, store.path_of(10));
+  EXPECT_EQ(lines.newest().path, store.path_of(10));
+  damaged.add(store.path_of(10), "its file x too");
+  EXPECT_THAT(refusal("10"), HasSubstr("its file x too"));
+  EXPECT_THAT(test::message_of<core::Error>([&] { lines.newest(); }),
+              AllOf(HasSubstr("is intact, and starting over would lose the run"), HasSubstr("its file x too")));
 }
 
 TEST_F(Lines, AStateThatIsNoListOfStartsIsRefused) {
