@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -19,6 +20,9 @@ class InternalError : public std::logic_error {
  public:
   using std::logic_error::logic_error;
 };
+
+// What memory or threads that the system refuses are called, whose exceptions are the standard library's; empty for all others.
+std::string system_refusal(const std::exception& error);
 
 // Throws Error with a formatted message: what is wrong, where, what is valid.
 template <class... Args>

@@ -161,7 +161,8 @@ std::string failure_text(const std::exception_ptr& failure) {
   } catch (const core::InternalError& e) {
     return host_name() + "\ninternal error: " + e.what();
   } catch (const std::exception& e) {
-    return host_name() + "\n" + e.what();
+    const std::string refusal = core::system_refusal(e);
+    return host_name() + "\n" + (refusal.empty() ? e.what() : refusal);
   } catch (...) {
     return host_name() + "\nan exception that is no std::exception";
   }

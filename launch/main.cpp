@@ -22,14 +22,6 @@ using muonp::launch::Session;
 // and another rank speaks up only if rank 0 has not ended the run within this time.
 constexpr std::chrono::seconds kLetRankZeroSpeak(2);
 
-constexpr const char* kNoThread =
-    "the system allows no more threads: the limit on processes (ulimit -u) or of the control group (pids.max) is reached";
-
-bool is_refused_thread(const std::exception& error) {
-  const auto* of_system = dynamic_cast<const std::system_error*>(&error);
-  return of_system != nullptr && of_system->code() == std::errc::resource_unavailable_try_again;
-}
-
 int end_with(const std::string& message, int status, Session& session) {
   if (session.mpi() != nullptr && session.world_size() > 1) session.mpi()->abort_all(message, status);
   const muonp::launch::LaunchedAs launched = muonp::launch::launched_as();
@@ -62,10 +54,9 @@ int run(int argc, char** argv) {
     return end_agreed(error.what(), session);
   } catch (const muonp::core::Error& error) {
     return end_with(error.what(), muonp::launch::kStatusError, session);
-  } catch (const std::bad_alloc&) {
-    return end_with("out of memory", muonp::launch::kStatusError, session);
   } catch (const std::exception& error) {
-    if (is_refused_thread(error)) return end_with(kNoThread, muonp::launch::kStatusError, session);
+    const std::string refusal = muonp::core::system_refusal(error);
+    if (!refusal.empty()) return end_with(refusal, muonp::launch::kStatusError, session);
     const std::string message = std::string("this is a defect of muonp: ") + error.what();
     return end_with(message, muonp::launch::kStatusInternal, session);
   }

@@ -21,7 +21,10 @@ terminal=()
 # In a session of its own, so that the terminal's Ctrl-C does not reach mpirun itself. Containers forbid the system call
 # of vader's single-copy mechanism. Without the hole in its address space for a map of the machine, which it may put where
 # its stack grows, Open MPI 4.1's daemon does not now and then die at the start.
-exec {out}>&1
+#
+# mpirun ends the ranks when nobody reads its output any more: what stands between reads on, and throws it away.
+exec {out}> >(trap '' INT TERM HUP USR1 QUIT; cat 2>/dev/null || exec cat >/dev/null)
+relay=$!
 exec {said}< <(exec setsid mpirun --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 --mca rtc_hwloc_vmhole none \
   --mca btl_vader_single_copy_mechanism none "${terminal[@]}" "$@" 2>&1 >&"$out" </dev/null {out}>&-)
 pid=$!
@@ -88,4 +91,5 @@ while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done
 [ -z "$forced" ] || status=1
 left=$(session)
 [ -z "$left" ] || kill -KILL $left 2>/dev/null
+wait "$relay" 2>/dev/null  # until all is printed
 exit "$status"

@@ -355,7 +355,7 @@ TEST(Config, ValuesAreListedByTheirPaths) {
   for (const NamedValue& expected : NamedValues{{"run.steps", "8"},
                                                 {"optimizer.nesterov", "true"},
                                                 {"optimizer.groups", "2"},
-                                                {"optimizer.groups.0.name", "a b"},
+                                                {"optimizer.groups.0.name", "\"a b\""},
                                                 {"optimizer.groups.0.lr", "0.001"},
                                                 {"files", "[a.txt, \"b, c.txt\"]"}})
     EXPECT_THAT(values, testing::Contains(expected)) << expected.name;

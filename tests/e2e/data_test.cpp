@@ -36,12 +36,14 @@ class Data : public ProgramTest {
     return names;
   }
 
-  // Runs the command and calls `act` once, when there is a half-written file in the folder. `took` is how long the command
-  // went on after that.
+  // Runs the command and calls `act` once, when there is a half-written file in the folder that was not there before. `took`
+  // is how long the command went on after that.
   Outcome while_encoding(const std::string& command, const std::string& folder, const std::function<void(int pid)>& act) {
     bool done = false;
+    const std::vector<std::string> before = temporaries(folder);
     const Outcome outcome = run_shell(command, 120, [&](int pid) {
-      if (done || temporaries(folder).empty()) return;
+      const std::vector<std::string> now_there = temporaries(folder);
+      if (done || now_there.empty() || now_there == before) return;
       done = true;
       act(pid);
       acted_ = now();
@@ -53,7 +55,7 @@ class Data : public ProgramTest {
 
   std::string train_command(const std::string& name, int ranks) const {
     return command(train_arguments(name, {"data.train=long.txt", "data.tokenizer=bpe.model", "run.steps=1",
-                                          "log.validate_every=0", "data.validation_fraction=0"}),
+                                          "schedule.warmup=0", "log.validate_every=0", "data.validation_fraction=0"}),
                    ranks);
   }
 

@@ -44,7 +44,7 @@ class Identity : public ProgramTest {
 };
 
 TEST_F(Identity, SettingsThatDifferBetweenRanksAreNamed) {
-  for (const auto& [setting, here, there] : {std::tuple{"optimizer.clip=0.1", "1 on rank 0 of 2", "0.1 on rank 1"},
+  for (const auto& [setting, here, there] : {std::tuple{"optimizer.clip=0.1", "1.0 on rank 0 of 2", "0.1 on rank 1"},
                                              {"optimizer.matrices.momentum=0.5", "0.95 on rank 0 of 2", "0.5 on rank 1"},
                                              {"schedule.warmup=2", "3 on rank 0 of 2", "2 on rank 1"},
                                              {"data.shuffle=false", "true on rank 0 of 2", "false on rank 1"},
@@ -87,7 +87,7 @@ TEST_F(Identity, ARunGoesOnAsWhatItWas) {
            {"data.shuffle=false", {"false here, true in the checkpoint"}},
            {"model.layers=1", {"1 here, 2 in the checkpoint"}},
            {"model.activation=relu2", {"relu2 here, gelu in the checkpoint"}},
-           {"optimizer.matrices.p=0", {"0 here, 1/2 in the checkpoint"}},
+           {"optimizer.matrices.p=0", {"\"0\" here, 1/2 in the checkpoint"}},
            {"optimizer.matrices.rule=sgd", {"sgd here, muonp in the checkpoint"}}}) {
     const std::string key = setting.substr(0, setting.find('='));
     std::vector<std::string> all = words;
@@ -121,7 +121,7 @@ TEST_F(Identity, AnotherTextOrTokenizerIsNotGoneOnWith) {
 
 // Whatever the configuration says: a block that the model has not would be gone after the next save.
 TEST_F(Identity, ParametersThatTheModelHasNotAreRefused) {
-  train("one", {"run.steps=2"});
+  train("one", {"run.steps=4"});
   const std::string allow = "'checkpoint.allow=[model.*]'";
   const Outcome less = muonp(train_arguments("one", {"run.steps=4", "model.layers=1", allow}));
   EXPECT_EQ(less.status, 1);
@@ -132,17 +132,17 @@ TEST_F(Identity, ParametersThatTheModelHasNotAreRefused) {
 }
 
 TEST_F(Identity, EvalAndGenerateCompareModelAndTokenizer) {
-  train("one", {"run.steps=2"});
-  train("two", {"run.steps=2", "model.activation=relu2"});
-  train("less", {"run.steps=2", "model.layers=1"});
+  train("one", {"run.steps=4"});
+  train("two", {"run.steps=4", "model.activation=relu2"});
+  train("less", {"run.steps=4", "model.layers=1"});
   ASSERT_EQ(muonp("checkpoint export runs/two two.safetensors").status, 0);
-  for (const char* weights : {"runs/two/checkpoints/step-00000002", "two.safetensors"})
+  for (const char* weights : {"runs/two/checkpoints/step-00000004", "two.safetensors"})
     for (const std::string command : {"eval", "generate"}) {
       const Outcome outcome = muonp(fmt::format("{} runs/one --checkpoint {}", command, weights));
       EXPECT_EQ(outcome.status, 1);
       EXPECT_TRUE(has(outcome.err, "model.activation: gelu here, relu2 in the checkpoint")) << outcome.err;
     }
-  const Outcome less = muonp("eval runs/less --checkpoint runs/one/checkpoints/step-00000002");
+  const Outcome less = muonp("eval runs/less --checkpoint runs/one/checkpoints/step-00000004");
   EXPECT_EQ(less.status, 1);
   EXPECT_TRUE(has(less.err, "model.layers: 1 here, 2 in the checkpoint")) << less.err;
   write("text.txt", read("text.txt") + "water ");
@@ -181,7 +181,7 @@ TEST_F(Identity, AMovedRunIsReadWithoutItsTextAndTokenizerAndWithoutWriting) {
 
 // Bytes are not encoded anew: their text is found from wherever the run is read.
 TEST_F(Identity, ARunOfBytesIsReadFromAnotherFolder) {
-  train("one", {"run.steps=2"});
+  train("one", {"run.steps=4"});
   const std::string all = listing();
   EXPECT_EQ(evaluated("/", path("runs/one")).at("loss"), evaluated(path(""), "runs/one").at("loss"));
   EXPECT_EQ(listing(), all);
