@@ -3,7 +3,9 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <string_view>
 
 namespace muonp::launch {
 namespace {
@@ -12,9 +14,15 @@ namespace {
 // take.
 constexpr const char* kSpins = "1000";
 
+bool computes(const char* command) {
+  constexpr std::string_view kThatCompute[] = {"train", "eval", "generate", "spectral", "bench"};
+  return command != nullptr && std::ranges::find(kThatCompute, command) != std::end(kThatCompute);
+}
+
 }  // namespace
 
 void bound_waiting(char** arguments) {
+  if (arguments[0] == nullptr || !computes(arguments[1])) return;
   if (std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr) return;
   char program[PATH_MAX];  // its real name: tools find processes by it
   const ssize_t length = ::readlink("/proc/self/exe", program, sizeof program - 1);
