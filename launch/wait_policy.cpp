@@ -12,7 +12,7 @@ namespace {
 
 // Turns of libgomp's loop, each a pause of the processor: some tens of microseconds, as long as sleeping and being woken
 // take.
-constexpr const char* kSpins = "1000";
+constexpr const char* kSpins = "300";
 
 bool computes(const char* command) {
   constexpr std::string_view kThatCompute[] = {"train", "eval", "generate", "spectral", "bench"};
