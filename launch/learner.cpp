@@ -240,16 +240,19 @@ double measure_peak_together(Session& session, core::Dtype dtype) {
 
 double measure_peak(core::Device& device, core::Dtype dtype) {
   constexpr std::int64_t kLargest = 8192;
-  constexpr int kProducts = 8;
+  constexpr int kMostProducts = 8, kSettled = 3;  // until as many in a row are no faster than the best
+  constexpr double kNoise = 0.02;
   constexpr double kLongEnough = 1e-3;  // seconds, for a fast device to show its rate
   core::Queue& queue = device.queue();
   for (std::int64_t n = 1024;; n *= 2) {
     const PlainProduct product(device, n, n, dtype);
     double best = INFINITY;
-    for (int i = 0; i < kProducts; ++i) {
+    for (int i = 0, since_best = 0; i < kMostProducts && since_best < kSettled; ++i) {
       const auto start = queue.now();
       product.run();
-      best = std::min(best, queue.now()->seconds_since(*start));
+      const double seconds = queue.now()->seconds_since(*start);
+      since_best = seconds < best * (1 - kNoise) ? 0 : since_best + 1;
+      best = std::min(best, seconds);
     }
     if (best >= kLongEnough || n == kLargest) return product.flops() / best;
   }

@@ -22,7 +22,7 @@ PlainProduct::PlainProduct(core::Device& device, std::int64_t rows, std::int64_t
     : queue_(device.queue()),
       a_(filled(device, {rows, n}, dtype)),
       b_(filled(device, {n, n}, dtype)),
-      c_(filled(device, {rows, n}, dtype)),
+      c_(core::Tensor::empty(device, {rows, n}, dtype, core::Category::other)),
       flops_(core::gemm_flops(rows, n, n)) {}
 
 void PlainProduct::run() const {

@@ -157,39 +157,61 @@ MinimaxWeight minimax_weight(int root, double low, double high, int degree) {
   return weight;
 }
 
-Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion,
-                    double cushion) {
-  MUONP_ASSERT(epsilon > 0 && epsilon < 1 && first_cushion >= 0 && cushion >= 0 && cushion < 1,
-               "ε {}, cushions {}, {}", epsilon, first_cushion, cushion);
+namespace {
+
+struct Widening {
+  double first_cushion, cushion;
+};
+
+// `design` with one more step, on the interval that its last one leaves.
+Design with_step(Exponent p, double epsilon, Design design, int degree, Widening widening) {
   const int root = 2 * p.h();
-  Design design;
-  double low = epsilon * epsilon, high = 1 + first_cushion, error = 0;
-  for (int degree : degrees) {
-    DesignStep step{low, high, minimax_weight(root, low, high, degree), std::nullopt};
-    if (degree == 8) step.octic = factor_octic(step.weight.coefficients, low, high);
-    if (degree == 8 && !step.octic) {
-      design.error = std::numeric_limits<double>::infinity();
-      return design;
-    }
-    error = step.weight.error;
-    MUONP_ASSERT(error < 1, "a minimax error of {}", error);  // w = 0 has error 1
-    low = std::pow(1 - error, root) * (1 - cushion);
-    high = std::pow(1 + error, root) * (1 + cushion);
-    design.steps.push_back(std::move(step));
+  double low = epsilon * epsilon, high = 1 + widening.first_cushion;
+  if (!design.steps.empty()) {
+    const double error = design.steps.back().weight.error;
+    low = std::pow(1 - error, root) * (1 - widening.cushion);
+    high = std::pow(1 + error, root) * (1 + widening.cushion);
   }
+  DesignStep step{low, high, minimax_weight(root, low, high, degree), std::nullopt};
+  if (degree == 8) step.octic = factor_octic(step.weight.coefficients, low, high);
+  if (degree == 8 && !step.octic) {
+    design.error = std::numeric_limits<double>::infinity();
+    return design;
+  }
+  const double error = step.weight.error;
+  MUONP_ASSERT(error < 1, "a minimax error of {}", error);  // w = 0 has error 1
   design.error = std::max(std::pow(1 + error, p.m()) - 1, 1 - std::pow(1 - error, p.m()));
+  design.steps.push_back(std::move(step));
   return design;
 }
 
-std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const std::vector<int>& degrees,
-                                            double first_cushion, double cushion) {
+}  // namespace
+
+Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion, double cushion) {
+  MUONP_ASSERT(epsilon > 0 && epsilon < 1 && first_cushion >= 0 && cushion >= 0 && cushion < 1, "ε {}, cushions {}, {}",
+               epsilon, first_cushion, cushion);
+  Design design;
+  for (int degree : degrees) {
+    design = with_step(p, epsilon, std::move(design), degree, {first_cushion, cushion});
+    if (std::isinf(design.error)) break;
+  }
+  return design;
+}
+
+// A search tries many sequences with a common beginning, whose steps are designed once.
+std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion,
+                                            double cushion) {
   using Key = std::tuple<int, int, double, std::vector<int>, double, double>;
   static std::mutex mutex;
   static std::map<Key, std::shared_ptr<const Design>> designs;
+  if (degrees.empty()) return std::make_shared<const Design>(design_steps(p, epsilon, {}, first_cushion, cushion));
+  const std::vector<int> beginning(degrees.begin(), degrees.end() - 1);
+  const std::shared_ptr<const Design> known = cached_design(p, epsilon, beginning, first_cushion, cushion);
   const Key key{p.numerator, p.denominator, epsilon, degrees, first_cushion, cushion};
   std::lock_guard lock(mutex);
   return core::remember(designs, key, [&] {
-    return std::make_shared<const Design>(design_steps(p, epsilon, degrees, first_cushion, cushion));
+    if (std::isinf(known->error)) return known;
+    return std::make_shared<const Design>(with_step(p, epsilon, *known, degrees.back(), {first_cushion, cushion}));
   });
 }
 

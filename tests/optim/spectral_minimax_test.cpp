@@ -153,6 +153,21 @@ TEST(Design, IsCached) {
   EXPECT_NE(first, cached_design({1, 2}, 1e-3, {2, 2, 4}, 0.02, 0));
 }
 
+// A cached design goes on from that of its beginning.
+TEST(Design, CachedOrNotHasTheSameSteps) {
+  for (const auto& degrees : std::vector<std::vector<int>>{{}, {4}, {4, 8}, {4, 8, 2}}) {
+    const auto cached = cached_design({1, 3}, 2e-3, degrees, 0.01, 0.005);
+    const Design design = design_steps({1, 3}, 2e-3, degrees, 0.01, 0.005);
+    EXPECT_EQ(cached->error, design.error);
+    ASSERT_EQ(cached->steps.size(), design.steps.size());
+    for (std::size_t i = 0; i < design.steps.size(); ++i) {
+      EXPECT_EQ(cached->steps[i].low, design.steps[i].low);
+      EXPECT_EQ(cached->steps[i].high, design.steps[i].high);
+      EXPECT_EQ(cached->steps[i].weight.coefficients, design.steps[i].weight.coefficients);
+    }
+  }
+}
+
 TEST(Octic, EqualsItsPolynomialWithThreeProducts) {
   for (const char* text : {"0", "1/4", "1/3", "1/2", "2/3", "3/4"}) {
     const Exponent p = parse_exponent(text);
