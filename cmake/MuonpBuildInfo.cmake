@@ -1,4 +1,4 @@
-# Gives SOURCE the macros of launch/build_info.cpp: version, build type, commit, and the libraries built against.
+# Gives SOURCE the macros of launch/program/build_info.cpp: version, build type, commit, and the libraries built against.
 
 # The numbers that header defines as NAME, joined by points; "unknown" if there are none.
 function(muonp_header_version result header)

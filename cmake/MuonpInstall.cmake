@@ -2,11 +2,14 @@
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
+set(libraries muonp_options)
 foreach(folder core dist optim models)
+  get_property(floors GLOBAL PROPERTY MUONP_LIBRARIES_OF_${folder})
+  list(APPEND libraries ${floors})
   install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/muonp/${folder} FILES_MATCHING PATTERN "*.h")
 endforeach()
 install(TARGETS muonp RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS muonp_options muonp_core muonp_dist muonp_optim muonp_models EXPORT muonp_targets
+install(TARGETS ${libraries} EXPORT muonp_targets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(EXPORT muonp_targets NAMESPACE muonp:: FILE muonpTargets.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/muonp)

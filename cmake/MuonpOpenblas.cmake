@@ -1,4 +1,4 @@
-# OpenBLAS is loaded when LAPACK is first called (core/lapack.cpp), and not linked: by the path it is found at here, or by
+# OpenBLAS is loaded when LAPACK is first called (core/device/lapack.cpp), and not linked: by the path it is found at here, or by
 # its name alone where the program runs on another machine.
 muonp_find_library(muonp_openblas cblas.h openblas libopenblas-openmp-dev)
 execute_process(COMMAND ${CMAKE_READELF} -d ${muonp_openblas_LIBRARY} OUTPUT_VARIABLE dynamic ERROR_QUIET)

@@ -15,14 +15,30 @@ if(MUONP_SANITIZE)
   target_link_options(muonp_options INTERFACE $<BUILD_INTERFACE:-fsanitize=${MUONP_SANITIZE}>)
 endif()
 
-# muonp_add_library(core SOURCES a.cpp ... [DEVICE_SOURCES kernels.cpp ...] PUBLIC dep ... PRIVATE dep ...): one library per folder, muonp::<folder>.
-function(muonp_add_library name)
+# muonp_add_library(core/base SOURCES a.cpp ... [DEVICE_SOURCES kernels.cpp ...] PUBLIC dep ... PRIVATE dep ...): one library per
+# floor, muonp::core_base, whose sources lie in core/base. PUBLIC are the floors that it stands on.
+function(muonp_add_library floor)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEVICE_SOURCES;PUBLIC;PRIVATE" ${ARGN})
-  muonp_device_code(${ARG_DEVICE_SOURCES})
+  string(REPLACE "/" "_" name ${floor})
+  string(REGEX REPLACE "/.*" "" folder ${floor})
+  if(ARG_DEVICE_SOURCES)
+    muonp_device_code(${ARG_DEVICE_SOURCES})
+  endif()
   add_library(muonp_${name} STATIC ${ARG_SOURCES} ${ARG_DEVICE_SOURCES})
   add_library(muonp::${name} ALIAS muonp_${name})
   set_target_properties(muonp_${name} PROPERTIES EXPORT_NAME ${name})
   target_include_directories(muonp_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include/muonp>)
   target_link_libraries(muonp_${name} PUBLIC muonp_options ${ARG_PUBLIC} PRIVATE ${ARG_PRIVATE})
+  set_property(GLOBAL APPEND PROPERTY MUONP_LIBRARIES_OF_${folder} muonp_${name})
+endfunction()
+
+# muonp_add_folder(core): muonp::core, all floors of the folder.
+function(muonp_add_folder folder)
+  get_property(floors GLOBAL PROPERTY MUONP_LIBRARIES_OF_${folder})
+  add_library(muonp_${folder} INTERFACE)
+  add_library(muonp::${folder} ALIAS muonp_${folder})
+  set_target_properties(muonp_${folder} PROPERTIES EXPORT_NAME ${folder})
+  target_link_libraries(muonp_${folder} INTERFACE ${floors})
+  set_property(GLOBAL APPEND PROPERTY MUONP_LIBRARIES_OF_${folder} muonp_${folder})
 endfunction()

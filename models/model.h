@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "core/autograd.h"
+#include "core/autograd/autograd.h"
 
 namespace muonp::models {
 

@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <system_error>
 
+#include "core/base/error.h"
 #include "core/data/file_format.h"
-#include "core/error.h"
-#include "core/files.h"
+#include "core/files/files.h"
 
 namespace muonp::core {
 namespace {

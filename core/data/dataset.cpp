@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
-#include "core/abandoned_files.h"
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/base/utf8.h"
 #include "core/data/data_files.h"
-#include "core/data/utf8.h"
-#include "core/error.h"
-#include "core/hash.h"
+#include "core/files/abandoned_files.h"
 
 namespace muonp::core {
 namespace {

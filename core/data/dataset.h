@@ -10,8 +10,8 @@
 #include "core/data/config.h"
 #include "core/data/sample_order.h"
 #include "core/data/token_file.h"
-#include "core/data/tokenizer.h"
-#include "core/tensor.h"
+#include "core/data/tokenizer/tokenizer.h"
+#include "core/device/tensor.h"
 
 namespace muonp::core {
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <span>
 
-#include "core/data/utf8.h"
+#include "core/base/utf8.h"
 
 namespace muonp::core {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <bit>
 
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
 
 namespace muonp::core {
 namespace {

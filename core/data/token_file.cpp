@@ -4,9 +4,9 @@
 #include <array>
 #include <cstring>
 
+#include "core/base/error.h"
+#include "core/base/hash.h"
 #include "core/data/file_format.h"
-#include "core/error.h"
-#include "core/hash.h"
 
 namespace muonp::core {
 namespace {

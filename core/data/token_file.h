@@ -13,8 +13,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/files.h"
-#include "core/mapped_file.h"
+#include "core/files/files.h"
+#include "core/files/mapped_file.h"
 
 namespace muonp::core {
 

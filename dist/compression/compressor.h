@@ -20,7 +20,7 @@
 #include <string_view>
 #include <vector>
 
-#include "core/tensor.h"
+#include "core/device/tensor.h"
 
 namespace muonp::dist {
 

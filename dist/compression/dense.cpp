@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/for_each.h"
-#include "core/host_view.h"
+#include "core/device/for_each.h"
+#include "core/device/host_view.h"
 #include "dist/compression/kinds.h"
 
 namespace muonp::dist::compression {

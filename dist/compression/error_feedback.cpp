@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "core/for_each.h"
-#include "core/hash.h"
+#include "core/base/hash.h"
+#include "core/device/for_each.h"
 
 namespace muonp::dist {
 

@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
-#include "dist/async.h"
-#include "dist/communicator.h"
+#include "dist/comm/async.h"
+#include "dist/comm/communicator.h"
 #include "dist/compression/compressor.h"
 
 namespace muonp::dist {

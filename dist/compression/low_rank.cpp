@@ -10,12 +10,12 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/blas.h"
-#include "core/for_each.h"
-#include "core/host_view.h"
-#include "core/lapack.h"
-#include "core/ops/common.h"
-#include "core/rng.h"
+#include "core/autograd/ops/common.h"
+#include "core/base/rng.h"
+#include "core/device/blas.h"
+#include "core/device/for_each.h"
+#include "core/device/host_view.h"
+#include "core/device/lapack.h"
 #include "dist/compression/kinds.h"
 
 namespace muonp::dist::compression {

@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "core/for_each.h"
+#include "core/device/for_each.h"
 
 namespace muonp::dist::compression {
 

@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "core/tensor.h"
+#include "core/device/tensor.h"
 
 namespace muonp::dist::compression {
 

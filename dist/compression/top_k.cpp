@@ -4,9 +4,9 @@
 #include <bit>
 #include <cmath>
 
-#include "core/for_each.h"
-#include "core/host_view.h"
-#include "core/math.h"
+#include "core/base/math.h"
+#include "core/device/for_each.h"
+#include "core/device/host_view.h"
 #include "dist/compression/kinds.h"
 #include "dist/compression/sparse_index.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "optim/spectral/polynomial.h"
 
 namespace muonp::optim::spectral {

@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/math.h"
-#include "core/remember.h"
-#include "core/symmetric.h"
+#include "core/base/math.h"
+#include "core/base/remember.h"
+#include "core/device/symmetric.h"
 #include "optim/spectral/bound.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"

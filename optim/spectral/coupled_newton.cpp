@@ -7,7 +7,7 @@
 #include <cmath>
 #include <utility>
 
-#include "core/symmetric.h"
+#include "core/device/symmetric.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"
 #include "optim/spectral/per_matrix.h"

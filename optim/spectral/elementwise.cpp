@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "core/for_each.h"
-#include "core/host_view.h"
-#include "core/storage.h"
+#include "core/base/storage.h"
+#include "core/device/for_each.h"
+#include "core/device/host_view.h"
 
 namespace muonp::optim::spectral {
 namespace {

@@ -1,7 +1,7 @@
 // Passes over whole matrices that the recurrences share. float32, bfloat16 or float16 storage, arithmetic in float32.
 #pragma once
 
-#include "core/blas.h"
+#include "core/device/blas.h"
 
 namespace muonp::optim::spectral {
 

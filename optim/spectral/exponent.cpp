@@ -9,7 +9,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::optim::spectral {
 namespace {

@@ -7,8 +7,8 @@
 #include <mutex>
 #include <tuple>
 
-#include "core/error.h"
-#include "core/remember.h"
+#include "core/base/error.h"
+#include "core/base/remember.h"
 #include "optim/spectral/polynomial.h"
 
 namespace muonp::optim::spectral {

@@ -4,8 +4,8 @@
 #include <cmath>
 #include <vector>
 
-#include "core/cpu/tasks.h"
-#include "core/host_view.h"
+#include "core/device/cpu/tasks.h"
+#include "core/device/host_view.h"
 #include "optim/spectral/elementwise.h"
 
 namespace muonp::optim::spectral {

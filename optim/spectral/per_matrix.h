@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "core/blas.h"
+#include "core/device/blas.h"
 #include "optim/spectral/spectral_power.h"
 
 namespace muonp::optim::spectral {

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/math.h"
+#include "core/base/math.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"
 #include "optim/spectral/minimax.h"

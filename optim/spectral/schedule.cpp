@@ -8,10 +8,10 @@
 #include <mutex>
 #include <tuple>
 
-#include "core/error.h"
-#include "core/math.h"
-#include "core/remember.h"
-#include "core/symmetric.h"
+#include "core/base/error.h"
+#include "core/base/math.h"
+#include "core/base/remember.h"
+#include "core/device/symmetric.h"
 
 namespace muonp::optim::spectral {
 namespace {

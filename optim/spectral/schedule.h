@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "core/dtype.h"
+#include "core/base/dtype.h"
 #include "optim/spectral/minimax.h"
 
 namespace muonp::optim::spectral {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/blas.h"
+#include "core/device/blas.h"
 
 namespace muonp::optim::spectral {
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/config.h"
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/config/config.h"
 #include "optim/spectral/methods.h"
 
 namespace muonp::optim::spectral {

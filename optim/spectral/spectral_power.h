@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/device.h"
-#include "core/tensor.h"
+#include "core/device/device.h"
+#include "core/device/tensor.h"
 #include "optim/spectral/exponent.h"
 
 namespace muonp::optim::spectral {

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/for_each.h"
-#include "core/lapack.h"
+#include "core/device/for_each.h"
+#include "core/device/lapack.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"
 #include "optim/spectral/per_matrix.h"

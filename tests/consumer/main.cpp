@@ -1,7 +1,7 @@
 // Least squares on a 6 × 4 matrix, with gradients that this program computes itself, on four ranks that are threads.
-#include <core/device.h>
-#include <dist/thread.h>
-#include <optim/distributed_optimizer.h>
+#include <core/device/device.h>
+#include <dist/comm/thread.h>
+#include <optim/engine/distributed_optimizer.h>
 
 #include <cmath>
 #include <cstdio>

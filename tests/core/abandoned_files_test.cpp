@@ -1,4 +1,4 @@
-#include "core/abandoned_files.h"
+#include "core/files/abandoned_files.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 
 #include <csignal>
 
-#include "core/files.h"
+#include "core/files/files.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

@@ -2,9 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/checkpoint_pieces.h"
-#include "core/error.h"
-#include "core/hash.h"
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/files/checkpoint_pieces.h"
 #include "temporary_folder.h"
 
 namespace muonp::test {

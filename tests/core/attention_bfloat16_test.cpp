@@ -1,8 +1,8 @@
 // Attention in bfloat16 against double precision, value and gradients, on the shapes of each of its kernels: on a GPU
 // lengths that 64 divides are fused where cuDNN is, others go by blocks of queries. The tolerance of an element is what the
 // roundings of the stored values can do to it, to first order, twice.
-#include "core/attention_shape.h"
-#include "core/ops/attention.h"
+#include "core/autograd/ops/attention.h"
+#include "core/device/attention_shape.h"
 #include "op_check.h"
 
 using namespace muonp::core;

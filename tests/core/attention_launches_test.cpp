@@ -1,5 +1,5 @@
 // What the stand-in for GPUs can count: operations that are given to the GPU.
-#include "core/ops/attention.h"
+#include "core/autograd/ops/attention.h"
 #include "cuda_host.h"
 #include "op_check.h"
 

@@ -1,9 +1,9 @@
-#include "core/autograd.h"
+#include "core/autograd/autograd.h"
 
 #include <gmock/gmock.h>
 
-#include "core/ops/linear.h"
-#include "core/ops/residual.h"
+#include "core/autograd/ops/linear.h"
+#include "core/autograd/ops/residual.h"
 #include "op_check.h"
 
 using namespace muonp::core;

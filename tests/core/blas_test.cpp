@@ -1,4 +1,4 @@
-#include "core/blas.h"
+#include "core/device/blas.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,8 +8,8 @@
 #include <cstdlib>
 #include <vector>
 
-#include "core/rng.h"
-#include "core/symmetric.h"
+#include "core/base/rng.h"
+#include "core/device/symmetric.h"
 #include "tests/support/test_device.h"
 
 using namespace muonp::core;

@@ -8,11 +8,11 @@
 #include <map>
 
 #include "altered_checkpoint.h"
-#include "core/checkpoint_manifest.h"
-#include "core/checkpoint_store.h"
-#include "core/error.h"
-#include "core/hash.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/base/rng.h"
+#include "core/files/checkpoint_manifest.h"
+#include "core/files/checkpoint_store.h"
 #include "largest_request.h"
 #include "temporary_folder.h"
 

@@ -6,11 +6,11 @@
 #include <string>
 
 #include "altered_checkpoint.h"
-#include "core/checkpoint_manifest.h"
-#include "core/error.h"
-#include "core/files.h"
-#include "core/hash.h"
-#include "core/strict_json.h"
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/files/checkpoint_manifest.h"
+#include "core/files/files.h"
+#include "core/files/strict_json.h"
 #include "temporary_folder.h"
 
 namespace {

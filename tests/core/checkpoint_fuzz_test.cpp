@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "core/files.h"
-#include "core/rng.h"
+#include "core/base/rng.h"
+#include "core/files/files.h"
 #include "temporary_folder.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);

@@ -1,4 +1,4 @@
-#include "core/checkpoint_pieces.h"
+#include "core/files/checkpoint_pieces.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +7,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

@@ -1,4 +1,4 @@
-#include "core/checkpoint_store.h"
+#include "core/files/checkpoint_store.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -14,9 +14,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "core/error.h"
-#include "core/hash.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/base/rng.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

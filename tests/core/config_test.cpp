@@ -1,4 +1,4 @@
-#include "core/config.h"
+#include "core/config/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include <fstream>
 #include <regex>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::core {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#include "core/config.h"
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/config/config.h"
 
 namespace muonp::core {
 namespace {

@@ -1,4 +1,4 @@
-#include "core/count.h"
+#include "core/base/count.h"
 
 #include <gtest/gtest.h>
 

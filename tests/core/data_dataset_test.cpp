@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <numeric>
 
-#include "core/data/bpe_training.h"
-#include "core/error.h"
+#include "core/base/error.h"
+#include "core/data/tokenizer/bpe_training.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

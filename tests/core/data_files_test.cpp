@@ -5,11 +5,11 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
-#include "core/data/bpe_training.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
 #include "core/data/dataset.h"
 #include "core/data/file_format.h"
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/data/tokenizer/bpe_training.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

@@ -8,7 +8,7 @@
 #include <set>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 using namespace muonp::core;
 

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

@@ -1,4 +1,4 @@
-#include "core/files.h"
+#include "core/files/files.h"
 
 #include <gmock/gmock.h>
 #include <fcntl.h>
@@ -16,9 +16,9 @@
 #include <filesystem>
 #include <thread>
 
-#include "core/error.h"
-#include "core/hash.h"
-#include "core/mapped_file.h"
+#include "core/base/error.h"
+#include "core/base/hash.h"
+#include "core/files/mapped_file.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

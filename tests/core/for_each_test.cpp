@@ -1,11 +1,11 @@
 // The executors against plain loops, at the sizes where threads, warps and blocks of a GPU end. All numbers
 // are small integers, so that sums are exact in any order.
-#include "core/for_each.h"
+#include "core/device/for_each.h"
 
 #include <gtest/gtest.h>
 
-#include "core/ops/common.h"
-#include "core/rng.h"
+#include "core/autograd/ops/common.h"
+#include "core/base/rng.h"
 #include "tests/support/test_device.h"
 
 using namespace muonp::core;

@@ -1,8 +1,8 @@
-#include "core/host_view.h"
+#include "core/device/host_view.h"
 
 #include <gtest/gtest.h>
 
-#include "core/offload.h"
+#include "core/device/offload.h"
 #include "tests/support/test_device.h"
 
 using namespace muonp::core;

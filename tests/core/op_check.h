@@ -9,9 +9,9 @@
 #include <functional>
 #include <vector>
 
-#include "core/ops/common.h"
-#include "core/plain_parameters.h"
-#include "core/rng.h"
+#include "core/autograd/ops/common.h"
+#include "core/autograd/plain_parameters.h"
+#include "core/base/rng.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::core::testing {

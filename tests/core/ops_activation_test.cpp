@@ -1,4 +1,4 @@
-#include "core/ops/activation.h"
+#include "core/autograd/ops/activation.h"
 
 #include "op_check.h"
 

@@ -1,6 +1,6 @@
-#include "core/ops/attention.h"
+#include "core/autograd/ops/attention.h"
 
-#include "core/blas.h"
+#include "core/device/blas.h"
 #include "op_check.h"
 
 using namespace muonp::core;

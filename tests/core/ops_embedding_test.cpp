@@ -1,4 +1,4 @@
-#include "core/ops/embedding.h"
+#include "core/autograd/ops/embedding.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "core/ops/head_loss.h"
+#include "core/autograd/ops/head_loss.h"
 
 #include "op_check.h"
 

@@ -1,4 +1,4 @@
-#include "core/ops/linear.h"
+#include "core/autograd/ops/linear.h"
 
 #include "op_check.h"
 

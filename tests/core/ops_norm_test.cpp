@@ -1,4 +1,4 @@
-#include "core/ops/norm.h"
+#include "core/autograd/ops/norm.h"
 
 #include "op_check.h"
 

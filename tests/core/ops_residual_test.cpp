@@ -1,4 +1,4 @@
-#include "core/ops/residual.h"
+#include "core/autograd/ops/residual.h"
 
 #include "op_check.h"
 

@@ -1,4 +1,4 @@
-#include "core/processors.h"
+#include "core/base/processors.h"
 
 #include <gtest/gtest.h>
 

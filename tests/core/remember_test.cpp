@@ -1,4 +1,4 @@
-#include "core/remember.h"
+#include "core/base/remember.h"
 
 #include <gtest/gtest.h>
 

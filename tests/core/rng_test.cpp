@@ -1,11 +1,11 @@
-#include "core/rng.h"
+#include "core/base/rng.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <vector>
 
-#include "core/parameter.h"
+#include "core/autograd/parameter.h"
 
 using namespace muonp::core;
 

@@ -1,6 +1,6 @@
 // Products and kernels when OpenMP starts fewer threads than the device has, and from within a user's parallel region.
 // Values are small integers, so that every result is exact.
-#include "core/cpu/team.h"
+#include "core/device/cpu/team.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,9 +9,9 @@
 #include <thread>
 #include <vector>
 
-#include "core/blas.h"
-#include "core/ops/attention.h"
-#include "core/rng.h"
+#include "core/autograd/ops/attention.h"
+#include "core/base/rng.h"
+#include "core/device/blas.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/support/test_device.h"
 

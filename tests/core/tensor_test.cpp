@@ -1,4 +1,4 @@
-#include "core/tensor.h"
+#include "core/device/tensor.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <limits>
 
-#include "core/host_memory.h"
+#include "core/device/host_memory.h"
 #include "temporary_folder.h"
 #include "tests/support/test_device.h"
 

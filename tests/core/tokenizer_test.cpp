@@ -1,14 +1,14 @@
-#include "core/data/tokenizer.h"
+#include "core/data/tokenizer/tokenizer.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
-#include "core/data/bpe_training.h"
-#include "core/data/utf8.h"
-#include "core/error.h"
-#include "core/rng.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/base/utf8.h"
+#include "core/data/tokenizer/bpe_training.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

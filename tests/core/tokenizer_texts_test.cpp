@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
-#include "core/data/bpe_training.h"
+#include "core/base/rng.h"
 #include "core/data/dataset.h"
-#include "core/data/tokenizer.h"
-#include "core/rng.h"
+#include "core/data/tokenizer/bpe_training.h"
+#include "core/data/tokenizer/tokenizer.h"
 #include "temporary_folder.h"
 
 using namespace muonp::core;

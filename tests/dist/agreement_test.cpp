@@ -1,4 +1,4 @@
-#include "dist/agreement.h"
+#include "dist/comm/agreement.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,9 +6,9 @@
 #include <mutex>
 #include <set>
 
-#include "core/hash.h"
-#include "dist/shard_plan.h"
-#include "dist/thread.h"
+#include "core/base/hash.h"
+#include "dist/comm/thread.h"
+#include "dist/plan/shard_plan.h"
 #include "expect_error.h"
 
 namespace muonp::test {

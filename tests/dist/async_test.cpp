@@ -1,4 +1,4 @@
-#include "dist/async.h"
+#include "dist/comm/async.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,9 +6,9 @@
 #include <atomic>
 #include <vector>
 
-#include "dist/decorators.h"
-#include "dist/local.h"
-#include "dist/thread.h"
+#include "dist/comm/decorators.h"
+#include "dist/comm/local.h"
+#include "dist/comm/thread.h"
 #include "expect_error.h"
 
 namespace muonp::test {

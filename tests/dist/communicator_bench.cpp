@@ -1,7 +1,7 @@
 // Times the MPI communicator against the MPI library's own collectives:
 //   mpirun -np 2 communicator_bench
 // One row per operation and size: median microseconds of a call, and GB/s of its network bytes per rank
-// (bytes_sent() of dist/operation.h over the median). Calls are interleaved, so that noise hits both alike.
+// (bytes_sent() of dist/comm/operation.h over the median). Calls are interleaved, so that noise hits both alike.
 #define OMPI_SKIP_MPICXX 1  // the C interface only
 #include <mpi.h>
 
@@ -11,8 +11,8 @@
 #include <functional>
 #include <vector>
 
-#include "dist/mpi.h"
-#include "dist/operation.h"
+#include "dist/comm/operation.h"
+#include "dist/mpi/mpi.h"
 
 namespace {
 

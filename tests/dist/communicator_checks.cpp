@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "dist/operation.h"
+#include "dist/comm/operation.h"
 
 namespace muonp::test {
 

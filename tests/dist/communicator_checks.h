@@ -6,8 +6,8 @@
 #include <cstring>
 #include <vector>
 
-#include "core/rng.h"
-#include "dist/communicator.h"
+#include "core/base/rng.h"
+#include "dist/comm/communicator.h"
 
 namespace muonp::test {
 

@@ -1,10 +1,10 @@
-#include "dist/decorators.h"
+#include "dist/comm/decorators.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "communicator_checks.h"
-#include "dist/thread.h"
+#include "dist/comm/thread.h"
 #include "expect_error.h"
 
 namespace muonp::test {
@@ -33,7 +33,7 @@ TEST_P(Decorators, ForwardEverything) {
   });
 }
 
-// The formulas of dist/operation.h, with counts that the number of ranks divides.
+// The formulas of dist/comm/operation.h, with counts that the number of ranks divides.
 TEST_P(Decorators, Pitfall26_BytesEqualTheFormula) {
   const int n = GetParam();
   run_ranks(n, [n](Communicator& comm) {

@@ -5,8 +5,8 @@
 #include <map>
 #include <mutex>
 
-#include "dist/decorators.h"
-#include "dist/thread.h"
+#include "dist/comm/decorators.h"
+#include "dist/comm/thread.h"
 #include "pipeline_checks.h"
 
 using namespace muonp;

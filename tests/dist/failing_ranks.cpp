@@ -12,10 +12,10 @@
 #include <thread>
 #include <vector>
 
-#include "core/tensor.h"
-#include "dist/agreement.h"
-#include "dist/mpi.h"
-#include "dist/nccl.h"
+#include "core/device/tensor.h"
+#include "dist/comm/agreement.h"
+#include "dist/mpi/mpi.h"
+#include "dist/nccl/nccl.h"
 
 namespace {
 

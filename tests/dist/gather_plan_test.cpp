@@ -1,10 +1,10 @@
-#include "dist/gather_plan.h"
+#include "dist/plan/gather_plan.h"
 
 #include <gmock/gmock.h>
 
 #include <deque>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::test {
 namespace {

@@ -1,7 +1,7 @@
 // Memory of a GPU of the stand-in: overruns are seen, shared memory is not overtaken, and indices past 2^31 are right.
-#include "core/blas.h"
-#include "core/for_each.h"
-#include "core/symmetric.h"
+#include "core/device/blas.h"
+#include "core/device/for_each.h"
+#include "core/device/symmetric.h"
 #include "expect_error.h"
 #include "gpu_ranks.h"
 

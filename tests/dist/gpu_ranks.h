@@ -8,13 +8,13 @@
 #include <functional>
 
 #include "cuda_host.h"
-#include "dist/nccl.h"
-#include "dist/thread.h"
+#include "dist/comm/thread.h"
+#include "dist/nccl/nccl.h"
 #include "through_device.h"
 
 namespace muonp::test {
 
-// Devices made in its scope hand out a block of cudaMalloc for each tensor (core/allocator.h).
+// Devices made in its scope hand out a block of cudaMalloc for each tensor (core/device/allocator.h).
 struct NoMemoryCache {
   NoMemoryCache() { setenv("MUONP_NO_MEMORY_CACHE", "1", 1); }
   ~NoMemoryCache() { unsetenv("MUONP_NO_MEMORY_CACHE"); }

@@ -1,7 +1,7 @@
 // Tests that fail on purpose: CMakeLists.txt checks that the harness says so.
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "ranks.h"
 
 namespace muonp::test {

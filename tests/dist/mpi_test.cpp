@@ -1,4 +1,4 @@
-#include "dist/mpi.h"
+#include "dist/mpi/mpi.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,10 +8,10 @@
 #include <string>
 
 #include "communicator_checks.h"
-#include "dist/agreement.h"
-#include "dist/async.h"
-#include "dist/decorators.h"
-#include "dist/thread.h"
+#include "dist/comm/agreement.h"
+#include "dist/comm/async.h"
+#include "dist/comm/decorators.h"
+#include "dist/comm/thread.h"
 #include "expect_error.h"
 #include "ranks.h"
 

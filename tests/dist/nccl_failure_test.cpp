@@ -5,8 +5,8 @@
 #include <thread>
 
 #include "cuda_host_nccl.h"
-#include "dist/async.h"
-#include "dist/decorators.h"
+#include "dist/comm/async.h"
+#include "dist/comm/decorators.h"
 #include "expect_error.h"
 #include "gpu_ranks.h"
 

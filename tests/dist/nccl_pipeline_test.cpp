@@ -1,7 +1,7 @@
 // Reduction of gradients and the way of matrices through their owners, by GPUs of the stand-in over NCCL.
 #include <mutex>
 
-#include "dist/decorators.h"
+#include "dist/comm/decorators.h"
 #include "expect_error.h"
 #include "gpu_ranks.h"
 #include "pipeline_checks.h"

@@ -7,7 +7,7 @@
 #include <set>
 
 #include "communicator_checks.h"
-#include "dist/nccl.h"
+#include "dist/nccl/nccl.h"
 #include "expect_error.h"
 #include "pipeline_checks.h"
 #include "ranks.h"

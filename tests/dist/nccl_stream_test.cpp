@@ -4,11 +4,11 @@
 #include <chrono>
 #include <thread>
 
-#include "core/for_each.h"
-#include "core/hash.h"
+#include "core/base/hash.h"
+#include "core/device/for_each.h"
 #include "cuda_host_nccl.h"
-#include "dist/async.h"
-#include "dist/decorators.h"
+#include "dist/comm/async.h"
+#include "dist/comm/decorators.h"
 #include "expect_error.h"
 #include "gpu_ranks.h"
 

@@ -1,6 +1,6 @@
 // NCCL between GPUs of the stand-in: right results in both of its modes, on 1 to 4 ranks. Every tensor is a
 // block of cudaMalloc of its own.
-#include "dist/nccl.h"
+#include "dist/nccl/nccl.h"
 
 #include <tuple>
 

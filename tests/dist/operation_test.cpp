@@ -1,4 +1,4 @@
-#include "dist/operation.h"
+#include "dist/comm/operation.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "communicator_checks.h"
-#include "dist/reduction.h"
+#include "dist/comm/reduction.h"
 
 namespace muonp::test {
 namespace {

@@ -1,4 +1,4 @@
-#include "dist/owner_plan.h"
+#include "dist/plan/owner_plan.h"
 
 #include <gtest/gtest.h>
 
@@ -8,9 +8,9 @@
 #include <set>
 #include <tuple>
 
-#include "core/error.h"
-#include "core/rng.h"
-#include "dist/shard_plan.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "dist/plan/shard_plan.h"
 
 namespace muonp::test {
 namespace {

@@ -3,10 +3,10 @@
 
 #include <deque>
 
-#include "core/ops/linear.h"
-#include "dist/decorators.h"
-#include "dist/thread.h"
-#include "dist/weight_gatherer.h"
+#include "core/autograd/ops/linear.h"
+#include "dist/comm/decorators.h"
+#include "dist/comm/thread.h"
+#include "dist/zero/weight_gatherer.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::test {

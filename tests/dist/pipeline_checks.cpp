@@ -1,6 +1,6 @@
 #include "pipeline_checks.h"
 
-#include "core/host_view.h"
+#include "core/device/host_view.h"
 
 namespace muonp::test {
 

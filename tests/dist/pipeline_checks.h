@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "dist/owner_exchange.h"
-#include "dist/reducer.h"
+#include "dist/zero/owner_exchange.h"
+#include "dist/zero/reducer.h"
 
 namespace muonp::test {
 

@@ -1,4 +1,4 @@
-#include "dist/shard_plan.h"
+#include "dist/plan/shard_plan.h"
 
 #include <gtest/gtest.h>
 

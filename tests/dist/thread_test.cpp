@@ -1,4 +1,4 @@
-#include "dist/thread.h"
+#include "dist/comm/thread.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,8 +7,8 @@
 #include <thread>
 
 #include "communicator_checks.h"
-#include "dist/decorators.h"
-#include "dist/local.h"
+#include "dist/comm/decorators.h"
+#include "dist/comm/local.h"
 #include "expect_error.h"
 
 namespace muonp::test {

@@ -1,9 +1,9 @@
 // A communicator between GPUs as the checks of all communicators want it: on host memory.
 #pragma once
 
-#include "core/tensor.h"
-#include "dist/communicator.h"
-#include "dist/operation.h"
+#include "core/device/tensor.h"
+#include "dist/comm/communicator.h"
+#include "dist/comm/operation.h"
 
 namespace muonp::test {
 

@@ -1,9 +1,9 @@
 // Weights that are gathered behind the next forward pass, on delayed streams of the stand-in.
-#include "dist/weight_gatherer.h"
+#include "dist/zero/weight_gatherer.h"
 
 #include <deque>
 
-#include "core/host_view.h"
+#include "core/device/host_view.h"
 #include "gpu_ranks.h"
 
 namespace muonp::test {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "core/files.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

@@ -2,8 +2,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "core/checkpoint_pieces.h"
-#include "core/files.h"
+#include "core/files/checkpoint_pieces.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

@@ -1,6 +1,6 @@
 #include <cmath>
 
-#include "core/files.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

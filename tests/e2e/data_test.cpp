@@ -2,7 +2,7 @@
 #include <signal.h>
 #include <time.h>
 
-#include "core/files.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

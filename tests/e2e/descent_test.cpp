@@ -1,8 +1,8 @@
 // Lines of descent and the lock of a run's folder, as a user meets them.
 #include <signal.h>
 
-#include "core/checkpoint_store.h"
-#include "core/files.h"
+#include "core/files/checkpoint_store.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

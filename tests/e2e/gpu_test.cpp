@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "core/checkpoint_store.h"
+#include "core/files/checkpoint_store.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

@@ -1,8 +1,8 @@
 // Losses that jump, as a user meets them: a text whose middle is noise, read from front to back.
 #include <random>
 
-#include "core/checkpoint_store.h"
-#include "core/files.h"
+#include "core/files/checkpoint_store.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

@@ -1,8 +1,8 @@
 // A run is what it was started as: on every rank, when it goes on, and for whoever reads it.
 #include <nlohmann/json.hpp>
 
-#include "core/checkpoint_store.h"
-#include "core/files.h"
+#include "core/files/checkpoint_store.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

@@ -11,7 +11,7 @@
 #include <fstream>
 #include <thread>
 
-#include "core/files.h"
+#include "core/files/files.h"
 
 namespace muonp::e2e {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "launch/metrics.h"
+#include "launch/train/metrics.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::e2e {

@@ -6,8 +6,8 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "core/error.h"
-#include "launch/checkpointing.h"
+#include "core/base/error.h"
+#include "launch/train/checkpointing.h"
 
 using namespace muonp;
 

@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "core/checkpoint_store.h"
-#include "core/files.h"
+#include "core/files/checkpoint_store.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

@@ -1,7 +1,7 @@
 // Runs that go on after failures (launch/resilient.sh), and runs over two hosts (tests/support/two_hosts.sh).
 #include <signal.h>
 
-#include "core/files.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {

@@ -271,7 +271,7 @@ while not os.path.exists(go): time.sleep(0.2)
 
 def gpt():
     t = ms(fb); opt.zero_grad(set_to_none=True); u = ms(step)
-    flops = 3 * (12 * (2 * 12 * 768 * 768 + 4 * 768 * 1024) + 2 * 50257 * 768)  # as models/gpt_cost.cpp
+    flops = 3 * (12 * (2 * 12 * 768 * 768 + 4 * 768 * 1024) + 2 * 50257 * 768)  # as models/gpt/gpt_cost.cpp
     R['gpt_fb_tok_s'] = f'{BATCH * 1024 / t * 1e3:.0f} (B={BATCH}, {t:.2f} ms, compiled, vocabulary 50304)'
     R['gpt_step_tok_s'] = f'{BATCH * 1024 / u * 1e3:.0f} (fused AdamW, {u:.2f} ms)'
     R['gpt_mfu'] = f'{flops * BATCH * 1024 / t * 1e3 / 989e12:.1%} forward and backward'
@@ -288,14 +288,14 @@ def muon():
         return X
     for b, r, c in ((48, 768, 768), (24, 768, 3072), (1, 8192, 8192)):
         X = torch.randn(b, r, c, device=dev, dtype=torch.bfloat16) / c; R[f'NS5 bf16 baddbmm {b}x{r}x{c} ms'] = ms(lambda: ns(X), 5)
-def panels():  # core/symmetric.cpp, gpu_panels(): is a half product by panels cheaper than a full one?
+def panels():  # core/device/symmetric.cpp, gpu_panels(): is a half product by panels cheaper than a full one?
     for n in (768, 1024, 2048, 4096, 8192):
         most = 256 if n <= 1024 else n // 8
         a, b = (torch.randn(n, n, device=dev).half() for _ in 'ab'); c = torch.empty_like(a)
         def half():
             for r in range(0, n, most): torch.mm(a[r:r + most], b[:, :r + most], out=c[r:r + most, :r + most])
         R[f'panels / full product, fp16 {n}'] = f'{ms(half):.4f} / {ms(lambda: torch.mm(a, b, out=c)):.4f} ms'
-def head():  # core/ops/head_loss.cpp: rows 50257 apart
+def head():  # core/autograd/ops/head_loss.cpp: rows 50257 apart
     n = 16384; x = torch.randn(n, 768, device=dev).bfloat16()
     for v in (50257, 50304):
         w = torch.randn(v, 768, device=dev).bfloat16(); d = torch.randn(n, 2 * v, device=dev, dtype=torch.bfloat16)[:, :v]
@@ -310,7 +310,7 @@ def attention():
         with sdpa_kernel(s):
             f = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
             R[f'SDPA {n} us a sequence and layer, fwd / fwd+bwd'] = f'{ms(f) * 1e3 / 16:.1f} / {ms(lambda: f().backward(g)) * 1e3 / 16:.1f}'
-def pageable():  # core/cuda/queue.cpp:84: has the source been read when the call returns?
+def pageable():  # core/device/cuda/queue.cpp:84: has the source been read when the call returns?
     rt = ctypes.CDLL('libcudart.so.13'); value = ctypes.c_int(); rt.cudaDeviceGetAttribute(ctypes.byref(value), 88, 0)
     R['cudaDevAttrPageableMemoryAccess'] = value.value; bad = 0
     for _ in range(20):

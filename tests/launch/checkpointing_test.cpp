@@ -1,12 +1,12 @@
-#include "launch/checkpointing.h"
+#include "launch/train/checkpointing.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <map>
 
-#include "core/checkpoint_pieces.h"
-#include "core/host_view.h"
+#include "core/device/host_view.h"
+#include "core/files/checkpoint_pieces.h"
 #include "tests/core/temporary_folder.h"
 
 namespace muonp::launch {

@@ -1,12 +1,12 @@
-#include "launch/descent.h"
+#include "launch/train/descent.h"
 
 #include <gmock/gmock.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
-#include "core/files.h"
+#include "core/base/error.h"
+#include "core/files/files.h"
 #include "tests/core/temporary_folder.h"
 
 namespace muonp::launch {

@@ -1,4 +1,4 @@
-#include "launch/loss_guard.h"
+#include "launch/train/loss_guard.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::launch {
 namespace {

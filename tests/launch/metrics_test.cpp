@@ -1,4 +1,4 @@
-#include "launch/metrics.h"
+#include "launch/train/metrics.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "launch/run_history.h"
+#include "launch/train/run_history.h"
 #include "temporary_folder.h"
 
 namespace muonp::launch {

@@ -1,4 +1,4 @@
-#include "launch/npy.h"
+#include "core/files/npy.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

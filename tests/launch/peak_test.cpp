@@ -1,8 +1,8 @@
-#include "launch/peak.h"
+#include "launch/train/peak.h"
 
 #include <gtest/gtest.h>
 
-#include "launch/learner.h"
+#include "launch/train/learner.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::launch {

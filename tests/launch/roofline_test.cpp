@@ -1,4 +1,4 @@
-#include "launch/roofline.h"
+#include "launch/bench/roofline.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,9 +1,9 @@
-#include "launch/run_identity.h"
+#include "launch/train/run_identity.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/core/temporary_folder.h"
 
 namespace muonp::launch {

@@ -1,4 +1,4 @@
-#include "launch/run_lock.h"
+#include "launch/train/run_lock.h"
 
 #include <gmock/gmock.h>
 #include <sys/wait.h>
@@ -8,7 +8,7 @@
 #include <csignal>
 #include <filesystem>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "tests/core/temporary_folder.h"
 
 namespace muonp::launch {

@@ -1,11 +1,11 @@
-#include "launch/session.h"
+#include "launch/program/session.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::launch {
 namespace {

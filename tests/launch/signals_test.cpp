@@ -1,4 +1,4 @@
-#include "launch/signals.h"
+#include "launch/program/signals.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -6,7 +6,7 @@
 #include <csignal>
 #include <string>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::launch {
 namespace {

@@ -1,4 +1,4 @@
-#include "launch/singular_system.h"
+#include "launch/bench/singular_system.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "launch/svg_plot.h"
+#include "launch/report/svg_plot.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <string>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::launch {
 namespace {

@@ -1,10 +1,10 @@
-#include "launch/table.h"
+#include "launch/report/table.h"
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::launch {
 namespace {

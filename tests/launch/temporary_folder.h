@@ -12,7 +12,7 @@
 #include <iterator>
 #include <string>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 namespace muonp::launch {
 

@@ -1,7 +1,7 @@
 // The same training by ranks that are processes, over MPI, with a GPU each over NCCL.
 #include <gtest/gtest.h>
 
-#include "dist/nccl.h"
+#include "dist/nccl/nccl.h"
 #include "ranks.h"
 #include "tests/support/test_device.h"
 #include "zero_training.h"

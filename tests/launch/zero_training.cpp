@@ -5,11 +5,11 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "core/rng.h"
-#include "dist/decorators.h"
-#include "dist/local.h"
-#include "models/gpt.h"
-#include "optim/distributed_optimizer.h"
+#include "core/base/rng.h"
+#include "dist/comm/decorators.h"
+#include "dist/comm/local.h"
+#include "models/gpt/gpt.h"
+#include "optim/engine/distributed_optimizer.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::test {
@@ -105,7 +105,7 @@ void expect_allocated_as_planned(core::Device& device, const optim::ExecutionPla
   EXPECT_EQ(used.peak_of(Category::weights), planned.weights);
   EXPECT_EQ(used.peak_of(Category::gradients), planned.gradients);
   EXPECT_EQ(used.peak_of(Category::optimizer), planned.optimizer);
-  // Matrices that come to lie one after the other are not copied together (optim/matrix_step.h).
+  // Matrices that come to lie one after the other are not copied together (optim/rules/matrix_step.h).
   EXPECT_LE(used.peak_of(Category::exchange), planned.exchange);
   EXPECT_GE(static_cast<double>(used.peak_of(Category::exchange)), 0.98 * static_cast<double>(planned.exchange));
   if (device.kind() == core::DeviceKind::cuda) {

@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "core/device.h"
-#include "dist/communicator.h"
-#include "optim/execution_plan.h"
+#include "core/device/device.h"
+#include "dist/comm/communicator.h"
+#include "optim/plan/execution_plan.h"
 
 namespace muonp::test {
 

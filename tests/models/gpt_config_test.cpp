@@ -1,6 +1,6 @@
 #include <gmock/gmock.h>
 
-#include "models/gpt.h"
+#include "models/gpt/gpt.h"
 #include "tiny_gpt.h"
 
 using namespace muonp;

@@ -1,4 +1,4 @@
-#include "models/gpt.h"
+#include "models/gpt/gpt.h"
 
 #include <gmock/gmock.h>
 
@@ -229,7 +229,7 @@ std::vector<GptConfig> variants() {
 
 }  // namespace
 
-// Who gathers weights ahead of use relies on it (dist/gather_plan.h).
+// Who gathers weights ahead of use relies on it (dist/plan/gather_plan.h).
 TEST(Gpt, ReadsWeightsInTheOrderItTells) {
   using List = core::WeightReads::List;
   struct Watch : core::WeightSource {

@@ -4,9 +4,9 @@
 #include <memory>
 #include <vector>
 
-#include "core/plain_parameters.h"
-#include "core/rng.h"
-#include "models/gpt.h"
+#include "core/autograd/plain_parameters.h"
+#include "core/base/rng.h"
+#include "models/gpt/gpt.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::models::testing {

@@ -1,4 +1,4 @@
-#include "optim/adamw.h"
+#include "optim/rules/adamw.h"
 
 #include <gtest/gtest.h>
 

@@ -6,9 +6,9 @@
 #include <map>
 #include <mutex>
 
-#include "core/checkpoint_pieces.h"
-#include "core/rng.h"
-#include "optim/distributed_optimizer.h"
+#include "core/base/rng.h"
+#include "core/files/checkpoint_pieces.h"
+#include "optim/engine/distributed_optimizer.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/support/device_ranks.h"
 #include "tests/support/zero_stages.h"

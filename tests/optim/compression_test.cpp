@@ -7,8 +7,8 @@
 #include <map>
 #include <mutex>
 
-#include "dist/decorators.h"
-#include "optim/state_reader.h"
+#include "dist/comm/decorators.h"
+#include "optim/engine/state_reader.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/optim/small_model.h"
 

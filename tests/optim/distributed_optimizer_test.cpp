@@ -1,6 +1,6 @@
 // The whole optimizer on ranks that are threads, on the CPU or with a GPU each: the same weights at every
 // world size and stage, and what each step may and may not change.
-#include "optim/distributed_optimizer.h"
+#include "optim/engine/distributed_optimizer.h"
 
 #include <gtest/gtest.h>
 
@@ -14,8 +14,8 @@
 #include <set>
 #include <thread>
 
-#include "dist/agreement.h"
-#include "dist/decorators.h"
+#include "dist/comm/agreement.h"
+#include "dist/comm/decorators.h"
 #include "tests/optim/small_model.h"
 
 using namespace muonp;

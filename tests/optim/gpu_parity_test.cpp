@@ -3,20 +3,20 @@
 // shapes.)
 #include <gtest/gtest.h>
 
-#include "core/blas.h"
-#include "core/ops/activation.h"
-#include "core/ops/attention.h"
-#include "core/ops/embedding.h"
-#include "core/ops/head_loss.h"
-#include "core/ops/linear.h"
-#include "core/ops/norm.h"
-#include "core/ops/residual.h"
-#include "optim/adamw.h"
-#include "optim/gradient_norm.h"
-#include "optim/muonp.h"
-#include "optim/sgd.h"
+#include "core/autograd/ops/activation.h"
+#include "core/autograd/ops/attention.h"
+#include "core/autograd/ops/embedding.h"
+#include "core/autograd/ops/head_loss.h"
+#include "core/autograd/ops/linear.h"
+#include "core/autograd/ops/norm.h"
+#include "core/autograd/ops/residual.h"
+#include "core/device/blas.h"
+#include "optim/rules/adamw.h"
+#include "optim/rules/muonp.h"
+#include "optim/rules/sgd.h"
+#include "optim/spectral/gradient_norm.h"
+#include "optim/spectral/spectral_norm.h"
 #include "optim/spectral/spectral_power.h"
-#include "optim/spectral_norm.h"
 #include "tests/core/op_check.h"
 
 using namespace muonp;

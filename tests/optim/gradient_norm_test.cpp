@@ -1,4 +1,4 @@
-#include "optim/gradient_norm.h"
+#include "optim/spectral/gradient_norm.h"
 
 #include <gtest/gtest.h>
 

@@ -1,11 +1,11 @@
-#include "optim/groups.h"
+#include "optim/plan/groups.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <deque>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 using namespace muonp;
 using namespace muonp::optim;

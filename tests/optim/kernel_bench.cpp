@@ -3,14 +3,14 @@
 //                  MUONP_TEST_DEVICE=cuda .../kernel_bench           on a GPU
 #include <benchmark/benchmark.h>
 
-#include "core/ops/activation.h"
-#include "core/ops/attention.h"
-#include "core/ops/norm.h"
-#include "core/ops/residual.h"
-#include "core/plain_parameters.h"
-#include "optim/adamw.h"
-#include "optim/gradient_norm.h"
-#include "optim/muonp.h"
+#include "core/autograd/ops/activation.h"
+#include "core/autograd/ops/attention.h"
+#include "core/autograd/ops/norm.h"
+#include "core/autograd/ops/residual.h"
+#include "core/autograd/plain_parameters.h"
+#include "optim/rules/adamw.h"
+#include "optim/rules/muonp.h"
+#include "optim/spectral/gradient_norm.h"
 #include "tests/support/test_device.h"
 
 using namespace muonp;

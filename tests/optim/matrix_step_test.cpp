@@ -1,4 +1,4 @@
-#include "optim/matrix_step.h"
+#include "optim/rules/matrix_step.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

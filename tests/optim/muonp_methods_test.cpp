@@ -2,8 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "optim/config.h"
-#include "optim/matrix_step.h"
+#include "optim/plan/config.h"
+#include "optim/rules/matrix_step.h"
 #include "oracles.h"
 
 using namespace muonp;

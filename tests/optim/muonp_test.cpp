@@ -1,4 +1,4 @@
-#include "optim/muonp.h"
+#include "optim/rules/muonp.h"
 
 #include <gtest/gtest.h>
 

@@ -1,9 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/error.h"
-#include "optim/config.h"
-#include "optim/schedule.h"
+#include "core/base/error.h"
+#include "optim/plan/config.h"
+#include "optim/plan/schedule.h"
 
 using namespace muonp;
 using namespace muonp::optim;

@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "core/error.h"
-#include "core/rng.h"
-#include "core/tensor.h"
+#include "core/base/error.h"
+#include "core/base/rng.h"
+#include "core/device/tensor.h"
 #include "optim/spectral/spectral_power.h"
 #include "tests/support/test_device.h"
 

@@ -1,8 +1,8 @@
-#include "optim/schedule.h"
+#include "optim/plan/schedule.h"
 
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 using namespace muonp;
 using namespace muonp::optim;

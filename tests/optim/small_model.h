@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "core/rng.h"
-#include "optim/distributed_optimizer.h"
+#include "core/base/rng.h"
+#include "optim/engine/distributed_optimizer.h"
 #include "tests/support/device_ranks.h"
 
 namespace muonp::test {

@@ -5,7 +5,7 @@
 
 #include <numeric>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 using namespace muonp::optim::spectral;
 using muonp::core::Error;

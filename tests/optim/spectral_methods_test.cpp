@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "core/symmetric.h"
+#include "core/device/symmetric.h"
 #include "optim/spectral/spectral_power.h"
 #include "tests/optim/spectral_reference.h"
 

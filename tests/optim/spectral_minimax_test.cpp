@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "core/error.h"
+#include "core/base/error.h"
 #include "optim/spectral/bound.h"
 #include "optim/spectral/polynomial.h"
 #include "optim/spectral/schedule.h"

@@ -1,4 +1,4 @@
-#include "optim/spectral_norm.h"
+#include "optim/spectral/spectral_norm.h"
 
 #include <gtest/gtest.h>
 

@@ -4,8 +4,8 @@
 
 #include <functional>
 
-#include "dist/nccl.h"
-#include "dist/thread.h"
+#include "dist/comm/thread.h"
+#include "dist/nccl/nccl.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::test {

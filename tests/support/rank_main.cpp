@@ -10,8 +10,8 @@
 #include <memory>
 #include <string>
 
-#include "core/hash.h"
-#include "dist/agreement.h"
+#include "core/base/hash.h"
+#include "dist/comm/agreement.h"
 #include "ranks.h"
 
 namespace muonp::test {

@@ -1,7 +1,7 @@
 // For test programs that mpirun starts (muonp_add_rank_tests; main is in rank_main.cpp).
 #pragma once
 
-#include "dist/mpi.h"
+#include "dist/mpi/mpi.h"
 
 namespace muonp::test {
 

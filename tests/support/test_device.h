@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/host_view.h"
+#include "core/device/host_view.h"
 
 namespace muonp::test {
 

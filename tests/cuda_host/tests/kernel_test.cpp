@@ -60,7 +60,7 @@ __global__ void indices(unsigned* seen) {
   atomicAdd(&seen[block * blockDim.x * blockDim.y * blockDim.z + thread], 1U);
 }
 
-// Two sums one after the other through the same shared memory, as core/cuda/for_each.h makes them.
+// Two sums one after the other through the same shared memory, as core/device/cuda/for_each.h makes them.
 template <bool kSecondBarrier>
 __global__ void two_sums(const float* values, float* sums) {
   __shared__ float of_warp[8];

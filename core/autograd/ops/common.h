@@ -1,0 +1,60 @@
+// What the operations have in common. Activations are float32 or bfloat16; an operation is a template on that
+// type and computes in float32.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "core/autograd/autograd.h"
+#include "core/device/for_each.h"
+
+namespace muonp::core::ops {
+
+// Calls f(T()) with the element type of `dtype`.
+template <class F>
+void with_float_type(Dtype dtype, const F& f) {
+  MUONP_ASSERT(dtype == Dtype::float32 || dtype == Dtype::bfloat16, "activations cannot be {}",
+               name_of(dtype));
+  if (dtype == Dtype::float32) {
+    f(float());
+  } else {
+    f(bfloat16());
+  }
+}
+
+inline std::int64_t last_dim(const Tensor& t) { return t.dim(-1); }
+// Rows when all but the last dimension are one.
+inline std::int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.size() / t.dim(-1); }
+
+inline bool wanted(const Variable& v) { return v->gradient != nullptr; }
+
+// The output's gradient, taken out of it: the caller owns the storage. Empty if nothing used the output.
+inline Tensor take(const std::shared_ptr<Gradient>& gradient) {
+  return std::exchange(gradient->tensor, Tensor());
+}
+
+// Gives `v` a gradient whose storage is handed over; adds it where there is one already.
+void give(Tape& tape, Gradient& to, Tensor gradient);
+
+// Zeros a large tensor with all threads of the queue.
+void zero(Queue& queue, const Tensor& t);
+
+// to[i] = from[i], with all threads of the queue.
+void copy(Queue& queue, const Tensor& from, const Tensor& to);
+
+// `values` in memory of the tape's device, counted as activations: int32 and int64 tensors that kernels read. A host
+// tensor on the CPU is handed through.
+Tensor on_device(Tape& tape, const Tensor& host);
+
+// Of a layer's bias: the sums over rows of its output's gradient.
+template <class T>
+struct BiasGradient {
+  static constexpr int kSums = 1;
+  const T* dy;
+  std::int64_t cols;
+  MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
+    return use([](T slope, float& sum) { sum += float(slope); }, dy + r * cols);
+  }
+};
+
+}  // namespace muonp::core::ops

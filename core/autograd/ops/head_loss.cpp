@@ -1,0 +1,182 @@
+#include "core/autograd/ops/head_loss.h"
+
+#include "core/autograd/ops/common.h"
+#include "core/autograd/ops/embedding.h"
+#include "core/base/math.h"
+#include "core/device/blas.h"
+
+namespace muonp::core::ops {
+
+namespace {
+
+// What both passes need; the tensors are handles.
+struct Head {
+  Tensor x, targets;  // both on the device
+  Parameter* weight;
+  std::int64_t rows, width, vocabulary, chunk;
+
+  std::int64_t last_chunk() const { return (rows - 1) / chunk * chunk; }  // its first row
+  std::int64_t chunk_size(std::int64_t first) const { return std::min(chunk, rows - first); }
+  MatrixView x_rows(std::int64_t first) const {
+    return MatrixView(x.raw(), rows, width, width, x.dtype()).block(first, 0, chunk_size(first), width);
+  }
+};
+
+// f(first word, words) for parts of the vocabulary. cuBLAS is three to six times slower where the words do not fill whole 16
+// bytes, so a GPU takes the last 9 to 15 apart; they come first, so that a sum over the parts is rounded with the large
+// one. Never a single word: cuBLAS cannot launch its product with 65536 rows.
+template <class F>
+void for_each_part(Queue& queue, std::int64_t vocabulary, const F& f) {
+  constexpr std::int64_t kWhole = 8;
+  const bool whole = queue.kind() != DeviceKind::cuda || vocabulary % kWhole == 0 || vocabulary < 2 * kWhole;
+  const std::int64_t most = whole ? vocabulary : (vocabulary / kWhole - 1) * kWhole;
+  if (!whole) f(most, vocabulary - most);
+  f(0, most);
+}
+
+// buffer: float32 [chunk, logits_pitch(vocabulary)], of which the first `vocabulary` columns are logits.
+void compute_logits(Tape& tape, const Head& head, std::int64_t first, const Tensor& buffer) {
+  const MatrixView weight(tape.weight(*head.weight)), logits(buffer);
+  for_each_part(tape.queue(), head.vocabulary, [&](std::int64_t word, std::int64_t words) {
+    gemm(tape.queue(), Op::none, Op::transpose, 1, head.x_rows(first), weight.block(word, 0, words, head.width), 0,
+         logits.block(0, word, head.chunk_size(first), words));
+  });
+}
+
+// Of each row: normaliser = log Σ exp(logits); loss = normaliser − logit of the target, 0 where it is not counted.
+struct RowLosses {
+  const float* logits;
+  std::int64_t pitch;
+  const std::int32_t* targets;
+  float *normaliser, *losses;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* l = logits + row.index * pitch;
+    const float total = row.log_sum_exp(l);
+    const std::int32_t target = targets[row.index];
+    normaliser[row.index] = total;
+    losses[row.index] = target < 0 ? 0.0f : total - l[target];
+  }
+};
+
+// The mean of the counted rows' losses: a sum of one row, in double precision.
+struct MeanLoss {
+  const float* losses;
+  float* mean;
+  double count;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const float* l = losses;
+    const double sum = row.sum([=](std::int64_t i) { return static_cast<double>(l[i]); });
+    *mean = count == 0 ? 0.0f : static_cast<float>(sum / count);
+  }
+};
+
+// One row of logits becomes (softmax − target)·weight in the same memory, as T.
+template <class T>
+struct LogitGradients {
+  float* logits;
+  std::int64_t pitch;
+  const std::int32_t* targets;
+  const float *normaliser, *dloss;
+  float count;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    float* l = logits + row.index * pitch;
+    const float total = normaliser[row.index], weight = *dloss / count;
+    const std::int32_t target = targets[row.index];
+    const float scale = target < 0 ? 0.0f : weight;
+    row.template narrow<T>(l, [=](std::int64_t c, float logit) {
+      const float softmax = math::exp(logit - total);
+      return T((c == target ? softmax - 1.0f : softmax) * scale);
+    });
+  }
+};
+
+// The gradient's view of the logits' memory: rows stay where they are.
+MatrixView gradient_view(const Head& head, std::int64_t first, const Tensor& buffer) {
+  const std::int64_t stride = buffer.dim(1) * 4 / size_of(head.x.dtype());
+  return {buffer.raw(), head.chunk_size(first), head.vocabulary, stride, head.x.dtype()};
+}
+
+// `kept`: logits of the last chunk. dloss: a float32 scalar; `count` targets are counted.
+void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& normaliser, const Tensor& dloss,
+              std::int64_t count, Gradient* dx) {
+  Queue& queue = tape.queue();
+  const GradientSlot to_x = dx ? tape.slot(*dx) : GradientSlot{};
+  for (std::int64_t first = head.last_chunk(); first >= 0; first -= head.chunk) {
+    if (first != head.last_chunk()) compute_logits(tape, head, first, kept);
+    with_float_type(head.x.dtype(), [&]<class T>(T) {
+      for_each_row(queue, head.chunk_size(first), head.vocabulary,
+                   LogitGradients<T>{kept.data<float>(), kept.dim(1), head.targets.data<std::int32_t>() + first,
+                                     normaliser.data<float>() + first, dloss.data<float>(),
+                                     static_cast<float>(std::max<std::int64_t>(1, count))});
+    });
+    const MatrixView dlogits = gradient_view(head, first, kept);
+    const GradientSlot to_weight = tape.slot(*head.weight);
+    const MatrixView dweight(to_weight.gradient);
+    for_each_part(queue, head.vocabulary, [&](std::int64_t word, std::int64_t words) {
+      gemm(queue, Op::transpose, Op::none, 1, dlogits.block(0, word, dlogits.rows, words), head.x_rows(first),
+           to_weight.add ? 1.0f : 0.0f, dweight.block(word, 0, words, head.width));
+    });
+    if (!dx) continue;
+    const MatrixView weight(tape.weight(*head.weight));
+    const MatrixView rows = MatrixView(to_x.gradient.raw(), head.rows, head.width, head.width, head.x.dtype())
+                                .block(first, 0, head.chunk_size(first), head.width);
+    bool add = to_x.add;
+    for_each_part(queue, head.vocabulary, [&](std::int64_t word, std::int64_t words) {
+      gemm(queue, Op::none, Op::none, 1, dlogits.block(0, word, dlogits.rows, words),
+           weight.block(word, 0, words, head.width), add ? 1.0f : 0.0f, rows);
+      add = true;
+    });
+  }
+}
+
+std::int64_t counted(const Tensor& targets) {
+  const std::span<const std::int32_t> ids = targets.span<std::int32_t>();
+  return std::count_if(ids.begin(), ids.end(), [](std::int32_t id) { return id >= 0; });
+}
+
+}  // namespace
+
+Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets,
+                   std::int64_t chunk_rows) {
+  const Tensor xv = x->value;
+  const std::int64_t rows = row_count(xv);
+  tape.acquire({&weight});
+  MUONP_ASSERT(
+      weight.shape.size() == 2 && last_dim(xv) == weight.shape[1] && weight.value.dtype() == xv.dtype(),
+      "{} {} {} applied to {} {}", weight.name, name_of(weight.value.dtype()), to_string(weight.shape),
+      name_of(xv.dtype()), to_string(xv.shape()));
+  MUONP_ASSERT(targets.dtype() == Dtype::int32 && targets.rank() >= 1 && targets.size() == rows && rows > 0,
+               "targets {} {} for {} rows", name_of(targets.dtype()), to_string(targets.shape()), rows);
+  MUONP_ASSERT(chunk_rows >= 0, "chunks of {} rows", chunk_rows);
+  check_tokens(targets, weight.shape[0], true, "target");
+
+  const std::int64_t chunk = chunk_rows == 0 ? rows : std::min(chunk_rows, rows);
+  const Head head{xv, on_device(tape, targets), &weight, rows, weight.shape[1], weight.shape[0], chunk};
+  const Tensor buffer = tape.activation({chunk, logits_pitch(head.vocabulary)}, Dtype::float32);
+  const Tensor normaliser = tape.activation({rows}, Dtype::float32),
+               losses = tape.activation({rows}, Dtype::float32);
+  for (std::int64_t first = 0; first < rows; first += chunk) {
+    compute_logits(tape, head, first, buffer);
+    for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
+                 RowLosses{buffer.data<float>(), buffer.dim(1), head.targets.data<std::int32_t>() + first,
+                           normaliser.data<float>() + first, losses.data<float>() + first});
+  }
+  const std::int64_t count = counted(targets);
+  const Tensor value = tape.activation({}, Dtype::float32);
+  for_each_row(tape.queue(), 1, rows,
+               MeanLoss{losses.data<float>(), value.data<float>(), static_cast<double>(count)});
+
+  Variable out = tape.result(value, true);
+  if (!tape.recording()) return out;
+  tape.record({&weight}, [&tape, head, buffer, normaliser, count, dx = x->gradient, dout = out->gradient] {
+    const Tensor dloss = take(dout);
+    if (!dloss) return;
+    backward(tape, head, buffer, normaliser, dloss, count, dx.get());
+  });
+  return out;
+}
+
+}  // namespace muonp::core::ops

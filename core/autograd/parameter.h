@@ -1,0 +1,39 @@
+// A trainable tensor. The model names it and uses it; who trains it decides where its memory lies.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/device/tensor.h"
+
+namespace muonp::core {
+
+enum class ParameterKind : std::uint8_t { matrix, embedding, head, vector };
+std::string_view name_of(ParameterKind kind);
+
+struct Initializer {
+  enum class Kind : std::uint8_t { zeros, ones, normal } kind = Kind::zeros;
+  double stddev = 0;
+};
+
+struct Parameter {
+  std::string name;                            // "blocks.3.attention.qkv.weight"
+  Shape shape;                                 // matrices: [outputs, inputs]
+  ParameterKind kind = ParameterKind::vector;  // what it is in the model; optimizer groups may select by it
+  Initializer init;
+
+  Tensor value;     // read by the forward pass; the compute dtype; shape `shape`
+  Tensor gradient;  // float32, shape `shape`; storage lent by the GradientSink, may be empty between steps
+
+  std::int64_t size() const { return element_count(shape); }
+};
+
+// In order of first use in the forward pass. Pointers stay valid as long as the model lives.
+using ParameterList = std::vector<Parameter*>;
+
+// Elements [begin, begin + count) of the parameter's initial value, as float32, written to `to`. Depends on (seed,
+// name, element index) only, so that any rank can make any part.
+void initialize(const Parameter& parameter, std::uint64_t seed, std::int64_t begin, std::int64_t count, float* to);
+
+}  // namespace muonp::core

@@ -1,0 +1,293 @@
+// read_config: a Fields that takes values from a Tree and collects every problem it meets.
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/config/config_tree.h"
+#include "core/config/config_values.h"
+
+namespace muonp::core {
+namespace {
+
+using config::Tree;
+
+constexpr std::size_t kMostProblems = 10;
+
+class Problems {
+ public:
+  void add(const std::string& where, const std::string& path, const std::string& what) {
+    std::string line =
+        path.empty() ? fmt::format("{}: {}", where, what) : fmt::format("{}: {}: {}", where, path, what);
+    if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(std::move(line));
+  }
+
+  void throw_if_any() const {
+    if (lines_.empty()) return;
+    std::string message;
+    for (std::size_t i = 0; i < std::min(lines_.size(), kMostProblems); ++i)
+      message += (i == 0 ? "" : "\n") + lines_[i];
+    if (lines_.size() > kMostProblems)
+      message += fmt::format("\n... and {} more", lines_.size() - kMostProblems);
+    throw Error(message);
+  }
+
+ private:
+  std::vector<std::string> lines_;
+};
+
+// Required keys, over all passes: a key that the file lacks may be given by an override.
+class Required {
+ public:
+  void missing(const std::string& path, const std::string& where, std::string_view meaning) {
+    missing_.emplace(path, fmt::format("{}\n{}", where, meaning));
+  }
+  void given(const std::string& path) { given_.insert(path); }
+
+  void report(Problems& problems) const {
+    for (const auto& [path, note] : missing_) {
+      if (given_.contains(path)) continue;
+      const std::size_t cut = note.find('\n');
+      problems.add(note.substr(0, cut), path,
+                   fmt::format("missing, and it has no default ({})", note.substr(cut + 1)));
+    }
+  }
+
+ private:
+  std::map<std::string, std::string> missing_;
+  std::set<std::string> given_;
+};
+
+// Fills the fields from one tree. `patching`: the tree is an override, in which the keys of a section list
+// are the indices of entries that exist already.
+class Reader : public Fields {
+ public:
+  Reader(const Tree& root, const std::string& source, bool patching, Problems& problems, Required& required)
+      : patching_(patching), problems_(problems), required_(required), level_{&root, source, "", {}} {}
+
+  void read(const Describe& describe) {
+    if (expect_section(*level_.tree, "")) describe_level(describe);
+  }
+
+  void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
+               std::string_view meaning) override {
+    const bool has_default = value >= valid.min && value <= valid.max;
+    const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
+    if (tree == nullptr) return;
+    const auto [parsed, problem] = config::read_integer(tree->scalar, valid);
+    if (!parsed) return report(*tree, name, problem);
+    value = *parsed;
+  }
+
+  void real(std::string_view name, double& value, RealRange valid, std::string_view meaning) override {
+    const bool has_default = value >= valid.min && value <= valid.max;
+    const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
+    if (tree == nullptr) return;
+    const auto [parsed, problem] = config::read_real(tree->scalar, valid);
+    if (!parsed) return report(*tree, name, problem);
+    value = *parsed;
+  }
+
+  void boolean(std::string_view name, bool& value, std::string_view meaning) override {
+    const Tree* tree = number(name, "true or false", true, meaning);
+    if (tree == nullptr) return;
+    const std::optional<bool> parsed = config::parse_boolean(tree->scalar);
+    if (!parsed) return report(*tree, name, fmt::format("expected true or false, found {}", tree->found()));
+    value = *parsed;
+  }
+
+  void text(std::string_view name, std::string& value, std::string_view meaning, Presence presence) override {
+    const Tree* tree = take(name, presence == Presence::optional, meaning);
+    if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, "a text (\"\" for an empty one)")) return;
+    if (presence == Presence::required && tree->scalar.empty())
+      return report(*tree, name, fmt::format("must not be empty ({})", meaning));
+    value = tree->scalar;
+  }
+
+  void choice(std::string_view name, std::string& value, std::span<const std::string_view> valid,
+              std::string_view) override {
+    const std::vector<std::string> words(valid.begin(), valid.end());
+    const Tree* tree = take(name);
+    if (tree == nullptr) return;
+    if (!expect(*tree, Tree::Kind::scalar, name, "one of " + config::quoted_list(words))) return;
+    if (std::find(words.begin(), words.end(), tree->scalar) == words.end())
+      return report(*tree, name,
+                    fmt::format("'{}' is not a valid value;{} valid values are {}", tree->scalar,
+                                config::suggestion(tree->scalar, words), config::quoted_list(words)));
+    value = tree->scalar;
+  }
+
+  void text_list(std::string_view name, std::vector<std::string>& value, std::string_view) override {
+    const Tree* tree = take(name);
+    if (tree == nullptr || !expect(*tree, Tree::Kind::list, name, "a list of texts, as in [a, b]")) return;
+    std::vector<std::string> items;
+    for (std::size_t i = 0; i < tree->items.size(); ++i) {
+      if (!expect(tree->items[i], Tree::Kind::scalar, fmt::format("{}.{}", name, i), "a text")) return;
+      items.push_back(tree->items[i].scalar);
+    }
+    value = std::move(items);
+  }
+
+  void section(std::string_view name, const std::function<void(Fields&)>& describe,
+               std::string_view) override {
+    const Tree* tree = take(name);
+    const std::string here = path(name);
+    if (tree != nullptr && !expect_section(*tree, here)) return;
+    within(tree != nullptr ? tree : &kNothing, tree != nullptr ? tree->where : level_.where, here, describe);
+  }
+
+  void section_list(std::string_view name, std::size_t size, const std::function<void(std::size_t)>& resize,
+                    const std::function<void(std::size_t, Fields&)>& describe, std::string_view) override {
+    const Tree* tree = take(name);
+    if (tree == nullptr) return;
+    if (patching_ && tree->kind == Tree::Kind::section) return patch_entries(*tree, name, size, describe);
+    if (!expect(*tree, Tree::Kind::list, name, "a list of sections")) return;
+    resize(0);  // entries start from their own defaults, not from those of the default list
+    resize(tree->items.size());
+    const bool outer = std::exchange(patching_, false);  // whole new entries, also in an override
+    for (std::size_t i = 0; i < tree->items.size(); ++i) read_entry(tree->items[i], name, i, describe);
+    patching_ = outer;
+  }
+
+ private:
+  struct Level {
+    const Tree* tree;
+    std::string where;
+    std::string path;
+    std::vector<std::string> known;
+  };
+
+  std::string path(std::string_view name) const {
+    return level_.path.empty() ? std::string(name) : fmt::format("{}.{}", level_.path, name);
+  }
+
+  void report(const Tree& tree, std::string_view name, const std::string& what) {
+    problems_.add(tree.where, path(name), what);
+  }
+
+  // The value of `name` at this level, or nullptr; notes that the key exists, and that it is missing if it
+  // has to be given.
+  const Tree* take(std::string_view name, bool has_default = true, std::string_view meaning = "") {
+    level_.known.emplace_back(name);
+    const Tree::Entry* entry = level_.tree->find(name);
+    if (entry == nullptr && !has_default && !patching_) required_.missing(path(name), level_.where, meaning);
+    if (entry == nullptr) return nullptr;
+    required_.given(path(name));
+    return &entry->value;
+  }
+
+  bool expect(const Tree& tree, Tree::Kind kind, std::string_view name, const std::string& valid) {
+    if (tree.kind == kind) return true;
+    report(tree, name, fmt::format("expected {}, found {}", valid, tree.found()));
+    return false;
+  }
+
+  // The value of `name` if it is an unquoted scalar that is not empty; otherwise nullptr, reported if it is
+  // given.
+  const Tree* number(std::string_view name, const std::string& valid, bool has_default,
+                     std::string_view meaning) {
+    const Tree* tree = take(name, has_default, meaning);
+    if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, valid)) return nullptr;
+    if (!tree->quoted && !tree->scalar.empty()) return tree;
+    report(*tree, name,
+           fmt::format("expected {}, found {}", valid, tree->scalar.empty() ? "nothing" : tree->found()));
+    return nullptr;
+  }
+
+  bool expect_section(const Tree& tree, const std::string& here) {
+    if (tree.kind == Tree::Kind::section || tree.kind == Tree::Kind::null) return true;
+    problems_.add(tree.where, here,
+                  fmt::format("expected a section (keys with values), found {}", tree.found()));
+    return false;
+  }
+
+  void describe_level(const Describe& describe) {
+    describe(*this);
+    for (const Tree::Entry& entry : level_.tree->keys) {
+      if (std::find(level_.known.begin(), level_.known.end(), entry.key) != level_.known.end()) continue;
+      problems_.add(
+          entry.where, path(entry.key),
+          fmt::format("unknown key;{} valid keys are {}", config::suggestion(entry.key, level_.known),
+                      config::quoted_list(level_.known)));
+    }
+  }
+
+  void within(const Tree* tree, const std::string& where, const std::string& here, const Describe& describe) {
+    Level outer = std::exchange(level_, Level{tree, where, here, {}});
+    describe_level(describe);
+    level_ = std::move(outer);
+  }
+
+  void read_entry(const Tree& tree, std::string_view name, std::size_t index,
+                  const std::function<void(std::size_t, Fields&)>& describe) {
+    const std::string here = path(fmt::format("{}.{}", name, index));
+    if (!expect_section(tree, here)) return;
+    within(&tree, tree.where, here, [&](Fields& fields) { describe(index, fields); });
+  }
+
+  void patch_entries(const Tree& tree, std::string_view name, std::size_t size,
+                     const std::function<void(std::size_t, Fields&)>& describe) {
+    for (const Tree::Entry& entry : tree.keys) {
+      const auto index = config::parse_integer(entry.key).value;
+      if (index && *index >= 0 && *index < static_cast<std::int64_t>(size)) {
+        read_entry(entry.value, name, static_cast<std::size_t>(*index), describe);
+      } else {
+        const std::string valid =
+            size == 0 ? "the list is empty" : fmt::format("valid entries are 0 to {}", size - 1);
+        problems_.add(entry.where, path(fmt::format("{}.{}", name, entry.key)), "no such entry; " + valid);
+      }
+    }
+  }
+
+  inline static const Tree kNothing{};
+  bool patching_;
+  Problems& problems_;
+  Required& required_;
+  Level level_;
+};
+
+std::string read_text_file(const std::string& file) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(file, ignored)) fail("{}: is a folder; a YAML file is expected", file);
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) fail("{}: cannot be opened: {}", file, std::strerror(errno));
+  std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  if (stream.bad()) fail("{}: cannot be read: {}", file, std::strerror(errno));
+  if (text.find('\0') != std::string::npos) fail("{}: holds binary data; a YAML file is expected", file);
+  return text;
+}
+
+void fill(const Tree& root, const std::string& source, std::span<const std::string> overrides,
+          const Describe& describe) {
+  Problems problems;
+  Required required;
+  Reader(root, source, false, problems, required).read(describe);
+  for (const std::string& assignment : overrides) {
+    const Tree patch = config::parse_override(assignment);
+    Reader(patch, patch.where, true, problems, required).read(describe);
+  }
+  required.report(problems);
+  problems.throw_if_any();
+}
+
+}  // namespace
+
+void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe) {
+  const Tree root = config::parse_tree(read_text_file(file), file);
+  if (root.kind == Tree::Kind::null)
+    fail("{}: the file is empty; 'muonp config --reference' prints every key with its default", file);
+  fill(root, file, overrides, describe);
+}
+
+void read_config_text(const std::string& yaml, const std::string& source,
+                      std::span<const std::string> overrides, const Describe& describe) {
+  fill(config::parse_tree(yaml, source), source, overrides, describe);
+}
+
+}  // namespace muonp::core

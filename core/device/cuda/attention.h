@@ -1,0 +1,24 @@
+// The GPU's causal attention. Fused by cuDNN (core/device/cuda/fused_attention.h) where describe_attention() says so. Otherwise
+// blocks of queries of all sequences and heads against all keys up to them, as batched products with row kernels between,
+// on copies that lie head by head: the number of launches does not depend on the batch. Scores of one block of queries
+// exist at a time; the backward pass computes them again from the kept logarithms of the sums.
+#pragma once
+
+#include <string>
+
+#include "core/device/attention_shape.h"
+#include "core/device/cuda/fused_attention.h"
+#include "core/device/tensor.h"
+
+namespace muonp::core::cuda {
+
+// As cpu::attention_forward and cpu::attention_backward (core/device/cpu/attention.h).
+void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+                       const Tensor& logsumexp);
+void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
+                        const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
+
+// Why attention of this shape is not fused in this process, or an empty string.
+std::string fusion_refusal(const AttentionShape& shape, Dtype dtype);
+
+}  // namespace muonp::core::cuda

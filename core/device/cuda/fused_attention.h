@@ -1,0 +1,30 @@
+// Attention as one fused operation of cuDNN: no score leaves the chip in the forward pass. bfloat16. Every bit of the
+// gradients repeats: cuDNN's faster backward pass adds with atomics, so the one is taken that keeps the gradients of the
+// scores, time² of two bytes a head, for a few heads at a time (core/device/attention_shape.h).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "core/device/attention_shape.h"
+#include "core/device/tensor.h"
+
+namespace muonp::core::cuda {
+
+class FusedAttention {
+ public:
+  virtual ~FusedAttention() = default;
+  // As cpu::attention_forward and cpu::attention_backward (core/device/cpu/attention.h), in bfloat16.
+  // The first call with a shape plans it, which costs the host about a second.
+  virtual void forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp) = 0;
+  virtual void backward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
+                        const Tensor& dout, const Tensor& dqkv) = 0;
+};
+
+// Why it cannot be had in this process, and what to do; or an empty string.
+std::string fusion_library_refusal();
+std::string fusion_library();  // "cuDNN 9.19.0", where there is no refusal
+// Works on the device's queue. Error where fusion_library_refusal() says so.
+std::unique_ptr<FusedAttention> make_fused_attention(Device& device);
+
+}  // namespace muonp::core::cuda

@@ -1,0 +1,129 @@
+#include "core/device/cuda/queue.h"
+
+#include <algorithm>
+
+#include "core/device/blas.h"
+#include "core/device/cuda/fused_attention.h"
+
+namespace muonp::core::cuda {
+
+namespace {
+
+// What NVIDIA advises for Hopper; with a workspace of its own a handle's results are reproducible (cuBLAS documentation,
+// "Results reproducibility").
+constexpr std::int64_t kWorkspaceBytes = 32 << 20;
+
+std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
+
+cudaDataType_t type_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::float32:
+    case Dtype::tf32:
+      return CUDA_R_32F;
+    case Dtype::bfloat16:
+      return CUDA_R_16BF;
+    case Dtype::float16:
+      return CUDA_R_16F;
+    case Dtype::int32:
+    case Dtype::uint8:
+      break;
+  }
+  throw InternalError("a product of integers");
+}
+
+class EventTimePoint final : public TimePoint {
+ public:
+  explicit EventTimePoint(cudaStream_t stream) { MUONP_CUDA(cudaEventRecord(event_.get(), stream)); }
+  double seconds_since(const TimePoint& earlier) const override {
+    float milliseconds = 0;
+    MUONP_CUDA(cudaEventSynchronize(event_.get()));
+    MUONP_CUDA(cudaEventElapsedTime(&milliseconds, static_cast<const EventTimePoint&>(earlier).event_.get(),
+                                    event_.get()));
+    return 1e-3 * milliseconds;
+  }
+
+ private:
+  Event event_ = make_event(cudaEventDefault);
+};
+
+cublasOperation_t operation_of(Op op) { return op == Op::none ? CUBLAS_OP_N : CUBLAS_OP_T; }
+
+}  // namespace
+
+CudaQueue::CudaQueue(Device& device) : device_(device), stream_(make_stream()), blas_(make_blas()) {
+  int current = 0;
+  MUONP_CUDA(cudaGetDevice(&current));
+  MUONP_CUDA(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, current));
+  MUONP_CUDA(cublasSetStream(blas_.get(), stream_.get()));
+  MUONP_CUDA(cublasSetAtomicsMode(blas_.get(), CUBLAS_ATOMICS_NOT_ALLOWED));
+  // Where a product is split along k, its parts are added in float32 and not in the result's 16 bits.
+  MUONP_CUDA(cublasSetMathMode(blas_.get(), static_cast<cublasMath_t>(
+                                                CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
+}
+
+CudaQueue::~CudaQueue() = default;
+
+FusedAttention& CudaQueue::fused_attention() {
+  if (!fused_attention_) fused_attention_ = make_fused_attention(device_);
+  return *fused_attention_;
+}
+
+void CudaQueue::allocate_workspace() {
+  workspace_ = Tensor::empty(device_, {kWorkspaceBytes / 4}, Dtype::int32, Category::other);
+  MUONP_CUDA(cublasSetWorkspace(blas_.get(), workspace_.raw(), size(kWorkspaceBytes)));
+}
+
+void* CudaQueue::scratch(std::int64_t bytes) const {
+  MUONP_ASSERT(bytes <= kWorkspaceBytes, "{} bytes of scratch memory, of {}", bytes, kWorkspaceBytes);
+  return workspace_.raw();
+}
+
+void CudaQueue::synchronize() { MUONP_CUDA(cudaStreamSynchronize(stream_.get())); }
+
+std::unique_ptr<TimePoint> CudaQueue::now() { return std::make_unique<EventTimePoint>(stream_.get()); }
+
+void CudaQueue::copy(void* to, const void* from, std::int64_t bytes) {
+  if (bytes > 0) MUONP_CUDA(cudaMemcpyAsync(to, from, size(bytes), cudaMemcpyDeviceToDevice, stream_.get()));
+}
+
+void CudaQueue::fill_zero(void* to, std::int64_t bytes) {
+  if (bytes > 0) MUONP_CUDA(cudaMemsetAsync(to, 0, size(bytes), stream_.get()));
+}
+
+void CudaQueue::read(void* host, const void* from, std::int64_t bytes) {
+  if (bytes > 0) MUONP_CUDA(cudaMemcpyAsync(host, from, size(bytes), cudaMemcpyDeviceToHost, stream_.get()));
+  synchronize();
+}
+
+// Pageable memory is staged before the call returns (CUDA documentation, "API synchronization behavior"); pinned memory
+// is read later, so the queue is waited for.
+void CudaQueue::write(void* to, const void* host, std::int64_t bytes) {
+  if (bytes == 0) return;
+  MUONP_CUDA(cudaMemcpyAsync(to, host, size(bytes), cudaMemcpyHostToDevice, stream_.get()));
+  cudaPointerAttributes attributes{};
+  MUONP_CUDA(cudaPointerGetAttributes(&attributes, host));
+  if (attributes.type == cudaMemoryTypeHost) synchronize();
+}
+
+// cuBLAS is column-major: a row-major matrix is its transpose there, and Cᵀ = op(B)ᵀ·op(A)ᵀ.
+void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) {
+  const auto narrow = [](std::int64_t x) {
+    MUONP_ASSERT(x <= 0x7fffffff, "a dimension of {}", x);
+    return static_cast<int>(x);
+  };
+  const auto leading = [&](const MatrixView& view) { return std::max(1, narrow(view.stride)); };  // as cuBLAS wants it
+  const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
+  const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
+  const cublasComputeType_t compute = p.a.dtype == Dtype::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b),
+            ldc = leading(p.c);
+  if (count == 1)
+    return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands,
+                                   lda, &p.beta, p.c.data, result, ldc, compute, CUBLAS_GEMM_DEFAULT));
+  MUONP_CUDA(cublasGemmStridedBatchedEx(
+      blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, batch_strides[1], p.a.data, operands, lda,
+      batch_strides[0], &p.beta, p.c.data, result, ldc, batch_strides[2], narrow(count), compute,
+      CUBLAS_GEMM_DEFAULT));
+}
+
+}  // namespace muonp::core::cuda

@@ -1,0 +1,161 @@
+#include "core/device/cuda/symmetric.h"
+
+#include <cmath>
+
+#include "core/base/storage.h"
+#include "core/device/for_each.h"
+#include "core/device/host_view.h"
+
+namespace muonp::core::cuda {
+
+namespace {
+
+constexpr int kTile = 32, kTileRows = 8;  // a block of kTile × kTileRows threads passes over a tile of kTile × kTile
+
+struct Tile {
+  std::int64_t row, col;
+};
+
+// Tiles of the lower triangle by rows: 0; 1, 2; 3, 4, 5; ...
+__device__ Tile tile_of(std::int64_t index) {
+  auto row = static_cast<std::int64_t>((sqrt(8.0 * static_cast<double>(index) + 1) - 1) / 2);
+  if (row * (row + 1) / 2 > index) --row;  // the root may round either way
+  if ((row + 1) * (row + 2) / 2 <= index) ++row;
+  return {row * kTile, (index - row * (row + 1) / 2) * kTile};
+}
+
+std::int64_t tiles_of(std::int64_t n) {
+  const std::int64_t tiles = (n + kTile - 1) / kTile;
+  return tiles * (tiles + 1) / 2;
+}
+
+template <class T>
+struct Source {
+  T* data;
+  std::int64_t stride;
+  explicit Source(const MatrixView& view) : data(static_cast<T*>(view.data)), stride(view.stride) {}
+  __device__ T& operator()(std::int64_t row, std::int64_t col) const { return data[row * stride + col]; }
+};
+
+template <class T>
+struct Form {
+  Source<T> c, out, first, second;
+  float product, identity, first_factor, second_factor;
+  bool mirror;
+
+  Form(const MatrixView& from, const SymmetricForm& form)
+      : c(from),
+        out(form.out),
+        first(form.first.matrix),
+        second(form.second.matrix),
+        product(form.product),
+        identity(form.identity),
+        first_factor(form.first.factor),
+        second_factor(form.second.factor),
+        mirror(form.mirror) {}
+
+  __device__ float at(std::int64_t r, std::int64_t j) const {
+    float value = product * float(c(r, j)) + (r == j ? identity : 0.0f);
+    if (first.data) value += first_factor * float(first(r, j));
+    if (second.data) value += second_factor * float(second(r, j));
+    return value;
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kTile* kTileRows) form_kernel(std::int64_t n, Form<T> form) {
+  MUONP_SHARED float values[kTile][kTile + 1];  // a column more, so that columns lie in different banks
+  const Tile tile = tile_of(blockIdx.x);
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+    const std::int64_t r = tile.row + i, j = tile.col + lane;
+    if (r >= n || j > r) continue;
+    values[i][lane] = form.at(r, j);
+    form.out(r, j) = T(values[i][lane]);
+  }
+  if (!form.mirror) return;
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+    const std::int64_t r = tile.col + i, j = tile.row + lane;  // above the diagonal
+    if (j < n && r < j) form.out(r, j) = T(values[lane][i]);
+  }
+}
+
+template <class T>
+__global__ void __launch_bounds__(kTile* kTileRows) average_kernel(std::int64_t n, Source<T> c) {
+  MUONP_SHARED float above[kTile][kTile + 1];
+  const Tile tile = tile_of(blockIdx.x);
+  const int lane = static_cast<int>(threadIdx.x);
+  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+    const std::int64_t r = tile.col + i, j = tile.row + lane;
+    if (j < n && r < j) above[i][lane] = float(c(r, j));
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+    const std::int64_t r = tile.row + i, j = tile.col + lane;
+    if (r >= n || j >= r) continue;
+    above[lane][i] = 0.5f * (above[lane][i] + float(c(r, j)));
+    c(r, j) = T(above[lane][i]);
+  }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+    const std::int64_t r = tile.col + i, j = tile.row + lane;
+    if (j < n && r < j) c(r, j) = T(above[i][lane]);
+  }
+}
+
+// Of row i: x_ii, and the row's share of Σx², Σxy, Σy² over the whole matrix, in double precision.
+template <class T>
+struct Moments {
+  const T *x, *y;
+  std::int64_t x_stride, y_stride;
+  double* out;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t i = row.index;
+    const T *p = x + i * x_stride, *q = y + i * y_stride;
+    const auto below = row.part(i);
+    const double xx = below.sum([=](std::int64_t j) { return double(float(p[j])) * double(float(p[j])); });
+    const double xy = below.sum([=](std::int64_t j) { return double(float(p[j])) * double(float(q[j])); });
+    const double yy = below.sum([=](std::int64_t j) { return double(float(q[j])) * double(float(q[j])); });
+    const double dx = float(p[i]), dy = float(q[i]);
+    out[4 * i] = dx;
+    out[4 * i + 1] = 2 * xx + dx * dx;
+    out[4 * i + 2] = 2 * xy + dx * dy;
+    out[4 * i + 3] = 2 * yy + dy * dy;
+  }
+};
+
+dim3 grid_of(std::int64_t n) { return dim3(static_cast<unsigned>(tiles_of(n))); }
+
+}  // namespace
+
+void write_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
+  if (c.rows == 0) return;
+  with_storage(c.dtype, [&]<class T>(T) {
+    for (const SymmetricForm& form : forms)
+      launch(&form_kernel<T>, grid_of(c.rows), dim3(kTile, kTileRows), 0, stream_of(queue), c.rows, Form<T>(c, form));
+  });
+}
+
+void average_with_transpose(Queue& queue, const MatrixView& c) {
+  if (c.rows == 0) return;
+  with_storage(c.dtype, [&]<class T>(T) {
+    launch(&average_kernel<T>, grid_of(c.rows), dim3(kTile, kTileRows), 0, stream_of(queue), c.rows, Source<T>(c));
+  });
+}
+
+std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
+  HostResult<double> rows(queue, 4 * x.rows);
+  with_storage(x.dtype, [&]<class T>(T) {
+    core::for_each_row(queue, x.rows, x.rows,
+                       Moments<T>{static_cast<const T*>(x.data), static_cast<const T*>(y.data), x.stride, y.stride,
+                                  rows.to_write()});
+  });
+  std::array<double, 4> total{};
+  const std::vector<double>& values = rows.read();
+  for (std::size_t i = 0; i < values.size(); ++i) total[i % 4] += values[i];
+  return total;
+}
+
+}  // namespace muonp::core::cuda

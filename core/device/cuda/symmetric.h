@@ -1,0 +1,18 @@
+// The GPU's passes over symmetric matrices (core/device/symmetric.h). float32, bfloat16 and float16 storage.
+#pragma once
+
+#include <array>
+#include <span>
+
+#include "core/device/symmetric.h"
+
+namespace muonp::core::cuda {
+
+// Every form of the lower triangle of C, in order.
+void write_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms);
+// C ← (C + Cᵀ)/2
+void average_with_transpose(Queue& queue, const MatrixView& c);
+// As core::symmetric_moments; waits for the queue.
+std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y);
+
+}  // namespace muonp::core::cuda

@@ -1,0 +1,362 @@
+#include "core/device/symmetric.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "core/device/cpu/tasks.h"
+#include "core/device/for_each.h"
+#ifdef MUONP_WITH_CUDA
+#include "core/device/cuda/symmetric.h"
+#endif
+
+namespace muonp::core {
+namespace {
+
+struct Block {  // rows [row, row + rows) and columns [col, col + cols) of the result
+  std::int64_t row, col, rows, cols;
+  bool diagonal() const { return row == col; }
+  std::int64_t area() const { return rows * cols; }
+};
+
+// Where [0, size) is halved: a multiple of 16, so that blocks begin on whole cache lines.
+std::int64_t halve(std::int64_t size) { return (size / 2 + 15) / 16 * 16; }
+
+void cut(const Block& block, std::int64_t largest, std::vector<Block>& blocks) {
+  if (block.area() <= largest || std::max(block.rows, block.cols) <= kDiagonalBlock)
+    return blocks.push_back(block);
+  const bool tall = block.rows >= block.cols;
+  const std::int64_t h = halve(tall ? block.rows : block.cols);
+  if (tall) {
+    cut({block.row, block.col, h, block.cols}, largest, blocks);
+    cut({block.row + h, block.col, block.rows - h, block.cols}, largest, blocks);
+  } else {
+    cut({block.row, block.col, block.rows, h}, largest, blocks);
+    cut({block.row, block.col + h, block.rows, block.cols - h}, largest, blocks);
+  }
+}
+
+void halve_triangle(std::int64_t begin, std::int64_t size, std::vector<Block>& blocks) {
+  if (size <= kDiagonalBlock) return blocks.push_back({begin, begin, size, size});
+  const std::int64_t h = halve(size);
+  blocks.push_back({begin + h, begin, size - h, h});
+  halve_triangle(begin, h, blocks);
+  halve_triangle(begin + h, size - h, blocks);
+}
+
+// Rows of a panel: wide enough for the library's fast kernels, and its operand and result stay near in the
+// caches.
+constexpr std::int64_t kPanel = 256;
+
+// Blocks that cover the lower triangle: panels of rows, each a rectangle left of its diagonal block, and that
+// one by halves.
+std::vector<Block> triangle_blocks(std::int64_t n) {
+  std::vector<Block> blocks;
+  for (std::int64_t row = 0; row < n; row += kPanel) {
+    const std::int64_t rows = std::min(kPanel, n - row);
+    if (row > 0) blocks.push_back({row, 0, rows, row});
+    halve_triangle(row, rows, blocks);
+  }
+  return blocks;
+}
+
+// The same for several threads: largest first, none so large that a thread would wait long for another.
+std::vector<Block> shared_triangle_blocks(std::int64_t n, int threads) {
+  std::vector<Block> blocks;
+  for (const Block& block : triangle_blocks(n)) cut(block, n * n / (4 * threads), blocks);
+  std::stable_sort(blocks.begin(), blocks.end(), [](auto& x, auto& y) { return x.area() > y.area(); });
+  return blocks;
+}
+
+// On a GPU: panels of rows as one rectangle each, diagonal block and all. Below 4096 a panel has fewer tiles than the GPU
+// has multiprocessors, and the whole product is faster (docs/gpu.md).
+std::vector<Block> gpu_panels(std::int64_t n) {
+  std::vector<Block> panels;
+  const std::int64_t most = n < 4096 ? std::max<std::int64_t>(n, 1) : n / 8;
+  for (std::int64_t row = 0; row < n; row += most) {
+    const std::int64_t rows = std::min(most, n - row);
+    panels.push_back({row, 0, rows, row + rows});
+  }
+  return panels;
+}
+
+// ---- forms, by tiles of 8×8 in registers ----
+
+constexpr std::int64_t kLanes = 8;
+using Lanes = float __attribute__((vector_size(32)));
+
+inline void load(const float* from, Lanes& to) { std::memcpy(&to, from, sizeof to); }
+inline void store(float* to, const Lanes& from) { std::memcpy(to, &from, sizeof from); }
+inline void load(const bfloat16* from, Lanes& to) {
+  for (int i = 0; i < kLanes; ++i) to[i] = from[i];
+}
+inline void store(bfloat16* to, const Lanes& from) {
+  for (int i = 0; i < kLanes; ++i) to[i] = bfloat16(from[i]);
+}
+
+inline void transpose(Lanes (&r)[8]) {
+  Lanes t[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    t[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  Lanes u[8];
+  for (int i = 0; i < 8; i += 4) {
+    u[i] = __builtin_shufflevector(t[i], t[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+    u[i + 1] = __builtin_shufflevector(t[i], t[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    u[i + 2] = __builtin_shufflevector(t[i + 1], t[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+    u[i + 3] = __builtin_shufflevector(t[i + 1], t[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
+  }
+  for (int i = 0; i < 4; ++i) {
+    r[i] = __builtin_shufflevector(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    r[i + 4] = __builtin_shufflevector(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
+template <class T>
+class FormKernel {
+ public:
+  FormKernel(const MatrixView& c, const SymmetricForm& form)
+      : c_(c),
+        out_(form.out),
+        terms_{Source(form.first.matrix), Source(form.second.matrix)},
+        factors_{form.first.factor, form.second.factor},
+        product_(form.product),
+        identity_(form.identity),
+        mirror_(form.mirror),
+        in_place_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data &&
+                  !terms_[1].data) {}
+
+  void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
+    for (std::int64_t r = row; r < row_end; r += kLanes)
+      for (std::int64_t j = col; j < col_end && j <= r; j += kLanes)
+        if (r + kLanes <= row_end && j + kLanes <= r)
+          whole(r, j);
+        else
+          edge(r, std::min(row_end, r + kLanes), j, std::min(col_end, j + kLanes));
+  }
+
+ private:
+  struct Source {
+    T* data;
+    std::int64_t stride;
+    explicit Source(const MatrixView& view) : data(static_cast<T*>(view.data)), stride(view.stride) {}
+    T* at(std::int64_t row, std::int64_t col) const { return data + row * stride + col; }
+  };
+
+  // Strictly below the diagonal, so there is no identity term.
+  void whole(std::int64_t row, std::int64_t col) const {
+    Lanes rows[8];
+    for (int i = 0; i < 8; ++i) load(c_.at(row + i, col), rows[i]);
+    if (!in_place_) {
+      for (Lanes& r : rows) r *= product_;
+      for (int t = 0; t < 2; ++t) {
+        if (!terms_[t].data) continue;
+        for (int i = 0; i < 8; ++i) {
+          Lanes x;
+          load(terms_[t].at(row + i, col), x);
+          rows[i] += factors_[t] * x;
+        }
+      }
+      for (int i = 0; i < 8; ++i) store(out_.at(row + i, col), rows[i]);
+    }
+    if (!mirror_) return;
+    transpose(rows);
+    for (int i = 0; i < 8; ++i) store(out_.at(col + i, row), rows[i]);
+  }
+
+  void edge(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
+    for (std::int64_t r = row; r < row_end; ++r)
+      for (std::int64_t j = col; j < std::min(col_end, r + 1); ++j) {
+        float value = product_ * static_cast<float>(*c_.at(r, j)) + (r == j ? identity_ : 0.0f);
+        for (int t = 0; t < 2; ++t)
+          if (terms_[t].data) value += factors_[t] * static_cast<float>(*terms_[t].at(r, j));
+        *out_.at(r, j) = T(value);
+        if (mirror_) *out_.at(j, r) = T(value);
+      }
+  }
+
+  Source c_, out_, terms_[2];
+  float factors_[2];
+  float product_, identity_;
+  bool mirror_, in_place_;
+};
+
+template <class T>
+void run_forms_of(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
+  constexpr std::int64_t kTile = 64;  // what the forms read and write of one tile stays in the nearest caches
+  const std::int64_t row_end = block.row + block.rows, col_end = block.col + block.cols;
+  for (std::int64_t r = block.row; r < row_end; r += kTile)
+    for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end);
+         j += kTile)
+      for (const SymmetricForm& form : forms)
+        FormKernel<T>(c, form).tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
+}
+
+void run_forms(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
+  c.dtype == Dtype::float32 ? run_forms_of<float>(c, forms, block) : run_forms_of<bfloat16>(c, forms, block);
+}
+
+void check_square(const MatrixView& view, std::int64_t n, Dtype dtype) {
+  MUONP_ASSERT(view.rows == n && view.cols == n && view.stride >= n && view.dtype == dtype,
+               "[{}, {}] {} where [{}, {}] {} is wanted", view.rows, view.cols, name_of(view.dtype), n, n,
+               name_of(dtype));
+}
+
+void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
+  for (const SymmetricForm& form : forms) {
+    check_square(form.out, c.rows, c.dtype);
+    for (const SymmetricTerm* term : {&form.first, &form.second})
+      if (term->matrix.data) check_square(term->matrix, c.rows, c.dtype);
+    MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(),
+                 "a form that overwrites C is not the last one");
+  }
+}
+
+// multiply(block) computes that block of C.
+template <class Multiply>
+void lower_triangle(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms,
+                    const Multiply& multiply) {
+  check_forms(c, forms);
+  const SymmetricForm mirror{.out = c};
+  if (forms.empty()) forms = {&mirror, 1};
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) {
+    for (const Block& panel : gpu_panels(c.rows)) multiply(panel);
+    return cuda::write_forms(queue, c, forms);
+  }
+#endif
+  const bool alone = queue.threads() == 1 || omp_in_parallel();
+  const std::vector<Block> blocks =
+      alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
+  run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
+    const Block& block = blocks[static_cast<std::size_t>(i)];
+    multiply(block);
+    run_forms(c, forms, block);
+  });
+}
+
+}  // namespace
+
+void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
+                       const MatrixView& c, std::span<const SymmetricForm> forms) {
+  for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
+  lower_triangle(queue, c, forms, [&](const Block& k) {
+    gemm(queue, Op::none, Op::none, alpha, a.block(k.row, 0, k.rows, a.cols),
+         b.block(0, k.col, b.rows, k.cols), 0, c.block(k.row, k.col, k.rows, k.cols));
+  });
+}
+
+void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
+          std::span<const SymmetricForm> forms) {
+  check_square(c, side == Op::none ? a.rows : a.cols, c.dtype);
+  lower_triangle(queue, c, forms, [&](const Block& k) {
+    const MatrixView out = c.block(k.row, k.col, k.rows, k.cols);
+    if (side == Op::none)
+      gemm(queue, Op::none, Op::transpose, alpha, a.block(k.row, 0, k.rows, a.cols),
+           a.block(k.col, 0, k.cols, a.cols), 0, out);
+    else
+      gemm(queue, Op::transpose, Op::none, alpha, a.block(0, k.row, a.rows, k.rows),
+           a.block(0, k.col, a.rows, k.cols), 0, out);
+  });
+}
+
+namespace {
+
+template <class T>
+void average_block(const MatrixView& c, const Block& block) {
+  T* data = static_cast<T*>(c.data);
+  for (std::int64_t r = block.row; r < block.row + block.rows; ++r)
+    for (std::int64_t j = block.col; j < std::min(r, block.col + block.cols); ++j) {
+      T &below = data[r * c.stride + j], &above = data[j * c.stride + r];
+      below = above = T(0.5f * (static_cast<float>(below) + static_cast<float>(above)));
+    }
+}
+
+}  // namespace
+
+void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
+                         const MatrixView& c) {
+  for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
+  gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) return cuda::average_with_transpose(queue, c);
+#endif
+  std::vector<Block> blocks;
+  for (const Block& block : triangle_blocks(c.rows)) cut(block, kDiagonalBlock * kDiagonalBlock, blocks);
+  run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
+    const Block& block = blocks[static_cast<std::size_t>(i)];
+    c.dtype == Dtype::float32 ? average_block<float>(c, block) : average_block<bfloat16>(c, block);
+  });
+}
+
+void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
+  check_square(c, c.rows, c.dtype);
+  check_forms(c, forms);
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, c, forms);
+#endif
+  const std::vector<Block> blocks = shared_triangle_blocks(c.rows, queue.threads());
+  run_tasks(queue, static_cast<std::int64_t>(blocks.size()),
+            [&](std::int64_t i) { run_forms(c, forms, blocks[static_cast<std::size_t>(i)]); });
+}
+
+namespace {
+
+// ⟨p, p⟩, ⟨p, q⟩, ⟨q, q⟩ in float32 over short runs, in double precision over all.
+template <class T>
+std::array<double, 3> dots(const T* p, const T* q, std::int64_t count) {
+  constexpr std::int64_t kRun = 128;
+  std::array<double, 3> total{};
+  for (std::int64_t begin = 0; begin < count; begin += kRun) {
+    float pp = 0, pq = 0, qq = 0;
+    for (std::int64_t j = begin; j < std::min(count, begin + kRun); ++j) {
+      const float u = p[j], v = q[j];
+      pp += u * u;
+      pq += u * v;
+      qq += v * v;
+    }
+    total[0] += pp;
+    total[1] += pq;
+    total[2] += qq;
+  }
+  return total;
+}
+
+template <class T>
+std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
+  const T *xs = static_cast<const T*>(x.data), *ys = static_cast<const T*>(y.data);
+  const std::int64_t x_stride = x.stride, y_stride = y.stride;
+  std::vector<std::array<double, 4>> of_row(static_cast<std::size_t>(x.rows));
+  for_each_host_row(queue, x.rows, x.rows, [=, &of_row](const Row& row) {
+    const std::int64_t i = row.index;
+    const T *p = xs + i * x_stride, *q = ys + i * y_stride;
+    const auto [pp, pq, qq] = dots(p, q, i);
+    const double dx = p[i], dy = q[i];
+    of_row[static_cast<std::size_t>(i)] = {dx, 2 * pp + dx * dx, 2 * pq + dx * dy, 2 * qq + dy * dy};
+  });
+  std::array<double, 4> total{};
+  for (const auto& values : of_row)
+    for (std::size_t k = 0; k < total.size(); ++k) total[k] += values[k];
+  return total;
+}
+
+}  // namespace
+
+std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
+  check_square(x, x.rows, x.dtype);
+  check_square(y, x.rows, x.dtype);
+#ifdef MUONP_WITH_CUDA
+  if (queue.kind() == DeviceKind::cuda) return cuda::symmetric_moments(queue, x, y);
+#endif
+  return x.dtype == Dtype::float32 ? moments<float>(queue, x, y) : moments<bfloat16>(queue, x, y);
+}
+
+double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind) {
+  double area = 0;
+  for (const Block& block : kind == DeviceKind::cpu ? triangle_blocks(n) : gpu_panels(n))
+    area += static_cast<double>(block.area());
+  return 2 * area * static_cast<double>(k);
+}
+
+}  // namespace muonp::core

@@ -1,0 +1,59 @@
+// Products whose result is known to be symmetric, at about half the cost of a full one: only the lower
+// triangle is computed, in panels of rows whose diagonal blocks are halved down to kDiagonalBlock, and
+// mirrored block by block while it is still in cache. float32 and bfloat16 (on a GPU
+// also float16) storage; sums are float32. On a GPU panels are wider and have no finer blocks.
+//
+// "Symmetric" operands hold both triangles.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+
+#include "core/device/blas.h"
+
+namespace muonp::core {
+
+inline constexpr std::int64_t kDiagonalBlock = 64;  // rows of a diagonal block, which is computed in full
+
+struct SymmetricTerm {
+  MatrixView matrix = {};  // n×n, of which the lower triangle is read; no data: no such term
+  float factor = 0;
+};
+
+// What to make of the lower triangle of C while mirroring it: out = product·C + identity·I + Σ factor·matrix,
+// n×n.
+struct SymmetricForm {
+  MatrixView out = {};
+  float product = 1, identity = 0;
+  SymmetricTerm first = {}, second = {};
+  bool mirror = true;  // write both triangles, not only the lower one
+};
+
+// C = alpha·A·B for symmetric A and B that commute, n×n. Then every form is written, in order; a form may
+// write C itself when it is the last one, or one of its own terms. After a call without forms C holds both
+// triangles; otherwise only the forms do and C's upper triangle is unspecified. C must not overlap A or B,
+// nor a form's out A or B.
+void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
+                       const MatrixView& c, std::span<const SymmetricForm> forms = {});
+
+// The same for the Gram matrix C = alpha·AᵀA (side = Op::transpose, n = columns) or alpha·AAᵀ (Op::none, n =
+// rows); C has A's dtype or is float32.
+void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
+          std::span<const SymmetricForm> forms = {});
+
+// C = alpha·A·B like symmetric_product(), but as the mean of A·B and (A·B)ᵀ, from a full product: where
+// rounding makes the factors commute only roughly, taking one triangle for the other costs accuracy.
+void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
+                         const MatrixView& c);
+
+// The forms alone, of a C whose lower triangle is there.
+void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms);
+
+// {tr X, ⟨X, X⟩, ⟨X, Y⟩, ⟨Y, Y⟩} of symmetric n×n matrices, from their lower triangles.
+std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y);
+
+// Floating-point operations that a symmetric product or Gram matrix executes: n×n, summed over k.
+double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind = DeviceKind::cpu);
+
+}  // namespace muonp::core

@@ -1,0 +1,329 @@
+#include "dist/mpi/mpi.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <exception>
+
+#include "dist/comm/operation.h"
+#include "dist/comm/reduction.h"
+#include "dist/mpi/requests.h"
+
+namespace muonp::dist {
+
+namespace {
+
+constexpr std::int64_t kMessageBytes = std::int64_t{4}
+                                       << 20;  // longest message: progress shows, and int counts suffice
+constexpr std::int64_t kLongestReduction = std::int64_t{1} << 20, kShortestReduction = std::int64_t{1} << 16;
+constexpr std::int64_t kStagingBytes = std::int64_t{4} << 20;
+constexpr int kTags = 32767;  // every MPI has at least one more, the roll call's
+constexpr int kInFlight = 2;  // rounds of messages under way at once
+
+struct Message {
+  int peer;
+  char* data;
+  std::int64_t bytes;
+  Message part(std::int64_t begin, std::int64_t most) const {
+    return {peer, data + begin, std::clamp<std::int64_t>(bytes - begin, 0, most)};
+  }
+};
+
+char* bytes_of(Span span) { return static_cast<char*>(span.data); }
+
+class Mpi final : public Communicator {
+ public:
+  Mpi(const MpiSession& session, double timeout_seconds)
+      : session_(session),
+        comm_(create(session, timeout_seconds)),
+        roll_call_(session, comm_),
+        channel_{.session = session, .comm = comm_, .timeout_seconds = timeout_seconds, .roll_call = roll_call_} {}
+  // After a failure it is left to the end of the process: messages may still be under way.
+  ~Mpi() override {
+    if (!why_.empty() || std::uncaught_exceptions() > 0) return;
+    const std::lock_guard lock(session_.calls());
+    MPI_Comm_free(&comm_);
+  }
+
+  int rank() const override { return session_.rank(); }
+  int size() const override { return session_.size(); }
+  std::string description() const override {
+    return fmt::format("MPI ({}), {} rank{} on {} host{}", session_.library(), size(), size() == 1 ? "" : "s",
+                       session_.hosts(), session_.hosts() == 1 ? "" : "s");
+  }
+
+  void barrier() override {
+    run({}, [&] {
+      // All pairs rather than a tree: on a time-out the ranks that did not come are known by name.
+      MpiRequests requests(channel_);
+      for (int i = 1; i < size(); ++i) requests.receive(nullptr, 0, before(i));
+      for (int i = 1; i < size(); ++i) requests.send(nullptr, 0, after(i));
+      requests.wait();
+    });
+  }
+
+  void broadcast(Span data, int root) override {
+    validate(data);
+    run({.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root}, [&] {
+      std::vector<Message> sends, receives;
+      if (rank() == root) {
+        for (int i = 1; i < size(); ++i) sends.push_back(slice(data, after(i), after(i)));
+      } else {
+        receives.push_back(slice(data, rank(), root));
+      }
+      transfer(sends, receives);
+      gather(data, root);
+    });
+  }
+
+  void all_reduce(Span data, Reduce op) override {
+    validate(data);
+    run({.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op}, [&] {
+      reduce(data, op);
+      gather(data, -1);
+    });
+  }
+
+  void all_reduce(std::span<double> values, Reduce op) override {
+    const auto count = static_cast<std::int64_t>(values.size());
+    run({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op}, [&] {
+      std::vector<double> all(values.size() * static_cast<std::size_t>(size()));
+      std::vector<const double*> sources;
+      for (int r = 0; r < size(); ++r) sources.push_back(all.data() + r * count);
+      std::copy(values.begin(), values.end(), all.begin() + rank() * count);
+      to_and_from_all(
+          values.data(), count * 8, [&](int peer) { return all.data() + peer * count; }, count * 8);
+      reduce_in_order(sources, values.data(), count, op);
+    });
+  }
+
+  void reduce_scatter(Span data) override {
+    validate(data);
+    run({.kind = OperationKind::reduce_scatter, .count = data.count, .dtype = data.dtype},
+        [&] { reduce(data, Reduce::sum); });
+  }
+
+  void all_gather(Span data) override {
+    validate(data);
+    run({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype},
+        [&] { gather(data, -1); });
+  }
+
+  void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) override {
+    run({.kind = OperationKind::exchange, .sends = sends, .receives = receives}, [&] {
+      std::vector<Message> out, in;
+      std::vector<Span> from_self, to_self;
+      for (const Transfer& t : sends) {
+        if (t.peer != rank())
+          out.push_back({t.peer, bytes_of(t.span), t.span.bytes()});
+        else
+          from_self.push_back(t.span);
+      }
+      for (const Transfer& t : receives) {
+        if (t.peer != rank())
+          in.push_back({t.peer, bytes_of(t.span), t.span.bytes()});
+        else
+          to_self.push_back(t.span);
+      }
+      for (std::size_t i = 0; i < to_self.size(); ++i) copy_to_self(to_self[i], from_self[i]);
+      transfer(out, in);
+    });
+  }
+
+  std::vector<std::string> all_gather_bytes(const std::string& mine) override {
+    std::vector<std::string> all(static_cast<std::size_t>(size()));
+    const auto length = static_cast<std::int64_t>(mine.size());
+    run({.kind = OperationKind::all_gather_bytes, .count = length}, [&] {
+      std::vector<std::int64_t> lengths(all.size(), length);
+      to_and_from_all(
+          &length, 8, [&](int peer) { return &lengths[static_cast<std::size_t>(peer)]; }, 8);
+      std::vector<Message> sends, receives;
+      std::string copy = mine;
+      for (int i = 1; i < size(); ++i) {
+        const int from = before(i);
+        std::string& theirs = all[static_cast<std::size_t>(from)];
+        theirs.resize(static_cast<std::size_t>(lengths[static_cast<std::size_t>(from)]));
+        receives.push_back({from, theirs.data(), lengths[static_cast<std::size_t>(from)]});
+        sends.push_back({after(i), copy.data(), length});
+      }
+      transfer(sends, receives);
+    });
+    all[static_cast<std::size_t>(rank())] = mine;
+    return all;
+  }
+
+  bool roll_is_called() override { return roll_call_.is_called(); }
+  std::string call_roll(bool waited) override { return roll_call_.call(waited); }
+  std::string abort(const std::string& why) noexcept override { session_.abort_all(why); }
+
+ private:
+  static MPI_Comm create(const MpiSession& session, double timeout_seconds) {
+    RollCall roll_call(session, MPI_COMM_WORLD);
+    MpiChannel channel{.session = session,
+                       .comm = MPI_COMM_WORLD,
+                       .timeout_seconds = timeout_seconds,
+                       .operation = "creation of a communicator",
+                       .roll_call = roll_call};
+    MPI_Comm comm = MPI_COMM_NULL;
+    MPI_Request request = MPI_REQUEST_NULL;
+    MpiRequests requests(channel);
+    {
+      const std::lock_guard lock(session.calls());
+      MUONP_MPI(session, MPI_Comm_idup(MPI_COMM_WORLD, &comm, &request));
+    }
+    requests.add(request);
+    requests.wait();
+    MUONP_MPI(session, MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN));
+    return comm;
+  }
+
+  // Peers in an order that spreads the load: in step i everyone sends to the rank i after and receives from i
+  // before.
+  int after(int i) const { return (rank() + i) % size(); }
+  int before(int i) const { return (rank() + size() - i) % size(); }
+
+  template <class F>
+  void run(const Operation& operation, const F& work) {
+    MUONP_ASSERT(!busy_.exchange(true), "two threads in the communicator of rank {}", rank());
+    const struct Release {
+      std::atomic<bool>& busy;
+      ~Release() { busy = false; }
+    } release{busy_};
+    validate(operation, rank(), size());
+    if (!why_.empty()) core::fail("{} after an earlier failure: {}", describe(operation), why_);
+    channel_.operation = fmt::format("{} (operation {})", describe(operation), sequence_);
+    channel_.tag = kRollCallTag + 1 + static_cast<int>(sequence_ % kTags);
+    ++sequence_;
+    try {
+      work();
+    } catch (const std::exception& e) {
+      why_ = e.what();
+      throw;
+    }
+  }
+
+  Message slice(Span data, int of, int peer) const {
+    const Cut c = cut(data.count, size(), of);
+    const Span part = data.part(c.begin, c.count);
+    return {peer, bytes_of(part), part.bytes()};
+  }
+
+  static void copy_to_self(Span to, Span from) {
+    if (to.count != from.count || to.dtype != from.dtype)
+      core::fail("exchange: a message of {} {} to this rank itself, where {} {} are expected", from.count,
+                 name_of(from.dtype), to.count, name_of(to.dtype));
+    if (to.count > 0 && to.data != from.data)
+      std::memmove(to.data, from.data, static_cast<std::size_t>(to.bytes()));
+  }
+
+  // All messages, in rounds of at most kMessageBytes each. Both sides cut a message alike, and MPI keeps the
+  // order of messages between two ranks. Empty ones are not sent.
+  void transfer(const std::vector<Message>& sends, const std::vector<Message>& receives) {
+    std::int64_t longest = 0;
+    for (const auto& list : {std::cref(sends), std::cref(receives)})
+      for (const Message& m : list.get()) longest = std::max(longest, m.bytes);
+    MpiRequests even(channel_), odd(channel_);
+    MpiRequests* const flight[kInFlight] = {&even, &odd};
+    std::int64_t round = 0;
+    for (std::int64_t begin = 0; begin < longest; begin += kMessageBytes, ++round) {
+      MpiRequests& requests = *flight[round % kInFlight];
+      requests.wait();
+      for (const Message& m : receives)
+        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0)
+          requests.receive(p.data, p.bytes, p.peer);
+      for (const Message& m : sends)
+        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0)
+          requests.send(p.data, p.bytes, p.peer);
+    }
+    flight[round % kInFlight]->wait();
+    flight[(round + 1) % kInFlight]->wait();
+  }
+
+  // One short message to and from each other rank.
+  template <class F>
+  void to_and_from_all(const void* data, std::int64_t bytes, const F& to, std::int64_t receive_bytes) {
+    if (bytes == 0) return;
+    MpiRequests requests(channel_);
+    for (int i = 1; i < size(); ++i) requests.receive(to(before(i)), receive_bytes, before(i));
+    for (int i = 1; i < size(); ++i) requests.send(data, bytes, after(i));
+    requests.wait();
+  }
+
+  // Every rank's slice to every other rank. `complete` has all slices already and receives none, or is −1.
+  void gather(Span data, int complete) {
+    std::vector<Message> sends, receives;
+    for (int i = 1; i < size(); ++i) {
+      if (after(i) != complete) sends.push_back(slice(data, rank(), after(i)));
+      if (rank() != complete) receives.push_back(slice(data, before(i), before(i)));
+    }
+    transfer(sends, receives);
+  }
+
+  // This rank's slice becomes the reduction of everyone's. Chunk by chunk, every peer's part is received into
+  // staging and all are combined in rank order; the next chunk is under way meanwhile.
+  void reduce(Span data, Reduce op) {
+    const std::int64_t element = core::size_of(data.dtype), peers = size() - 1;
+    if (peers == 0) return;
+    const std::int64_t chunk = mpi_reduction_bytes(size()) / element;
+    const std::int64_t longest = cut(data.count, size(), 0).count;
+    const std::int64_t rounds = (longest + chunk - 1) / chunk, staged_rounds = std::min<std::int64_t>(rounds, kInFlight);
+    const Cut mine = cut(data.count, size(), rank());
+    staging_.resize(static_cast<std::size_t>(std::min(chunk, longest) * element * peers * staged_rounds));
+
+    MpiRequests even(channel_), odd(channel_);
+    MpiRequests* const flight[kInFlight] = {&even, &odd};
+    const auto finish = [&](std::int64_t round) {
+      flight[round % kInFlight]->wait();
+      const std::int64_t begin = round * chunk, n = std::clamp<std::int64_t>(mine.count - begin, 0, chunk);
+      if (n > 0) combine(data.part(mine.begin + begin, n), round, op);
+    };
+    for (std::int64_t round = 0; round < rounds; ++round) {
+      MpiRequests& requests = *flight[round % kInFlight];
+      const std::int64_t begin = round * chunk, n = std::clamp<std::int64_t>(mine.count - begin, 0, chunk);
+      for (int i = 1; i < size() && n > 0; ++i)
+        requests.receive(staged(before(i), n * element, round), n * element, before(i));
+      for (int i = 1; i < size(); ++i) {
+        const Message m = slice(data, after(i), after(i)).part(begin * element, chunk * element);
+        if (m.bytes > 0) requests.send(m.data, m.bytes, m.peer);
+      }
+      if (round > 0) finish(round - 1);
+    }
+    if (rounds > 0) finish(rounds - 1);
+  }
+
+  // Room for a message of `bytes` from `peer` in this round.
+  char* staged(int peer, std::int64_t bytes, std::int64_t round) {
+    const std::int64_t index = peer < rank() ? peer : peer - 1;
+    return staging_.data() + (round % kInFlight) * static_cast<std::int64_t>(staging_.size()) / kInFlight +
+           index * bytes;
+  }
+
+  void combine(Span to, std::int64_t round, Reduce op) {
+    std::vector<const void*> sources;
+    for (int r = 0; r < size(); ++r) sources.push_back(r == rank() ? to.data : staged(r, to.bytes(), round));
+    reduce_in_order(sources, to.data, to.count, to.dtype, op);
+  }
+
+  const MpiSession& session_;
+  MPI_Comm comm_;
+  RollCall roll_call_;
+  MpiChannel channel_;
+  std::int64_t sequence_ = 0;
+  std::vector<char> staging_;
+  std::string why_;
+  std::atomic<bool> busy_ = false;
+};
+
+}  // namespace
+
+std::int64_t mpi_reduction_bytes(int size) {
+  const std::int64_t room = kStagingBytes / (kInFlight * std::max(size - 1, 1));
+  return std::clamp(room, kShortestReduction, kLongestReduction);
+}
+
+std::unique_ptr<Communicator> make_mpi(const MpiSession& session, double timeout_seconds) {
+  MUONP_ASSERT(timeout_seconds > 0, "a time-out of {} s", timeout_seconds);
+  return std::make_unique<Mpi>(session, timeout_seconds);
+}
+
+}  // namespace muonp::dist

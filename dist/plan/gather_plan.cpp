@@ -1,0 +1,89 @@
+#include "dist/plan/gather_plan.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "core/base/math.h"
+
+namespace muonp::dist {
+
+namespace {
+
+using Buckets = std::vector<int>;
+
+bool contains(const Buckets& all, int bucket) { return std::ranges::find(all, bucket) != all.end(); }
+
+// Neighbours that need nothing new are one stop.
+std::vector<Buckets> read_buckets(const ShardPlan& shards, const core::ParameterList& parameters,
+                                  const core::WeightReads::List& reads) {
+  std::unordered_map<const core::Parameter*, int> index;
+  for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = core::to_int(p);
+  std::vector<Buckets> stops;
+  for (const auto& read : reads) {
+    Buckets buckets;
+    for (const core::Parameter* p : read) {
+      const auto found = index.find(p);
+      MUONP_ASSERT(found != index.end(), "{} is read but is not in the model's list", p->name);
+      const int bucket = shards.bucket_of(found->second);
+      if (!contains(buckets, bucket)) buckets.push_back(bucket);
+    }
+    const auto held = [&](int bucket) { return !stops.empty() && contains(stops.back(), bucket); };
+    if (!std::ranges::all_of(buckets, held)) stops.push_back(std::move(buckets));
+  }
+  return stops;
+}
+
+// What stop `at` reads, then the next different buckets that are read after it.
+Buckets window(const std::vector<Buckets>& stops, std::size_t at, int prefetch) {
+  Buckets wanted = stops[at];
+  const std::size_t most = wanted.size() + static_cast<std::size_t>(prefetch);
+  for (std::size_t next = at + 1; next < stops.size() && wanted.size() < most; ++next)
+    for (int bucket : stops[next])
+      if (wanted.size() < most && !contains(wanted, bucket)) wanted.push_back(bucket);
+  return wanted;
+}
+
+Buckets without(const Buckets& from, const Buckets& what) {
+  Buckets rest;
+  std::ranges::copy_if(from, std::back_inserter(rest), [&](int bucket) { return !contains(what, bucket); });
+  return rest;
+}
+
+GatherPlan::Pass plan_pass(const ShardPlan& shards, const std::vector<Buckets>& stops, int prefetch) {
+  const auto elements = [&](const Buckets& buckets) {
+    std::int64_t sum = 0;
+    for (int b : buckets) sum += shards.buckets()[static_cast<std::size_t>(b)].size;
+    return sum;
+  };
+  GatherPlan::Pass pass;
+  Buckets held;
+  for (std::size_t at = 0; at < stops.size(); ++at) {
+    const Buckets wanted = window(stops, at, prefetch);
+    pass.stops.push_back({stops[at], without(held, wanted), without(wanted, held)});
+    pass.gathered += elements(pass.stops.back().gather);
+    pass.most_held = std::max(pass.most_held, elements(wanted));
+    held = wanted;
+  }
+  return pass;
+}
+
+}  // namespace
+
+GatherPlan::GatherPlan(const ShardPlan& shards, const core::ParameterList& parameters, const core::WeightReads& reads,
+                       int prefetch) {
+  MUONP_ASSERT(prefetch >= 0, "{} buckets ahead", prefetch);
+  core::WeightReads::List all = reads.forward;
+  forward_ = plan_pass(shards, read_buckets(shards, parameters, all), prefetch);
+  all.insert(all.end(), reads.backward.begin(), reads.backward.end());
+  training_ = plan_pass(shards, read_buckets(shards, parameters, all), prefetch);
+}
+
+std::string GatherPlan::describe() const {
+  std::string text = "gathers of a pass:";
+  for (const Stop& stop : training_.stops) text += fmt::format(" {}", fmt::join(stop.gather, ","));
+  return text + "\n";
+}
+
+}  // namespace muonp::dist

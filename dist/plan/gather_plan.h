@@ -1,0 +1,41 @@
+// ZeRO 3: which buckets of weights are whole when. They are gathered ahead of the operations that read them and released
+// after. A pure function of its arguments: every rank gathers the same buckets in the same order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/autograd/autograd.h"
+#include "dist/plan/shard_plan.h"
+
+namespace muonp::dist {
+
+class GatherPlan {
+ public:
+  // One or more operations that read the same buckets, and what happens before the first of them: buckets that are not
+  // about to be read are released, gathers of those that are begin, and those of `read` are waited for.
+  struct Stop {
+    std::vector<int> read, release, gather;  // buckets
+  };
+  struct Pass {
+    std::vector<Stop> stops;
+    std::int64_t gathered = 0;   // elements of all gathers, with padding
+    std::int64_t most_held = 0;  // elements of whole buckets at one time, with padding
+  };
+
+  // parameters as in the shard plan. Beside the buckets that are read, the next `prefetch` different ones that will be
+  // are whole or on their way. InternalError if a parameter that is read is not in the list.
+  GatherPlan(const ShardPlan& shards, const core::ParameterList& parameters, const core::WeightReads& reads,
+             int prefetch);
+
+  const Pass& forward() const { return forward_; }  // a forward pass alone
+  // Forward, then backward: what is still held at the turn is not gathered again.
+  const Pass& training() const { return training_; }
+  std::string describe() const;
+
+ private:
+  Pass forward_, training_;
+};
+
+}  // namespace muonp::dist

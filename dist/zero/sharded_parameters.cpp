@@ -1,0 +1,149 @@
+#include "dist/zero/sharded_parameters.h"
+
+#include "core/base/hash.h"
+#include "core/base/math.h"
+#include "core/device/for_each.h"
+#include "core/device/host_view.h"
+#include "core/device/offload.h"
+
+namespace muonp::dist {
+
+using core::Tensor;
+
+namespace {
+
+struct ToBfloat16 {
+  const float* from;
+  core::Written<core::bfloat16> to;
+  using Elements = core::ElementArrays<&ToBfloat16::from, &ToBfloat16::to>;
+  MUONP_HD void operator()(std::int64_t i) const { to[i] = core::bfloat16(from[i]); }
+};
+
+}  // namespace
+
+ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan,
+                                     int rank, int stage, core::Dtype weight_dtype, bool offload)
+    : device_(device),
+      parameters_(std::move(parameters)),
+      plan_(std::move(plan)),
+      rank_(rank),
+      stage_(stage) {
+  MUONP_ASSERT(stage >= 0 && stage <= 3, "stage {}", stage);
+  MUONP_ASSERT(parameters_.size() == plan_.parameters().size(), "{} parameters, {} planned",
+               parameters_.size(), plan_.parameters().size());
+  whole_.resize(plan_.buckets().size());
+  for (int b = 0; b < core::to_int(plan_.buckets().size()); ++b) {
+    const Bucket& bucket = plan_.buckets()[static_cast<std::size_t>(b)];
+    const Interval kept = kept_of_bucket(b);
+    const std::int64_t size = stage_ == 3 ? kept.count() : bucket.size;
+    weights_.push_back(Tensor::zeros(device_, {size}, weight_dtype, core::Category::weights));
+    master_.push_back(
+        weight_dtype == core::Dtype::float32
+            ? weights_.back().flat(stage_ == 3 ? 0 : kept.begin, kept.count())
+            : core::zeros_in(offload, device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
+    for (int p : bucket.parameters) {
+      core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
+      MUONP_ASSERT(plan_.in_bucket(p).count() == parameter.size(), "{} has {} elements, {} planned", parameter.name,
+                   parameter.size(), plan_.in_bucket(p).count());
+      parameter.value = Tensor();
+    }
+    if (stage_ < 3) point_values(b, weights_.back());
+  }
+}
+
+void ShardedParameters::point_values(int bucket, const Tensor& whole) const {
+  for (int p : plan_.buckets()[static_cast<std::size_t>(bucket)].parameters) {
+    core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
+    const Interval where = plan_.in_bucket(p);
+    parameter.value = whole.flat(where.begin, where.count()).view(parameter.shape);
+  }
+}
+
+Interval ShardedParameters::kept_of_bucket(int bucket) const {
+  if (stage_ == 0) return {0, plan_.buckets()[static_cast<std::size_t>(bucket)].size};
+  return plan_.slice(bucket, rank_);
+}
+
+Interval ShardedParameters::kept(int parameter) const {
+  if (stage_ == 0) return {0, plan_.in_bucket(parameter).count()};
+  return plan_.piece(parameter, rank_);
+}
+
+Tensor ShardedParameters::master(int parameter) const {
+  const int bucket = plan_.bucket_of(parameter);
+  const Interval part = kept(parameter);
+  if (part.empty()) return master_[static_cast<std::size_t>(bucket)].flat(0, 0);
+  const std::int64_t begin = plan_.in_bucket(parameter).begin + part.begin - kept_of_bucket(bucket).begin;
+  return master_[static_cast<std::size_t>(bucket)].flat(begin, part.count());
+}
+
+void ShardedParameters::initialize(std::uint64_t seed) const {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
+    const Interval part = kept(p);
+    if (part.empty()) continue;
+    const core::HostView host(device_.queue(), master(p), core::Access::write);
+    core::initialize(*parameters_[static_cast<std::size_t>(p)], seed, part.begin, part.count(),
+                     host.data<float>());
+    host.upload();
+  }
+}
+
+void ShardedParameters::cast_to_weights(int bucket) const {
+  const Tensor& weights = weights_[static_cast<std::size_t>(bucket)];
+  if (weights.dtype() == core::Dtype::float32) return;
+  const Interval kept = kept_of_bucket(bucket);
+  core::bfloat16* to = weights.data<core::bfloat16>() + (stage_ == 3 ? 0 : kept.begin);
+  core::compute_in_pieces(device_, {master_[static_cast<std::size_t>(bucket)]}, core::Pieces::read,
+                          [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
+                            core::for_each(device_.queue(), count, ToBfloat16{master[0].data<float>(), {to + begin}});
+                          });
+}
+
+void ShardedParameters::gather_weights(int bucket, Communicator& communicator) const {
+  if (stage_ == 0) return;
+  const auto b = static_cast<std::size_t>(bucket);
+  communicator.all_gather(Span(stage_ == 3 ? whole_[b] : weights_[b]));
+}
+
+void ShardedParameters::publish(Communicator& communicator) const {
+  for (int b = 0; b < core::to_int(weights_.size()); ++b) {
+    cast_to_weights(b);
+    if (stage_ < 3) gather_weights(b, communicator);
+  }
+}
+
+void ShardedParameters::open(int bucket) {
+  const auto b = static_cast<std::size_t>(bucket);
+  MUONP_ASSERT(stage_ == 3 && !whole_[b], "bucket {} is opened twice or at stage {}", bucket, stage_);
+  const Interval kept = kept_of_bucket(bucket);
+  whole_[b] = Tensor::empty(device_, {plan_.buckets()[b].size}, weights_[b].dtype(), core::Category::weights);
+  whole_[b].flat(kept.begin, kept.count()).copy_from(device_.queue(), weights_[b]);
+}
+
+void ShardedParameters::expose(int bucket) const { point_values(bucket, whole_[static_cast<std::size_t>(bucket)]); }
+
+void ShardedParameters::close(int bucket) {
+  const auto b = static_cast<std::size_t>(bucket);
+  for (int p : plan_.buckets()[b].parameters) parameters_[static_cast<std::size_t>(p)]->value = Tensor();
+  whole_[b] = Tensor();
+}
+
+std::uint64_t ShardedParameters::weights_hash(Communicator& communicator) {
+  std::uint64_t hash = 0;
+  int opened = -1;
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
+    const int bucket = plan_.bucket_of(p);
+    if (stage_ == 3 && bucket != opened) {
+      if (opened >= 0) close(opened);
+      open(opened = bucket);
+      gather_weights(bucket, communicator);
+      expose(bucket);
+    }
+    const Tensor& value = parameters_[static_cast<std::size_t>(p)]->value;
+    hash = core::hash_bytes(core::HostView(device_.queue(), value, core::Access::read).raw(), value.bytes(), hash);
+  }
+  if (opened >= 0) close(opened);
+  return hash;
+}
+
+}  // namespace muonp::dist

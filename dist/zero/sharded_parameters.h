@@ -1,0 +1,68 @@
+// The memory of a model's parameters on one rank, laid out by a shard plan.
+//
+//   weights   what the forward pass reads, in the compute dtype: every bucket whole (ZeRO 0, 1, 2), or this rank's
+//             slice of it (3)
+//   whole     stage 3: a bucket's weights between open() and close()
+//   master    float32, the part this rank updates: all of a bucket at stage 0, its slice from stage 1 on.
+//             With float32 weights it is a view of them, so it costs nothing; else it may be in host memory.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/autograd/parameter.h"
+#include "dist/comm/communicator.h"
+#include "dist/plan/shard_plan.h"
+
+namespace muonp::dist {
+
+class ShardedParameters {
+ public:
+  // Allocates, and below stage 3 points every Parameter::value into its bucket. Values are undefined until
+  // initialize() or a load. stage is 0 to 3; weight_dtype float32 or bfloat16. The parameters outlive this object.
+  ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank, int stage,
+                    core::Dtype weight_dtype, bool offload = false);
+
+  const ShardPlan& plan() const { return plan_; }
+  const core::ParameterList& parameters() const { return parameters_; }
+  int rank() const { return rank_; }
+  int stage() const { return stage_; }
+
+  // The part of a bucket, and of a flattened parameter, whose optimizer state and master weights live here.
+  Interval kept_of_bucket(int bucket) const;
+  Interval kept(int parameter) const;
+  // Master weights of kept(parameter); 1-D float32.
+  core::Tensor master(int parameter) const;
+
+  // Initial values of the kept parts, from (seed, name, index). Weights are valid after publish().
+  void initialize(std::uint64_t seed) const;
+  // Casts the kept part of a bucket's master weights to the compute dtype, where they are not the same
+  // memory.
+  void cast_to_weights(int bucket) const;
+  // Makes a bucket's weights whole on every rank (collective; nothing to do at stage 0; at stage 3 it is open).
+  void gather_weights(int bucket, Communicator& communicator) const;
+  // Casts all buckets and makes those whole that stay so (stages 1 and 2).
+  void publish(Communicator& communicator) const;
+
+  // Stage 3. open(): memory for a whole bucket, with this rank's slice in it. expose(), when it is gathered: its
+  // parameters have values. close(): they have none, and the memory is released.
+  void open(int bucket);
+  void expose(int bucket) const;
+  void close(int bucket);
+
+  // Of everything a forward pass reads; at stage 3 collective, bucket by bucket, with all closed before.
+  std::uint64_t weights_hash(Communicator& communicator);
+
+ private:
+  void point_values(int bucket, const core::Tensor& whole) const;
+
+  core::Device& device_;
+  core::ParameterList parameters_;
+  ShardPlan plan_;
+  int rank_, stage_;
+  std::vector<core::Tensor> weights_;  // by bucket
+  std::vector<core::Tensor> whole_;    // by bucket; stage 3
+  std::vector<core::Tensor> master_;   // by bucket
+};
+
+}  // namespace muonp::dist

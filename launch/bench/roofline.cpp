@@ -1,0 +1,175 @@
+#include "launch/bench/roofline.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/units.h"
+#include "launch/report/table.h"
+
+namespace muonp::launch {
+
+namespace {
+
+// NVIDIA's data sheets: H100 SXM and DGX H100 (one 400 Gb/s adapter per GPU), A100 SXM and DGX A100 (200 Gb/s).
+const Machine kKnown[] = {
+    {"h100", 66.9e12, 494.7e12, 989.4e12, 3.35e12, 450e9, 50e9, 8},
+    {"a100", 19.5e12, 156e12, 312e12, 2.039e12, 300e9, 25e9, 8},
+};
+
+class Estimate {
+ public:
+  Estimate(int ranks, const Machine& machine) : machine_(machine), ranks_(ranks) {}
+
+  // A collective by rings: each ring crosses a node's boundary once, and the rings of a node share its adapters.
+  double collective_rate() const {
+    return one_node() ? machine_.link_bytes
+                      : std::min(machine_.link_bytes, machine_.network_bytes * machine_.gpus_per_node);
+  }
+  // Pieces of a matrix, from all ranks to its owner or back: most come from other nodes.
+  double exchange_rate() const {
+    if (one_node()) return machine_.link_bytes;
+    const double others = ranks_ - 1, far = (ranks_ - machine_.gpus_per_node) / others;
+    return 1 / std::max(far / machine_.network_bytes, (1 - far) / machine_.link_bytes);
+  }
+  bool one_node() const { return ranks_ <= machine_.gpus_per_node; }
+
+  void add(std::string name, double flops, double product_rate, double memory, double sent, double send_rate,
+           std::string behind = "") {
+    Phase p{std::move(name), flops, memory, sent, 0, "", std::move(behind)};
+    const auto consider = [&p](double seconds, const char* bound) {
+      if (seconds > p.seconds) {
+        p.seconds = seconds;
+        p.bound = bound;
+      }
+    };
+    if (flops > 0) consider(flops / product_rate, "products");
+    consider(memory / machine_.memory_bytes, "memory");
+    if (sent > 0) consider(sent / send_rate, one_node() ? "links" : "network");
+    result_.phases.push_back(std::move(p));
+  }
+
+  // Phases that hide share the time of the one they hide behind.
+  Roofline finish() {
+    for (const Phase& p : result_.phases) {
+      result_.seconds_in_line += p.seconds;
+      if (!p.behind.empty()) continue;
+      double together = p.seconds, hidden = 0;
+      std::string longest = p.name;
+      for (const Phase& other : result_.phases)
+        if (other.behind == p.name) hidden += other.seconds;
+      if (hidden > together) {
+        together = hidden;
+        longest = "what hides behind " + p.name;
+      }
+      result_.seconds += together;
+      if (together > most_) {
+        most_ = together;
+        result_.bounding_phase = longest;
+      }
+    }
+    return result_;
+  }
+
+ private:
+  const Machine& machine_;
+  double ranks_;
+  double most_ = 0;
+  Roofline result_;
+};
+
+}  // namespace
+
+const Machine& machine_of(std::string_view name) {
+  for (const Machine& machine : kKnown)
+    if (machine.name == name) return machine;
+  core::fail("machine {} is unknown; valid are {}", name, fmt::join(kMachines, ", "));
+}
+
+Roofline roofline(const StartFacts& f, const Machine& machine) {
+  const optim::ExecutionPlan& plan = f.plan;
+  const int n = plan.shards.world_size();
+  const double share = (n - 1.0) / n, kept = plan.options.zero == 0 ? 1 : 1.0 / n;
+  const auto padded = static_cast<double>(plan.shards.padded_elements());
+  const auto weight_bytes = static_cast<double>(core::size_of(plan.options.weight_dtype));
+  const auto rate = [&](core::Dtype d) {
+    return d == core::Dtype::float32 ? machine.float32_flops
+           : d == core::Dtype::tf32  ? machine.tf32_flops
+                                     : machine.float16_flops;
+  };
+  const double compute = rate(plan.options.weight_dtype);
+
+  const std::int64_t time = f.config.data.sequence, passes = f.batches.passes;
+  const double flops = f.model.step_flops(f.batches.per_rank, time);
+  const double kept_activations = static_cast<double>(passes) * static_cast<double>(f.activation_bytes());
+  const double weights = padded * weight_bytes * static_cast<double>(passes);
+  const double reduced = plan.options.zero >= 2 ? padded * static_cast<double>(passes) : padded;
+  const double gradients = 4 * padded * static_cast<double>(2 * passes - 1);
+
+  double matrices = 0, others = 0, pieces = 0, longest = 0;
+  for (const optim::Group& group : plan.groups.groups())
+    (group.config.is_spectral() ? matrices : others) += static_cast<double>(group.elements);
+  for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
+    const dist::MatrixTask& task = plan.owners.tasks()[t];
+    const int owner = plan.owners.owner(static_cast<int>(t));
+    pieces += static_cast<double>(task.elements - plan.shards.piece(task.parameter, owner).count());
+  }
+  double load = 0;  // of the rank whose spectral step takes longest
+  for (int r = 0; r < n; ++r) {
+    double seconds = 0;
+    for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t)
+      if (plan.owners.owner(static_cast<int>(t)) == r) {
+        const dist::MatrixTask& task = plan.owners.tasks()[t];
+        seconds +=
+            task.cost / rate(plan.groups.group_for(task.parameter).config.spectral_options(plan.options.device).dtype);
+      }
+    if (seconds >= longest) {
+      longest = seconds;
+      load = plan.owners.load(r);
+    }
+  }
+  const double exchanged = plan.options.zero == 0 ? 0 : 4 * pieces / n;
+  const double scattered = plan.options.zero == 0 ? 4 * share * matrices : exchanged;
+  const bool sharded = plan.options.zero > 0;
+
+  Estimate e(n, machine);
+  e.add("forward", flops / 3, compute, weights + kept_activations, 0, 1);
+  e.add("backward", 2 * flops / 3 + f.model.recomputed_flops(f.batches.per_rank, time), compute,
+        weights + kept_activations + gradients, 0, 1);
+  e.add(sharded ? "reduce-scatter of gradients" : "all-reduce of gradients", 0, 1, 0,
+        (sharded ? 1 : 2) * share * 4 * reduced, e.collective_rate(), "backward");
+  e.add("momentum and AdamW", 0, 1, kept * (16 * matrices + 28 * others), 0, 1);
+  if (sharded) e.add("gather of momentum", 0, 1, 0, exchanged, e.exchange_rate(), "spectral recurrence");
+  e.add("spectral recurrence", load, longest > 0 ? load / longest : 1, 0, 0, 1);
+  e.add("scatter of updates", 0, 1, 0, scattered, e.exchange_rate(), "spectral recurrence");
+  e.add("weight update", 0, 1, kept * (12 + weight_bytes) * matrices, 0, 1);
+  const auto gather = [&](const char* name, double elements, const char* behind) {
+    e.add(name, 0, 1, 0, share * weight_bytes * elements, e.collective_rate(), behind);
+  };
+  if (plan.gathers) {
+    const std::int64_t forward = plan.gathers->forward().gathered, both = plan.gathers->training().gathered;
+    gather("all-gather of weights", static_cast<double>(passes * forward), "forward");
+    gather("all-gather of weights again", static_cast<double>(passes * (both - forward)), "backward");
+  } else if (sharded) {
+    gather("all-gather of weights", padded, "forward");
+  }
+  return e.finish();
+}
+
+std::string roofline_table(const Roofline& r, const StartFacts& f, const Machine& machine) {
+  Table table({"phase", "work", "memory", "sent", "at least", "bound by", "hides behind"},
+              {Align::left, Align::right, Align::right, Align::right, Align::right, Align::left, Align::left});
+  table.caption(fmt::format("Least time of a step per rank: {}, {} ranks on {}, {} tokens, compute {}",
+                            f.model.description(), f.plan.shards.world_size(), machine.name,
+                            format_count(static_cast<double>(f.batches.batch * f.config.data.sequence)),
+                            f.config.parallel.compute));
+  const auto bytes = [](double b) { return b == 0 ? std::string() : format_bytes(std::llround(b)); };
+  for (const Phase& p : r.phases)
+    table.add({p.name, p.flops == 0 ? std::string() : fmt::format("{:.3g} Tflop", p.flops * 1e-12), bytes(p.memory),
+               bytes(p.sent), format_duration(p.seconds), p.bound, p.behind});
+  table.rule();
+  table.add({"step", "", "", "", format_duration(r.seconds), r.bounding_phase, ""});
+  table.add({"nothing hidden", "", "", "", format_duration(r.seconds_in_line), "", ""});
+  return table.render();
+}
+
+}  // namespace muonp::launch

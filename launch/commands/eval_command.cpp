@@ -1,0 +1,108 @@
+// muonp eval: the loss of a run's model on a text.
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/base/units.h"
+#include "core/data/dataset.h"
+#include "core/device/host_view.h"
+#include "launch/commands/cli.h"
+#include "launch/report/table.h"
+#include "launch/train/run_reading.h"
+#include "launch/train/trained_model.h"
+
+namespace muonp::launch {
+namespace {
+
+using core::Tensor;
+
+struct Arguments {
+  std::string run, checkpoint = "latest", data;
+  std::int64_t batches = 0, threads = 0;
+  bool json = false;
+};
+
+// The validation part of the run's own data, or all of another text.
+core::TokenSource text_of(Session& session, const Arguments& a, const TrainedModel& trained) {
+  core::DataConfig data = trained.config.data;
+  if (!a.data.empty()) {
+    data.train = a.data;
+    data.validation.clear();
+    data.validation_fraction = 0;
+  }
+  const core::Dataset dataset = read_dataset(data, a.run, trained.config.model.vocabulary);
+  if (!a.data.empty()) return dataset.train;
+  constexpr std::string_view kCompared[] = {"data.train", "data.validation*"};
+  for (const std::string& line : require_same_values(a.run, trained.identity, data_identity(data, dataset), kCompared,
+                                                     "--data evaluates on a text that the run was not trained with"))
+    session.log().warn("{}", line);
+  if (dataset.validation.size() == 0)
+    core::fail("{} was trained without validation text; name one with --data", a.run);
+  return dataset.validation;
+}
+
+int run(Session& session, const Arguments& a) {
+  core::Device& device = session.device();
+  const TrainedModel trained = load_trained_model(session, a.run, a.checkpoint);
+  const std::int64_t time = trained.config.data.sequence, most = trained.config.data.batch;
+  const core::ValidationBatches windows(text_of(session, a, trained), time);
+  std::int64_t count = windows.windows();
+  if (a.batches > 0) count = std::min(count, a.batches * most);
+  double sum = 0;
+  for (std::int64_t first = 0; first < count; first += most) {
+    const std::int64_t rows = std::min(most, count - first);
+    const models::TokenBatch batch{
+        Tensor::on_host({rows, time}, core::Dtype::int32),
+        Tensor::on_host({rows, time}, core::Dtype::int32)};
+    windows.fill_batch(first, rows, batch.inputs, batch.targets);
+    core::Tape tape(device, false);
+    sum += static_cast<double>(rows) *
+           static_cast<double>(
+               core::read_scalar(tape.queue(), trained.model->loss(tape, batch, {})->value));
+  }
+  const double loss = plain_nan(sum / static_cast<double>(count));
+  if (a.json) {
+    session.log().info("{}", nlohmann::ordered_json{{"run", a.run},
+                                                    {"step", trained.step},
+                                                    {"loss", loss},
+                                                    {"perplexity", std::exp(loss)},
+                                                    {"tokens", count * time}}
+                                 .dump(2));
+    return 0;
+  }
+  Table table({"run", "step", "tokens", "loss", "perplexity"},
+              {Align::left, Align::right, Align::right, Align::right, Align::right});
+  table.add({a.run, std::to_string(trained.step), format_count(static_cast<double>(count * time)),
+             fmt::format("{:.4f}", loss), fmt::format("{:.3f}", std::exp(loss))});
+  session.log().info("{}", table.render());
+  return 0;
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app, Context& context) {
+  CLI::App* command =
+      app.add_subcommand("eval", "Loss of a trained model on its validation text, or on another");
+  auto a = std::make_shared<Arguments>();
+  command->add_option("RUN", a->run, "Folder of the run (<run.dir>/<run.name>)")->required();
+  command
+      ->add_option("--checkpoint", a->checkpoint,
+                   "latest, a step, a checkpoint's folder, or a file from `muonp checkpoint export`")
+      ->capture_default_str();
+  command->add_option("--data", a->data,
+                      "Text or token file to evaluate on instead of the run's validation text");
+  add_integer_option(*command, "--batches", a->batches, {.min = 0, .max = 1 << 30},
+                     "Batches of the run's data.batch sequences; 0 for all");
+  add_threads_option(*command, a->threads);
+  command->add_flag("--json", a->json, "Print a JSON object");
+  command->footer(
+      "Examples:\n"
+      "  muonp eval runs/quickstart-p-1-2\n"
+      "  muonp eval runs/quickstart-p-1-2 --checkpoint 200 --data other.txt --json");
+  command->callback([a, &context] {
+    context.session.threads = a->threads;
+    context.run = [a](Session& session) { return run(session, *a); };
+  });
+}
+
+}  // namespace muonp::launch

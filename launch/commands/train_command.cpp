@@ -1,0 +1,45 @@
+// muonp train: the program's main job.
+#include <CLI/CLI.hpp>
+
+#include "launch/commands/cli.h"
+#include "launch/train/trainer.h"
+
+namespace muonp::launch {
+namespace {
+
+int run(Session& session, const RunConfig& config) {
+  const StopSignals signals(session.rank() == 0);
+  try {
+    Trainer trainer(resolve(config, session.communicator()), session);
+    trainer.run(signals);
+  } catch (const Interrupted&) {
+    session.log().info("Stopped by {} before the first step; the same command starts again.",
+                       signals.requested() ? signals.name() : "another rank");
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app, Context& context) {
+  CLI::App* command = app.add_subcommand("train", "Train a model; run it under mpirun for several ranks");
+  auto arguments = std::make_shared<ConfigArguments>();
+  add_config_arguments(*command, *arguments);
+  command->footer(
+      "Goes on from the run's newest checkpoint, if there is one (checkpoint.resume). Ctrl-C, SIGTERM "
+      "and SIGHUP save a\n"
+      "checkpoint and end with status 0. Writes metrics.jsonl, config.resolved.yaml and checkpoints/ to "
+      "<run.dir>/<run.name>.\n"
+      "Examples:\n"
+      "  muonp train configs/quickstart.yaml\n"
+      "  mpirun -np 4 muonp train configs/quickstart.yaml --set optimizer.matrices.p=1/3 --set "
+      "parallel.zero=2\n"
+      "  muonp config --reference      every key of CONFIG");
+  command->callback([arguments, &context] {
+    const RunConfig config = load_run_config(arguments->file, arguments->overrides);
+    context.session = session_settings(config, "train");
+    context.run = [config](Session& session) { return run(session, config); };
+  });
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,42 @@
+// Being asked to stop. SIGINT (Ctrl-C), SIGTERM (a scheduler, mpirun), SIGUSR1 (a scheduler's warning) and SIGHUP (a
+// terminal that is closed; not where it is ignored, as by nohup) set a flag that a training loop looks at between steps; a
+// second Ctrl-C ends the process at once with status 130.
+#pragma once
+
+#include <csignal>
+#include <iterator>
+
+#include "core/base/error.h"
+
+namespace muonp::launch {
+
+inline constexpr int kInterruptedStatus = 130;
+
+// Installs the handlers, and restores what stood there before. One object at a time in a process.
+class StopSignals {
+ public:
+  // `speaks`: the first signal is answered by a line on standard error, for which launch/mpirun.sh waits.
+  explicit StopSignals(bool speaks = false);
+  ~StopSignals();
+  StopSignals(const StopSignals&) = delete;
+  StopSignals& operator=(const StopSignals&) = delete;
+
+  bool requested() const;
+  int signal() const;        // the first one that came, 0 for none
+  const char* name() const;  // "SIGTERM", "" for none
+
+ private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
+  struct sigaction before_[std::size(kSignals)];
+};
+
+// The same without the object, for work far from it; false while none is alive.
+bool stop_requested();
+
+// Work that was given up because the process, or another rank, was asked to stop.
+class Interrupted : public core::Error {
+ public:
+  Interrupted();
+};
+
+}  // namespace muonp::launch

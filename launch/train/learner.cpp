@@ -1,0 +1,261 @@
+#include "launch/train/learner.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "core/base/units.h"
+#include "core/device/blas.h"
+#include "core/device/host_view.h"
+#include "dist/comm/agreement.h"
+#include "launch/program/patience.h"
+#include "launch/train/plain_product.h"
+#include "launch/train/run_identity.h"
+
+namespace muonp::launch {
+
+using core::Dtype;
+using core::Tensor;
+
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Of a time, what is left without a part of it; a GPU's clock counts in half microseconds, so parts may seem longer.
+double without(double whole, double part) { return std::max(whole - part, 0.0); }
+
+models::TokenBatch make_batch(std::int64_t rows, std::int64_t time) {
+  return {Tensor::on_host({rows, time}, Dtype::int32), Tensor::on_host({rows, time}, Dtype::int32)};
+}
+
+}  // namespace
+
+double StepOutcome::other_seconds() const {
+  return without(total_seconds, forward_seconds + backward_seconds + report.communication_seconds + report.spectral_seconds);
+}
+
+BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
+  if (data.batch % world_size != 0)
+    core::fail(
+        "data.batch: {} sequences cannot be shared out evenly over {} ranks; a multiple of {} can, {} for "
+        "example",
+        data.batch, world_size, world_size, (data.batch / world_size + 1) * world_size);
+  BatchPlan plan{data.batch, data.batch / world_size, data.micro_batch, 0};
+  if (plan.micro_batch == 0) plan.micro_batch = plan.per_rank;
+  if (plan.per_rank % plan.micro_batch != 0)
+    core::fail(
+        "data.micro_batch: {} does not divide the {} sequences of a rank (data.batch {} over {} ranks)",
+        plan.micro_batch, plan.per_rank, data.batch, world_size);
+  plan.passes = plan.per_rank / plan.micro_batch;
+  return plan;
+}
+
+optim::ParallelOptions parallel_options(const RunConfig& config, const models::LanguageModel& model,
+                                        core::DeviceKind device) {
+  constexpr double kFloatsPerMib = 1 << 18;
+  const auto elements = [](double mib) {
+    return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib));
+  };
+  return {.zero = static_cast<int>(config.parallel.zero),
+          .bucket_elements = elements(config.parallel.bucket_mib),
+          .wave_elements = elements(config.parallel.wave_mib),
+          .overlap = config.parallel.overlap,
+          .weight_dtype = config.compute(),
+          .device = device,
+          .offload = config.parallel.offload == "optimizer",
+          .prefetch = static_cast<int>(config.parallel.prefetch),
+          .reads = model.weight_reads(),
+          .compression = optim::parse_compression(config.compression.to_owner, config.compression.to_workers,
+                                                  config.compression.others)};
+}
+
+SessionSettings session_settings(const RunConfig& config, const std::string& command) {
+  SessionSettings settings;
+  settings.device = config.device;
+  settings.threads = config.parallel.threads;
+  settings.timeout_seconds = config.parallel.timeout_seconds;
+  settings.emulate_bfloat16 = config.parallel.emulate_bfloat16;
+  settings.ranks = true;
+  settings.alike = rank_identity(config);
+  settings.alike.insert(settings.alike.begin(), {"the command", command});
+  return settings;
+}
+
+RunConfig resolve(RunConfig config) {
+  config.model = config.model.resolved();
+  if (config.model.vocabulary == 0)
+    config.model.vocabulary = core::open_tokenizer(config.data.tokenizer)->vocabulary();
+  if (config.data.sequence > config.model.context)
+    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence,
+               config.model.context);
+  return config;
+}
+
+RunConfig resolve(const RunConfig& config, dist::Communicator& communicator) {
+  RunConfig resolved;
+  dist::run_on_all(communicator, [&] { resolved = resolve(config); });
+  return resolved;
+}
+
+// What can be wrong before a rank has any data.
+void Learner::prepare() {
+  batches_ = make_batch_plan(config_.data, session_.world_size());
+  if (config_.compute() == Dtype::bfloat16)
+    if (const std::string why = core::product_refusal(session_.device().queue(), Dtype::bfloat16); !why.empty())
+      core::fail("parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
+                 "the same numbers slowly", why);
+  model_ = models::make_gpt(config_.model);
+}
+
+Learner::Learner(const RunConfig& config, Session& session) : config_(config), session_(session) {
+  dist::Communicator& communicator = session_.communicator();
+  core::TokenFiles token_files;
+  dist::run_on_all(communicator, [&] { prepare(); });
+  run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
+    if (session_.rank() == 0)
+      token_files = core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
+                                          [&](const std::string& line) { session_.log().info("{}", line); }, poll);
+  });
+  token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());
+  dist::run_on_all(communicator, [&] {
+    dataset_ = core::open_dataset(config_.data, token_files);
+    train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
+                                                  static_cast<std::uint64_t>(config_.run.seed),
+                                                  config_.data.shuffle);
+    if (dataset_.validation.size() > 0)
+      validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
+    data_identity_ = launch::data_identity(config_.data, dataset_);
+  });
+  dist::require_same(communicator, data_identity_);
+  optimizer_ = std::make_unique<optim::DistributedOptimizer>(
+      session_.device(), model_->parameters(), config_.optimizer,
+      parallel_options(config_, *model_, session_.device().kind()), communicator);
+}
+
+// What cannot be read any more, on this rank only perhaps, is zeros, ids that every model has; all ranks hear of it at the
+// end of the step or validation.
+void Learner::fill(const models::TokenBatch& batch, const std::function<void()>& read) {
+  try {
+    read();
+  } catch (const core::Error&) {
+    unreadable_ = std::current_exception();
+    for (const Tensor& ids : {batch.inputs, batch.targets})
+      std::memset(ids.raw(), 0, static_cast<std::size_t>(ids.bytes()));
+  }
+}
+
+struct Learner::Pass {
+  Tensor loss;
+  std::unique_ptr<core::TimePoint> start, middle, end;
+  core::Laps forward_waits, backward_waits;  // for communication
+};
+
+Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
+  core::Device& device = session_.device();
+  Pass result;
+  const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
+  result.start = device.queue().now();
+  const models::TokenBatch batch = make_batch(batches_.micro_batch, config_.data.sequence);
+  fill(batch, [&] { train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets); });
+  if (observe_) observe_(batch);
+  optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
+
+  core::Tape tape(device, true, &optimizer_->weights());
+  const core::Variable loss = model_->loss(
+      tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
+  result.loss = loss->value;
+  result.middle = device.queue().now();
+  result.forward_waits = optimizer_->take_waits();
+  tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(),
+                optimizer_->gradients());
+  result.end = device.queue().now();
+  result.backward_waits = optimizer_->take_waits();
+  return result;
+}
+
+StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::function<bool(double)>& refuse) {
+  StepOutcome outcome;
+  const double start = now();
+  core::Stopwatch judging(session_.device().queue());
+  std::vector<Pass> passes;
+  for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
+  bool readable = true;  // the batch, on all ranks
+  const auto judge = [&] {
+    // Loss, wish to stop and data that cannot be read, summed over ranks.
+    double values[3] = {0, stop_requested ? 1.0 : 0.0, unreadable_ ? 1.0 : 0.0};
+    for (const Pass& pass : passes)
+      values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
+    judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
+    outcome.loss = plain_nan(values[0] / session_.world_size());
+    outcome.stop = values[1] > 0;
+    readable = values[2] == 0;
+    return !readable || (refuse && refuse(outcome.loss));
+  };
+  outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false, judge);
+  outcome.report.communication_seconds += core::seconds(judging.take());
+  if (!readable) dist::rethrow_on_all(session_.communicator(), unreadable_);
+  outcome.report.gradient_norm = plain_nan(outcome.report.gradient_norm);
+  for (const Pass& pass : passes) {
+    const double forward = core::seconds(pass.forward_waits), backward = core::seconds(pass.backward_waits);
+    outcome.forward_seconds += without(pass.middle->seconds_since(*pass.start), forward);
+    outcome.backward_seconds += without(pass.end->seconds_since(*pass.middle), backward);
+    outcome.report.communication_seconds += forward + backward;
+  }
+  outcome.total_seconds = now() - start;
+  return outcome;
+}
+
+double Learner::validate(std::int64_t batches) {
+  if (!validation_) return NAN;
+  std::int64_t windows = validation_->windows();
+  if (batches > 0) windows = std::min(windows, batches * batches_.batch);
+  const std::int64_t chunk = batches_.micro_batch, chunks = (windows + chunk - 1) / chunk;
+  // All ranks gather weights for a pass at stage 3, so one that has no chunk left goes through the last one uncounted.
+  const std::int64_t rounds = (chunks + session_.world_size() - 1) / session_.world_size();
+  double sum = 0;
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    const std::int64_t c = round * session_.world_size() + session_.rank();
+    if (c >= chunks && config_.parallel.zero < 3) break;
+    const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, windows - first);
+    const models::TokenBatch batch = make_batch(count, config_.data.sequence);
+    fill(batch, [&] { validation_->fill_batch(first, count, batch.inputs, batch.targets); });
+    optimizer_->begin_evaluation();
+    core::Tape tape(session_.device(), false, &optimizer_->weights());
+    const double loss = core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value);
+    if (c < chunks) sum += static_cast<double>(count) * loss;
+  }
+  optimizer_->wait_for_weights();
+  double values[2] = {sum, unreadable_ ? 1.0 : 0.0};
+  session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
+  if (values[1] > 0) dist::rethrow_on_all(session_.communicator(), unreadable_);
+  return plain_nan(values[0] / static_cast<double>(windows));
+}
+
+double measure_peak_together(Session& session, core::Dtype dtype) {
+  session.communicator().barrier();
+  return measure_peak(session.device(), dtype);
+}
+
+double measure_peak(core::Device& device, core::Dtype dtype) {
+  constexpr std::int64_t kLargest = 8192;
+  constexpr int kMostProducts = 8, kSettled = 3;  // until as many in a row are no faster than the best
+  constexpr double kNoise = 0.02;
+  constexpr double kLongEnough = 1e-3;  // seconds, for a fast device to show its rate
+  core::Queue& queue = device.queue();
+  for (std::int64_t n = 1024;; n *= 2) {
+    const PlainProduct product(device, n, n, dtype);
+    double best = INFINITY;
+    for (int i = 0, since_best = 0; i < kMostProducts && since_best < kSettled; ++i) {
+      const auto start = queue.now();
+      product.run();
+      const double seconds = queue.now()->seconds_since(*start);
+      since_best = seconds < best * (1 - kNoise) ? 0 : since_best + 1;
+      best = std::min(best, seconds);
+    }
+    if (best >= kLongEnough || n == kLargest) return product.flops() / best;
+  }
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,93 @@
+#include "launch/train/run_reading.h"
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/base/error.h"
+#include "core/files/files.h"
+
+namespace muonp::launch {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kTokenizerCopy = "/tokenizer.model";
+
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::error_code none;
+    path_ = (fs::temp_directory_path(none) / "muonp-XXXXXX").string();
+    if (none || ::mkdtemp(path_.data()) == nullptr)
+      core::fail("no temporary folder can be made as {}; TMPDIR names another place", path_);
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string located(const std::string& path, const std::string& folder) {
+  const std::string there = (fs::path(folder) / path).string();
+  return !path.empty() && !folder.empty() && core::exists(there) ? there : path;
+}
+
+// Of text, in the folders where `muonp train` puts them.
+std::vector<std::string> token_files(const std::string& run_directory, const std::string& cache) {
+  std::vector<std::string> files;
+  for (const std::string& folder : {run_directory, cache})
+    if (!folder.empty() && core::is_directory(folder))
+      for (const std::string& name : core::list_directory(folder))
+        if (name.starts_with("tokens-") && name.ends_with(".bin")) files.push_back(folder + "/" + name);
+  return files;
+}
+
+// The file whose tokens are those that the identity has under `key`; `path` if there is none.
+std::string found_by_content(const std::string& path, const std::vector<std::string>& files, const RunIdentity& identity,
+                             const char* key) {
+  const auto saved = std::ranges::find(identity.values, key, &core::NamedValue::name);
+  if (path.empty() || saved == identity.values.end()) return located(path, identity.folder);
+  for (const std::string& file : files) {
+    const auto tokens = core::TokenSource::from_token_files({file});
+    if (saved->value.starts_with(fmt::format("{} ", tokens.size())) && describe_tokens(tokens) == saved->value) return file;
+  }
+  return located(path, identity.folder);
+}
+
+}  // namespace
+
+void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory) {
+  if (tokenizer != "byte") core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer));
+}
+
+core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity) {
+  const std::string copy = run_directory + kTokenizerCopy;
+  if (data.tokenizer != "byte") data.tokenizer = core::exists(copy) ? copy : located(data.tokenizer, identity.folder);
+  data.cache = located(data.cache, identity.folder);
+  const std::vector<std::string> files = token_files(run_directory, data.cache);
+  data.train = found_by_content(data.train, files, identity, "data.train");
+  data.validation = found_by_content(data.validation, files, identity, "data.validation");
+  return data;
+}
+
+core::Dataset read_dataset(core::DataConfig data, const std::string& run_directory, std::int64_t vocabulary) {
+  const TemporaryFolder folder;
+  for (const std::string& file : token_files(run_directory, data.cache)) {
+    const fs::path link = folder.path() / fs::path(file).filename();
+    if (!fs::exists(link)) fs::create_symlink(fs::absolute(file), link);
+  }
+  data.cache = folder.path();
+  // Its files are mapped, and stay so without their names.
+  return core::open_dataset(data, core::prepare_dataset(data, run_directory, vocabulary));
+}
+
+}  // namespace muonp::launch

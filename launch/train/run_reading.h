@@ -1,0 +1,22 @@
+// A run for those who only read it (eval, generate): it may have been moved or belong to someone else, and nothing is
+// written into it or beside it.
+#pragma once
+
+#include <string>
+
+#include "launch/train/run_identity.h"
+
+namespace muonp::launch {
+
+// What `muonp train` leaves in the run's folder for them: a copy of the tokenizer's model, if it has one.
+void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory);
+
+// The run's data section with paths that lead somewhere from here: the copy of the tokenizer; for a text, its token file in
+// the run or in data.cache, found by content; else the path from the folder in which the run was started, or from this one.
+core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity);
+
+// The tokens of `data`, with those of text that neither the run nor data.cache has encoded in a temporary folder, which is
+// gone when this returns. Errors as prepare_dataset().
+core::Dataset read_dataset(core::DataConfig data, const std::string& run_directory, std::int64_t vocabulary);
+
+}  // namespace muonp::launch

@@ -1,0 +1,31 @@
+// What a step reports, and what a checkpoint holds of an optimizer.
+#pragma once
+
+#include <string>
+
+#include "core/device/tensor.h"
+#include "dist/plan/shard_plan.h"
+
+namespace muonp::optim {
+
+struct StepReport {
+  // Of the mean gradient over all ranks, before clipping; the same at every stage and N. Of gradients that are sent
+  // compressed the mean is never there: the root of their mean square over ranks, which is no smaller, stands for it.
+  double gradient_norm = 0;
+  double clip = 1;       // factor the gradient was multiplied by
+  bool skipped = false;  // the norm was not finite on some rank, or the caller refused: nothing was changed anywhere
+  // This rank's: in its spectral steps, and standing still for messages (and so for slower ranks) since the last
+  // take_waits(). What is sent behind computation is not waited for. On a GPU it is the device's queue that stands still.
+  double spectral_seconds = 0, communication_seconds = 0;
+};
+
+// A tensor that makes up the optimizer's state: this rank's part of it. "<parameter>/master" and "<parameter>/<state>" are
+// shared out over ranks; "<parameter>/<state>#<rank>" is whole and one rank's own (docs/compression.md).
+struct StateTensor {
+  std::string name;         // "blocks.0.mlp.up.weight/momentum"; master weights are ".../master"
+  core::Shape shape;        // of the whole
+  dist::Interval interval;  // elements of the flattened whole that `data` holds
+  core::Tensor data;        // 1-D float32
+};
+
+}  // namespace muonp::optim

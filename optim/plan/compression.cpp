@@ -1,0 +1,133 @@
+#include "optim/plan/compression.h"
+
+#include <limits>
+
+#include "core/base/math.h"
+#include "dist/comm/operation.h"
+
+namespace muonp::optim {
+
+namespace {
+
+constexpr const char* kNone = "none";
+constexpr std::string_view kOthers[] = {kNone, "int8"};
+
+std::optional<dist::CompressorSpec> spec_of(const char* key, const std::string& text) {
+  if (text == kNone) return std::nullopt;
+  try {
+    return dist::parse_compressor(text);
+  } catch (const core::Error& e) {
+    core::fail("compression.{}: {}, or none", key, e.what());
+  }
+}
+
+std::vector<dist::ParameterSpec> flat_specs(const core::ParameterList& parameters, const dist::OwnerPlan& owners) {
+  std::vector<dist::ParameterSpec> specs = specs_of(parameters);
+  for (const dist::MatrixTask& task : owners.tasks()) specs[static_cast<std::size_t>(task.parameter)].shape = {0};
+  return specs;
+}
+
+// Messages are numbered by int.
+void require_countable(std::size_t matrices, std::size_t buckets, int world_size) {
+  const double messages = static_cast<double>(matrices) + static_cast<double>(buckets) * world_size;
+  if (messages > std::numeric_limits<int>::max())
+    core::fail(
+        "compression.others: int8: {} buckets on {} ranks make more than {} messages; a larger parallel.bucket_mib makes "
+        "fewer",
+        buckets, world_size, std::numeric_limits<int>::max());
+}
+
+}  // namespace
+
+std::vector<dist::ParameterSpec> specs_of(const core::ParameterList& parameters) {
+  std::vector<dist::ParameterSpec> specs;
+  for (const core::Parameter* p : parameters) specs.push_back({p->name, p->shape});
+  return specs;
+}
+
+core::ParameterList chosen(const core::ParameterList& parameters, const std::vector<int>& indices) {
+  core::ParameterList result;
+  for (const int i : indices) result.push_back(parameters[static_cast<std::size_t>(i)]);
+  return result;
+}
+
+CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers,
+                                     const std::string& others) {
+  CompressionOptions options{spec_of("to_owner", to_owner), spec_of("to_workers", to_workers),
+                             place_among(kOthers, others, "compression.others") == 1};
+  if (options.to_owner.has_value() != options.to_workers.has_value())
+    core::fail("compression.{} is none, but compression.{} is {}: both directions are compressed or neither is; "
+               "identity sends everything",
+               options.to_owner ? "to_workers" : "to_owner", options.to_owner ? "to_owner" : "to_workers",
+               options.to_owner ? to_owner : to_workers);
+  return options;
+}
+
+std::string CompressionOptions::text() const {
+  if (!any()) return kNone;
+  const std::string of_matrices =
+      matrices() ? fmt::format("matrices {} to owners, {} to workers", to_owner->text(), to_workers->text())
+                 : "matrices not";
+  return fmt::format("{}; others {}", of_matrices, others ? "int8" : "not");
+}
+
+std::vector<int> compressed_parameters(const core::ParameterList& parameters, const Groups& groups,
+                                       const CompressionOptions& options) {
+  std::vector<int> chosen;
+  for (int p = 0; p < core::to_int(parameters.size()); ++p) {
+    const bool matrix = groups.group_for(p).config.is_spectral();
+    if (parameters[static_cast<std::size_t>(p)]->size() > 0 && (matrix ? options.matrices() : options.others))
+      chosen.push_back(p);
+  }
+  return chosen;
+}
+
+std::int64_t CompressionPlan::snapshot_bytes(int rank) const {
+  const int ranks = flat.world_size();
+  std::int64_t elements = 0;
+  for (int i = 0; i < matrices(); ++i) {  // a share of W; momentum, estimate; the owner's G and X
+    const dist::FeedbackMatrix& m = feedback.matrices[static_cast<std::size_t>(i)];
+    elements += dist::cut(m.size(), ranks, rank).count + 2 * m.size();
+    elements += dist::make_compressor(m.to_owner, m.rows, m.cols)->state_elements();
+    if (m.owner != rank) continue;
+    elements += 2 * m.size() + dist::make_compressor(m.to_workers, m.rows, m.cols)->state_elements();
+  }
+  for (const Group& group : groups.groups()) {
+    if (group.config.is_spectral()) continue;
+    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
+    for (const int p : group.parameters) {  // a share of W; the estimate; of the slice that is owned, G, X and states
+      const std::int64_t size = flat.in_bucket(p).count();
+      elements += dist::cut(size, ranks, rank).count + size + (2 + states) * flat.piece(p, rank).count();
+    }
+  }
+  return 4 * elements;
+}
+
+CompressionPlan make_compression_plan(std::vector<int> chosen, const core::ParameterList& parameters, Groups groups,
+                                      dist::OwnerPlan owners, const CompressionOptions& options, int world_size,
+                                      std::int64_t bucket_elements) {
+  dist::ShardPlan flat(flat_specs(parameters, owners), world_size, bucket_elements);
+  dist::FeedbackPlan feedback;
+  for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
+    const core::Parameter& p = *parameters[static_cast<std::size_t>(owners.tasks()[t].parameter)];
+    const std::int64_t cols = p.shape.back();
+    feedback.matrices.push_back(
+        {p.name, p.size() / cols, cols, owners.owner(core::to_int(t)), *options.to_owner, *options.to_workers});
+  }
+  for (int w = 0; w < owners.waves(); ++w) feedback.waves.push_back(owners.wave(w));
+  if (flat.padded_elements() > 0) {
+    if (feedback.waves.empty()) feedback.waves.emplace_back();
+    require_countable(feedback.matrices.size(), flat.buckets().size(), world_size);
+    const dist::CompressorSpec int8{.kind = dist::CompressorKind::integer, .bits = 8};
+    for (std::size_t b = 0; b < flat.buckets().size(); ++b)
+      for (int r = 0; r < world_size; ++r) {
+        feedback.waves.front().push_back(core::to_int(feedback.matrices.size()));
+        const dist::Interval slice = flat.slice(core::to_int(b), r);
+        feedback.matrices.push_back({fmt::format("bucket {} slice {}", b, r), 1, slice.count(), r, int8, int8});
+      }
+  }
+  return {std::move(chosen), specs_of(parameters), std::move(groups),
+          std::move(owners), std::move(flat),      std::move(feedback)};
+}
+
+}  // namespace muonp::optim

@@ -1,0 +1,269 @@
+#include "optim/plan/execution_plan.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "core/base/hash.h"
+#include "core/base/math.h"
+#include "core/device/offload.h"
+#include "dist/zero/owner_exchange.h"
+#include "dist/zero/reducer.h"
+
+namespace muonp::optim {
+
+std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::DeviceKind device) {
+  return std::make_unique<MatrixStep>(spectral::make_spectral_power(group.spectral_options(device)),
+                                      group.muonp().scale);
+}
+
+namespace {
+
+// In ascending order those below `count` that are not in `indices`.
+std::vector<int> all_but(const std::vector<int>& indices, int count) {
+  std::vector<int> rest;
+  for (int i = 0; i < count; ++i)
+    if (!std::ranges::binary_search(indices, i)) rest.push_back(i);
+  return rest;
+}
+
+void refuse_stages_without_whole_weights(const ParallelOptions& options) {
+  if (options.compression.any() && options.zero >= 2)
+    core::fail("compression with parallel.zero: {}: every rank keeps momentum, estimates and weights of what is "
+               "compressed whole, which stages from 2 on exist to shard; valid are 0 and 1",
+               options.zero);
+  if (options.compression.any() && options.offload)
+    core::fail("parallel.offload: optimizer with compression: momentum and estimates are on the device; valid is none");
+}
+
+// What the spectral step takes for the matrices that the rank owns in a wave.
+class SpectralWorkspace {
+ public:
+  SpectralWorkspace(const dist::OwnerPlan& owners, const Groups& groups, const std::vector<dist::ParameterSpec>& specs,
+                    core::DeviceKind device, int rank)
+      : owners_(owners), groups_(groups), specs_(specs), rank_(rank) {
+    for (const Group& group : groups.groups())
+      steps_.push_back(group.config.is_spectral() ? make_matrix_step(group.config, device) : nullptr);
+  }
+  std::int64_t operator()(int wave) const {
+    std::vector<std::vector<MatrixInput>> inputs(steps_.size());
+    for (const int t : owners_.wave(wave)) {
+      if (owners_.owner(t) != rank_) continue;
+      const int p = owners_.tasks()[static_cast<std::size_t>(t)].parameter;
+      const dist::ParameterSpec& spec = specs_[static_cast<std::size_t>(p)];
+      inputs[static_cast<std::size_t>(groups_.group_of(p))].push_back({spec.name, spec.shape, groups_.split_of(p), {}, {}});
+    }
+    std::int64_t most = 0;
+    for (std::size_t g = 0; g < inputs.size(); ++g)
+      if (!inputs[g].empty()) most = std::max(most, steps_[g]->workspace_bytes(inputs[g]));
+    return most;
+  }
+
+ private:
+  const dist::OwnerPlan& owners_;
+  const Groups& groups_;
+  const std::vector<dist::ParameterSpec>& specs_;
+  int rank_;
+  std::vector<std::unique_ptr<MatrixStep>> steps_;
+};
+
+std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups,
+                                       core::DeviceKind device) {
+  std::vector<dist::MatrixTask> tasks;
+  for (const Group& group : groups.groups()) {
+    if (!group.config.is_spectral()) continue;
+    const auto step = make_matrix_step(group.config, device);
+    for (int index : group.parameters) {
+      const core::Parameter& p = *parameters[static_cast<std::size_t>(index)];
+      if (p.size() > 0)
+        tasks.push_back({p.name, index, step->cost(p.name, p.shape, groups.split_of(index)), p.size()});
+    }
+  }
+  return tasks;
+}
+
+}  // namespace
+
+ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
+                                  const ParallelOptions& options, int world_size) {
+  refuse_stages_without_whole_weights(options);
+  if (options.zero < 0 || options.zero > 3)
+    core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1, 2 and 3", options.zero);
+  if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
+  if (options.offload && options.device == core::DeviceKind::cpu)
+    core::fail("parallel.offload: optimizer: a CPU keeps the optimizer's state in host memory anyway; valid with "
+               "device: cpu is none");
+  Groups groups(config, parameters);
+  std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
+  std::vector<int> sharded = all_but(compressed, core::to_int(parameters.size()));
+  Groups sharded_groups = groups.restricted_to(sharded, parameters);
+  const auto owners_of = [&](const core::ParameterList& list, const Groups& of) {
+    return dist::OwnerPlan(tasks_of(list, of, options.device), world_size, options.wave_elements);
+  };
+  std::optional<CompressionPlan> compression;
+  if (options.compression.any()) {
+    const core::ParameterList list = chosen(parameters, compressed);
+    Groups of_list = groups.restricted_to(compressed, parameters);
+    dist::OwnerPlan owners = owners_of(list, of_list);
+    compression = make_compression_plan(std::move(compressed), list, std::move(of_list), std::move(owners),
+                                        options.compression, world_size, options.bucket_elements);
+  }
+  const core::ParameterList rest = chosen(parameters, sharded);
+  dist::OwnerPlan owners = owners_of(rest, sharded_groups);
+  const bool layers = options.zero == 3;
+  ExecutionPlan plan{.options = options,
+                     .groups = std::move(groups),
+                     .sharded = std::move(sharded),
+                     .sharded_groups = std::move(sharded_groups),
+                     .shards = dist::ShardPlan(specs_of(rest), world_size, options.bucket_elements, layers),
+                     .owners = std::move(owners),
+                     .gathers = {},
+                     .compression = std::move(compression)};
+  core::WeightReads& reads = plan.options.reads;
+  if (reads.forward.empty())
+    for (core::Parameter* p : parameters) reads.operation({p}, {p});
+  if (layers) plan.gathers.emplace(plan.shards, parameters, reads, options.prefetch);
+  if (options.zero >= 2)
+    plan.whole_gradients =
+        dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
+  return plan;
+}
+
+std::int64_t ExecutionPlan::gradient_bytes() const {
+  if (options.zero < 2) return 4 * shards.padded_elements();
+  return 4 * (shards.padded_elements() / shards.world_size() + whole_gradients);
+}
+
+std::int64_t ExecutionPlan::weight_elements() const {
+  if (!gathers) return shards.padded_elements();
+  std::int64_t largest = 0;  // gathered to compare the weights' hash
+  for (const dist::Bucket& bucket : shards.buckets()) largest = std::max(largest, bucket.size);
+  return shards.padded_elements() / shards.world_size() + std::max(gathers->training().most_held, largest);
+}
+
+// States and masters; offloaded, the largest pieces that are on the device at once.
+void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
+  const bool own_masters = options.weight_dtype != core::Dtype::float32;
+  std::int64_t kept_elements = 0, piece = 0;
+  const auto bring = [&](std::int64_t tensors, std::int64_t elements) {
+    piece = std::max(piece, 4 * tensors * std::min(core::kOffloadPiece, elements));
+  };
+  for (const Group& group : sharded_groups.groups()) {
+    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
+    const bool apart = group.config.is_spectral();  // momentum first, the master later
+    for (int p : group.parameters) {
+      const std::int64_t kept = options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
+      kept_elements += states * kept;
+      bring(apart ? std::max<std::int64_t>(states, own_masters) : states + own_masters, kept);
+    }
+  }
+  if (own_masters)
+    for (const dist::Bucket& bucket : shards.buckets()) {
+      const std::int64_t kept = options.zero == 0 ? bucket.size : bucket.size / shards.world_size();
+      kept_elements += kept;
+      bring(1, kept);  // cast to weights
+    }
+  (options.offload ? bytes.host : bytes.optimizer) += 4 * kept_elements;
+  if (options.offload) bytes.optimizer += piece;
+}
+
+ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
+  Bytes bytes;
+  bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
+  bytes.gradients = gradient_bytes();
+  add_optimizer_bytes(rank, bytes);
+  const SpectralWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
+  bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero, std::cref(workspace));
+  if (compression) add_compressed(rank, bytes);
+  return bytes;
+}
+
+void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
+  const CompressionPlan& plan = *compression;
+  const SpectralWorkspace workspace(plan.owners, plan.groups, plan.specs, options.device, rank);
+  std::int64_t matrices = 0, moved = 0;
+  for (const dist::MatrixTask& task : plan.owners.tasks()) matrices += task.elements;
+  for (int w = 0; w < plan.owners.waves(); ++w) {
+    std::int64_t owned = 0;
+    for (const int t : plan.owners.wave(w))
+      if (plan.owners.owner(t) == rank) owned += plan.owners.tasks()[static_cast<std::size_t>(t)].elements;
+    moved = std::max(moved, 4 * owned + workspace(w));
+  }
+  const std::int64_t elements = matrices + plan.flat.padded_elements();
+  const bool weights_are_read = options.weight_dtype == core::Dtype::float32;
+  std::int64_t used = matrices;
+  for (const dist::Bucket& bucket : plan.flat.buckets()) used += bucket.used;
+  bytes.weights += weights_are_read ? 4 * elements : used * core::size_of(options.weight_dtype);
+  bytes.gradients += 4 * elements;
+  const dist::FeedbackPlan::Bytes feedback = plan.feedback.bytes(rank, shards.world_size());
+  bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + 4 * matrices + feedback.estimates;
+  for (const Group& group : plan.groups.groups())
+    if (!group.config.is_spectral())
+      for (const int p : group.parameters)
+        bytes.optimizer +=
+            4 * static_cast<std::int64_t>(group.config.state_names().size()) * plan.flat.piece(p, rank).count();
+  // The two exchanges take turns.
+  bytes.exchange = std::max(bytes.exchange, feedback.buffers + moved);
+}
+
+std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
+  std::int64_t elements = 0;
+  for (const Group& group : sharded_groups.groups())
+    for (int p : group.parameters)
+      elements += (1 + static_cast<std::int64_t>(group.config.state_names().size())) * shards.piece(p, rank).count();
+  return 4 * elements + (compression ? compression->snapshot_bytes(rank) : 0);
+}
+
+// All ranks together: from every other rank to the owner, and from the owner to every other rank.
+double ExecutionPlan::compressed_bytes_sent() const {
+  return static_cast<double>(compression->feedback.bytes_sent_by_all(shards.world_size())) / shards.world_size();
+}
+
+double ExecutionPlan::bytes_sent_by_passes(std::int64_t passes) const {
+  const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
+  const auto padded = static_cast<double>(shards.padded_elements());
+  if (options.zero == 0) {
+    std::int64_t used = 0;
+    for (const dist::Bucket& bucket : shards.buckets()) used += bucket.used;
+    return 2 * share * 4 * static_cast<double>(used);
+  }
+  const double reduced = options.zero >= 2 ? padded * each_pass : padded;
+  const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : 0;
+  return share * (4 * reduced + static_cast<double>(core::size_of(options.weight_dtype)) * gathered);
+}
+
+double ExecutionPlan::bytes_sent_by_update() const {
+  const double n = shards.world_size(), share = (n - 1) / n;
+  std::int64_t matrices = 0, own = 0;
+  for (int t = 0; t < core::to_int(owners.tasks().size()); ++t) {
+    const dist::MatrixTask& task = owners.tasks()[static_cast<std::size_t>(t)];
+    matrices += task.elements;
+    own += shards.piece(task.parameter, owners.owner(t)).count();
+  }
+  const double compressed = compression ? compressed_bytes_sent() : 0;
+  if (options.zero == 0) return compressed + 4 * share * static_cast<double>(matrices);
+  // What leaves its rank of each matrix, there and back, and the all-gather of weights.
+  const double weights = gathers ? 0 : static_cast<double>(core::size_of(options.weight_dtype) * shards.padded_elements());
+  return compressed + share * weights + 2 * 4 * static_cast<double>(matrices - own) / n;
+}
+
+std::uint64_t ExecutionPlan::hash() const {
+  const std::string text = describe();
+  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+}
+
+std::string ExecutionPlan::describe() const {
+  std::string text =
+      fmt::format("zero {} buckets of {} waves of {} weights {}{}\n", options.zero, options.bucket_elements,
+                  options.wave_elements, core::name_of(options.weight_dtype), options.offload ? " offload" : "");
+  for (const Group& group : groups.groups())
+    text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
+                        group.config.rule_text(), group.config.lr, group.parameters.size(), group.elements);
+  if (gathers) text += gathers->describe();
+  text += shards.describe() + owners.describe();
+  if (compression)
+    text += fmt::format("\ncompression: {}\n{}{}", options.compression.text(), compression->flat.describe(),
+                        compression->owners.describe());
+  return text;
+}
+
+}  // namespace muonp::optim

@@ -1,0 +1,85 @@
+// Who keeps, owns and computes what, decided before any memory is taken. A pure function of the model, the
+// configuration and the world size, so that every rank computes the same plan, and `muonp plan` can print it
+// anywhere.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/autograd/autograd.h"
+#include "core/autograd/parameter.h"
+#include "core/device/allocator.h"
+#include "dist/plan/gather_plan.h"
+#include "dist/plan/owner_plan.h"
+#include "dist/plan/shard_plan.h"
+#include "optim/plan/compression.h"
+#include "optim/plan/config.h"
+#include "optim/plan/groups.h"
+#include "optim/rules/matrix_step.h"
+
+namespace muonp::optim {
+
+struct ParallelOptions {
+  int zero = 1;                                     // ZeRO stage 0, 1, 2 or 3
+  std::int64_t bucket_elements = 25 << 18;          // of a gradient bucket
+  std::int64_t wave_elements = 64 << 18;            // that an owner holds in one wave of the exchange
+  bool overlap = false;                             // communicate on a thread of its own
+  core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
+  core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
+  bool offload = false;  // optimizer state, and masters that are no weights, in host memory; GPUs only
+  int prefetch = 1;                                 // stage 3: buckets of weights gathered ahead of use
+  core::WeightReads reads = {};  // of a pass of the model; empty: its parameters one by one, and back
+  CompressionOptions compression = {};
+};
+
+// A parameter of a group with the rule muonp, as the spectral step sees it.
+std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::DeviceKind device);
+
+struct ExecutionPlan {
+  ParallelOptions options;
+  Groups groups;             // of all parameters
+  std::vector<int> sharded;  // those that the three plans below count from 0: all that are not compressed
+  Groups sharded_groups;
+  dist::ShardPlan shards;
+  dist::OwnerPlan owners;  // one task per parameter of a muonp group; cost in floating-point operations
+  std::optional<dist::GatherPlan> gathers;  // of weights; stage 3
+  std::int64_t whole_gradients = 0;         // elements of whole buckets at one time; stages 2 and 3
+  std::optional<CompressionPlan> compression;
+
+  struct Bytes {
+    std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
+    std::int64_t host = 0;  // of pinned host memory: what is offloaded
+    std::int64_t total() const { return weights + gradients + optimizer + exchange; }  // on the device
+  };
+  // What the optimizer allocates on a rank, at its peak (activations are the model's).
+  Bytes bytes(int rank) const;
+  // What a rank saves: its part of masters and states (DistributedOptimizer::state_to_save).
+  std::int64_t snapshot_bytes(int rank) const;
+  // Bytes one rank sends to others per step of so many passes, all collectives together, averaged over ranks
+  // (docs/parallelism.md): gradients, and at stage 3 weights, which a step that is skipped sends too; and what only an
+  // update sends.
+  double bytes_sent_by_passes(std::int64_t passes) const;
+  double bytes_sent_by_update() const;
+  double bytes_sent_per_step(std::int64_t passes = 1) const { return bytes_sent_by_passes(passes) + bytes_sent_by_update(); }
+  std::uint64_t hash() const;
+  std::string describe() const;  // one line a decision, for the error that names the first difference
+
+  // Of all matrices: either none or every one is compressed.
+  const dist::OwnerPlan& matrix_owners() const { return compression ? compression->owners : owners; }
+
+ private:
+  void add_optimizer_bytes(int rank, Bytes& bytes) const;
+  std::int64_t weight_elements() const;
+  std::int64_t gradient_bytes() const;
+  double compressed_bytes_sent() const;
+  void add_compressed(int rank, Bytes& bytes) const;
+};
+
+// Error as Groups, for a zero stage that does not exist, and for compression at a stage that cannot have it.
+ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
+                                  const ParallelOptions& options, int world_size);
+
+}  // namespace muonp::optim

@@ -1,0 +1,60 @@
+#include "optim/rules/adamw.h"
+
+#include <cmath>
+
+#include "core/device/for_each.h"
+
+namespace muonp::optim {
+
+namespace {
+
+// 1 − βᵗ without cancellation: at t = 1 it is 1 − β, which a power rounded to 1 would lose for β near 1.
+double bias_correction(double beta, std::int64_t step) {
+  return beta == 0 ? 1.0 : -std::expm1(static_cast<double>(step) * std::log(beta));
+}
+
+struct Update {
+  float *w, *mean, *square;
+  const float* gradients;
+  float scale, b1, a1, b2, a2, keep, rate, root, eps;
+  using Elements = core::ElementArrays<&Update::w, &Update::mean, &Update::square, &Update::gradients>;
+
+  MUONP_HD void operator()(std::int64_t i) const {
+    const float g = scale * gradients[i];
+    const float first = b1 * mean[i] + a1 * g;
+    const float second = b2 * square[i] + a2 * g * g;
+    mean[i] = first;
+    square[i] = second;
+    const float denominator = sqrtf(second) * root + eps;
+    // 0/0 where the gradient has always been zero and eps is 0
+    w[i] = keep * w[i] - (denominator > 0 || denominator != denominator ? rate * first / denominator : 0.0f);
+  }
+};
+
+}  // namespace
+
+void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step,
+                  double gradient_scale, const core::Tensor& master, const core::Tensor& gradient,
+                  const core::Tensor& m, const core::Tensor& v) {
+  MUONP_ASSERT(step >= 1, "step {} (the first is 1)", step);
+  const std::int64_t n = master.size();
+  MUONP_ASSERT(gradient.size() == n && m.size() == n && v.size() == n, "{} weights, {} gradients, {} m, {} v",
+               n, gradient.size(), m.size(), v.size());
+  const auto narrow = [](double x) { return static_cast<float>(x); };
+  core::for_each(queue, n,
+                 Update{.w = master.data<float>(),
+                        .mean = m.data<float>(),
+                        .square = v.data<float>(),
+                        .gradients = gradient.data<float>(),
+                        .scale = narrow(gradient_scale),
+                        .b1 = narrow(params.beta1),
+                        .a1 = narrow(1 - params.beta1),
+                        .b2 = narrow(params.beta2),
+                        .a2 = narrow(1 - params.beta2),
+                        .keep = narrow(1 - lr * params.weight_decay),
+                        .rate = narrow(lr / bias_correction(params.beta1, step)),
+                        .root = narrow(1 / std::sqrt(bias_correction(params.beta2, step))),
+                        .eps = narrow(params.eps)});
+}
+
+}  // namespace muonp::optim

@@ -1,0 +1,182 @@
+#include "optim/rules/matrix_step.h"
+
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+namespace muonp::optim {
+
+namespace {
+
+// Copying two matrices of this size is cheap beside their spectral power, and one at a time they leave
+// threads idle.
+constexpr std::int64_t kPackBelow = 256 * 256;     // elements of one matrix
+constexpr std::int64_t kPackedElements = 1 << 20;  // elements of one packed batch
+
+}  // namespace
+
+// Parameters that are one batch as they lie in memory.
+struct MatrixStep::Segment {
+  MatrixBatch batch;
+  float* in;
+  float* out;
+  std::vector<const MatrixInput*> inputs;
+
+  bool same_shape(const Segment& other) const {
+    return batch.rows == other.batch.rows && batch.cols == other.batch.cols;
+  }
+  bool continues(const Segment& before) const {
+    return same_shape(before) && batch.contiguous() && before.batch.contiguous() &&
+           in == before.in + before.batch.elements() && out == before.out + before.batch.elements();
+  }
+  bool small() const { return batch.rows * batch.cols <= kPackBelow; }
+  static bool in_place(std::span<const Segment> s) { return s.size() == 1 && s.front().batch.contiguous(); }
+};
+
+namespace {
+
+std::string describe(const MatrixInput& input) {
+  if (input.split == nullptr) return "parameter " + input.name;
+  return fmt::format("parameter {} (split into {})", input.name, fmt::join(input.split->parts, ", "));
+}
+
+void check(const MatrixInput& input) {
+  const std::int64_t n = core::element_count(input.shape);
+  MUONP_ASSERT(input.in.size() == n && input.out.size() == n, "{} of shape {}: {} elements in, {} out",
+               input.name, core::to_string(input.shape), input.in.size(), input.out.size());
+  const float *in = input.in.data<float>(), *out = input.out.data<float>();
+  MUONP_ASSERT(in + n <= out || out + n <= in, "{}: in and out overlap", input.name);
+}
+
+core::Tensor borrow(float* data, const MatrixBatch& b) {
+  return core::Tensor::borrow(data, {b.count, b.rows, b.cols}, core::Dtype::float32);
+}
+
+}  // namespace
+
+MatrixStep::MatrixStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale)
+    : power_(std::move(power)), scale_(scale) {}
+
+void MatrixStep::compute(core::Device& device, std::span<const MatrixInput> inputs) {
+  for (const MatrixInput& input : inputs) check(input);
+  std::vector<Segment> merged;
+  for (Segment& s : segments_of(inputs)) {
+    if (merged.empty() || !s.continues(merged.back())) {
+      merged.push_back(std::move(s));
+      continue;
+    }
+    merged.back().batch.count += s.batch.count;
+    merged.back().inputs.push_back(s.inputs.front());
+  }
+  for (const std::span<const Segment> batch : batches_of(merged)) compute_packed(device, batch);
+}
+
+// One of each parameter with elements; those of one shape together, as they lie in memory.
+std::vector<MatrixStep::Segment> MatrixStep::segments_of(std::span<const MatrixInput> inputs) {
+  std::vector<Segment> segments;
+  for (const MatrixInput& input : inputs) {
+    const MatrixBatch batch = matrix_batch(input.name, input.shape, input.split);
+    const auto start = [](const core::Tensor& t) { return t.size() > 0 ? t.data<float>() : nullptr; };
+    if (batch.elements() > 0) segments.push_back({batch, start(input.in), start(input.out), {&input}});
+  }
+  std::stable_sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) {
+    return std::tuple(a.batch.rows, a.batch.cols, a.in) < std::tuple(b.batch.rows, b.batch.cols, b.in);
+  });
+  return segments;
+}
+
+// What goes through the spectral power at once: small ones of a shape together, others alone.
+std::vector<std::span<const MatrixStep::Segment>> MatrixStep::batches_of(std::span<const Segment> segments) {
+  std::vector<std::span<const Segment>> batches;
+  for (std::size_t begin = 0, end = 0; begin < segments.size(); begin = end) {
+    std::int64_t elements = 0;
+    while (end < segments.size() && segments[end].same_shape(segments[begin])) {
+      const std::int64_t more = segments[end].batch.elements();
+      if (end > begin && (!segments[end].small() || elements + more > kPackedElements)) break;
+      elements += more;
+      ++end;
+    }
+    batches.push_back(segments.subspan(begin, end - begin));
+  }
+  return batches;
+}
+
+// One batch from several segments, or from one as it lies.
+void MatrixStep::compute_packed(core::Device& device, std::span<const Segment> segments) {
+  MatrixBatch all = segments.front().batch;
+  if (Segment::in_place(segments)) {
+    const core::Tensor in = borrow(segments.front().in, all), out = borrow(segments.front().out, all);
+    return compute_batch(device, segments, in, out);
+  }
+  all = {.count = 0, .rows = all.rows, .cols = all.cols};
+  for (const Segment& s : segments) all.count += s.batch.count;
+  const core::Shape shape = {all.count, all.rows, all.cols};
+  const core::Tensor in = core::Tensor::empty(device, shape, core::Dtype::float32, core::Category::exchange);
+  const core::Tensor out = core::Tensor::empty(device, shape, core::Dtype::float32, core::Category::exchange);
+  std::int64_t at = 0;
+  for (const Segment& s : segments) {
+    pack(device.queue(), s.batch, s.in, in.data<float>() + at);
+    at += s.batch.elements();
+  }
+  compute_batch(device, segments, in, out);
+  at = 0;
+  for (const Segment& s : segments) {
+    unpack(device.queue(), s.batch, out.data<float>() + at, s.out);
+    at += s.batch.elements();
+  }
+}
+
+// in, out: [count, rows, cols], the matrices of the segments in order.
+void MatrixStep::compute_batch(core::Device& device, std::span<const Segment> segments,
+                               const core::Tensor& in, const core::Tensor& out) {
+  try {
+    return apply(device, in, out);
+  } catch (const core::Error&) {
+    // The message counts matrices within the batch; one parameter at a time tells which one it is.
+    std::int64_t at = 0;
+    for (const Segment& s : segments)
+      for (const MatrixInput* input : s.inputs) {
+        const std::int64_t count = matrix_batch(input->name, input->shape, input->split).count;
+        const core::Shape shape = {count, in.dim(1), in.dim(2)};
+        const std::int64_t n = core::element_count(shape);
+        try {
+          apply(device, in.flat(at, n).view(shape), out.flat(at, n).view(shape));
+        } catch (const core::Error& e) {
+          core::fail("{}: {}", describe(*input), e.what());
+        }
+        at += n;
+      }
+    throw;
+  }
+}
+
+void MatrixStep::apply(core::Device& device, const core::Tensor& in, const core::Tensor& out) {
+  power_->apply(device, in, out);
+  for (std::int64_t i = 0; i < in.dim(0); ++i) {
+    try {
+      scale_update(device.queue(), scale_, power_->options().p.value(), in[i], out[i]);
+    } catch (const core::Error& e) {
+      core::fail("matrix {} of {}: {}", i, in.dim(0), e.what());
+    }
+  }
+}
+
+double MatrixStep::cost(std::string_view name, const core::Shape& shape, const Split* split) const {
+  const MatrixBatch b = matrix_batch(name, shape, split);
+  return b.elements() == 0 ? 0.0 : static_cast<double>(b.count) * power_->flops(b.rows, b.cols);
+}
+
+std::int64_t MatrixStep::workspace_bytes(std::span<const MatrixInput> inputs) const {
+  std::int64_t most = 0;
+  const std::vector<Segment> segments = segments_of(inputs);
+  for (const std::span<const Segment> batch : batches_of(segments)) {
+    std::int64_t copied = 0;
+    if (!Segment::in_place(batch))
+      for (const Segment& s : batch) copied += 2 * s.batch.elements() * core::size_of(core::Dtype::float32);
+    // Methods take the matrices of a batch in turn.
+    most = std::max(most, power_->workspace_bytes(batch.front().batch.rows, batch.front().batch.cols) + copied);
+  }
+  return most;
+}
+
+}  // namespace muonp::optim

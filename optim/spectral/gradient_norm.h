@@ -1,0 +1,24 @@
+// Sums over float32 pieces in double precision, and what a gradient norm means for the step. The chunks that
+// partial sums are taken over are fixed, so a result depends on the data and its order only, not on the
+// number of threads.
+#pragma once
+
+#include "core/device/device.h"
+#include "core/device/tensor.h"
+
+namespace muonp::optim {
+
+struct SquareSum {
+  double sum = 0;  // add over pieces and ranks; the root of the total is the norm
+  bool finite =
+      true;  // every element is finite (the largest sum that finite floats reach is far below double's limit)
+};
+
+SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece);
+double inner_product(core::Queue& queue, const core::Tensor& a, const core::Tensor& b);  // one size
+
+// What the gradient is multiplied by so that its norm is at most `limit`: min(1, limit/norm); limit 0 is off.
+// A norm that is NaN or infinite is an InternalError: such a step is skipped before anything is clipped.
+double clip_scale(double norm, double limit);
+
+}  // namespace muonp::optim
