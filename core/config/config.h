@@ -16,6 +16,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/config/step_value.h"
+
 namespace muonp::core {
 
 struct IntegerRange {
@@ -37,6 +39,8 @@ class Fields {
   virtual void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
                        std::string_view meaning) = 0;
   virtual void real(std::string_view name, double& value, RealRange valid, std::string_view meaning) = 0;
+  // A number, or numbers at steps.
+  virtual void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) = 0;
   virtual void boolean(std::string_view name, bool& value, std::string_view meaning) = 0;
   virtual void text(std::string_view name, std::string& value, std::string_view meaning,
                     Presence presence = Presence::optional) = 0;
@@ -52,15 +56,22 @@ class Fields {
                             const std::function<void(std::size_t)>& resize,
                             const std::function<void(std::size_t, Fields&)>& describe,
                             std::string_view meaning) = 0;
+  // Keys of this level that exist only where another key has another value, `condition` ("rule: adamw"): a reference prints
+  // them as comments, and a file that gives one is told of the condition. Nothing else looks at them.
+  virtual void others_if(std::string_view /*condition*/, const std::function<void(Fields&)>& /*describe*/) {}
 };
 
 using Describe = std::function<void(Fields&)>;
 
 // Reads `file`, applies `overrides` ("a.b=c", same paths as the YAML, list entries by index as in "a.0.b=c"),
-// fills the fields. describe() runs once for the file and once an override. Unknown keys, wrong types, values
-// out of range and missing required keys are one Error: a line for each with file:line, the nearest valid key
-// and what is valid.
-void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe);
+// fills the fields. describe() runs once for the file and once for the overrides. Unknown keys, wrong types, values out of
+// range and missing required keys are one Error: a line for each with file:line, the nearest valid key and what is valid.
+// Overrides count together: their order does not matter, but of one key the last one holds. Of what this program wrote
+// itself (Origin::by_the_program), older versions of it perhaps, keys that exist under other conditions only (others_if)
+// are passed over.
+enum class Origin : std::uint8_t { by_hand, by_the_program };
+void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe,
+                 Origin origin = Origin::by_hand);
 // The same from a string; `source` stands for the file's name in messages.
 void read_config_text(const std::string& yaml, const std::string& source,
                       std::span<const std::string> overrides, const Describe& describe);

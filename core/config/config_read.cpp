@@ -68,8 +68,12 @@ class Required {
 // are the indices of entries that exist already.
 class Reader : public Fields {
  public:
-  Reader(const Tree& root, const std::string& source, bool patching, Problems& problems, Required& required)
-      : patching_(patching), problems_(problems), required_(required), level_{&root, source, "", {}} {}
+  Reader(const Tree& root, const std::string& source, bool patching, Origin origin, Problems& problems, Required& required)
+      : patching_(patching),
+        origin_(origin),
+        problems_(problems),
+        required_(required),
+        level_{.tree = &root, .where = source, .path = "", .known = {}, .conditions = {}} {}
 
   void read(const Describe& describe) {
     if (expect_section(*level_.tree, "")) describe_level(describe);
@@ -92,6 +96,28 @@ class Reader : public Fields {
     const auto [parsed, problem] = config::read_real(tree->scalar, valid);
     if (!parsed) return report(*tree, name, problem);
     value = *parsed;
+  }
+
+  void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) override {
+    const bool has_default = value.smallest() >= valid.min && value.largest() <= valid.max;
+    const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
+    if (tree == nullptr) return;
+    try {
+      StepValue parsed;
+      if (tree->scalar.find('@') == std::string::npos) {
+        const auto [real, problem] = config::read_real(tree->scalar, valid);
+        if (!real) return report(*tree, name, problem);
+        parsed = *real;
+      } else {
+        parsed = StepValue::parse(tree->scalar);
+      }
+      for (const double end : {parsed.smallest(), parsed.largest()})
+        if (const auto [real, problem] = config::read_real(config::format_real(end), valid); !real)
+          return report(*tree, name, problem);
+      value = parsed;
+    } catch (const Error& error) {
+      report(*tree, name, error.what());
+    }
   }
 
   void boolean(std::string_view name, bool& value, std::string_view meaning) override {
@@ -155,12 +181,17 @@ class Reader : public Fields {
     patching_ = outer;
   }
 
+  void others_if(std::string_view condition, const std::function<void(Fields&)>& describe) override {
+    for (const NamedValue& key : config_values(describe)) level_.conditions.emplace(key.name, condition);
+  }
+
  private:
   struct Level {
     const Tree* tree;
     std::string where;
     std::string path;
     std::vector<std::string> known;
+    std::map<std::string, std::string> conditions;  // of keys that others_if() named
   };
 
   std::string path(std::string_view name) const {
@@ -211,6 +242,11 @@ class Reader : public Fields {
     describe(*this);
     for (const Tree::Entry& entry : level_.tree->keys) {
       if (std::find(level_.known.begin(), level_.known.end(), entry.key) != level_.known.end()) continue;
+      if (const auto elsewhere = level_.conditions.find(entry.key); elsewhere != level_.conditions.end()) {
+        if (origin_ == Origin::by_hand)
+          problems_.add(entry.where, path(entry.key), fmt::format("a key that is there with {} only", elsewhere->second));
+        continue;
+      }
       problems_.add(
           entry.where, path(entry.key),
           fmt::format("unknown key;{} valid keys are {}", config::suggestion(entry.key, level_.known),
@@ -219,7 +255,7 @@ class Reader : public Fields {
   }
 
   void within(const Tree* tree, const std::string& where, const std::string& here, const Describe& describe) {
-    Level outer = std::exchange(level_, Level{tree, where, here, {}});
+    Level outer = std::exchange(level_, Level{tree, where, here, {}, {}});
     describe_level(describe);
     level_ = std::move(outer);
   }
@@ -247,6 +283,7 @@ class Reader : public Fields {
 
   inline static const Tree kNothing{};
   bool patching_;
+  Origin origin_;
   Problems& problems_;
   Required& required_;
   Level level_;
@@ -263,26 +300,55 @@ std::string read_text_file(const std::string& file) {
   return text;
 }
 
-void fill(const Tree& root, const std::string& source, std::span<const std::string> overrides,
-          const Describe& describe) {
-  Problems problems;
-  Required required;
-  Reader(root, source, false, problems, required).read(describe);
+// Whether `later` could be taken into `tree`: sections are, key by key, and of one scalar or list the later holds.
+bool merge(Tree& tree, const Tree& later) {
+  if (tree.kind != Tree::Kind::section || later.kind != Tree::Kind::section) {
+    if (tree.kind == Tree::Kind::section || later.kind == Tree::Kind::section) return false;
+    tree = later;
+    return true;
+  }
+  for (const Tree::Entry& entry : later.keys) {
+    const auto known = std::ranges::find(tree.keys, entry.key, &Tree::Entry::key);
+    if (known == tree.keys.end())
+      tree.keys.push_back(entry);
+    else if (known->where = entry.where; !merge(known->value, entry.value))
+      return false;
+  }
+  return true;
+}
+
+// As few trees as can be: what cannot be merged, as a list and then an entry of it, comes one after the other.
+std::vector<Tree> patches_of(std::span<const std::string> overrides) {
+  std::vector<Tree> patches;
   for (const std::string& assignment : overrides) {
     const Tree patch = config::parse_override(assignment);
-    Reader(patch, patch.where, true, problems, required).read(describe);
+    Tree merged = patches.empty() ? Tree{} : patches.back();
+    if (!patches.empty() && merge(merged, patch))
+      patches.back() = std::move(merged);
+    else
+      patches.push_back(patch);
   }
+  return patches;
+}
+
+void fill(const Tree& root, const std::string& source, std::span<const std::string> overrides,
+          const Describe& describe, Origin origin = Origin::by_hand) {
+  Problems problems;
+  Required required;
+  Reader(root, source, false, origin, problems, required).read(describe);
+  for (const Tree& patch : patches_of(overrides))
+    Reader(patch, patch.where, true, Origin::by_hand, problems, required).read(describe);
   required.report(problems);
   problems.throw_if_any();
 }
 
 }  // namespace
 
-void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe) {
+void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe, Origin origin) {
   const Tree root = config::parse_tree(read_text_file(file), file);
   if (root.kind == Tree::Kind::null)
     fail("{}: the file is empty; 'muonp config --reference' prints every key with its default", file);
-  fill(root, file, overrides, describe);
+  fill(root, file, overrides, describe, origin);
 }
 
 void read_config_text(const std::string& yaml, const std::string& source,

@@ -21,6 +21,10 @@ class Writer : public Fields {
     line(name, config::format_real(value), meaning, config::describe_valid(valid),
          value >= valid.min && value <= valid.max);
   }
+  void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) override {
+    line(name, value.text(), meaning, config::describe_valid(valid) + ", or such numbers at steps as in 0.85@1 0.95@300",
+         value.smallest() >= valid.min && value.largest() <= valid.max);
+  }
   void boolean(std::string_view name, bool& value, std::string_view meaning) override {
     line(name, value ? "true" : "false", meaning, "true or false");
   }
@@ -57,6 +61,12 @@ class Writer : public Fields {
     out_ += fmt::format("{}:{}\n", name, size == 0 ? " []" : "");
     for (std::size_t i = 0; i < size; ++i) entry([&](Fields& fields) { describe(i, fields); }, i == 0);
     if (size == 0 && comments_) example(resize, describe);
+  }
+
+  void others_if(std::string_view condition, const std::function<void(Fields&)>& describe) override {
+    if (!comments_) return;
+    out_ += fmt::format("{}# With {} there are these instead:\n", margin_, condition);
+    comment_out(nested("", describe), margin_ + "#   ");
   }
 
   std::string take() { return std::move(out_); }
@@ -102,8 +112,11 @@ class Writer : public Fields {
     resize(1);
     const std::string body = nested("", [&](Fields& fields) { describe(0, fields); });
     resize(0);
-    const std::string prefix = margin_ + "  #     ";
     out_ += margin_ + "  #   -\n";
+    comment_out(body, margin_ + "  #     ");
+  }
+
+  void comment_out(const std::string& body, const std::string& prefix) {
     for (std::size_t begin = 0; begin < body.size();) {
       const std::size_t end = body.find('\n', begin);
       out_ += prefix + body.substr(begin, end - begin) + "\n";

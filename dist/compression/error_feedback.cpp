@@ -21,11 +21,11 @@ struct Residual {
   MUONP_HD void operator()(std::int64_t i) const { to[i] = factor * values[i] - estimate[i]; }
 };
 
-struct Messages {  // sizes of one matrix's
+struct WireSizes {  // sizes of one matrix's
   std::int64_t up, down, work_up, work_down;
 };
 
-Messages messages_of(const FeedbackMatrix& m) {
+WireSizes sizes_of(const FeedbackMatrix& m) {
   const auto up = make_compressor(m.to_owner, m.rows, m.cols), down = make_compressor(m.to_workers, m.rows, m.cols);
   const auto work = [&](const Compressor& c) { return (c.exact() ? 0 : 4 * m.size()) + c.workspace_bytes(); };
   return {up->wire_bytes(), down->wire_bytes(), work(*up), work(*down)};
@@ -42,7 +42,7 @@ std::uint64_t stream_of(const std::string& name, bool up) {
 std::int64_t FeedbackPlan::bytes_sent_by_all(int world_size) const {
   std::int64_t sent = 0;
   for (const FeedbackMatrix& m : matrices) {
-    const Messages sizes = messages_of(m);
+    const WireSizes sizes = sizes_of(m);
     sent += (world_size - 1) * (sizes.up + sizes.down);
   }
   return sent;
@@ -54,7 +54,7 @@ FeedbackPlan::Bytes FeedbackPlan::bytes(int rank, int world_size) const {
   for (std::size_t w = 0; w < waves.size(); ++w)
     for (const int i : waves[w]) {
       const FeedbackMatrix& m = matrices[static_cast<std::size_t>(i)];
-      const Messages sizes = messages_of(m);
+      const WireSizes sizes = sizes_of(m);
       const bool mine = m.owner == rank;
       bytes.sent += mine ? (world_size - 1) * sizes.down : sizes.up;
       bytes.estimates += 4 * (mine ? 3 : 1) * m.size();
@@ -81,17 +81,15 @@ struct ErrorFeedback::Matrix {
   std::uint64_t stream_up = 0, stream_down = 0;
 };
 
-struct ErrorFeedback::Wave {
-  std::vector<int> matrices, mine;
+struct ErrorFeedback::Round::InFlight {
+  std::vector<int> mine;
   std::vector<std::vector<Tensor>> gathered;  // of `mine`, by rank
-  std::vector<Tensor> sent, answers;          // of `matrices`
-  std::vector<Transfer> up_sends, up_receives, down_sends, down_receives;
-  AsyncQueue::Ticket gathered_ticket{}, answered_ticket{};
+  std::vector<Tensor> sent, answers;          // of the wave's matrices
 };
 
-ErrorFeedback::ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<Tensor> weights,
-                             Communicator& communicator, AsyncQueue& async)
-    : device_(device), plan_(plan), communicator_(communicator), async_(async) {
+ErrorFeedback::ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<Tensor> weights, int rank,
+                             int world_size)
+    : device_(device), plan_(plan), rank_(rank), world_size_(world_size) {
   MUONP_ASSERT(weights.size() == plan.matrices.size(), "{} weights of {} matrices", weights.size(), plan.matrices.size());
   for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
     const FeedbackMatrix& m = plan.matrices[i];
@@ -103,7 +101,7 @@ ErrorFeedback::ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std
     matrix.weights = weights[i];
     matrix.estimate = zeros(m.size());
     matrix.state_up = zeros(matrix.up->state_elements());
-    if (m.owner == communicator.rank()) {
+    if (m.owner == rank) {
       matrix.mean = zeros(m.size());
       matrix.master = zeros(m.size());
       matrix.state_down = zeros(matrix.down->state_elements());
@@ -118,7 +116,7 @@ ErrorFeedback::~ErrorFeedback() = default;
 
 const ErrorFeedback::Matrix& ErrorFeedback::at(int matrix) const { return matrices_[static_cast<std::size_t>(matrix)]; }
 bool ErrorFeedback::owns(int matrix) const {
-  return plan_.matrices[static_cast<std::size_t>(matrix)].owner == communicator_.rank();
+  return plan_.matrices[static_cast<std::size_t>(matrix)].owner == rank_;
 }
 const Tensor& ErrorFeedback::estimate(int matrix) const { return at(matrix).estimate; }
 const Tensor& ErrorFeedback::mean(int matrix) const { return at(matrix).mean; }
@@ -148,93 +146,84 @@ void send_difference(core::Device& device, const Compressor& compressor, const T
 
 }  // namespace
 
-void ErrorFeedback::encode_for_owner(Wave& wave, std::uint64_t step, const std::function<Target(int)>& target) {
-  for (const int i : wave.matrices) {
-    const Matrix& m = at(i);
-    const int owner = plan_.matrices[static_cast<std::size_t>(i)].owner;
-    const Target t = target(i);
-    wave.sent.push_back(wire(*m.up));
-    send_difference(device_, *m.up, t.values, t.factor, m.estimate, m.state_up, {m.stream_up, step, communicator_.rank()},
-                    wave.sent.back());
-    m.up->decode(device_, wave.sent.back(), 1, !m.up->exact(), m.estimate);
-    if (owner != communicator_.rank()) {
-      wave.up_sends.push_back({owner, Span(wave.sent.back())});
+ErrorFeedback::Round::Round(ErrorFeedback& feedback, std::uint64_t step, std::vector<Target> targets)
+    : feedback_(feedback), step_(step), targets_(std::move(targets)), flights_(feedback.plan_.waves.size()) {
+  MUONP_ASSERT(targets_.size() == feedback_.matrices_.size(), "{} targets of {} matrices", targets_.size(),
+               feedback_.matrices_.size());
+}
+
+ErrorFeedback::Round::~Round() = default;
+
+ErrorFeedback::Round::InFlight& ErrorFeedback::Round::flight(int wave) { return flights_[static_cast<std::size_t>(wave)]; }
+
+std::optional<Messages> ErrorFeedback::Round::gather(int wave) {
+  const int rank = feedback_.rank_;
+  InFlight& f = flight(wave);
+  Messages messages;
+  for (const int i : tasks(wave)) {
+    const Matrix& m = feedback_.at(i);
+    const int owner = feedback_.plan_.matrices[static_cast<std::size_t>(i)].owner;
+    const Target& t = targets_[static_cast<std::size_t>(i)];
+    f.sent.push_back(feedback_.wire(*m.up));
+    send_difference(feedback_.device_, *m.up, t.values, t.factor, m.estimate, m.state_up, {m.stream_up, step_, rank},
+                    f.sent.back());
+    m.up->decode(feedback_.device_, f.sent.back(), 1, !m.up->exact(), m.estimate);
+    if (owner != rank) {
+      messages.sends.push_back({owner, Span(f.sent.back())});
       continue;
     }
-    wave.mine.push_back(i);
-    std::vector<Tensor>& gathered = wave.gathered.emplace_back();
-    for (int r = 0; r < communicator_.size(); ++r) {
-      gathered.push_back(r == owner ? wave.sent.back() : wire(*m.up));
-      if (r != owner) wave.up_receives.push_back({r, Span(gathered.back())});
+    f.mine.push_back(i);
+    std::vector<Tensor>& gathered = f.gathered.emplace_back();
+    for (int r = 0; r < feedback_.world_size_; ++r) {
+      gathered.push_back(r == owner ? f.sent.back() : feedback_.wire(*m.up));
+      if (r != owner) messages.receives.push_back({r, Span(gathered.back())});
     }
   }
+  return messages;
 }
 
-// In the order of ranks, so that the mean does not depend on who was first.
-void ErrorFeedback::take_means(Wave& wave) {
-  const float share = 1.0f / static_cast<float>(communicator_.size());
-  for (std::size_t k = 0; k < wave.mine.size(); ++k) {
-    const Matrix& m = at(wave.mine[k]);
-    for (std::size_t r = 0; r < wave.gathered[k].size(); ++r)
-      m.up->decode(device_, wave.gathered[k][r], share, r > 0 || !m.up->exact(), m.mean);
+// Means in the order of ranks, so that they do not depend on who was first.
+std::vector<OwnedMatrix> ErrorFeedback::Round::take(int wave) {
+  InFlight& f = flight(wave);
+  const float share = 1.0f / static_cast<float>(feedback_.world_size_);
+  std::vector<OwnedMatrix> mine;
+  for (std::size_t k = 0; k < f.mine.size(); ++k) {
+    const Matrix& m = feedback_.at(f.mine[k]);
+    for (std::size_t r = 0; r < f.gathered[k].size(); ++r)
+      m.up->decode(feedback_.device_, f.gathered[k][r], share, r > 0 || !m.up->exact(), m.mean);
+    mine.push_back({f.mine[k], m.mean, Tensor()});
   }
-  wave.gathered.clear();
-  wave.sent.clear();
+  f.gathered.clear();
+  f.sent.clear();
+  return mine;
 }
 
-void ErrorFeedback::encode_for_workers(Wave& wave, std::uint64_t step) {
-  for (const int i : wave.matrices) {
-    const Matrix& m = at(i);
-    const int owner = plan_.matrices[static_cast<std::size_t>(i)].owner;
-    wave.answers.push_back(wire(*m.down));
-    if (owner != communicator_.rank()) {
-      wave.down_receives.push_back({owner, Span(wave.answers.back())});
+Messages ErrorFeedback::Round::scatter(int wave, std::span<const OwnedMatrix>) {
+  InFlight& f = flight(wave);
+  Messages messages;
+  for (const int i : tasks(wave)) {
+    const Matrix& m = feedback_.at(i);
+    const int owner = feedback_.plan_.matrices[static_cast<std::size_t>(i)].owner;
+    f.answers.push_back(feedback_.wire(*m.down));
+    if (owner != feedback_.rank_) {
+      messages.receives.push_back({owner, Span(f.answers.back())});
       continue;
     }
-    send_difference(device_, *m.down, m.master, 1, m.weights, m.state_down, {m.stream_down, step, owner},
-                    wave.answers.back());
-    for (int r = 0; r < communicator_.size(); ++r)
-      if (r != owner) wave.down_sends.push_back({r, Span(wave.answers.back())});
+    send_difference(feedback_.device_, *m.down, m.master, 1, m.weights, m.state_down, {m.stream_down, step_, owner},
+                    f.answers.back());
+    for (int r = 0; r < feedback_.world_size_; ++r)
+      if (r != owner) messages.sends.push_back({r, Span(f.answers.back())});
   }
+  return messages;
 }
 
-void ErrorFeedback::take_weights(Wave& wave) {
-  for (std::size_t k = 0; k < wave.matrices.size(); ++k) {
-    const Matrix& m = at(wave.matrices[k]);
-    m.down->decode(device_, wave.answers[k], 1, !m.down->exact(), m.weights);
+void ErrorFeedback::Round::arrive(int wave) {
+  InFlight& f = flight(wave);
+  for (std::size_t k = 0; k < f.answers.size(); ++k) {
+    const Matrix& m = feedback_.at(tasks(wave)[k]);
+    m.down->decode(feedback_.device_, f.answers[k], 1, !m.down->exact(), m.weights);
   }
-  wave.answers.clear();
-}
-
-void ErrorFeedback::round(std::uint64_t step, const std::function<Target(int)>& target,
-                          const std::function<void(std::span<const int>)>& move, const std::function<void(int)>& arrived) {
-  std::vector<Wave> waves(plan_.waves.size());
-  DrainOnError drain(async_);
-  const auto start = [&](std::size_t w) {
-    if (w >= waves.size()) return;
-    waves[w].matrices = plan_.waves[w];
-    encode_for_owner(waves[w], step, target);
-    waves[w].gathered_ticket =
-        async_.submit([this, &wave = waves[w]] { communicator_.exchange(wave.up_sends, wave.up_receives); });
-  };
-  const auto finish = [&](Wave& wave) {
-    async_.wait(wave.answered_ticket);
-    take_weights(wave);
-    for (const int i : wave.matrices) arrived(i);
-  };
-  start(0);
-  for (std::size_t w = 0; w < waves.size(); ++w) {
-    start(w + 1);
-    async_.wait(waves[w].gathered_ticket);
-    take_means(waves[w]);
-    move(waves[w].mine);
-    encode_for_workers(waves[w], step);
-    waves[w].answered_ticket =
-        async_.submit([this, &wave = waves[w]] { communicator_.exchange(wave.down_sends, wave.down_receives); });
-    if (w > 0) finish(waves[w - 1]);
-  }
-  if (!waves.empty()) finish(waves.back());
-  drain.done();
+  f.answers.clear();
 }
 
 }  // namespace muonp::dist

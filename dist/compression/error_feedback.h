@@ -9,13 +9,11 @@
 // the messages of one cross the network while the next is encoded and the last one moved.
 #pragma once
 
-#include <functional>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "dist/comm/async.h"
-#include "dist/comm/communicator.h"
+#include "dist/comm/wave_pipeline.h"
 #include "dist/compression/compressor.h"
 
 namespace muonp::dist {
@@ -35,7 +33,7 @@ struct FeedbackPlan {
 
   struct Bytes {
     std::int64_t estimates = 0;  // Gⱼ, and on owners G, X; with the states of compressors
-    std::int64_t buffers = 0;    // in round(), at most; what `move` allocates comes on top
+    std::int64_t buffers = 0;    // of a Round, at most; what moving X takes comes on top
     std::int64_t sent = 0;       // to other ranks in a round, exactly
   };
   Bytes bytes(int rank, int world_size) const;
@@ -46,18 +44,17 @@ class ErrorFeedback {
  public:
   // `weights`: W of each matrix, float32, size() elements, equal on all ranks; they and the plan outlive this object.
   // Gⱼ and G start at zero.
-  ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<core::Tensor> weights,
-                Communicator& communicator, AsyncQueue& async);
+  ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<core::Tensor> weights, int rank, int world_size);
   ~ErrorFeedback();
 
   struct Target {
     core::Tensor values;  // float32, size() elements, left as they are
     float factor = 1;     // T = factor · values
   };
-  // target(i): of every matrix, on every rank. move: once per wave, with the matrices that this rank owns in it; mean() of
-  // these is up to date, and master() is to be moved. arrived(i): W of a matrix is up to date. Collective.
-  void round(std::uint64_t step, const std::function<Target(int)>& target,
-             const std::function<void(std::span<const int>)>& move, const std::function<void(int)>& arrived);
+  // One round as a pipeline's transport. What is taken of a matrix is its mean; instead of writing `out`, which has no memory,
+  // its owner moves master(). When a wave has arrived, W of its matrices is up to date. targets: of every matrix, on every
+  // rank. The feedback outlives it.
+  class Round;
 
   bool owns(int matrix) const;
   const core::Tensor& estimate(int matrix) const;  // Gⱼ
@@ -70,19 +67,36 @@ class ErrorFeedback {
 
  private:
   struct Matrix;
-  struct Wave;
-  void encode_for_owner(Wave& wave, std::uint64_t step, const std::function<Target(int)>& target);
-  void take_means(Wave& wave);
-  void encode_for_workers(Wave& wave, std::uint64_t step);
-  void take_weights(Wave& wave);
   core::Tensor wire(const Compressor& compressor) const;
   const Matrix& at(int matrix) const;
 
   core::Device& device_;
   const FeedbackPlan& plan_;
-  Communicator& communicator_;
-  AsyncQueue& async_;
+  int rank_, world_size_;
   std::vector<Matrix> matrices_;
+};
+
+class ErrorFeedback::Round final : public WaveTransport {
+ public:
+  // step: keys the randomness of compressors.
+  Round(ErrorFeedback& feedback, std::uint64_t step, std::vector<Target> targets);
+  ~Round() override;
+
+  int waves() const override { return static_cast<int>(feedback_.plan_.waves.size()); }
+  std::span<const int> tasks(int wave) const override { return feedback_.plan_.waves[static_cast<std::size_t>(wave)]; }
+  std::optional<Messages> gather(int wave) override;
+  std::vector<OwnedMatrix> take(int wave) override;
+  Messages scatter(int wave, std::span<const OwnedMatrix> mine) override;
+  void arrive(int wave) override;
+
+ private:
+  struct InFlight;  // what messages of a wave lie in
+  InFlight& flight(int wave);
+
+  ErrorFeedback& feedback_;
+  std::uint64_t step_;
+  std::vector<Target> targets_;
+  std::vector<InFlight> flights_;  // by wave
 };
 
 }  // namespace muonp::dist

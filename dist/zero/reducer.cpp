@@ -137,7 +137,7 @@ void GradientReducer::complete(core::Parameter& parameter) {
 void GradientReducer::launch(int bucket) {
   const Span full(full_[at(bucket)]);
   const std::int64_t used = parameters_.plan().buckets()[at(bucket)].used;
-  const bool whole = parameters_.stage() == 0;
+  const bool whole = !parameters_.zero().keeps_slice;
   const auto ticket = async_.submit([this, full, used, whole] {
     if (whole)
       communicator_.all_reduce(full.part(0, used), Reduce::sum);

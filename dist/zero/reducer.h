@@ -53,7 +53,7 @@ class GradientReducer final : public core::GradientSink {
   core::Tensor& full_bucket(int bucket);
   void launch(int bucket);
   void retire();  // the oldest reduction in flight
-  bool sharded() const { return parameters_.stage() >= 2; }
+  bool sharded() const { return parameters_.zero().reduces_each_pass; }
   bool reduces() const { return last_ || sharded(); }
 
   core::Device& device_;

@@ -22,24 +22,23 @@ struct ToBfloat16 {
 }  // namespace
 
 ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan,
-                                     int rank, int stage, core::Dtype weight_dtype, bool offload)
+                                     int rank, ZeroStage zero, core::Dtype weight_dtype, bool offload)
     : device_(device),
       parameters_(std::move(parameters)),
       plan_(std::move(plan)),
       rank_(rank),
-      stage_(stage) {
-  MUONP_ASSERT(stage >= 0 && stage <= 3, "stage {}", stage);
+      zero_(zero) {
   MUONP_ASSERT(parameters_.size() == plan_.parameters().size(), "{} parameters, {} planned",
                parameters_.size(), plan_.parameters().size());
   whole_.resize(plan_.buckets().size());
   for (int b = 0; b < core::to_int(plan_.buckets().size()); ++b) {
     const Bucket& bucket = plan_.buckets()[static_cast<std::size_t>(b)];
     const Interval kept = kept_of_bucket(b);
-    const std::int64_t size = stage_ == 3 ? kept.count() : bucket.size;
+    const std::int64_t size = zero_.gathers_each_pass ? kept.count() : bucket.size;
     weights_.push_back(Tensor::zeros(device_, {size}, weight_dtype, core::Category::weights));
     master_.push_back(
         weight_dtype == core::Dtype::float32
-            ? weights_.back().flat(stage_ == 3 ? 0 : kept.begin, kept.count())
+            ? weights_.back().flat(zero_.gathers_each_pass ? 0 : kept.begin, kept.count())
             : core::zeros_in(offload, device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
     for (int p : bucket.parameters) {
       core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
@@ -47,7 +46,7 @@ ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList p
                    parameter.size(), plan_.in_bucket(p).count());
       parameter.value = Tensor();
     }
-    if (stage_ < 3) point_values(b, weights_.back());
+    if (!zero_.gathers_each_pass) point_values(b, weights_.back());
   }
 }
 
@@ -60,12 +59,12 @@ void ShardedParameters::point_values(int bucket, const Tensor& whole) const {
 }
 
 Interval ShardedParameters::kept_of_bucket(int bucket) const {
-  if (stage_ == 0) return {0, plan_.buckets()[static_cast<std::size_t>(bucket)].size};
+  if (!zero_.keeps_slice) return {0, plan_.buckets()[static_cast<std::size_t>(bucket)].size};
   return plan_.slice(bucket, rank_);
 }
 
 Interval ShardedParameters::kept(int parameter) const {
-  if (stage_ == 0) return {0, plan_.in_bucket(parameter).count()};
+  if (!zero_.keeps_slice) return {0, plan_.in_bucket(parameter).count()};
   return plan_.piece(parameter, rank_);
 }
 
@@ -92,7 +91,7 @@ void ShardedParameters::cast_to_weights(int bucket) const {
   const Tensor& weights = weights_[static_cast<std::size_t>(bucket)];
   if (weights.dtype() == core::Dtype::float32) return;
   const Interval kept = kept_of_bucket(bucket);
-  core::bfloat16* to = weights.data<core::bfloat16>() + (stage_ == 3 ? 0 : kept.begin);
+  core::bfloat16* to = weights.data<core::bfloat16>() + (zero_.gathers_each_pass ? 0 : kept.begin);
   core::compute_in_pieces(device_, {master_[static_cast<std::size_t>(bucket)]}, core::Pieces::read,
                           [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
                             core::for_each(device_.queue(), count, ToBfloat16{master[0].data<float>(), {to + begin}});
@@ -100,21 +99,21 @@ void ShardedParameters::cast_to_weights(int bucket) const {
 }
 
 void ShardedParameters::gather_weights(int bucket, Communicator& communicator) const {
-  if (stage_ == 0) return;
+  if (!zero_.keeps_slice) return;
   const auto b = static_cast<std::size_t>(bucket);
-  communicator.all_gather(Span(stage_ == 3 ? whole_[b] : weights_[b]));
+  communicator.all_gather(Span(zero_.gathers_each_pass ? whole_[b] : weights_[b]));
 }
 
 void ShardedParameters::publish(Communicator& communicator) const {
   for (int b = 0; b < core::to_int(weights_.size()); ++b) {
     cast_to_weights(b);
-    if (stage_ < 3) gather_weights(b, communicator);
+    if (!zero_.gathers_each_pass) gather_weights(b, communicator);
   }
 }
 
 void ShardedParameters::open(int bucket) {
   const auto b = static_cast<std::size_t>(bucket);
-  MUONP_ASSERT(stage_ == 3 && !whole_[b], "bucket {} is opened twice or at stage {}", bucket, stage_);
+  MUONP_ASSERT(zero_.gathers_each_pass && !whole_[b], "bucket {} is opened twice or at stage {}", bucket, zero_.number);
   const Interval kept = kept_of_bucket(bucket);
   whole_[b] = Tensor::empty(device_, {plan_.buckets()[b].size}, weights_[b].dtype(), core::Category::weights);
   whole_[b].flat(kept.begin, kept.count()).copy_from(device_.queue(), weights_[b]);
@@ -133,7 +132,7 @@ std::uint64_t ShardedParameters::weights_hash(Communicator& communicator) {
   int opened = -1;
   for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
     const int bucket = plan_.bucket_of(p);
-    if (stage_ == 3 && bucket != opened) {
+    if (zero_.gathers_each_pass && bucket != opened) {
       if (opened >= 0) close(opened);
       open(opened = bucket);
       gather_weights(bucket, communicator);

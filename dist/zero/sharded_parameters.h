@@ -13,20 +13,21 @@
 #include "core/autograd/parameter.h"
 #include "dist/comm/communicator.h"
 #include "dist/plan/shard_plan.h"
+#include "dist/plan/zero_stage.h"
 
 namespace muonp::dist {
 
 class ShardedParameters {
  public:
   // Allocates, and below stage 3 points every Parameter::value into its bucket. Values are undefined until
-  // initialize() or a load. stage is 0 to 3; weight_dtype float32 or bfloat16. The parameters outlive this object.
-  ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank, int stage,
+  // initialize() or a load. weight_dtype: float32 or bfloat16. The parameters outlive this object.
+  ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank, ZeroStage zero,
                     core::Dtype weight_dtype, bool offload = false);
 
   const ShardPlan& plan() const { return plan_; }
   const core::ParameterList& parameters() const { return parameters_; }
   int rank() const { return rank_; }
-  int stage() const { return stage_; }
+  const ZeroStage& zero() const { return zero_; }
 
   // The part of a bucket, and of a flattened parameter, whose optimizer state and master weights live here.
   Interval kept_of_bucket(int bucket) const;
@@ -59,7 +60,8 @@ class ShardedParameters {
   core::Device& device_;
   core::ParameterList parameters_;
   ShardPlan plan_;
-  int rank_, stage_;
+  int rank_;
+  ZeroStage zero_;
   std::vector<core::Tensor> weights_;  // by bucket
   std::vector<core::Tensor> whole_;    // by bucket; stage 3
   std::vector<core::Tensor> master_;   // by bucket

@@ -24,7 +24,7 @@ StepGatherer::StepGatherer(const ShardedParameters& parameters, Communicator& co
 }
 
 void StepGatherer::updated(int bucket) {
-  if (parameters_.stage() == 0) return;
+  if (!parameters_.zero().keeps_slice) return;
   in_flight_[static_cast<std::size_t>(bucket)] =
       async_.submit([this, bucket] { parameters_.gather_weights(bucket, communicator_); });
 }

@@ -88,7 +88,7 @@ const Machine& machine_of(std::string_view name) {
 Roofline roofline(const StartFacts& f, const Machine& machine) {
   const optim::ExecutionPlan& plan = f.plan;
   const int n = plan.shards.world_size();
-  const double share = (n - 1.0) / n, kept = plan.options.zero == 0 ? 1 : 1.0 / n;
+  const double share = (n - 1.0) / n, kept = !plan.zero.keeps_slice ? 1 : 1.0 / n;
   const auto padded = static_cast<double>(plan.shards.padded_elements());
   const auto weight_bytes = static_cast<double>(core::size_of(plan.options.weight_dtype));
   const auto rate = [&](core::Dtype d) {
@@ -102,34 +102,33 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
   const double flops = f.model.step_flops(f.batches.per_rank, time);
   const double kept_activations = static_cast<double>(passes) * static_cast<double>(f.activation_bytes());
   const double weights = padded * weight_bytes * static_cast<double>(passes);
-  const double reduced = plan.options.zero >= 2 ? padded * static_cast<double>(passes) : padded;
+  const double reduced = plan.zero.reduces_each_pass ? padded * static_cast<double>(passes) : padded;
   const double gradients = 4 * padded * static_cast<double>(2 * passes - 1);
 
-  double matrices = 0, others = 0, pieces = 0, longest = 0;
+  double matrices = 0, others = 0, pieces = 0;
   for (const optim::Group& group : plan.groups.groups())
-    (group.config.is_spectral() ? matrices : others) += static_cast<double>(group.elements);
+    (group.config.whole_matrices() ? matrices : others) += static_cast<double>(group.elements);
   for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
     const dist::MatrixTask& task = plan.owners.tasks()[t];
     const int owner = plan.owners.owner(static_cast<int>(t));
     pieces += static_cast<double>(task.elements - plan.shards.piece(task.parameter, owner).count());
   }
-  double load = 0;  // of the rank whose spectral step takes longest
-  for (int r = 0; r < n; ++r) {
-    double seconds = 0;
-    for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t)
-      if (plan.owners.owner(static_cast<int>(t)) == r) {
-        const dist::MatrixTask& task = plan.owners.tasks()[t];
-        seconds +=
-            task.cost / rate(plan.groups.group_for(task.parameter).config.spectral_options(plan.options.device).dtype);
-      }
-    if (seconds >= longest) {
-      longest = seconds;
-      load = plan.owners.load(r);
-    }
+  std::vector<double> group_rates;
+  for (const optim::Group& group : plan.groups.groups())
+    group_rates.push_back(group.config.whole_matrices()
+                              ? rate(group.config.rule->matrix_step(plan.options.device)->product_dtype())
+                              : compute);
+  std::vector<double> seconds(static_cast<std::size_t>(n));  // of matrix steps, by rank
+  for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
+    const dist::MatrixTask& task = plan.owners.tasks()[t];
+    const auto group = static_cast<std::size_t>(plan.groups.group_of(task.parameter));
+    seconds[static_cast<std::size_t>(plan.owners.owner(static_cast<int>(t)))] += task.cost / group_rates[group];
   }
-  const double exchanged = plan.options.zero == 0 ? 0 : 4 * pieces / n;
-  const double scattered = plan.options.zero == 0 ? 4 * share * matrices : exchanged;
-  const bool sharded = plan.options.zero > 0;
+  const auto slowest = std::max_element(seconds.begin(), seconds.end());
+  const double longest = *slowest, load = plan.owners.load(static_cast<int>(slowest - seconds.begin()));
+  const double exchanged = !plan.zero.keeps_slice ? 0 : 4 * pieces / n;
+  const double scattered = !plan.zero.keeps_slice ? 4 * share * matrices : exchanged;
+  const bool sharded = plan.zero.keeps_slice;
 
   Estimate e(n, machine);
   e.add("forward", flops / 3, compute, weights + kept_activations, 0, 1);

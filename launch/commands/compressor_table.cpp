@@ -31,10 +31,10 @@ std::vector<Matrix> matrices_of(const StartFacts& facts) {
   const core::ParameterList& parameters = facts.model.parameters();
   for (std::size_t p = 0; p < parameters.size(); ++p) {
     const std::int64_t size = parameters[p]->size();
-    if (size == 0 || !facts.plan.groups.group_for(static_cast<int>(p)).config.is_spectral()) continue;
+    if (size == 0 || !facts.plan.groups.group_for(static_cast<int>(p)).config.whole_matrices()) continue;
     matrices.push_back({size / parameters[p]->shape.back(), parameters[p]->shape.back()});
   }
-  if (matrices.empty()) core::fail("no parameter belongs to a group with rule muonp: there is nothing to compress");
+  if (matrices.empty()) core::fail("no parameter belongs to a group whose rule needs whole matrices: there is nothing to compress");
   return matrices;
 }
 

@@ -181,19 +181,19 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   core::Stopwatch judging(session_.device().queue());
   std::vector<Pass> passes;
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
-  bool readable = true;  // the batch, on all ranks
-  const auto judge = [&] {
-    // Loss, wish to stop and data that cannot be read, summed over ranks.
-    double values[3] = {0, stop_requested ? 1.0 : 0.0, unreadable_ ? 1.0 : 0.0};
-    for (const Pass& pass : passes)
-      values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
-    judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
-    outcome.loss = plain_nan(values[0] / session_.world_size());
-    outcome.stop = values[1] > 0;
-    readable = values[2] == 0;
-    return !readable || (refuse && refuse(outcome.loss));
-  };
-  outcome.report = optimizer_->step(optim::lr_factor(config_.schedule, step, config_.run.steps), /*wait=*/false, judge);
+  const optim::GradientNorm norm = optimizer_->prepare();
+
+  // Loss, wish to stop and data that cannot be read, summed over ranks.
+  double values[3] = {0, stop_requested ? 1.0 : 0.0, unreadable_ ? 1.0 : 0.0};
+  for (const Pass& pass : passes)
+    values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
+  judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
+  outcome.loss = plain_nan(values[0] / session_.world_size());
+  outcome.stop = values[1] > 0;
+  const bool readable = values[2] == 0, refused = !readable || (refuse && refuse(outcome.loss));
+
+  const double lr_factor = optim::lr_factor(config_.schedule, step, config_.run.steps);
+  outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, /*wait=*/false) : optimizer_->skip();
   outcome.report.communication_seconds += core::seconds(judging.take());
   if (!readable) dist::rethrow_on_all(session_.communicator(), unreadable_);
   outcome.report.gradient_norm = plain_nan(outcome.report.gradient_norm);
@@ -217,7 +217,7 @@ double Learner::validate(std::int64_t batches) {
   double sum = 0;
   for (std::int64_t round = 0; round < rounds; ++round) {
     const std::int64_t c = round * session_.world_size() + session_.rank();
-    if (c >= chunks && config_.parallel.zero < 3) break;
+    if (c >= chunks && !optimizer_->plan().zero.gathers_each_pass) break;
     const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, windows - first);
     const models::TokenBatch batch = make_batch(count, config_.data.sequence);
     fill(batch, [&] { validation_->fill_batch(first, count, batch.inputs, batch.targets); });

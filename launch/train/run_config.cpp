@@ -119,9 +119,9 @@ void RunConfig::validate() const {
     core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);
 }
 
-RunConfig load_run_config(const std::string& file, std::span<const std::string> overrides) {
+RunConfig load_run_config(const std::string& file, std::span<const std::string> overrides, core::Origin origin) {
   RunConfig config;
-  core::read_config(file, overrides, [&](Fields& f) { config.describe(f); });
+  core::read_config(file, overrides, [&](Fields& f) { config.describe(f); }, origin);
   config.validate();
   return config;
 }

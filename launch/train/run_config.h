@@ -88,6 +88,7 @@ struct RunConfig {
 };
 
 // Reads, overrides, validates.
-RunConfig load_run_config(const std::string& file, std::span<const std::string> overrides);
+RunConfig load_run_config(const std::string& file, std::span<const std::string> overrides,
+                          core::Origin origin = core::Origin::by_hand);
 
 }  // namespace muonp::launch

@@ -69,19 +69,6 @@ bool matches_any(const Patterns& patterns, std::string_view key) {
   return std::ranges::any_of(patterns, [&](std::string_view p) { return optim::matches_pattern(p, key); });
 }
 
-// Keys of a group that its rule does not read say nothing.
-bool is_read(std::string_view key, const optim::OptimizerConfig& config) {
-  const auto read_by = [&](std::string_view prefix, const optim::GroupConfig& group) {
-    if (!key.starts_with(prefix)) return true;
-    const std::string_view rest = key.substr(prefix.size());
-    return group.reads(rest.substr(0, rest.find('.')));
-  };
-  if (!read_by("optimizer.matrices.", config.matrices) || !read_by("optimizer.others.", config.others)) return false;
-  for (std::size_t i = 0; i < config.groups.size(); ++i)
-    if (!read_by(fmt::format("optimizer.groups.{}.", i), config.groups[i])) return false;
-  return true;
-}
-
 NamedValues values_of(RunConfig config) {  // a copy: a description may change what it describes
   return core::config_values([&](core::Fields& f) { config.describe(f); });
 }
@@ -152,7 +139,7 @@ NamedValues data_identity(const core::DataConfig& config, const core::Dataset& d
 RunIdentity run_identity(const RunConfig& config, const NamedValues& data) {
   RunIdentity identity;
   for (NamedValue& v : values_of(config))
-    if (change_of(v.name) != Change::free && find(data, v.name) == nullptr && is_read(v.name, config.optimizer))
+    if (change_of(v.name) != Change::free && find(data, v.name) == nullptr)
       identity.values.push_back(std::move(v));
   identity.values.insert(identity.values.end(), data.begin(), data.end());
   std::error_code unknown;

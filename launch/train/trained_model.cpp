@@ -76,7 +76,7 @@ TrainedModel load_trained_model(Session& session, const std::string& run_directo
   TrainedModel trained;
   trained.step = source.step;
   trained.identity = source.identity;
-  trained.config = load_run_config(file, {});
+  trained.config = load_run_config(file, {}, core::Origin::by_the_program);
   trained.config.data = located_data(trained.config.data, run_directory, source.identity);
   trained.tokenizer = core::open_tokenizer(trained.config.data.tokenizer);
   const RunIdentity mine = run_identity(trained.config, {{"data.tokenizer", describe_tokenizer(*trained.tokenizer)}});

@@ -184,7 +184,7 @@ void Trainer::measure_first_peak() {
 
 void Trainer::print_step(const StepOutcome& outcome) {
   const double factor = optim::lr_factor(config_.schedule, progress_.step - 1, config_.run.steps);
-  const double lr = config_.optimizer.matrices.lr * factor;
+  const double lr = config_.optimizer.matrices.lr.at(progress_.step) * factor;
   const double seconds = outcome.total_seconds;
   const double rate = static_cast<double>(learner_.tokens_per_step()) / seconds;
   const BatchPlan& batches = learner_.batches();

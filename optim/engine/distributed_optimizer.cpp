@@ -5,15 +5,9 @@
 #include <optional>
 
 #include "core/base/math.h"
-#include "core/device/offload.h"
 #include "dist/comm/agreement.h"
-#include "optim/spectral/gradient_norm.h"
 
 namespace muonp::optim {
-
-using core::Category;
-using core::Dtype;
-using core::Tensor;
 
 namespace {
 
@@ -33,36 +27,37 @@ ExecutionPlan plan_on_all(const core::ParameterList& parameters, const Optimizer
   return *std::move(plan);
 }
 
+std::unique_ptr<dist::AsyncQueue> make_async(const core::Device& device, dist::Communicator& communicator, bool overlap,
+                                             core::Stopwatch& waits) {
+  using Async = dist::AsyncQueue;
+  if (overlap && device.kind() == core::DeviceKind::cuda) return std::make_unique<Async>(communicator, &waits);
+  return std::make_unique<Async>(overlap ? Async::Mode::worker : Async::Mode::inline_, &waits);
+}
+
 }  // namespace
 
-class DistributedOptimizer::Router final : public core::GradientSink, public core::WeightSource {
+// Gradients go to the part of their parameter. Weights come from the sharded part: what is compressed is whole on every rank.
+class DistributedOptimizer::ByParameter final : public core::GradientSink, public core::WeightSource {
  public:
-  Router(core::GradientSink& reducer, core::WeightSource& weights, CompressedOptimizer& compressed)
-      : reducer_(reducer), weights_(weights), compressed_(compressed) {}
-  core::GradientSlot slot(core::Parameter& parameter) override { return sink(parameter).slot(parameter); }
-  void complete(core::Parameter& parameter) override { sink(parameter).complete(parameter); }
-  // What is compressed is whole on every rank.
+  ByParameter(const core::ParameterList& parameters, const std::vector<Place>& places, Part& sharded,
+              core::WeightSource& weights)
+      : sharded_(sharded), weights_(weights) {
+    for (std::size_t p = 0; p < parameters.size(); ++p) part_of_[parameters[p]] = places[p].part;
+  }
+  core::GradientSlot slot(core::Parameter& parameter) override { return part_of_.at(&parameter)->slot(parameter); }
+  void complete(core::Parameter& parameter) override { part_of_.at(&parameter)->complete(parameter); }
   void acquire(std::span<core::Parameter* const> parameters) override {
-    sharded_.clear();
-    std::ranges::copy_if(parameters, std::back_inserter(sharded_),
-                         [this](const core::Parameter* p) { return !compressed_.holds(*p); });
-    if (!sharded_.empty()) weights_.acquire(sharded_);
+    acquired_.clear();
+    std::ranges::copy_if(parameters, std::back_inserter(acquired_),
+                         [this](const core::Parameter* p) { return part_of_.at(p) == &sharded_; });
+    if (!acquired_.empty()) weights_.acquire(acquired_);
   }
 
  private:
-  core::GradientSink& sink(const core::Parameter& parameter) {
-    return compressed_.holds(parameter) ? static_cast<core::GradientSink&>(compressed_) : reducer_;
-  }
-  core::GradientSink& reducer_;
+  Part& sharded_;
   core::WeightSource& weights_;
-  CompressedOptimizer& compressed_;
-  core::ParameterList sharded_;  // of one operation
-};
-
-struct DistributedOptimizer::Kept {
-  int group = 0;
-  Tensor master;
-  std::vector<Tensor> states;  // in the order of GroupConfig::state_names()
+  std::unordered_map<const core::Parameter*, Part*> part_of_;
+  core::ParameterList acquired_;  // of one operation
 };
 
 DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::ParameterList& parameters,
@@ -73,220 +68,113 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       clip_(config.clip),
       plan_(plan_on_all(parameters, config, on(device, options), communicator)),
       waits_(device.queue()),
-      spectral_(device.queue()) {
+      matrix_time_(device.queue()) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
-  parameters_ = std::make_unique<dist::ShardedParameters>(
-      device, chosen(parameters, plan_.sharded), plan_.shards, communicator.rank(), options.zero, options.weight_dtype,
-      options.offload);
-  using Async = dist::AsyncQueue;
-  if (options.overlap && device.kind() == core::DeviceKind::cuda)
-    async_ = std::make_unique<Async>(communicator, &waits_);
-  else
-    async_ = std::make_unique<Async>(options.overlap ? Async::Mode::worker : Async::Mode::inline_, &waits_);
-  reducer_ =
-      std::make_unique<dist::GradientReducer>(device, *parameters_, communicator, *async_, options.overlap);
-  exchange_ =
-      std::make_unique<dist::OwnerExchange>(device, *parameters_, plan_.owners, communicator, *async_);
-  if (plan_.gathers)
-    weights_ = std::make_unique<dist::PassGatherer>(*parameters_, *plan_.gathers, communicator, *async_);
-  else
-    weights_ = std::make_unique<dist::StepGatherer>(*parameters_, communicator, *async_);
-  for (const Group& group : plan_.sharded_groups.groups())
-    matrix_steps_.push_back(group.config.is_spectral() ? make_matrix_step(group.config, device.kind()) : nullptr);
-  for (int p = 0; p < core::to_int(plan_.sharded.size()); ++p) {
-    Kept kept{plan_.sharded_groups.group_of(p), parameters_->master(p), {}};
-    for (std::size_t s = 0; s < plan_.sharded_groups.group_for(p).config.state_names().size(); ++s)
-      kept.states.push_back(
-          core::zeros_in(options.offload, device, {kept.master.size()}, Dtype::float32, Category::optimizer));
-    kept_.push_back(std::move(kept));
-  }
+  async_ = make_async(device, communicator, options.overlap, waits_);
+  places_.resize(parameters.size());
+  norms_.resize(parameters.size());
+  const auto place = [&](Part& part, const std::vector<int>& indices) {
+    parts_.push_back(&part);
+    for (int i = 0; i < core::to_int(indices.size()); ++i) places_[at(indices[at(i)])] = {&part, i};
+  };
+  sharded_ = std::make_unique<ShardedPart>(device, chosen(parameters, plan_.sharded), plan_, communicator, *async_);
+  place(*sharded_, plan_.sharded);
   if (!plan_.compression) return;
-  compressed_ = std::make_unique<CompressedOptimizer>(device, chosen(parameters, plan_.compression->parameters),
-                                                      *plan_.compression, options.weight_dtype, communicator, *async_);
-  router_ = std::make_unique<Router>(*reducer_, *weights_, *compressed_);
+  feedback_ = std::make_unique<FeedbackPart>(device, chosen(parameters, plan_.compression->parameters), *plan_.compression,
+                                             options.weight_dtype, communicator, *async_);
+  place(*feedback_, plan_.compression->parameters);
+  by_parameter_ = std::make_unique<ByParameter>(parameters, places_, *sharded_, sharded_->weights());
 }
 
 DistributedOptimizer::~DistributedOptimizer() = default;
 
 void DistributedOptimizer::initialize(std::uint64_t seed) {
-  parameters_->initialize(seed);
-  parameters_->publish(communicator_);
-  if (compressed_) compressed_->initialize(seed);
+  for (Part* part : parts_) part->initialize(seed);
 }
 
 void DistributedOptimizer::begin_pass(bool first, bool last) {
-  weights_->begin_pass(/*backward=*/true);
-  reducer_->begin_pass(first, last);
-  if (compressed_) compressed_->begin_pass(first);
+  sharded_->weights().begin_pass(/*backward=*/true);
+  for (Part* part : parts_) part->begin_pass(first, last);
 }
 
 core::GradientSink& DistributedOptimizer::gradients() {
-  if (router_) return *router_;
-  return *reducer_;
+  if (by_parameter_) return *by_parameter_;
+  return *sharded_;
 }
 
 core::WeightSource& DistributedOptimizer::weights() {
-  if (router_) return *router_;
-  return *weights_;
+  if (by_parameter_) return *by_parameter_;
+  return sharded_->weights();
 }
 
-SquareSum DistributedOptimizer::squares_of_slice(int parameter) const {
-  // Each rank sums its own slice, at stage 0 too, so that the norm does not depend on the stage.
-  const dist::Interval mine = plan_.shards.piece(parameter, communicator_.rank());
-  if (mine.empty()) return {};
-  const std::int64_t begin = plan_.options.zero == 0 ? mine.begin : 0;
-  return sum_of_squares(device_.queue(), reducer_->reduced(parameter).flat(begin, mine.count()));
-}
-
-double DistributedOptimizer::reduce_norm() {
-  const double ranks = communicator_.size();
-  double values[2] = {0, 0};
-  const auto add = [&](const SquareSum& squares, double weight) {
+// Squares of gradients summed over ranks: their sum, then how many ranks found one that is not finite, then those of
+// parameters whose rule needs them. In the order of the model's parameters, so that the sum of one rank is the same whatever
+// is compressed.
+std::vector<double> DistributedOptimizer::reduced_squares() {
+  std::vector<double> values = {0, 0};
+  for (int p = 0; p < core::to_int(places_.size()); ++p) {
+    const SquareSum squares = places_[at(p)].part->squares(places_[at(p)].index);
     if (squares.finite)
-      values[0] += weight * squares.sum;
+      values[0] += squares.sum;
     else
       values[1] = 1;
-  };
-  // In the order of the model's parameters, compressed or not, so that the sum of one rank is the same.
-  const std::size_t compressed = compressed_ ? plan_.compression->parameters.size() : 0;
-  for (std::size_t s = 0, c = 0; s < plan_.sharded.size() || c < compressed;) {
-    const bool take_compressed =
-        c < compressed && (s == plan_.sharded.size() || plan_.compression->parameters[c] < plan_.sharded[s]);
-    if (take_compressed)
-      add(compressed_->squares(core::to_int(c++)), ranks);
-    else
-      add(squares_of_slice(core::to_int(s++)), 1);
+    if (plan_.groups.group_for(p).config.rule->needs().gradient_norm) values.push_back(squares.sum);
   }
   waits_.time([&] { communicator_.all_reduce(std::span<double>(values), dist::Reduce::sum); });
-  if (values[1] > 0) return NAN;
-  return std::sqrt(values[0]) / ranks;
+  return values;
 }
 
-StepReport DistributedOptimizer::step(double lr_factor, bool wait, const std::function<bool()>& refuse) {
-  StepReport report;
-  weights_->finish();  // of parameters that this step's passes did not read
-  reducer_->finish();
-  if (compressed_) compressed_->finish();
-  report.gradient_norm = reduce_norm();
-  const bool refused = refuse && refuse();
-  report.skipped = refused || !std::isfinite(report.gradient_norm);
-  if (!report.skipped) {
-    report.clip = clip_scale(report.gradient_norm, clip_);
-    update(lr_factor, report.clip);
-    // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
-    if (wait || device_.kind() == core::DeviceKind::cpu) weights_->finish();
-  }
-  report.spectral_seconds = core::seconds(spectral_.take());
-  report.communication_seconds = core::seconds(waits_.take());
-  return report;
+GradientNorm DistributedOptimizer::prepare() {
+  sharded_->weights().finish();  // of parameters that this step's passes did not read
+  for (Part* part : parts_) part->finish_passes();
+  const std::vector<double> squares = reduced_squares();
+  const double ranks = communicator_.size();
+  prepared_.finite = squares[1] == 0 && std::isfinite(squares[0]);
+  prepared_.value = squares[1] > 0 ? NAN : std::sqrt(squares[0]) / ranks;
+  for (std::size_t p = 0, s = 2; p < norms_.size(); ++p)
+    if (plan_.groups.group_for(core::to_int(p)).config.rule->needs().gradient_norm)
+      norms_[p] = std::sqrt(squares[s++]) / ranks;
+  return prepared_;
 }
 
-void DistributedOptimizer::update(double lr_factor, double clip) {
-  const double gradient_scale = clip / communicator_.size();
+StepReport DistributedOptimizer::apply(double lr_factor, bool wait) {
+  const double clip = clip_scale(prepared_.value, clip_);
   ++steps_;
-  pending_.clear();
-  for (const dist::Bucket& bucket : plan_.shards.buckets()) pending_.push_back(core::to_int(bucket.parameters.size()));
-  for (int p = 0; p < core::to_int(kept_.size()); ++p)
-    if (!matrix_steps_[at(kept_[at(p)].group)] || plan_.shards.in_bucket(p).empty())
-      update_elementwise(p, lr_factor, gradient_scale);
-  update_matrices(lr_factor, gradient_scale);
-  if (compressed_) compressed_->step(lr_factor, clip, steps_, spectral_);
+  for (Part* part : parts_)
+    part->update({.step = steps_, .lr_factor = lr_factor, .clip = clip, .norms = norms_}, matrix_time_);
+  // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
+  if (wait || device_.kind() == core::DeviceKind::cpu) sharded_->weights().finish();
+  StepReport result = report();
+  result.clip = clip;
+  return result;
 }
 
-void DistributedOptimizer::update_elementwise(int parameter, double lr_factor, double gradient_scale) {
-  const Kept& kept = kept_[at(parameter)];
-  const GroupConfig& group = plan_.sharded_groups.group_for(parameter).config;
-  if (kept.master.size() > 0) {
-    const Tensor gradient = reducer_->reduced(parameter);
-    const double lr = group.lr * lr_factor;
-    std::vector<Tensor> moved = {kept.master};
-    moved.insert(moved.end(), kept.states.begin(), kept.states.end());
-    const auto update = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
-      const Tensor g = gradient.flat(begin, count);
-      elementwise_update(device_.queue(), group, lr, steps_, gradient_scale, t[0], g, t.subspan(1));
-    };
-    core::compute_in_pieces(device_, moved, core::Pieces::changed, update);
-  }
-  publish_when_complete(parameter);
+StepReport DistributedOptimizer::skip() {
+  StepReport result = report();
+  result.skipped = true;
+  return result;
 }
 
-void DistributedOptimizer::update_matrices(double lr_factor, double gradient_scale) {
-  const auto parameter_of = [this](int task) { return plan_.owners.tasks()[at(task)].parameter; };
-  for (const dist::MatrixTask& task : plan_.owners.tasks()) {
-    const Kept& kept = kept_[at(task.parameter)];
-    if (kept.master.size() == 0) continue;
-    const Tensor gradient = reducer_->reduced(task.parameter);
-    const auto update = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> momentum) {
-      muonp_momentum(device_.queue(), plan_.sharded_groups.group_for(task.parameter).config.muonp(), gradient_scale,
-                     gradient.flat(begin, count), momentum[0]);
-    };
-    core::compute_in_pieces(device_, {kept.states[0]}, core::Pieces::changed, update);
-  }
-  exchange_->run([&](int task) { return reducer_->reduced(parameter_of(task)); },
-                 [&](std::span<const dist::OwnedMatrix> mine) { spectral_.time([&] { compute_wave(mine); }); },
-                 [&](int task) {
-                   const int p = parameter_of(task);
-                   const GroupConfig& group = plan_.sharded_groups.group_for(p).config;
-                   const Kept& kept = kept_[at(p)];
-                   const Tensor result = reducer_->reduced(p);
-                   const auto move = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
-                     apply_update(device_.queue(), master[0], result.flat(begin, count), group.lr * lr_factor,
-                                  group.weight_decay);
-                   };
-                   if (kept.master.size() > 0)
-                     core::compute_in_pieces(device_, {kept.master}, core::Pieces::changed, move);
-                   publish_when_complete(p);
-                 });
-}
+StepReport DistributedOptimizer::step(double lr_factor) { return prepare().finite ? apply(lr_factor) : skip(); }
 
-void DistributedOptimizer::compute_wave(std::span<const dist::OwnedMatrix> matrices) {
-  std::vector<std::vector<MatrixInput>> inputs(matrix_steps_.size());
-  for (const dist::OwnedMatrix& matrix : matrices) {
-    const int p = plan_.owners.tasks()[at(matrix.task)].parameter;
-    const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
-    if (observe_) observe_(spec.name, matrix.in);
-    inputs[at(kept_[at(p)].group)].push_back(
-        {spec.name, spec.shape, plan_.sharded_groups.split_of(p), matrix.in, matrix.out});
-  }
-  for (std::size_t g = 0; g < inputs.size(); ++g)
-    if (!inputs[g].empty()) matrix_steps_[g]->compute(device_, inputs[g]);
-}
-
-// Every rank updates its parameters in the same order, so the all-gathers of weights match.
-void DistributedOptimizer::publish_when_complete(int parameter) {
-  const int bucket = plan_.shards.bucket_of(parameter);
-  if (--pending_[at(bucket)] > 0) return;
-  parameters_->cast_to_weights(bucket);
-  weights_->updated(bucket);
+StepReport DistributedOptimizer::report() {
+  StepReport report;
+  report.gradient_norm = prepared_.value;
+  report.spectral_seconds = core::seconds(matrix_time_.take());
+  report.communication_seconds = core::seconds(waits_.take());
+  prepared_ = {};
+  return report;
 }
 
 std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
   std::vector<StateTensor> tensors;
-  for (int p = 0; p < core::to_int(kept_.size()); ++p) {
-    const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
-    // At stage 0 every rank keeps the whole, and saves its slice.
-    const dist::Interval mine =
-        for_saving ? plan_.shards.piece(p, communicator_.rank()) : parameters_->kept(p);
-    if (mine.empty()) continue;
-    const std::int64_t begin = mine.begin - parameters_->kept(p).begin;
-    const auto add = [&](std::string_view what, const Tensor& data) {
-      tensors.push_back(
-          {fmt::format("{}/{}", spec.name, what), spec.shape, mine, data.flat(begin, mine.count())});
-    };
-    add("master", kept_[at(p)].master);
-    const auto names = plan_.sharded_groups.group_for(p).config.state_names();
-    for (std::size_t s = 0; s < names.size(); ++s) add(names[s], kept_[at(p)].states[s]);
-  }
-  if (compressed_)
-    for (StateTensor& tensor : compressed_->state(for_saving)) tensors.push_back(std::move(tensor));
+  for (const Part* part : parts_)
+    for (StateTensor& tensor : part->state(for_saving)) tensors.push_back(std::move(tensor));
   return tensors;
 }
 
-std::vector<StateTensor> DistributedOptimizer::state_to_save() const { return state(true); }
-
-void DistributedOptimizer::load_state(std::int64_t steps,
-                                      const std::function<void(const StateTensor&)>& fill) {
-  weights_->finish();
+void DistributedOptimizer::load_state(std::int64_t steps, const std::function<void(const StateTensor&)>& fill) {
+  sharded_->weights().finish();
   std::exception_ptr failure;
   try {
     for (const StateTensor& tensor : state(false)) fill(tensor);
@@ -295,14 +183,13 @@ void DistributedOptimizer::load_state(std::int64_t steps,
   }
   dist::rethrow_on_all(communicator_, failure);
   steps_ = steps;
-  parameters_->publish(communicator_);
-  if (compressed_) compressed_->loaded();
+  for (Part* part : parts_) part->loaded();
 }
 
 void DistributedOptimizer::require_equal_weights() {
-  weights_->finish();
-  std::uint64_t hash = parameters_->weights_hash(communicator_);
-  if (compressed_) hash = compressed_->weights_hash(hash);
+  sharded_->weights().finish();
+  std::uint64_t hash = 0;
+  for (Part* part : parts_) hash = part->weights_hash(hash);
   dist::require_agreement(communicator_, "weights", hash,
                           fmt::format("hash of the weights {:016x} after step {}", hash, steps_));
 }

@@ -8,12 +8,17 @@
 
 namespace muonp::optim {
 
+// Of the mean gradient over all ranks, before clipping; the same at every stage and N. Of gradients that are sent
+// compressed the mean is never there: the root of their mean square over ranks, which is no smaller, stands for it.
+struct GradientNorm {
+  double value = 0;
+  bool finite = false;  // on all ranks
+};
+
 struct StepReport {
-  // Of the mean gradient over all ranks, before clipping; the same at every stage and N. Of gradients that are sent
-  // compressed the mean is never there: the root of their mean square over ranks, which is no smaller, stands for it.
-  double gradient_norm = 0;
-  double clip = 1;       // factor the gradient was multiplied by
-  bool skipped = false;  // the norm was not finite on some rank, or the caller refused: nothing was changed anywhere
+  double gradient_norm = 0;  // GradientNorm::value
+  double clip = 1;           // factor the gradient was multiplied by
+  bool skipped = false;      // nothing was changed anywhere
   // This rank's: in its spectral steps, and standing still for messages (and so for slower ranks) since the last
   // take_waits(). What is sent behind computation is not waited for. On a GPU it is the device's queue that stands still.
   double spectral_seconds = 0, communication_seconds = 0;

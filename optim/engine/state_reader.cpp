@@ -39,13 +39,10 @@ void StateReader::read(const StateTensor& tensor, float* to) const {
   if (what == "weights") return exactly(tensor, parameter + "master", to);
   const bool estimate = what == "estimate" || what == "mean_estimate";
   if (estimate && has(tensor, parameter + "mean_estimate")) return exactly(tensor, parameter + "mean_estimate", to);
-  const std::string momentum = parameter + "momentum";
-  if (estimate && !pieces_.contains(momentum)) return zero();
-  if (what == "momentum" || estimate) {
-    if (mean_over_ranks(tensor, momentum, to)) return;
-    return exactly(tensor, momentum, to);
-  }
-  exactly(tensor, tensor.name, to);
+  const std::string state = parameter + (estimate ? "momentum" : what);
+  if (mean_over_ranks(tensor, state, to)) return;
+  if (estimate && !pieces_.contains(state)) return zero();
+  exactly(tensor, state, to);
 }
 
 }  // namespace muonp::optim

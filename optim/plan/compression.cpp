@@ -75,7 +75,7 @@ std::vector<int> compressed_parameters(const core::ParameterList& parameters, co
                                        const CompressionOptions& options) {
   std::vector<int> chosen;
   for (int p = 0; p < core::to_int(parameters.size()); ++p) {
-    const bool matrix = groups.group_for(p).config.is_spectral();
+    const bool matrix = groups.group_for(p).config.whole_matrices();
     if (parameters[static_cast<std::size_t>(p)]->size() > 0 && (matrix ? options.matrices() : options.others))
       chosen.push_back(p);
   }
@@ -85,16 +85,18 @@ std::vector<int> compressed_parameters(const core::ParameterList& parameters, co
 std::int64_t CompressionPlan::snapshot_bytes(int rank) const {
   const int ranks = flat.world_size();
   std::int64_t elements = 0;
-  for (int i = 0; i < matrices(); ++i) {  // a share of W; momentum, estimate; the owner's G and X
+  for (int i = 0; i < matrices(); ++i) {  // a share of W; states (the momentum), estimate; the owner's G and X
     const dist::FeedbackMatrix& m = feedback.matrices[static_cast<std::size_t>(i)];
-    elements += dist::cut(m.size(), ranks, rank).count + 2 * m.size();
+    const Rule& rule = *groups.group_for(owners.tasks()[static_cast<std::size_t>(i)].parameter).config.rule;
+    const auto states = static_cast<std::int64_t>(rule.states_of(Home::shard).size());
+    elements += dist::cut(m.size(), ranks, rank).count + (states + 1) * m.size();
     elements += dist::make_compressor(m.to_owner, m.rows, m.cols)->state_elements();
     if (m.owner != rank) continue;
     elements += 2 * m.size() + dist::make_compressor(m.to_workers, m.rows, m.cols)->state_elements();
   }
   for (const Group& group : groups.groups()) {
-    if (group.config.is_spectral()) continue;
-    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
+    if (group.config.whole_matrices()) continue;
+    const auto states = static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size());
     for (const int p : group.parameters) {  // a share of W; the estimate; of the slice that is owned, G, X and states
       const std::int64_t size = flat.in_bucket(p).count();
       elements += dist::cut(size, ranks, rank).count + size + (2 + states) * flat.piece(p, rank).count();

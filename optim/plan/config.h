@@ -9,17 +9,10 @@
 #include <vector>
 
 #include "core/config/config.h"
-#include "optim/rules/adamw.h"
-#include "optim/rules/muonp.h"
-#include "optim/rules/sgd.h"
+#include "optim/rules/rule.h"
 #include "optim/rules/split.h"
-#include "optim/spectral/spectral_power.h"
 
 namespace muonp::optim {
-
-enum class Rule : std::uint8_t { muonp, adamw, sgd };
-inline constexpr std::string_view kRules[] = {"muonp", "adamw", "sgd"};  // by Rule
-inline constexpr std::string_view kElementwiseRules[] = {"adamw", "sgd"};
 
 // The place of `text` among `choices`. Error that begins with `what` where it is none of them, so that nothing is taken for
 // something else.
@@ -34,41 +27,23 @@ struct SplitConfig {
   void describe(core::Fields& fields);
 };
 
-// One group. Keys of the other rules may be present and are not read.
+// One group. Beside its own keys it has those that its rule describes.
 struct GroupConfig {
   std::string name;
   // Name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector.
   std::vector<std::string> select;
-  std::string rule = "adamw";  // of kRules
-  double lr = 3e-3;
-  double weight_decay = 0;
-  double momentum = 0.95;                                                                     // muonp, sgd
-  std::string momentum_form = "ema";                                                          // muonp, sgd
-  bool nesterov = true;                                                                       // muonp, sgd
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8;                                               // adamw
-  std::string p = "1/2", method = "coupled_minimax", dtype = "auto", scale = "match_rms";  // muonp
-  double epsilon = 1e-3, tolerance = 0.01;
-  std::vector<SplitConfig> splits;
+  AnyRule rule = "adamw";
+  core::StepValue lr = 3e-3;
+  core::StepValue weight_decay = 0;
+  std::vector<SplitConfig> splits;  // rules that need whole matrices
 
-  Rule rule_kind() const;  // Error where `rule` is none of kRules
-  bool is_spectral() const { return rule_kind() == Rule::muonp; }  // else element by element
-  bool ema() const;                // Error where `momentum_form` is neither
-  AdamWParams adamw() const;
-  SgdParams sgd() const;
-  MuonpParams muonp() const;
-  // Error for a p that is no valid exponent, and a dtype that the device cannot multiply.
-  spectral::SpectralOptions spectral_options(core::DeviceKind device) const;
-  bool reads(std::string_view key) const;              // whether the rule has a use for this key of the group
-  std::string rule_text() const;                       // "muonp p=1/2", "adamw"
-  // One name per float32 tensor of a parameter's size that the rule keeps between steps, beside the master
-  // weights.
-  std::vector<std::string_view> state_names() const;
+  // `rules`: those that the group may choose from. Where another is read, its keys start from their defaults.
+  void describe_rule(core::Fields& fields, std::span<const std::string_view> rules);
+  void validate(const std::string& path) const;
+  bool whole_matrices() const { return rule->needs().whole_matrices; }
+  // Of the parameter with this norm; clip and schedule are in the other two factors.
+  StepFacts facts(std::int64_t step, double lr_factor, double gradient_scale, double gradient_norm = 0) const;
 };
-
-// One step of a group whose rule goes element by element. `states`: one for each of state_names(). InternalError for
-// another rule.
-void elementwise_update(core::Queue& queue, const GroupConfig& group, double lr, std::int64_t step, double gradient_scale,
-                        const core::Tensor& master, const core::Tensor& gradient, std::span<const core::Tensor> states);
 
 struct OptimizerConfig {
   double clip = 1.0;

@@ -6,15 +6,10 @@
 #include "core/base/hash.h"
 #include "core/base/math.h"
 #include "core/device/offload.h"
-#include "dist/zero/owner_exchange.h"
+#include "dist/zero/exact_transport.h"
 #include "dist/zero/reducer.h"
 
 namespace muonp::optim {
-
-std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::DeviceKind device) {
-  return std::make_unique<MatrixStep>(spectral::make_spectral_power(group.spectral_options(device)),
-                                      group.muonp().scale);
-}
 
 namespace {
 
@@ -27,7 +22,7 @@ std::vector<int> all_but(const std::vector<int>& indices, int count) {
 }
 
 void refuse_stages_without_whole_weights(const ParallelOptions& options) {
-  if (options.compression.any() && options.zero >= 2)
+  if (options.compression.any() && dist::ZeroStage(options.zero).reduces_each_pass)
     core::fail("compression with parallel.zero: {}: every rank keeps momentum, estimates and weights of what is "
                "compressed whole, which stages from 2 on exist to shard; valid are 0 and 1",
                options.zero);
@@ -35,14 +30,14 @@ void refuse_stages_without_whole_weights(const ParallelOptions& options) {
     core::fail("parallel.offload: optimizer with compression: momentum and estimates are on the device; valid is none");
 }
 
-// What the spectral step takes for the matrices that the rank owns in a wave.
-class SpectralWorkspace {
+// What matrix steps take for the matrices that the rank owns in a wave.
+class MatrixWorkspace {
  public:
-  SpectralWorkspace(const dist::OwnerPlan& owners, const Groups& groups, const std::vector<dist::ParameterSpec>& specs,
+  MatrixWorkspace(const dist::OwnerPlan& owners, const Groups& groups, const std::vector<dist::ParameterSpec>& specs,
                     core::DeviceKind device, int rank)
       : owners_(owners), groups_(groups), specs_(specs), rank_(rank) {
     for (const Group& group : groups.groups())
-      steps_.push_back(group.config.is_spectral() ? make_matrix_step(group.config, device) : nullptr);
+      steps_.push_back(group.config.whole_matrices() ? group.config.rule->matrix_step(device) : nullptr);
   }
   std::int64_t operator()(int wave) const {
     std::vector<std::vector<MatrixInput>> inputs(steps_.size());
@@ -70,8 +65,8 @@ std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, co
                                        core::DeviceKind device) {
   std::vector<dist::MatrixTask> tasks;
   for (const Group& group : groups.groups()) {
-    if (!group.config.is_spectral()) continue;
-    const auto step = make_matrix_step(group.config, device);
+    if (!group.config.whole_matrices()) continue;
+    const auto step = group.config.rule->matrix_step(device);
     for (int index : group.parameters) {
       const core::Parameter& p = *parameters[static_cast<std::size_t>(index)];
       if (p.size() > 0)
@@ -83,17 +78,29 @@ std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, co
 
 }  // namespace
 
+namespace {
+
+void refuse_norms_of_sums_that_nobody_has(const std::vector<int>& compressed, const Groups& groups) {
+  for (const int p : compressed)
+    if (const GroupConfig& group = groups.group_for(p).config; group.rule->needs().gradient_norm)
+      core::fail("compression with optimizer.{}: its rule, {}, needs the norm of each gradient's mean over ranks, and where "
+                 "gradients are sent compressed the mean is never there",
+                 group.name, group.rule->name());
+}
+
+}  // namespace
+
 ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size) {
+  const dist::ZeroStage zero = options.zero;
   refuse_stages_without_whole_weights(options);
-  if (options.zero < 0 || options.zero > 3)
-    core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1, 2 and 3", options.zero);
   if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
   if (options.offload && options.device == core::DeviceKind::cpu)
     core::fail("parallel.offload: optimizer: a CPU keeps the optimizer's state in host memory anyway; valid with "
                "device: cpu is none");
   Groups groups(config, parameters);
   std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
+  refuse_norms_of_sums_that_nobody_has(compressed, groups);
   std::vector<int> sharded = all_but(compressed, core::to_int(parameters.size()));
   Groups sharded_groups = groups.restricted_to(sharded, parameters);
   const auto owners_of = [&](const core::ParameterList& list, const Groups& of) {
@@ -109,27 +116,51 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
   }
   const core::ParameterList rest = chosen(parameters, sharded);
   dist::OwnerPlan owners = owners_of(rest, sharded_groups);
-  const bool layers = options.zero == 3;
   ExecutionPlan plan{.options = options,
+                     .zero = zero,
                      .groups = std::move(groups),
                      .sharded = std::move(sharded),
                      .sharded_groups = std::move(sharded_groups),
-                     .shards = dist::ShardPlan(specs_of(rest), world_size, options.bucket_elements, layers),
+                     .shards = dist::ShardPlan(specs_of(rest), world_size, options.bucket_elements, zero.gathers_each_pass),
                      .owners = std::move(owners),
                      .gathers = {},
                      .compression = std::move(compression)};
   core::WeightReads& reads = plan.options.reads;
   if (reads.forward.empty())
     for (core::Parameter* p : parameters) reads.operation({p}, {p});
-  if (layers) plan.gathers.emplace(plan.shards, parameters, reads, options.prefetch);
-  if (options.zero >= 2)
+  if (zero.gathers_each_pass) plan.gathers.emplace(plan.shards, parameters, reads, options.prefetch);
+  if (zero.reduces_each_pass)
     plan.whole_gradients =
         dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
   return plan;
 }
 
+namespace {
+
+// Of states that live with the owner, those of the matrices that a rank owns.
+std::int64_t owner_state_elements(const dist::OwnerPlan& owners, const Groups& groups,
+                                  const std::vector<dist::ParameterSpec>& specs, int rank) {
+  std::int64_t elements = 0;
+  for (int t = 0; t < core::to_int(owners.tasks().size()); ++t) {
+    const int p = owners.tasks()[static_cast<std::size_t>(t)].parameter;
+    if (owners.owner(t) != rank) continue;
+    for (const OwnerState& state : owner_states(groups, specs[static_cast<std::size_t>(p)], p))
+      elements += core::element_count(state.shape);
+  }
+  return elements;
+}
+
+}  // namespace
+
+std::vector<OwnerState> owner_states(const Groups& groups, const dist::ParameterSpec& spec, int parameter) {
+  std::vector<OwnerState> states;
+  for (const StateSpec& s : groups.group_for(parameter).config.rule->states_of(Home::owner))
+    states.push_back({s.name, state_shape(s, matrix_batch(spec.name, spec.shape, groups.split_of(parameter)))});
+  return states;
+}
+
 std::int64_t ExecutionPlan::gradient_bytes() const {
-  if (options.zero < 2) return 4 * shards.padded_elements();
+  if (!zero.reduces_each_pass) return 4 * shards.padded_elements();
   return 4 * (shards.padded_elements() / shards.world_size() + whole_gradients);
 }
 
@@ -148,22 +179,23 @@ void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
     piece = std::max(piece, 4 * tensors * std::min(core::kOffloadPiece, elements));
   };
   for (const Group& group : sharded_groups.groups()) {
-    const auto states = static_cast<std::int64_t>(group.config.state_names().size());
-    const bool apart = group.config.is_spectral();  // momentum first, the master later
+    const auto states = static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size());
+    const bool apart = group.config.whole_matrices();  // states first, the master later
     for (int p : group.parameters) {
-      const std::int64_t kept = options.zero == 0 ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
+      const std::int64_t kept = !zero.keeps_slice ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
       kept_elements += states * kept;
       bring(apart ? std::max<std::int64_t>(states, own_masters) : states + own_masters, kept);
     }
   }
   if (own_masters)
     for (const dist::Bucket& bucket : shards.buckets()) {
-      const std::int64_t kept = options.zero == 0 ? bucket.size : bucket.size / shards.world_size();
+      const std::int64_t kept = !zero.keeps_slice ? bucket.size : bucket.size / shards.world_size();
       kept_elements += kept;
       bring(1, kept);  // cast to weights
     }
   (options.offload ? bytes.host : bytes.optimizer) += 4 * kept_elements;
   if (options.offload) bytes.optimizer += piece;
+  bytes.optimizer += 4 * owner_state_elements(owners, sharded_groups, shards.parameters(), rank);
 }
 
 ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
@@ -171,15 +203,15 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
   bytes.gradients = gradient_bytes();
   add_optimizer_bytes(rank, bytes);
-  const SpectralWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
-  bytes.exchange = dist::OwnerExchange::buffer_bytes(shards, owners, rank, options.zero, std::cref(workspace));
+  const MatrixWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
+  bytes.exchange = dist::ExactTransport::buffer_bytes(shards, owners, rank, zero, std::cref(workspace));
   if (compression) add_compressed(rank, bytes);
   return bytes;
 }
 
 void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   const CompressionPlan& plan = *compression;
-  const SpectralWorkspace workspace(plan.owners, plan.groups, plan.specs, options.device, rank);
+  const MatrixWorkspace workspace(plan.owners, plan.groups, plan.specs, options.device, rank);
   std::int64_t matrices = 0, moved = 0;
   for (const dist::MatrixTask& task : plan.owners.tasks()) matrices += task.elements;
   for (int w = 0; w < plan.owners.waves(); ++w) {
@@ -195,12 +227,14 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   bytes.weights += weights_are_read ? 4 * elements : used * core::size_of(options.weight_dtype);
   bytes.gradients += 4 * elements;
   const dist::FeedbackPlan::Bytes feedback = plan.feedback.bytes(rank, shards.world_size());
-  bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + 4 * matrices + feedback.estimates;
-  for (const Group& group : plan.groups.groups())
-    if (!group.config.is_spectral())
-      for (const int p : group.parameters)
-        bytes.optimizer +=
-            4 * static_cast<std::int64_t>(group.config.state_names().size()) * plan.flat.piece(p, rank).count();
+  bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + feedback.estimates;
+  for (const Group& group : plan.groups.groups()) {
+    const auto states = static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size());
+    for (const int p : group.parameters)
+      bytes.optimizer += 4 * states * (group.config.whole_matrices() ? core::element_count(plan.specs[static_cast<std::size_t>(p)].shape)
+                                                                    : plan.flat.piece(p, rank).count());
+  }
+  bytes.optimizer += 4 * owner_state_elements(plan.owners, plan.groups, plan.specs, rank);
   // The two exchanges take turns.
   bytes.exchange = std::max(bytes.exchange, feedback.buffers + moved);
 }
@@ -209,7 +243,10 @@ std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
   std::int64_t elements = 0;
   for (const Group& group : sharded_groups.groups())
     for (int p : group.parameters)
-      elements += (1 + static_cast<std::int64_t>(group.config.state_names().size())) * shards.piece(p, rank).count();
+      elements += (1 + static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size())) *
+                  shards.piece(p, rank).count();
+  elements += owner_state_elements(owners, sharded_groups, shards.parameters(), rank);
+  if (compression) elements += owner_state_elements(compression->owners, compression->groups, compression->specs, rank);
   return 4 * elements + (compression ? compression->snapshot_bytes(rank) : 0);
 }
 
@@ -221,12 +258,12 @@ double ExecutionPlan::compressed_bytes_sent() const {
 double ExecutionPlan::bytes_sent_by_passes(std::int64_t passes) const {
   const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
   const auto padded = static_cast<double>(shards.padded_elements());
-  if (options.zero == 0) {
+  if (!zero.keeps_slice) {
     std::int64_t used = 0;
     for (const dist::Bucket& bucket : shards.buckets()) used += bucket.used;
     return 2 * share * 4 * static_cast<double>(used);
   }
-  const double reduced = options.zero >= 2 ? padded * each_pass : padded;
+  const double reduced = zero.reduces_each_pass ? padded * each_pass : padded;
   const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : 0;
   return share * (4 * reduced + static_cast<double>(core::size_of(options.weight_dtype)) * gathered);
 }
@@ -240,7 +277,7 @@ double ExecutionPlan::bytes_sent_by_update() const {
     own += shards.piece(task.parameter, owners.owner(t)).count();
   }
   const double compressed = compression ? compressed_bytes_sent() : 0;
-  if (options.zero == 0) return compressed + 4 * share * static_cast<double>(matrices);
+  if (!zero.keeps_slice) return compressed + 4 * share * static_cast<double>(matrices);
   // What leaves its rank of each matrix, there and back, and the all-gather of weights.
   const double weights = gathers ? 0 : static_cast<double>(core::size_of(options.weight_dtype) * shards.padded_elements());
   return compressed + share * weights + 2 * 4 * static_cast<double>(matrices - own) / n;
@@ -257,7 +294,7 @@ std::string ExecutionPlan::describe() const {
                   options.wave_elements, core::name_of(options.weight_dtype), options.offload ? " offload" : "");
   for (const Group& group : groups.groups())
     text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
-                        group.config.rule_text(), group.config.lr, group.parameters.size(), group.elements);
+                        group.config.rule->text(), group.config.lr.text(), group.parameters.size(), group.elements);
   if (gathers) text += gathers->describe();
   text += shards.describe() + owners.describe();
   if (compression)

@@ -15,10 +15,10 @@
 #include "dist/plan/gather_plan.h"
 #include "dist/plan/owner_plan.h"
 #include "dist/plan/shard_plan.h"
+#include "dist/plan/zero_stage.h"
 #include "optim/plan/compression.h"
 #include "optim/plan/config.h"
 #include "optim/plan/groups.h"
-#include "optim/rules/matrix_step.h"
 
 namespace muonp::optim {
 
@@ -35,16 +35,21 @@ struct ParallelOptions {
   CompressionOptions compression = {};
 };
 
-// A parameter of a group with the rule muonp, as the spectral step sees it.
-std::unique_ptr<MatrixStep> make_matrix_step(const GroupConfig& group, core::DeviceKind device);
+// A state of a matrix that lives with its owner: "row_squares", [count, rows].
+struct OwnerState {
+  std::string name;
+  core::Shape shape;
+};
+std::vector<OwnerState> owner_states(const Groups& groups, const dist::ParameterSpec& spec, int parameter);
 
 struct ExecutionPlan {
   ParallelOptions options;
+  dist::ZeroStage zero;
   Groups groups;             // of all parameters
   std::vector<int> sharded;  // those that the three plans below count from 0: all that are not compressed
   Groups sharded_groups;
   dist::ShardPlan shards;
-  dist::OwnerPlan owners;  // one task per parameter of a muonp group; cost in floating-point operations
+  dist::OwnerPlan owners;  // one task per parameter whose rule needs whole matrices; cost in floating-point operations
   std::optional<dist::GatherPlan> gathers;  // of weights; stage 3
   std::int64_t whole_gradients = 0;         // elements of whole buckets at one time; stages 2 and 3
   std::optional<CompressionPlan> compression;

@@ -178,7 +178,7 @@ class Assigner {
     std::sort(group_.parameters.begin(), group_.parameters.end());
     if (group_.parameters.empty()) return;
     for (const SplitConfig& config : group_.config.splits) split(config);
-    if (group_.config.is_spectral())
+    if (group_.config.whole_matrices())
       for (const int i : group_.parameters) {
         const auto& split = splits[static_cast<std::size_t>(i)];
         matrix_batch(at(i).name, at(i).shape, split ? &*split : nullptr);
@@ -223,10 +223,10 @@ std::vector<GroupRow> Groups::rows() const {
   std::vector<GroupRow> rows;
   for (const Group& g : groups_)
     rows.push_back({.group = g.config.name,
-                    .rule = g.config.rule_text(),
+                    .rule = g.config.rule->text(),
                     .parameters = static_cast<std::int64_t>(g.parameters.size()),
                     .elements = g.elements,
-                    .lr = g.config.lr});
+                    .lr = g.config.lr.at(1)});
   return rows;
 }
 

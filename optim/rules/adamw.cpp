@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/device/for_each.h"
+#include "optim/rules/momentum.h"
 
 namespace muonp::optim {
 
@@ -13,11 +14,11 @@ double bias_correction(double beta, std::int64_t step) {
   return beta == 0 ? 1.0 : -std::expm1(static_cast<double>(step) * std::log(beta));
 }
 
-struct Update {
+struct Step {
   float *w, *mean, *square;
   const float* gradients;
   float scale, b1, a1, b2, a2, keep, rate, root, eps;
-  using Elements = core::ElementArrays<&Update::w, &Update::mean, &Update::square, &Update::gradients>;
+  using Elements = core::ElementArrays<&Step::w, &Step::mean, &Step::square, &Step::gradients>;
 
   MUONP_HD void operator()(std::int64_t i) const {
     const float g = scale * gradients[i];
@@ -33,6 +34,24 @@ struct Update {
 
 }  // namespace
 
+void AdamW::describe(core::Fields& f) {
+  f.step_value("beta1", beta1, {.min = 0, .max = 1}, "decay of the mean of gradients, below 1");
+  f.step_value("beta2", beta2, {.min = 0, .max = 1}, "decay of the mean of squared gradients, below 1");
+  f.real("eps", eps, {.min = 0}, "added to the root of the mean of squares");
+}
+
+void AdamW::validate(const std::string& path) const {
+  require_below_one(path, "beta1", beta1);
+  require_below_one(path, "beta2", beta2);
+}
+
+void AdamW::move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,
+                 std::span<const core::Tensor> states) const {
+  MUONP_ASSERT(states.size() == 2, "{} states of adamw", states.size());
+  const AdamWParams params{beta1.at(facts.step), beta2.at(facts.step), eps, facts.weight_decay};
+  adamw_update(queue, params, facts.lr, facts.step, facts.gradient_scale, master, gradient.values, states[0], states[1]);
+}
+
 void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step,
                   double gradient_scale, const core::Tensor& master, const core::Tensor& gradient,
                   const core::Tensor& m, const core::Tensor& v) {
@@ -42,7 +61,7 @@ void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std:
                n, gradient.size(), m.size(), v.size());
   const auto narrow = [](double x) { return static_cast<float>(x); };
   core::for_each(queue, n,
-                 Update{.w = master.data<float>(),
+                 Step{.w = master.data<float>(),
                         .mean = m.data<float>(),
                         .square = v.data<float>(),
                         .gradients = gradient.data<float>(),

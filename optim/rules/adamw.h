@@ -3,8 +3,7 @@
 
 #include <cstdint>
 
-#include "core/device/device.h"
-#include "core/device/tensor.h"
+#include "optim/rules/rule.h"
 
 namespace muonp::optim {
 
@@ -12,6 +11,21 @@ struct AdamWParams {
   double beta1 = 0.9, beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0;  // decoupled
+};
+
+class AdamW final : public Rule {
+ public:
+  static constexpr std::string_view kName = "adamw";
+  core::StepValue beta1 = 0.9, beta2 = 0.95;
+  double eps = 1e-8;
+
+  std::unique_ptr<Rule> clone() const override { return std::make_unique<AdamW>(*this); }
+  std::string_view name() const override { return kName; }
+  void describe(core::Fields& fields) override;
+  void validate(const std::string& path) const override;
+  std::vector<StateSpec> states() const override { return {{.name = "m"}, {.name = "v"}}; }
+  void move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,
+            std::span<const core::Tensor> states) const override;
 };
 
 // With g = gradient_scale·gradient and t = step, counted from 1:

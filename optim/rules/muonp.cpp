@@ -5,9 +5,59 @@
 
 #include "core/device/for_each.h"
 #include "optim/spectral/gradient_norm.h"
+#include "optim/rules/spectral_step.h"
 #include "optim/spectral/spectral_norm.h"
 
 namespace muonp::optim {
+
+void Muonp::describe(core::Fields& f) {
+  describe_momentum(f, momentum, momentum_form, nesterov);
+  f.text("p", p, "exponent of U S^p V^T, a fraction in [-1/2, 1]: 0 is Muon, 1 is momentum SGD; or at steps: 1/2@1 0@500");
+  f.choice("method", method, spectral::kMethods, "recurrence that computes U S^p V^T");
+  f.real("epsilon", epsilon, {.min = 1e-6, .max = 0.5},
+         "singular values above this fraction of the largest are raised to p within the tolerance");
+  f.real("tolerance", tolerance, {.min = 1e-6, .max = 0.5}, "relative error of sigma^p to design for");
+  f.choice("dtype", dtype, spectral::kStorages, "storage of the iterates; auto is float32 on a CPU and float16 on a GPU");
+  f.choice("scale", scale, kShapeScales, "size of the update (docs/optimizers.md)");
+}
+
+void Muonp::validate(const std::string& path) const {
+  require_below_one(path, "momentum", momentum);
+  try {
+    for (const core::AtStep& at : core::values_at_steps(p)) {
+      const spectral::SpectralOptions options = spectral_options(at.value, core::DeviceKind::cuda);  // knows every dtype
+      spectral::make_spectral_power(options);
+      if (options.p.value() < 0 && parse_shape_scale(scale) == ShapeScale::schatten)
+        core::fail("scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
+                   "match_rms, spectral, rms1, none",
+                   at.value);
+    }
+  } catch (const core::Error& e) {
+    core::fail("{}: {}", path, e.what());
+  }
+}
+
+spectral::SpectralOptions Muonp::spectral_options(std::string_view exponent, core::DeviceKind device) const {
+  return {.method = method,
+          .p = spectral::parse_exponent(exponent),
+          .epsilon = epsilon,
+          .tolerance = tolerance,
+          .dtype = spectral::parse_storage(dtype, method, device)};
+}
+
+Direction Muonp::direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
+                           std::span<const core::Tensor> states) const {
+  const Momentum form{momentum.at(facts.step), is_ema(momentum_form), nesterov};
+  muonp_momentum(queue, form, facts.gradient_scale, gradient.values, states[0]);
+  return {gradient.values};
+}
+
+std::unique_ptr<MatrixStep> Muonp::matrix_step(core::DeviceKind device) const {
+  std::vector<PowerFrom> powers;
+  for (const core::AtStep& at : core::values_at_steps(p))
+    powers.push_back({at.step, spectral::make_spectral_power(spectral_options(at.value, device))});
+  return std::make_unique<SpectralStep>(std::move(powers), parse_shape_scale(scale));
+}
 
 ShapeScale parse_shape_scale(std::string_view name) {
   for (std::size_t i = 0; i < std::size(kShapeScales); ++i)
@@ -19,10 +69,10 @@ std::string_view name_of(ShapeScale scale) { return kShapeScales[static_cast<std
 
 namespace {
 
-struct Momentum {
+struct Move {
   float *gradients, *average;
   float scale, mu, own, ahead;  // N = own·g + ahead·M
-  using Elements = core::ElementArrays<&Momentum::gradients, &Momentum::average>;
+  using Elements = core::ElementArrays<&Move::gradients, &Move::average>;
 
   MUONP_HD void operator()(std::int64_t i) const {
     const float g = scale * gradients[i];
@@ -30,14 +80,6 @@ struct Momentum {
     average[i] = moved;
     gradients[i] = own * g + ahead * moved;
   }
-};
-
-struct Apply {
-  float* w;
-  const float* u;
-  float keep, rate;
-  using Elements = core::ElementArrays<&Apply::w, &Apply::u>;
-  MUONP_HD void operator()(std::int64_t i) const { w[i] = keep * w[i] - rate * u[i]; }
 };
 
 struct Scale {
@@ -49,22 +91,14 @@ struct Scale {
 
 }  // namespace
 
-void muonp_momentum(core::Queue& queue, const MuonpParams& params, double gradient_scale,
-                    const core::Tensor& gradient, const core::Tensor& momentum) {
+void muonp_momentum(core::Queue& queue, const Momentum& form, double gradient_scale, const core::Tensor& gradient,
+                    const core::Tensor& momentum) {
   const std::int64_t n = gradient.size();
   MUONP_ASSERT(momentum.size() == n, "{} gradients, {} momentum", n, momentum.size());
-  const auto scale = static_cast<float>(params.ema ? gradient_scale * (1 - params.momentum) : gradient_scale);
-  const auto mu = static_cast<float>(params.momentum);
-  const float own = params.nesterov ? 1.0f : 0.0f, ahead = params.nesterov ? mu : 1.0f;
-  core::for_each(queue, n,
-                 Momentum{gradient.data<float>(), momentum.data<float>(), scale, mu, own, ahead});
-}
-
-void apply_update(core::Queue& queue, const core::Tensor& master, const core::Tensor& update, double lr,
-                  double weight_decay) {
-  MUONP_ASSERT(update.size() == master.size(), "{} weights, {} updates", master.size(), update.size());
-  const auto keep = static_cast<float>(1 - lr * weight_decay), rate = static_cast<float>(lr);
-  core::for_each(queue, master.size(), Apply{master.data<float>(), update.data<float>(), keep, rate});
+  const auto scale = static_cast<float>(form.ema ? gradient_scale * (1 - form.factor) : gradient_scale);
+  const auto mu = static_cast<float>(form.factor);
+  const float own = form.nesterov ? 1.0f : 0.0f, ahead = form.nesterov ? mu : 1.0f;
+  core::for_each(queue, n, Move{gradient.data<float>(), momentum.data<float>(), scale, mu, own, ahead});
 }
 
 namespace {

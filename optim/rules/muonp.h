@@ -1,14 +1,15 @@
-// Muon^p (arXiv 2606.13867; Muon, Jordan 2024, at p = 0): W moves by U Sᵖ Vᵀ of its momentum. Momentum and
-// the weight update act on pieces (contiguous intervals of flattened parameters) on every rank; the spectral
-// power acts on whole matrices on their owner (optim/rules/matrix_step.h).
+// Muon^p (arXiv 2606.13867; Muon, Jordan 2024, at p = 0): W moves by U Sᵖ Vᵀ of its momentum. The momentum is on the pieces
+// that each rank keeps; the spectral power is of whole matrices, on their owner (optim/rules/spectral_step.h).
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "core/device/device.h"
-#include "core/device/tensor.h"
+#include "core/base/error.h"
+#include "optim/rules/momentum.h"
+#include "optim/rules/rule.h"
+#include "optim/spectral/spectral_power.h"
 
 namespace muonp::optim {
 
@@ -16,33 +17,46 @@ namespace muonp::optim {
 // `none` give the same update for N and for c·N with any c > 0.
 enum class ShapeScale : std::uint8_t {
   match_rms,  // 0.2·√(mn)/‖Z‖_F: root mean square 0.2 at every p, as AdamW's (arXiv 2502.16982)
-  spectral,  // √max(1, m/n)/σ_max(N)ᵖ: the direction of the largest singular value moves by √max(1, m/n)
-  rms1,      // √(mn)/‖Z‖_F: root mean square 1 (arXiv 2606.13867)
-  schatten,  // (mean of σ^{1+p})^{−p/(1+p)}: min(m,n)^{p/(1+p)} times the unit Schatten-(1 + 1/p) ball; p ≥ 0
-  none       // 1
+  spectral,   // √max(1, m/n)/σ_max(N)ᵖ: the direction of the largest singular value moves by √max(1, m/n)
+  rms1,       // √(mn)/‖Z‖_F: root mean square 1 (arXiv 2606.13867)
+  schatten,   // (mean of σ^{1+p})^{−p/(1+p)}: min(m,n)^{p/(1+p)} times the unit Schatten-(1 + 1/p) ball; p ≥ 0
+  none        // 1
 };
 inline constexpr std::string_view kShapeScales[] = {"match_rms", "spectral", "rms1", "schatten", "none"};
 ShapeScale parse_shape_scale(std::string_view name);  // Error lists the valid names
 std::string_view name_of(ShapeScale scale);
 
-struct MuonpParams {
-  double momentum = 0.95;  // μ
-  bool ema = true;         // M ← μM + (1 − μ)g; false: M ← μM + g
+class Muonp final : public Rule {
+ public:
+  static constexpr std::string_view kName = "muonp";
+  core::StepValue momentum = 0.95;
+  std::string momentum_form = "ema";
   bool nesterov = true;
-  double weight_decay = 0;  // decoupled
-  ShapeScale scale = ShapeScale::match_rms;
+  std::string p = "1/2";  // an exponent, or exponents at steps, each until the next
+  std::string method = "coupled_minimax", dtype = "auto", scale = "match_rms";
+  double epsilon = 1e-3, tolerance = 0.01;
+
+  std::unique_ptr<Rule> clone() const override { return std::make_unique<Muonp>(*this); }
+  std::string_view name() const override { return kName; }
+  std::string text() const override { return fmt::format("muonp p={}", p); }
+  void describe(core::Fields& fields) override;
+  void validate(const std::string& path) const override;
+  std::vector<StateSpec> states() const override { return {{.name = "momentum"}}; }
+  Needs needs() const override { return {.whole_matrices = true}; }
+  Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
+                      std::span<const core::Tensor> states) const override;
+  std::unique_ptr<MatrixStep> matrix_step(core::DeviceKind device) const override;
+
+  // Error for an exponent that is none, and a dtype that the device cannot multiply.
+  spectral::SpectralOptions spectral_options(std::string_view exponent, core::DeviceKind device) const;
 };
 
 // With g = gradient_scale·gradient, or (1 − μ) times that for an exponential average:
 //   M ← μM + g,  N = M, or g + μM with Nesterov
 // The gradient piece is overwritten with N, the input of the spectral power, so that what is sent to the
 // owner is never the momentum itself. float32, one size.
-void muonp_momentum(core::Queue& queue, const MuonpParams& params, double gradient_scale,
-                    const core::Tensor& gradient, const core::Tensor& momentum);
-
-// W ← (1 − lr·λ)W − lr·update, float32, one size.
-void apply_update(core::Queue& queue, const core::Tensor& master, const core::Tensor& update, double lr,
-                  double weight_decay);
+void muonp_momentum(core::Queue& queue, const Momentum& form, double gradient_scale, const core::Tensor& gradient,
+                    const core::Tensor& momentum);
 
 // update ← factor·Z in place, Z = [rows, cols] the spectral power of `input` with exponent p; the factor is
 // returned. A zero Z stays zero (factor 0). Error if Z is not finite, or, for `schatten`, if ⟨input, Z⟩ is

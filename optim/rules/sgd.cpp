@@ -1,6 +1,7 @@
 #include "optim/rules/sgd.h"
 
 #include "core/device/for_each.h"
+#include "optim/rules/momentum.h"
 
 namespace muonp::optim {
 
@@ -30,6 +31,23 @@ struct DescendWithMomentum {
 };
 
 }  // namespace
+
+void Sgd::describe(core::Fields& f) { describe_momentum(f, momentum, momentum_form, nesterov); }
+
+void Sgd::validate(const std::string& path) const { require_below_one(path, "momentum", momentum); }
+
+std::vector<StateSpec> Sgd::states() const {
+  if (momentum.largest() == 0) return {};
+  return {{.name = "momentum"}};
+}
+
+void Sgd::move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,
+               std::span<const core::Tensor> states) const {
+  MUONP_ASSERT(states.size() == this->states().size(), "{} states of sgd", states.size());
+  const SgdParams params{momentum.at(facts.step), is_ema(momentum_form), nesterov, facts.weight_decay};
+  sgd_update(queue, params, facts.lr, facts.gradient_scale, master, gradient.values,
+             states.empty() ? core::Tensor() : states[0]);
+}
 
 void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double gradient_scale,
                 const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& momentum) {

@@ -1,8 +1,7 @@
 // Gradient descent with momentum on a piece: a contiguous interval of a flattened parameter.
 #pragma once
 
-#include "core/device/device.h"
-#include "core/device/tensor.h"
+#include "optim/rules/rule.h"
 
 namespace muonp::optim {
 
@@ -11,6 +10,22 @@ struct SgdParams {
   bool ema = false;       // M ← μM + (1 − μ)g instead of M ← μM + g
   bool nesterov = false;
   double weight_decay = 0;  // decoupled
+};
+
+class Sgd final : public Rule {
+ public:
+  static constexpr std::string_view kName = "sgd";
+  core::StepValue momentum = 0.95;
+  std::string momentum_form = "ema";
+  bool nesterov = true;
+
+  std::unique_ptr<Rule> clone() const override { return std::make_unique<Sgd>(*this); }
+  std::string_view name() const override { return kName; }
+  void describe(core::Fields& fields) override;
+  void validate(const std::string& path) const override;
+  std::vector<StateSpec> states() const override;  // none without momentum
+  void move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,
+            std::span<const core::Tensor> states) const override;
 };
 
 // With g = gradient_scale·gradient:

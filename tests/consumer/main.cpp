@@ -15,7 +15,7 @@ int main() {
     core::Parameter weight{"weight", {6, 4}, core::ParameterKind::matrix,
                            {core::Initializer::Kind::normal, 0.5}, {}, {}};
     optim::OptimizerConfig config;
-    config.matrices.p = "1/2";
+    config.matrices.rule.as<optim::Muonp>().p = "1/2";
     config.matrices.lr = 0.5;
     config.matrices.weight_decay = 0;
     optim::DistributedOptimizer optimizer(*device, {&weight}, config, {.zero = 1}, communicator);

@@ -34,7 +34,7 @@ TEST(Reducer, SumsExactlyAtEveryWorldSizeStageAndBucketSize) {
           << "ranks " << n << " stage " << s.stage << " passes " << s.passes << " bucket " << s.bucket;
 }
 
-TEST(OwnerExchange, Pitfall03_Pitfall22_GatheredMatricesAreBitEqualForAllWorldSizes) {
+TEST(ExactTransport, Pitfall03_Pitfall22_GatheredMatricesAreBitEqualForAllWorldSizes) {
   for (int n : {1, 2, 3, 4, 5, 7})
     for (const Case& s : cases())
       for (std::int64_t wave : {50, 100000}) {
@@ -52,7 +52,7 @@ TEST(OwnerExchange, Pitfall03_Pitfall22_GatheredMatricesAreBitEqualForAllWorldSi
       }
 }
 
-TEST(OwnerExchange, Pitfall03_TheTestedMatrixStraddlesRanks) {
+TEST(ExactTransport, Pitfall03_TheTestedMatrixStraddlesRanks) {
   const Model model;
   const ShardPlan plan(model.specs(), 3, 700);
   int holders = 0;
@@ -60,7 +60,7 @@ TEST(OwnerExchange, Pitfall03_TheTestedMatrixStraddlesRanks) {
   EXPECT_GE(holders, 2);
 }
 
-TEST(OwnerExchange, Pitfall26_RecordedBytesEqualTheFormula) {
+TEST(ExactTransport, Pitfall26_RecordedBytesEqualTheFormula) {
   for (int n : {2, 3, 4, 5})
     for (int stage : {0, 1, 2, 3})
       run_ranks(n, [&](Communicator& c) {

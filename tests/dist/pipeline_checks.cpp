@@ -115,23 +115,26 @@ std::map<std::string, std::vector<float>> check_exchange(core::Device& device, C
   const ShardedParameters parameters(device, model.list, plan, communicator.rank(), s.stage, Dtype::float32);
   const auto async = make_async(device, communicator, s.overlap);
   GradientReducer reducer(device, parameters, communicator, *async, s.overlap);
-  OwnerExchange exchange(device, parameters, owners, communicator, *async);
   backward(device, model, reducer, communicator.rank(), communicator.size(), s.passes);
 
   std::map<std::string, std::vector<float>> seen;
   std::vector<int> arrived(owners.tasks().size(), 0);
   const auto parameter_of = [&](int task) { return owners.tasks()[std::size_t(task)].parameter; };
-  exchange.run([&](int task) { return reducer.reduced(parameter_of(task)); },
-               [&](std::span<const OwnedMatrix> mine) {
-                 for (const OwnedMatrix& m : mine) {
-                   std::vector<float> values = values_of(device, m.in);
-                   EXPECT_EQ(m.in.shape(), model.list[std::size_t(parameter_of(m.task))]->shape);
-                   seen[owners.tasks()[std::size_t(m.task)].name] = values;
-                   for (float& x : values) x *= -2;
-                   set_values(device, m.out, values);
-                 }
-               },
-               [&](int task) { ++arrived[std::size_t(task)]; });
+  std::vector<Tensor> pieces;
+  for (const MatrixTask& task : owners.tasks()) pieces.push_back(reducer.reduced(task.parameter));
+  ExactTransport transport(device, parameters, owners, pieces);
+  WavePipeline pipeline(transport, communicator, *async);
+  for (Wave wave; pipeline.next(wave);) {
+    for (const OwnedMatrix& m : wave.mine) {
+      std::vector<float> values = values_of(device, m.in);
+      EXPECT_EQ(m.in.shape(), model.list[std::size_t(parameter_of(m.task))]->shape);
+      seen[owners.tasks()[std::size_t(m.task)].name] = values;
+      for (float& x : values) x *= -2;
+      set_values(device, m.out, values);
+    }
+    pipeline.give_back(wave);
+    for (const int task : wave.arrived) ++arrived[std::size_t(task)];
+  }
   for (std::size_t t = 0; t < arrived.size(); ++t) {
     EXPECT_EQ(arrived[t], 1);
     const int p = parameter_of(static_cast<int>(t));

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "dist/zero/owner_exchange.h"
+#include "dist/zero/exact_transport.h"
 #include "dist/zero/reducer.h"
 
 namespace muonp::test {

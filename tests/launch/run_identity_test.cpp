@@ -50,7 +50,6 @@ TEST(RunIdentity, TheSameRunGoesOnWithoutAWord) {
                 c.model.recompute = "blocks";
                 c.checkpoint.keep = 9;
                 c.log.every = 5;
-                c.optimizer.others.momentum = 0.5;  // not read by adamw
               })),
               IsEmpty());
 }
@@ -75,9 +74,9 @@ TEST(RunIdentity, WhatDecidesTheMeaningOfTheStateIsRefused) {
       {"data.sequence", [](RunConfig& c) { c.data.sequence = 128; }},
       {"model.activation", [](RunConfig& c) { c.model.activation = "relu2"; }},
       {"model.layers", [](RunConfig& c) { c.model.layers = 1; }},
-      {"optimizer.matrices.p", [](RunConfig& c) { c.optimizer.matrices.p = "0"; }},
+      {"optimizer.matrices.p", [](RunConfig& c) { c.optimizer.matrices.rule.as<optim::Muonp>().p = "0"; }},
       {"optimizer.matrices.select", [](RunConfig& c) { c.optimizer.matrices.select = {"*.qkv.weight"}; }},
-      {"optimizer.matrices.momentum_form", [](RunConfig& c) { c.optimizer.matrices.momentum_form = "heavy_ball"; }},
+      {"optimizer.matrices.momentum_form", [](RunConfig& c) { c.optimizer.matrices.rule.as<optim::Muonp>().momentum_form = "heavy_ball"; }},
       {"optimizer.matrices.splits",
        [](RunConfig& c) {
          c.optimizer.matrices.splits = {{"qkv", "*", "rows", {"q", "k"}}};

@@ -39,7 +39,7 @@ models::GptConfig config_of(const ZeroRun& run) {
 optim::OptimizerConfig optimizer_config() {
   optim::OptimizerConfig c;
   c.matrices.lr = 5e-3;
-  c.matrices.dtype = "float32";  // on GPUs too
+  c.matrices.rule.as<optim::Muonp>().dtype = "float32";  // on GPUs too
   c.others.lr = 5e-3;
   return c;
 }
@@ -105,7 +105,7 @@ void expect_allocated_as_planned(core::Device& device, const optim::ExecutionPla
   EXPECT_EQ(used.peak_of(Category::weights), planned.weights);
   EXPECT_EQ(used.peak_of(Category::gradients), planned.gradients);
   EXPECT_EQ(used.peak_of(Category::optimizer), planned.optimizer);
-  // Matrices that come to lie one after the other are not copied together (optim/rules/matrix_step.h).
+  // Matrices that come to lie one after the other are not copied together (optim/rules/spectral_step.h).
   EXPECT_LE(used.peak_of(Category::exchange), planned.exchange);
   EXPECT_GE(static_cast<double>(used.peak_of(Category::exchange)), 0.98 * static_cast<double>(planned.exchange));
   if (device.kind() == core::DeviceKind::cuda) {

@@ -44,7 +44,7 @@ struct Model {
 optim::OptimizerConfig config() {
   optim::OptimizerConfig config;
   config.matrices.lr = 0.02;
-  config.matrices.dtype = "float32";  // on GPUs too
+  config.matrices.rule.as<Muonp>().dtype = "float32";  // on GPUs too
   config.others.lr = 0.01;
   return config;
 }

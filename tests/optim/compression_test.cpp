@@ -155,7 +155,7 @@ TEST(Compression, IdentityOnOneRankIsTheUncompressedStepBitForBit) {
       for (bool nesterov : {false, true})
         for (double clip : {0.0, 0.1}) {
           Training run{.zero = zero, .passes = 2, .steps = 6, .overlap = overlap};
-          run.config.matrices.nesterov = nesterov;
+          run.config.matrices.rule.as<Muonp>().nesterov = nesterov;
           run.config.clip = clip;
           const Result with = train(run), without = train(uncompressed(run));
           EXPECT_TRUE(same_bits(with.weights, without.weights)) << distance(with.weights, without.weights);
@@ -199,7 +199,7 @@ TEST(Compression, EstimatesComeToASteadyTarget) {
   for (const std::string& spec : kCompressors) {
     run_on_devices(2, [&](dist::Communicator& c, core::Device& device) {
       Training run{.ranks = 2, .to_owner = spec, .to_workers = spec, .others = "int8"};
-      run.config.matrices.momentum = 0;
+      run.config.matrices.rule.as<Muonp>().momentum = 0;
       run.config.matrices.lr = run.config.others.lr = 0;  // X stands still too
       run.config.matrices.weight_decay = 0;
       SmallModel model;

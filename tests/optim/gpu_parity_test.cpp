@@ -207,7 +207,7 @@ TEST(GpuParity, Updates) {
       sgd_update(queue, {.momentum = 0}, 1e-2, 0.5, w, g, Tensor());
       note("sgd");
       muonp_momentum(queue, {}, 0.5, g, m);
-      apply_update(queue, w, u, 1e-2, 0.1);
+      apply_update(queue, w, {u}, 1e-2, 0.1);
       note("muonp");
       results.push_back({"norm", {sum_of_squares(queue, w).sum, inner_product(queue, w, g)}});
       return results;

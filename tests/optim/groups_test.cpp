@@ -48,7 +48,7 @@ class GroupsTest : public testing::Test {
     GroupConfig g;
     g.name = std::move(name);
     g.select = std::move(select);
-    g.rule = std::move(rule);
+    g.rule = AnyRule(rule);
     return g;
   }
 

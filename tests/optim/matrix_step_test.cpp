@@ -1,4 +1,4 @@
-#include "optim/rules/matrix_step.h"
+#include "optim/rules/spectral_step.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,15 +15,15 @@ namespace {
 const Split kQkvRows{.name = "qkv", .parts = {"q", "k", "v"}};
 const Split kQkvColumns{.name = "qkv", .columns = true, .parts = {"q", "k", "v"}};
 
-class MatrixStepTest : public testing::Test {
+class SpectralStepTest : public testing::Test {
  protected:
   test::TestDevice device = test::make_test_device(2);
   SvdPower* power = nullptr;
 
-  MatrixStep make(ShapeScale scale = ShapeScale::match_rms, spectral::Exponent p = {1, 2}) {
+  SpectralStep make(ShapeScale scale = ShapeScale::match_rms, spectral::Exponent p = {1, 2}) {
     auto owned = std::make_unique<SvdPower>(p);
     power = owned.get();
-    return MatrixStep(std::move(owned), scale);
+    return SpectralStep(std::move(owned), scale);
   }
 
   MatrixInput input(std::string name, core::Shape shape, const Doubles& values,
@@ -44,9 +44,9 @@ class MatrixStepTest : public testing::Test {
     return z;
   }
 
-  std::string message(MatrixStep& step, std::vector<MatrixInput> inputs) {
+  std::string message(SpectralStep& step, std::vector<MatrixInput> inputs) {
     try {
-      step.compute(*device, inputs);
+      step.compute(*device, 1, inputs);
     } catch (const core::Error& e) {
       return e.what();
     }
@@ -69,14 +69,14 @@ Doubles columns(const Doubles& a, std::int64_t rows, std::int64_t cols, std::int
 
 }  // namespace
 
-TEST_F(MatrixStepTest, GivesEachMatrixItsScaledPowerAndLeavesTheInputAlone) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, GivesEachMatrixItsScaledPowerAndLeavesTheInputAlone) {
+  SpectralStep step = make();
   const std::vector<MatrixInput> inputs = {input("tall", {20, 8}, random(160, 1)),
                                            input("wide", {8, 20}, random(160, 2)),
                                            input("square", {12, 12}, random(144, 3))};
   std::vector<std::vector<float>> before;
   for (const MatrixInput& i : inputs) before.push_back(floats(i.in));
-  step.compute(*device, inputs);
+  step.compute(*device, 1, inputs);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const core::Shape& shape = inputs[i].shape;
     EXPECT_LT(
@@ -86,27 +86,27 @@ TEST_F(MatrixStepTest, GivesEachMatrixItsScaledPowerAndLeavesTheInputAlone) {
   }
 }
 
-TEST_F(MatrixStepTest, Pitfall16_MomentumIsBitEqualBeforeAndAfterTheStep) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, Pitfall16_MomentumIsBitEqualBeforeAndAfterTheStep) {
+  SpectralStep step = make();
   const core::Tensor momentum = tensor(*device, random(30, 1)), gradient = tensor(*device, random(30, 2));
   muonp_momentum(device->queue(), {.nesterov = false}, 1.0, gradient, momentum);
   const std::vector<float> kept = floats(momentum);
   EXPECT_EQ(floats(gradient), kept);
   const std::vector<MatrixInput> inputs = {
       {.name = "w", .shape = {6, 5}, .in = gradient, .out = tensor(*device, Doubles(30, 0.0))}};
-  step.compute(*device, inputs);
-  apply_update(device->queue(), gradient, inputs[0].out, 1.0, 0.0);
+  step.compute(*device, 1, inputs);
+  apply_update(device->queue(), gradient, {inputs[0].out}, 1.0, 0.0);
   EXPECT_EQ(floats(momentum), kept);
   EXPECT_EQ(message(step, {input("small", {1, 1}, {1})}), "no error");
   const std::vector<MatrixInput> in_place = {{.name = "w", .shape = {6, 5}, .in = momentum, .out = momentum}};
-  EXPECT_THROW(step.compute(*device, in_place), core::InternalError);
+  EXPECT_THROW(step.compute(*device, 1, in_place), core::InternalError);
 }
 
-TEST_F(MatrixStepTest, Pitfall06_PartsAreSplitWhereTheConfigurationSaysSoOnly) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, Pitfall06_PartsAreSplitWhereTheConfigurationSaysSoOnly) {
+  SpectralStep step = make();
   const Doubles n = random(24 * 8, 4);
   const MatrixInput whole = input("mlp", {24, 8}, n), fused = input("qkv", {24, 8}, n, &kQkvRows);
-  step.compute(*device, std::vector{whole, fused});
+  step.compute(*device, 1, std::vector{whole, fused});
   EXPECT_LT(relative_difference(doubles(whole.out), expected(n, 24, 8)), 1e-6);
   for (int part = 0; part < 3; ++part)
     EXPECT_LT(relative_difference(slice(doubles(fused.out), part * 64, 64),
@@ -114,12 +114,12 @@ TEST_F(MatrixStepTest, Pitfall06_PartsAreSplitWhereTheConfigurationSaysSoOnly) {
               1e-6);
 }
 
-TEST_F(MatrixStepTest, ColumnPartsAreMatricesOfTheirOwn) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, ColumnPartsAreMatricesOfTheirOwn) {
+  SpectralStep step = make();
   const std::int64_t rows = 7, cols = 15;
   const Doubles n = random(rows * cols, 5);
   const MatrixInput fused = input("qkv", {rows, cols}, n, &kQkvColumns);
-  step.compute(*device, std::vector{fused});
+  step.compute(*device, 1, std::vector{fused});
   for (int part = 0; part < 3; ++part)
     EXPECT_LT(relative_difference(columns(doubles(fused.out), rows, cols, part * 5, 5),
                                   expected(columns(n, rows, cols, part * 5, 5), rows, 5)),
@@ -127,42 +127,42 @@ TEST_F(MatrixStepTest, ColumnPartsAreMatricesOfTheirOwn) {
   EXPECT_EQ(power->calls, (std::vector<core::Shape>{{3, 7, 5}}));
 }
 
-TEST_F(MatrixStepTest, Pitfall09_AStackIsItsMatricesOneByOne) {
+TEST_F(SpectralStepTest, Pitfall09_AStackIsItsMatricesOneByOne) {
   const std::int64_t experts = 4, rows = 6, cols = 9, n = rows * cols;
   const Doubles all = random(experts * n, 6);
-  MatrixStep step = make();
+  SpectralStep step = make();
   const MatrixInput stack = input("experts", {experts, rows, cols}, all);
-  step.compute(*device, std::vector{stack});
+  step.compute(*device, 1, std::vector{stack});
   EXPECT_EQ(power->calls, (std::vector<core::Shape>{{experts, rows, cols}}));
   for (std::int64_t e = 0; e < experts; ++e) {
     const MatrixInput one = input("expert", {rows, cols}, slice(all, e * n, n));
-    step.compute(*device, std::vector{one});
+    step.compute(*device, 1, std::vector{one});
     EXPECT_EQ(slice(doubles(stack.out), e * n, n), doubles(one.out)) << e;
   }
 }
 
-TEST_F(MatrixStepTest, StacksOfFusedMatricesSplitBothWays) {
+TEST_F(SpectralStepTest, StacksOfFusedMatricesSplitBothWays) {
   const std::int64_t experts = 2, rows = 6, cols = 9, n = rows * cols;
   const Doubles all = random(experts * n, 7);
-  MatrixStep step = make();
+  SpectralStep step = make();
   for (const Split* split : {&kQkvRows, &kQkvColumns}) {
     const MatrixInput stack = input("experts", {experts, rows, cols}, all, split);
-    step.compute(*device, std::vector{stack});
+    step.compute(*device, 1, std::vector{stack});
     for (std::int64_t e = 0; e < experts; ++e) {
       const MatrixInput one = input("expert", {rows, cols}, slice(all, e * n, n), split);
-      step.compute(*device, std::vector{one});
+      step.compute(*device, 1, std::vector{one});
       EXPECT_EQ(slice(doubles(stack.out), e * n, n), doubles(one.out)) << e;
     }
   }
 }
 
-TEST_F(MatrixStepTest, Pitfall08_OneRowZeroSizeAndSingleElementParametersWork) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, Pitfall08_OneRowZeroSizeAndSingleElementParametersWork) {
+  SpectralStep step = make();
   const Doubles row = random(9, 8);
   const std::vector<MatrixInput> inputs = {input("row", {1, 9}, row),  input("column", {9, 1}, row),
                                            input("one", {1, 1}, {-5}), input("none", {0, 7}, {}),
                                            input("thin", {7, 0}, {}),  input("no_experts", {0, 3, 3}, {})};
-  step.compute(*device, inputs);
+  step.compute(*device, 1, inputs);
   // Of rank one, U Sᵖ Vᵀ is the vector itself up to its length, so the root mean square decides.
   const double factor = 0.2 * 3 / norm(row);
   for (int i = 0; i < 9; ++i) {
@@ -174,26 +174,26 @@ TEST_F(MatrixStepTest, Pitfall08_OneRowZeroSizeAndSingleElementParametersWork) {
   EXPECT_EQ(step.workspace_bytes(std::vector<MatrixInput>{{"none", {0, 7}, nullptr, {}, {}}}), 0);
 }
 
-TEST_F(MatrixStepTest, Pitfall11_ZeroMatricesGiveZeroUpdatesInAnyBatch) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, Pitfall11_ZeroMatricesGiveZeroUpdatesInAnyBatch) {
+  SpectralStep step = make();
   const std::vector<MatrixInput> inputs = {input("zero", {5, 4}, Doubles(20, 0.0)),
                                            input("other", {5, 4}, random(20, 1))};
-  step.compute(*device, inputs);
+  step.compute(*device, 1, inputs);
   EXPECT_EQ(doubles(inputs[0].out), Doubles(20, 0.0));
   EXPECT_LT(relative_difference(doubles(inputs[1].out), expected(random(20, 1), 5, 4)), 1e-6);
 }
 
-TEST_F(MatrixStepTest, Pitfall05_SplitPartsAreScaledByTheirOwnShape) {
-  MatrixStep step = make(ShapeScale::spectral, {0, 1});
+TEST_F(SpectralStepTest, Pitfall05_SplitPartsAreScaledByTheirOwnShape) {
+  SpectralStep step = make(ShapeScale::spectral, {0, 1});
   const Doubles n = random(24 * 8, 9);
   const MatrixInput whole = input("w", {24, 8}, n), fused = input("qkv", {24, 8}, n, &kQkvRows);
-  step.compute(*device, std::vector{whole, fused});
+  step.compute(*device, 1, std::vector{whole, fused});
   EXPECT_NEAR(svd(doubles(whole.out), 24, 8).s[0], std::sqrt(3.0), 1e-5);
   EXPECT_NEAR(svd(slice(doubles(fused.out), 0, 64), 8, 8).s[0], 1, 1e-5);
 }
 
-TEST_F(MatrixStepTest, NeighboursInMemoryAreOneBatchWithoutCopies) {
-  MatrixStep step = make(ShapeScale::match_rms, {1, 1});
+TEST_F(SpectralStepTest, NeighboursInMemoryAreOneBatchWithoutCopies) {
+  SpectralStep step = make(ShapeScale::match_rms, {1, 1});
   const std::int64_t rows = 300, cols = 250, n = rows * cols;  // too large to be packed
   const core::Tensor in = tensor(*device, random(3 * n, 10));
   const core::Tensor out = tensor(*device, Doubles(3 * n, 0.0));
@@ -205,7 +205,7 @@ TEST_F(MatrixStepTest, NeighboursInMemoryAreOneBatchWithoutCopies) {
                       .out = out.flat(i * n, n)});
   device->allocator()->reset_peak();
   const std::int64_t before = device->allocator()->use().peak_total;
-  step.compute(*device, inputs);
+  step.compute(*device, 1, inputs);
   EXPECT_EQ(power->calls, (std::vector<core::Shape>{{3, rows, cols}}));
   // A GPU writes the norms' partial sums, of 4096 elements each, before the host adds them.
   const std::int64_t sums = test::on_gpu() ? (n + 4095) / 4096 * 8 : 0;
@@ -214,11 +214,11 @@ TEST_F(MatrixStepTest, NeighboursInMemoryAreOneBatchWithoutCopies) {
             1e-6);
 }
 
-TEST_F(MatrixStepTest, NeighboursOnOneSideOnlyAreNotTakenForABatch) {
+TEST_F(SpectralStepTest, NeighboursOnOneSideOnlyAreNotTakenForABatch) {
   const std::int64_t rows = 260, cols = 255, n = rows * cols;
   const core::Tensor in = tensor(*device, random(3 * n, 11));
   for (const auto& [in_at, out_at] : {std::pair(2, 1), std::pair(1, 2)}) {
-    MatrixStep step = make(ShapeScale::match_rms, {1, 1});
+    SpectralStep step = make(ShapeScale::match_rms, {1, 1});
     const core::Tensor out = tensor(*device, Doubles(3 * n, 0.0));
     const std::vector<MatrixInput> inputs = {
         {.name = "first", .shape = {rows, cols}, .in = in.flat(0, n), .out = out.flat(0, n)},
@@ -226,22 +226,22 @@ TEST_F(MatrixStepTest, NeighboursOnOneSideOnlyAreNotTakenForABatch) {
          .shape = {rows, cols},
          .in = in.flat(in_at * n, n),
          .out = out.flat(out_at * n, n)}};
-    step.compute(*device, inputs);
+    step.compute(*device, 1, inputs);
     EXPECT_EQ(power->calls.size(), 2u);
     EXPECT_LT(relative_difference(doubles(inputs[1].out), expected(doubles(inputs[1].in), rows, cols, 1)),
               1e-6);
   }
 }
 
-TEST_F(MatrixStepTest, SmallMatricesOfOneShapeArePackedTogether) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, SmallMatricesOfOneShapeArePackedTogether) {
+  SpectralStep step = make();
   std::vector<MatrixInput> inputs;
   for (int i = 0; i < 5; ++i) {
     inputs.push_back(input("a" + std::to_string(i), {6, 5}, random(30, 20 + i)));
     inputs.push_back(input("b" + std::to_string(i), {5, 6}, random(30, 30 + i)));
   }
   inputs.push_back(input("fused", {6, 15}, random(90, 40), &kQkvColumns));
-  step.compute(*device, inputs);
+  step.compute(*device, 1, inputs);
   EXPECT_EQ(power->calls, (std::vector<core::Shape>{{5, 5, 6}, {8, 6, 5}}));
   for (int i = 0; i < 10; ++i)
     EXPECT_LT(relative_difference(doubles(inputs[i].out),
@@ -253,8 +253,8 @@ TEST_F(MatrixStepTest, SmallMatricesOfOneShapeArePackedTogether) {
             1e-6);
 }
 
-TEST_F(MatrixStepTest, Pitfall15_AMethodThatDivergesNamesTheParameter) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, Pitfall15_AMethodThatDivergesNamesTheParameter) {
+  SpectralStep step = make();
   power->poison = 1000;
   Doubles bad = random(30, 2);
   bad[0] = 1000;
@@ -270,8 +270,8 @@ TEST_F(MatrixStepTest, Pitfall15_AMethodThatDivergesNamesTheParameter) {
       HasSubstr("parameter qkv.weight (split into q, k, v): matrix 1 of 3 diverged"));
 }
 
-TEST_F(MatrixStepTest, CostsAreThoseOfTheLogicalMatrices) {
-  MatrixStep step = make();
+TEST_F(SpectralStepTest, CostsAreThoseOfTheLogicalMatrices) {
+  SpectralStep step = make();
   EXPECT_EQ(step.cost("w", {30, 20}, nullptr), 30 * 20 * 20);
   EXPECT_EQ(step.cost("w", {5, 30, 20}, nullptr), 5 * 30 * 20 * 20);
   EXPECT_EQ(step.cost("w", {30, 10}, &kQkvRows), 3 * 10 * 10 * 10);
@@ -283,12 +283,12 @@ TEST_F(MatrixStepTest, CostsAreThoseOfTheLogicalMatrices) {
   EXPECT_EQ(step.workspace_bytes(std::vector{large, small, large}), 4 * 90000);
 }
 
-TEST_F(MatrixStepTest, AllScalesGoThroughTheStep) {
+TEST_F(SpectralStepTest, AllScalesGoThroughTheStep) {
   for (std::size_t scale = 0; scale < std::size(kShapeScales); ++scale) {
-    MatrixStep step = make(static_cast<ShapeScale>(scale));
+    SpectralStep step = make(static_cast<ShapeScale>(scale));
     const Doubles n = random(48, 5);
     const MatrixInput one = input("w", {8, 6}, n);
-    step.compute(*device, std::vector{one});
+    step.compute(*device, 1, std::vector{one});
     const core::Tensor z = tensor(*device, {8, 6}, spectral_power(n, 8, 6, 0.5));
     scale_update(device->queue(), static_cast<ShapeScale>(scale), 0.5, tensor(*device, {8, 6}, n), z);
     EXPECT_LT(relative_difference(doubles(one.out), doubles(z)), 1e-6) << kShapeScales[scale];

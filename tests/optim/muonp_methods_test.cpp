@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "optim/plan/config.h"
-#include "optim/rules/matrix_step.h"
+#include "optim/rules/spectral_step.h"
 #include "oracles.h"
 
 using namespace muonp;
@@ -17,14 +17,13 @@ class Methods : public testing::Test {
  protected:
   test::TestDevice device = test::make_test_device(1);
 
-  static MatrixStep make(const std::string& method, const std::string& p, ShapeScale scale) {
-    GroupConfig group;
-    group.method = method;
-    group.p = p;
-    return MatrixStep(spectral::make_spectral_power(group.spectral_options(core::DeviceKind::cpu)), scale);
+  static SpectralStep make(const std::string& method, const std::string& p, ShapeScale scale) {
+    Muonp rule;
+    rule.method = method;
+    return SpectralStep(spectral::make_spectral_power(rule.spectral_options(p, core::DeviceKind::cpu)), scale);
   }
 
-  Doubles update(MatrixStep& step, const Doubles& n, std::int64_t rows, std::int64_t cols) {
+  Doubles update(SpectralStep& step, const Doubles& n, std::int64_t rows, std::int64_t cols) {
     const core::Tensor in = tensor(*device, n), out = tensor(*device, Doubles(n.size(), NAN));
     step.compute(*device,
                  std::vector<MatrixInput>{{.name = "w", .shape = {rows, cols}, .in = in, .out = out}});
@@ -54,7 +53,7 @@ TEST_F(Methods, UpdatesAreThoseOfTheExactPowerToTheirAccuracy) {
                         {"svd", "1/2", 1e-5},
                         {"svd", "1/3", 1e-5}})
     for (const auto& [rows, cols] : {std::pair(48l, 24l), {24l, 48l}}) {
-      MatrixStep step = make(c.method, c.p, ShapeScale::match_rms);
+      SpectralStep step = make(c.method, c.p, ShapeScale::match_rms);
       const Doubles n = random(rows * cols, 12);
       const double p = step.options().p.value();
       Doubles exact = spectral_power(n, rows, cols, p);
@@ -75,7 +74,7 @@ TEST_F(Methods, Pitfall10_TheUpdateDoesNotSeeTheSizeOfTheGradient) {
                                   {"coupled_newton", "1/4"},
                                   {"svd", "3/4"}})
     for (const ShapeScale scale : {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1}) {
-      MatrixStep step = make(method, p, scale);
+      SpectralStep step = make(method, p, scale);
       const Doubles one = update(step, n, 40, 24);
       // A power of two changes no digit. Other factors round the gradient anew, and the recurrences enlarge
       // that rounding where they raise small singular values; it stays within the error that they are
@@ -97,7 +96,7 @@ TEST_F(Methods, Pitfall11_AZeroGradientGivesAZeroUpdate) {
                                   {"bivariate", "1/3"},
                                   {"coupled_newton", "1/2"},
                                   {"svd", "-1/4"}}) {
-    MatrixStep step = make(method, p, ShapeScale::match_rms);
+    SpectralStep step = make(method, p, ShapeScale::match_rms);
     EXPECT_EQ(update(step, Doubles(15, 0.0), 5, 3), Doubles(15, 0.0)) << method << p;
   }
 }
@@ -107,12 +106,12 @@ TEST_F(Methods, Pitfall15_BivariateOnANearlyRankOneGradientIsNamed) {
   Svd d = svd(random(16 * 16, 14), 16, 16);
   Doubles s(16, std::sqrt((1 - 0.9 * 0.9) / 15));
   s[0] = 0.9;
-  MatrixStep step = make("bivariate", "1/2", ShapeScale::match_rms);
+  SpectralStep step = make("bivariate", "1/2", ShapeScale::match_rms);
   const core::Tensor in = tensor(*device, compose(d, s)), out = tensor(*device, Doubles(256, 0.0));
   const std::vector<MatrixInput> inputs = {
       {.name = "blocks.3.mlp.up.weight", .shape = {16, 16}, .in = in, .out = out}};
   try {
-    step.compute(*device, inputs);
+    step.compute(*device, 1, inputs);
     FAIL() << "the update was accepted";
   } catch (const core::Error& e) {
     EXPECT_THAT(e.what(), HasSubstr("parameter blocks.3.mlp.up.weight: "));
@@ -125,7 +124,7 @@ TEST_F(Methods, Pitfall08_OneRowAndOneColumnMatricesWork) {
   for (const auto& [method, p] :
        {std::pair("coupled_minimax", "1/2"), {"newton_schulz5", "0"}, {"svd", "1/2"}})
     for (const auto& [rows, cols] : {std::pair(1l, 7l), {7l, 1l}}) {
-      MatrixStep step = make(method, p, ShapeScale::match_rms);
+      SpectralStep step = make(method, p, ShapeScale::match_rms);
       EXPECT_LT(relative_difference(update(step, n, rows, cols), expected), 1e-5) << method;
     }
 }
@@ -133,7 +132,7 @@ TEST_F(Methods, Pitfall08_OneRowAndOneColumnMatricesWork) {
 TEST_F(Methods, Pitfall20_ABatchEqualsItsMatricesToRounding) {
   const std::int64_t rows = 20, cols = 12, n = rows * cols;
   const Doubles all = random(3 * n, 16);
-  MatrixStep step = make("coupled_minimax", "1/2", ShapeScale::match_rms);
+  SpectralStep step = make("coupled_minimax", "1/2", ShapeScale::match_rms);
   const core::Tensor in = tensor(*device, all), out = tensor(*device, Doubles(3 * n, 0.0));
   step.compute(*device,
                std::vector<MatrixInput>{{.name = "w", .shape = {3, rows, cols}, .in = in, .out = out}});

@@ -36,7 +36,7 @@ double root_mean_square(const Doubles& a) { return norm(a) / std::sqrt(static_ca
 
 TEST_P(Momentum, IsExactOnWholeNumbersHoweverCut) {
   const auto [ema, nesterov] = GetParam();
-  const MuonpParams params{.momentum = 0.5, .ema = ema, .nesterov = nesterov};
+  const Momentum params{.factor = 0.5, .ema = ema, .nesterov = nesterov};
   const std::int64_t n = 8300;
   Doubles m(n, 0.0);
   const core::Tensor momentum = tensor(*device, m);
@@ -63,15 +63,15 @@ TEST_F(Muonp, AverageAndHeavyBallPointTheSameWay) {
   const core::Tensor average = tensor(*device, Doubles(n, 0)), ball = tensor(*device, Doubles(n, 0));
   for (int t = 0; t < 5; ++t) {
     const core::Tensor a = tensor(*device, random(n, t)), b = tensor(*device, random(n, t));
-    muonp_momentum(queue, {.momentum = 0.75, .ema = true}, 1.0, a, average);
-    muonp_momentum(queue, {.momentum = 0.75, .ema = false}, 0.25, b, ball);
+    muonp_momentum(queue, {.factor = 0.75, .ema = true}, 1.0, a, average);
+    muonp_momentum(queue, {.factor = 0.75, .ema = false}, 0.25, b, ball);
     EXPECT_EQ(floats(a), floats(b));
   }
 }
 
 TEST_F(Muonp, ApplyUpdateDecaysTheWeightsByThemselves) {
   const core::Tensor w = tensor(*device, {8, -4, 0});
-  apply_update(queue, w, tensor(*device, {2, 2, -6}), 0.5, 0.25);
+  apply_update(queue, w, {tensor(*device, {2, 2, -6})}, 0.5, 0.25);
   EXPECT_EQ(floats(w), (std::vector<float>{6, -4.5f, 3}));
 }
 
@@ -173,7 +173,7 @@ TEST_F(Muonp, StableStepOnAQuadraticEndsWhereTheTheorySays) {
     for (const double share : {0.5, 0.999, 1.001, 1.5}) {
       const core::Tensor w = tensor(*device, {rows, cols}, start);
       const double before = loss(w);
-      apply_update(queue, w, z, share * largest, 0);
+      apply_update(queue, w, {z}, share * largest, 0);
       EXPECT_EQ(loss(w) < before, share < 1) << "p " << p << ", " << share << " of the largest step";
     }
   }

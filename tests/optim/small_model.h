@@ -8,6 +8,7 @@
 
 #include "core/base/rng.h"
 #include "optim/engine/distributed_optimizer.h"
+#include "optim/rules/muonp.h"
 #include "tests/support/device_ranks.h"
 
 namespace muonp::test {
@@ -36,7 +37,7 @@ struct SmallModel {
 inline optim::OptimizerConfig small_config() {
   optim::OptimizerConfig config;
   config.matrices.lr = 0.02;
-  config.matrices.dtype = "float32";  // on GPUs too
+  config.matrices.rule.as<optim::Muonp>().dtype = "float32";  // on GPUs too
   config.others.lr = 0.01;
   return config;
 }

@@ -1,4 +1,4 @@
-#include "optim/rules/matrix_step.h"
+#include "optim/rules/spectral_step.h"
 
 #include <algorithm>
 #include <tuple>
@@ -16,7 +16,7 @@ constexpr std::int64_t kPackedElements = 1 << 20;  // elements of one packed bat
 }  // namespace
 
 // Parameters that are one batch as they lie in memory.
-struct MatrixStep::Segment {
+struct SpectralStep::Segment {
   MatrixBatch batch;
   float* in;
   float* out;
@@ -54,10 +54,21 @@ core::Tensor borrow(float* data, const MatrixBatch& b) {
 
 }  // namespace
 
-MatrixStep::MatrixStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale)
-    : power_(std::move(power)), scale_(scale) {}
+SpectralStep::SpectralStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale) : scale_(scale) {
+  powers_.push_back({1, std::move(power)});
+}
 
-void MatrixStep::compute(core::Device& device, std::span<const MatrixInput> inputs) {
+SpectralStep::SpectralStep(std::vector<PowerFrom> powers, ShapeScale scale) : powers_(std::move(powers)), scale_(scale) {
+  MUONP_ASSERT(!powers_.empty() && powers_.front().step == 1, "no spectral power for the first step");
+}
+
+spectral::SpectralPower& SpectralStep::power_at(std::int64_t step) const {
+  const auto next = std::ranges::find_if(powers_, [step](const PowerFrom& p) { return p.step > step; });
+  return *(next == powers_.begin() ? next : next - 1)->power;
+}
+
+void SpectralStep::compute(core::Device& device, std::int64_t step, std::span<const MatrixInput> inputs) {
+  power_ = &power_at(step);
   for (const MatrixInput& input : inputs) check(input);
   std::vector<Segment> merged;
   for (Segment& s : segments_of(inputs)) {
@@ -72,7 +83,7 @@ void MatrixStep::compute(core::Device& device, std::span<const MatrixInput> inpu
 }
 
 // One of each parameter with elements; those of one shape together, as they lie in memory.
-std::vector<MatrixStep::Segment> MatrixStep::segments_of(std::span<const MatrixInput> inputs) {
+std::vector<SpectralStep::Segment> SpectralStep::segments_of(std::span<const MatrixInput> inputs) {
   std::vector<Segment> segments;
   for (const MatrixInput& input : inputs) {
     const MatrixBatch batch = matrix_batch(input.name, input.shape, input.split);
@@ -86,7 +97,7 @@ std::vector<MatrixStep::Segment> MatrixStep::segments_of(std::span<const MatrixI
 }
 
 // What goes through the spectral power at once: small ones of a shape together, others alone.
-std::vector<std::span<const MatrixStep::Segment>> MatrixStep::batches_of(std::span<const Segment> segments) {
+std::vector<std::span<const SpectralStep::Segment>> SpectralStep::batches_of(std::span<const Segment> segments) {
   std::vector<std::span<const Segment>> batches;
   for (std::size_t begin = 0, end = 0; begin < segments.size(); begin = end) {
     std::int64_t elements = 0;
@@ -102,7 +113,7 @@ std::vector<std::span<const MatrixStep::Segment>> MatrixStep::batches_of(std::sp
 }
 
 // One batch from several segments, or from one as it lies.
-void MatrixStep::compute_packed(core::Device& device, std::span<const Segment> segments) {
+void SpectralStep::compute_packed(core::Device& device, std::span<const Segment> segments) {
   MatrixBatch all = segments.front().batch;
   if (Segment::in_place(segments)) {
     const core::Tensor in = borrow(segments.front().in, all), out = borrow(segments.front().out, all);
@@ -127,7 +138,7 @@ void MatrixStep::compute_packed(core::Device& device, std::span<const Segment> s
 }
 
 // in, out: [count, rows, cols], the matrices of the segments in order.
-void MatrixStep::compute_batch(core::Device& device, std::span<const Segment> segments,
+void SpectralStep::compute_batch(core::Device& device, std::span<const Segment> segments,
                                const core::Tensor& in, const core::Tensor& out) {
   try {
     return apply(device, in, out);
@@ -150,7 +161,7 @@ void MatrixStep::compute_batch(core::Device& device, std::span<const Segment> se
   }
 }
 
-void MatrixStep::apply(core::Device& device, const core::Tensor& in, const core::Tensor& out) {
+void SpectralStep::apply(core::Device& device, const core::Tensor& in, const core::Tensor& out) {
   power_->apply(device, in, out);
   for (std::int64_t i = 0; i < in.dim(0); ++i) {
     try {
@@ -161,20 +172,26 @@ void MatrixStep::apply(core::Device& device, const core::Tensor& in, const core:
   }
 }
 
-double MatrixStep::cost(std::string_view name, const core::Shape& shape, const Split* split) const {
+// Of several powers, the most that one takes: owners are chosen once.
+double SpectralStep::cost(std::string_view name, const core::Shape& shape, const Split* split) const {
   const MatrixBatch b = matrix_batch(name, shape, split);
-  return b.elements() == 0 ? 0.0 : static_cast<double>(b.count) * power_->flops(b.rows, b.cols);
+  double most = 0;
+  if (b.elements() > 0)
+    for (const PowerFrom& p : powers_) most = std::max(most, static_cast<double>(b.count) * p.power->flops(b.rows, b.cols));
+  return most;
 }
 
-std::int64_t MatrixStep::workspace_bytes(std::span<const MatrixInput> inputs) const {
+std::int64_t SpectralStep::workspace_bytes(std::span<const MatrixInput> inputs) const {
   std::int64_t most = 0;
   const std::vector<Segment> segments = segments_of(inputs);
   for (const std::span<const Segment> batch : batches_of(segments)) {
-    std::int64_t copied = 0;
+    std::int64_t copied = 0, power = 0;
     if (!Segment::in_place(batch))
       for (const Segment& s : batch) copied += 2 * s.batch.elements() * core::size_of(core::Dtype::float32);
     // Methods take the matrices of a batch in turn.
-    most = std::max(most, power_->workspace_bytes(batch.front().batch.rows, batch.front().batch.cols) + copied);
+    const MatrixBatch& one = batch.front().batch;
+    for (const PowerFrom& p : powers_) power = std::max(power, p.power->workspace_bytes(one.rows, one.cols));
+    most = std::max(most, power + copied);
   }
   return most;
 }

@@ -1,0 +1,50 @@
+// Matrices as they are on their way through their owners: pieces of all ranks are gathered to the owner, and its result goes
+// back to where the pieces came from, bit for bit. At stage 0 every rank holds the whole input already, so nothing is
+// gathered and the result goes to all.
+#pragma once
+
+#include <functional>
+#include <utility>
+#include <vector>
+
+#include "dist/comm/wave_pipeline.h"
+#include "dist/plan/owner_plan.h"
+#include "dist/zero/sharded_parameters.h"
+
+namespace muonp::dist {
+
+class ExactTransport final : public WaveTransport {
+ public:
+  // pieces: by task of the plan, this rank's kept part of the matrix, 1-D float32; read by the gather, and overwritten with
+  // the result. For one pass through the plan's waves; the first two outlive it.
+  ExactTransport(core::Device& device, const ShardedParameters& parameters, const OwnerPlan& plan,
+                 std::vector<core::Tensor> pieces)
+      : device_(device), parameters_(parameters), plan_(plan), pieces_(std::move(pieces)) {}
+
+  int waves() const override { return plan_.waves(); }
+  std::span<const int> tasks(int wave) const override { return plan_.wave(wave); }
+  std::optional<Messages> gather(int wave) override;
+  std::vector<OwnedMatrix> take(int wave) override;
+  Messages scatter(int wave, std::span<const OwnedMatrix> mine) override;
+  void arrive(int) override {}
+
+  // Most bytes that one pass holds at once on a rank in its buffers, with what is taken to compute the matrices that the rank
+  // owns in a wave.
+  using Workspace = std::function<std::int64_t(int wave)>;
+  static std::int64_t buffer_bytes(const ShardPlan& shards, const OwnerPlan& owners, int rank, ZeroStage zero,
+                                   const Workspace& workspace);
+
+ private:
+  bool is_mine(int task) const { return plan_.owner(task) == parameters_.rank(); }
+  const core::Shape& shape_of(int task) const;
+  // What ranks contribute to, and get back of, a matrix; those without elements of it are left out.
+  std::vector<std::pair<int, Interval>> pieces_of(int task) const;
+
+  core::Device& device_;
+  const ShardedParameters& parameters_;
+  const OwnerPlan& plan_;
+  std::vector<core::Tensor> pieces_;
+  std::vector<OwnedMatrix> gathering_;  // of the wave that is on its way
+};
+
+}  // namespace muonp::dist

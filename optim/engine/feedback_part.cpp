@@ -1,0 +1,285 @@
+#include "optim/engine/feedback_part.h"
+
+#include "core/base/hash.h"
+#include "core/base/math.h"
+#include "core/device/host_view.h"
+#include "dist/comm/operation.h"
+#include "optim/spectral/elementwise.h"
+
+namespace muonp::optim {
+
+using core::Category;
+using core::Dtype;
+using core::Tensor;
+using dist::Interval;
+
+namespace {
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+}  // namespace
+
+FeedbackPart::FeedbackPart(core::Device& device, core::ParameterList parameters, const CompressionPlan& plan,
+                           Dtype weight_dtype, dist::Communicator& communicator, dist::AsyncQueue& async)
+    : device_(device),
+      parameters_(std::move(parameters)),
+      plan_(plan),
+      communicator_(communicator),
+      async_(async),
+      owner_(device, plan.owners, plan.groups, plan.specs, communicator.rank(), /*offload=*/false) {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) index_[parameters_[at(p)]] = p;
+  weights_.resize(parameters_.size());
+  gradients_.resize(parameters_.size());
+  feedback_ = std::make_unique<dist::ErrorFeedback>(device, plan.feedback, allocate(weight_dtype), communicator.rank(),
+                                                    communicator.size());
+  place_weights(weight_dtype);
+}
+
+// Returns W of each of the feedback's matrices.
+std::vector<Tensor> FeedbackPart::allocate(Dtype weight_dtype) {
+  std::vector<Tensor> exchanged;
+  const Category of_weights = weight_dtype == Dtype::float32 ? Category::weights : Category::optimizer;
+  for (const dist::MatrixTask& task : plan_.owners.tasks()) {
+    const int p = task.parameter;
+    const auto zeros = [&](Category category) { return Tensor::zeros(device_, {task.elements}, Dtype::float32, category); };
+    weights_[at(p)] = zeros(of_weights);
+    gradients_[at(p)] = zeros(Category::gradients);
+    exchanged.push_back(weights_[at(p)]);
+    Matrix matrix{p, gradients_[at(p)], {}};
+    for (std::size_t s = 0; s < config_of(p).rule->states_of(Home::shard).size(); ++s)
+      matrix.states.push_back(zeros(Category::optimizer));
+    matrices_.push_back(std::move(matrix));
+  }
+  for (int b = 0; plan_.flat.padded_elements() > 0 && b < core::to_int(plan_.flat.buckets().size()); ++b)
+    allocate_bucket(b, of_weights, exchanged);
+  return exchanged;
+}
+
+void FeedbackPart::allocate_bucket(int b, Category of_weights, std::vector<Tensor>& exchanged) {
+  const auto zeros = [&](std::int64_t n, Category category) {
+    return Tensor::zeros(device_, {n}, Dtype::float32, category);
+  };
+  const dist::Bucket& layout = plan_.flat.buckets()[at(b)];
+  const Tensor weights = zeros(layout.size, of_weights);
+  Bucket bucket{zeros(layout.size, Category::gradients), {}};
+  for (const int p : layout.parameters) {
+    const Interval where = plan_.flat.in_bucket(p), piece = plan_.flat.piece(p, communicator_.rank());
+    if (where.empty()) continue;
+    weights_[at(p)] = weights.flat(where.begin, where.count());
+    gradients_[at(p)] = bucket.gradient.flat(where.begin, where.count());
+    if (piece.empty()) continue;
+    const std::int64_t begin = where.begin + piece.begin - plan_.flat.slice(b, communicator_.rank()).begin;
+    Piece& mine = bucket.mine.emplace_back(Piece{p, piece, {begin, begin + piece.count()}, {}});
+    for (std::size_t s = 0; s < config_of(p).rule->states().size(); ++s)
+      mine.states.push_back(zeros(piece.count(), Category::optimizer));
+  }
+  for (int r = 0; r < communicator_.size(); ++r) {
+    const Interval slice = plan_.flat.slice(b, r);
+    exchanged.push_back(weights.flat(slice.begin, slice.count()));
+  }
+  buckets_.push_back(std::move(bucket));
+}
+
+void FeedbackPart::place_weights(Dtype weight_dtype) {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
+    core::Parameter& parameter = *parameters_[at(p)];
+    parameter.value = weight_dtype == Dtype::float32
+                          ? weights_[at(p)].view(parameter.shape)
+                          : Tensor::zeros(device_, parameter.shape, weight_dtype, Category::weights);
+  }
+}
+
+void FeedbackPart::initialize(std::uint64_t seed) {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
+    const core::HostView host(device_.queue(), weights_[at(p)], core::Access::write);
+    core::initialize(*parameters_[at(p)], seed, 0, weights_[at(p)].size(), host.data<float>());
+    host.upload();
+  }
+  for (int i = 0; i < core::to_int(plan_.feedback.matrices.size()); ++i)
+    if (feedback_->owns(i)) feedback_->master(i).copy_from(device_.queue(), feedback_->weights(i));
+  loaded();
+}
+
+void FeedbackPart::loaded() {
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) cast(p);
+}
+
+std::uint64_t FeedbackPart::weights_hash(std::uint64_t seed) {
+  for (const Tensor& weights : weights_)
+    seed = core::hash_bytes(core::HostView(device_.queue(), weights, core::Access::read).raw(), weights.bytes(), seed);
+  return seed;
+}
+
+// W of a parameter to what the forward pass reads.
+void FeedbackPart::cast(int parameter) {
+  const Tensor& value = parameters_[at(parameter)]->value;
+  if (value.dtype() == Dtype::float32) return;
+  spectral::copy_scaled(device_.queue(), core::MatrixView(weights_[at(parameter)]), 1,
+                        core::MatrixView(value.view({value.size()})));
+}
+
+// ---- gradients: this rank's own, summed over passes ----
+
+void FeedbackPart::begin_pass(bool first, bool) {
+  if (first) written_.assign(parameters_.size(), false);
+  complete_.assign(parameters_.size(), false);
+}
+
+core::GradientSlot FeedbackPart::slot(core::Parameter& parameter) {
+  const int p = index_.at(&parameter);
+  parameter.gradient = gradients_[at(p)].view(parameter.shape);
+  const bool add = written_[at(p)];
+  written_[at(p)] = true;
+  return {parameter.gradient, add};
+}
+
+void FeedbackPart::complete(core::Parameter& parameter) {
+  const int p = index_.at(&parameter);
+  MUONP_ASSERT(written_[at(p)] && !complete_[at(p)], "{} completed without a gradient, or twice", parameter.name);
+  complete_[at(p)] = true;
+}
+
+void FeedbackPart::finish_passes() {
+  for (std::size_t p = 0; p < parameters_.size(); ++p)
+    MUONP_ASSERT(!complete_.empty() && complete_[p], "{}: no gradient in this step", parameters_[p]->name);
+}
+
+SquareSum FeedbackPart::squares(int parameter) const {
+  SquareSum own = sum_of_squares(device_.queue(), gradients_[at(parameter)]);
+  own.sum *= communicator_.size();
+  return own;
+}
+
+// ---- a step ----
+
+StepFacts FeedbackPart::facts(int parameter, const StepInputs& in, double gradient_scale) const {
+  return config_of(parameter).facts(in.step, in.lr_factor, gradient_scale);
+}
+
+// Of a matrix its direction; of a slice the gradient.
+dist::ErrorFeedback::Target FeedbackPart::target(int matrix, const StepInputs& inputs) {
+  if (matrix < plan_.matrices()) {
+    const Matrix& m = matrices_[at(matrix)];
+    const StepFacts step = facts(m.parameter, inputs, inputs.clip);
+    return {config_of(m.parameter).rule->direction(device_.queue(), step, {m.gradient}, m.states).values, 1};
+  }
+  const int n = communicator_.size(), bucket = (matrix - plan_.matrices()) / n, rank = (matrix - plan_.matrices()) % n;
+  const Interval slice = plan_.flat.slice(bucket, rank);
+  return {buckets_[at(bucket)].gradient.flat(slice.begin, slice.count()), static_cast<float>(inputs.clip)};
+}
+
+void FeedbackPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time) {
+  std::vector<dist::ErrorFeedback::Target> targets;
+  for (int i = 0; i < core::to_int(plan_.feedback.matrices.size()); ++i) targets.push_back(target(i, inputs));
+  dist::ErrorFeedback::Round round(*feedback_, static_cast<std::uint64_t>(inputs.step), std::move(targets));
+  dist::WavePipeline pipeline(round, communicator_, async_);
+  for (dist::Wave wave; pipeline.next(wave);) {
+    move(wave.mine, inputs, matrix_time);
+    pipeline.give_back(wave);
+    for (const int i : wave.arrived)
+      if (i < plan_.matrices()) cast(matrices_[at(i)].parameter);
+  }
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p)
+    if (!config_of(p).whole_matrices()) cast(p);
+}
+
+void FeedbackPart::move(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs, core::Stopwatch& matrix_time) {
+  matrix_time.time([&] { move_matrices(mine, inputs); });
+  for (const dist::OwnedMatrix& m : mine)
+    if (m.task >= plan_.matrices()) move_slice((m.task - plan_.matrices()) / communicator_.size(), inputs);
+}
+
+// X moves by the update of G, the mean of directions.
+void FeedbackPart::move_matrices(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs) {
+  std::vector<OwnerSide::Matrix> matrices;
+  for (const dist::OwnedMatrix& m : mine)
+    if (m.task < plan_.matrices())
+      matrices.push_back({m.task, m.in, Tensor::empty(device_, {m.in.size()}, Dtype::float32, Category::exchange)});
+  owner_.compute(inputs.step, matrices);
+  for (const OwnerSide::Matrix& m : matrices) {
+    const StepFacts step = facts(matrices_[at(m.task)].parameter, inputs, 1);
+    apply_update(device_.queue(), feedback_->master(m.task), {m.out}, step.lr, step.weight_decay);
+  }
+}
+
+void FeedbackPart::move_slice(int bucket, const StepInputs& inputs) {
+  const int slice = plan_.slice(bucket, communicator_.rank());
+  for (const Piece& piece : buckets_[at(bucket)].mine) {
+    const Tensor master = feedback_->master(slice).flat(piece.in_slice.begin, piece.in_slice.count());
+    const GradientSum mean{feedback_->mean(slice).flat(piece.in_slice.begin, piece.in_slice.count())};
+    config_of(piece.parameter).rule->move(device_.queue(), facts(piece.parameter, inputs, 1), master, mean, piece.states);
+  }
+}
+
+// ---- checkpoints ----
+
+std::vector<StateTensor> FeedbackPart::state(bool for_saving) const {
+  std::vector<StateTensor> tensors;
+  for (int i = 0; i < plan_.matrices(); ++i) add_matrix_state(i, for_saving, tensors);
+  for (int b = 0; b < core::to_int(buckets_.size()); ++b) add_bucket_state(b, for_saving, tensors);
+  owner_.add_state(tensors);
+  return tensors;
+}
+
+void FeedbackPart::add_matrix_state(int matrix, bool for_saving, std::vector<StateTensor>& to) const {
+  const core::Parameter& parameter = *parameters_[at(matrices_[at(matrix)].parameter)];
+  const int rank = communicator_.rank();
+  const auto add = [&](const std::string& what, const core::Shape& shape, Interval interval, const Tensor& data) {
+    if (!interval.empty())
+      to.push_back(
+          {fmt::format("{}/{}", parameter.name, what), shape, interval, data.flat(interval.begin, interval.count())});
+  };
+  const auto whole = [&](const std::string& what, const Tensor& data) {
+    add(what, parameter.shape, {0, data.size()}, data);
+  };
+  const auto state = [&](const std::string& what, const Tensor& data) { add(what, {data.size()}, {0, data.size()}, data); };
+  // All have W: they share the writing of it.
+  const Tensor& weights = feedback_->weights(matrix);
+  const dist::Cut part = dist::cut(weights.size(), communicator_.size(), rank);
+  add("weights", parameter.shape,
+      for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, weights.size()}, weights);
+  const std::vector<StateSpec> states = config_of(matrices_[at(matrix)].parameter).rule->states_of(Home::shard);
+  for (std::size_t s = 0; s < states.size(); ++s)
+    whole(fmt::format("{}#{}", states[s].name, rank), matrices_[at(matrix)].states[s]);
+  whole(fmt::format("estimate#{}", rank), feedback_->estimate(matrix));
+  state(fmt::format("basis#{}", rank), feedback_->state_to_owner(matrix));
+  if (!feedback_->owns(matrix)) return;
+  whole("master", feedback_->master(matrix));
+  whole("mean_estimate", feedback_->mean(matrix));
+  state("basis", feedback_->state_to_workers(matrix));
+}
+
+void FeedbackPart::add_bucket_state(int bucket, bool for_saving, std::vector<StateTensor>& to) const {
+  const int rank = communicator_.rank();
+  for (const int p : plan_.flat.buckets()[at(bucket)].parameters) {
+    if (plan_.flat.in_bucket(p).empty()) continue;
+    const core::Parameter& parameter = *parameters_[at(p)];
+    const std::int64_t in_bucket = plan_.flat.in_bucket(p).begin;
+    const auto add = [&](const std::string& what, Interval interval, const Tensor& data) {
+      if (!interval.empty())
+        to.push_back({fmt::format("{}/{}", parameter.name, what), parameter.shape, interval, data});
+    };
+    const dist::Cut part = dist::cut(parameter.size(), communicator_.size(), rank);
+    const Interval share = for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, parameter.size()};
+    add("weights", share, weights_[at(p)].flat(share.begin, share.count()));
+    // Estimates lie in slices.
+    const Interval ranks = plan_.flat.ranks_of(p);
+    for (int r = core::to_int(ranks.begin); r < ranks.end; ++r) {
+      const Interval piece = plan_.flat.piece(p, r);
+      const std::int64_t begin = in_bucket + piece.begin - plan_.flat.slice(bucket, r).begin;
+      add(fmt::format("estimate#{}", rank), piece, feedback_->estimate(plan_.slice(bucket, r)).flat(begin, piece.count()));
+    }
+  }
+  const int slice = plan_.slice(bucket, rank);
+  for (const Piece& piece : buckets_[at(bucket)].mine) {
+    const core::Parameter& parameter = *parameters_[at(piece.parameter)];
+    const auto add = [&](std::string_view what, const Tensor& data) {
+      to.push_back({fmt::format("{}/{}", parameter.name, what), parameter.shape, piece.in_parameter, data});
+    };
+    const auto part = [&](const Tensor& of_slice) { return of_slice.flat(piece.in_slice.begin, piece.in_slice.count()); };
+    add("master", part(feedback_->master(slice)));
+    add("mean_estimate", part(feedback_->mean(slice)));
+    const std::vector<StateSpec> states = config_of(piece.parameter).rule->states();
+    for (std::size_t s = 0; s < states.size(); ++s) add(states[s].name, piece.states[s]);
+  }
+}
+
+}  // namespace muonp::optim

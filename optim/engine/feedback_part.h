@@ -1,0 +1,82 @@
+// Parameters whose gradients and weights cross the network compressed (EF21-Muon, arXiv 2510.00643, with the spectral power
+// in place of its linear minimisation; docs/compression.md). Every rank keeps weights, gradients and the states that a rule
+// has on shards whole.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "dist/compression/error_feedback.h"
+#include "optim/engine/owner_side.h"
+#include "optim/engine/part.h"
+#include "optim/plan/compression.h"
+
+namespace muonp::optim {
+
+class FeedbackPart final : public Part {
+ public:
+  // `parameters`: the plan's. Allocates their values and gradients. weight_dtype: what the forward pass reads; W itself is
+  // float32 and the same memory where that is float32 too.
+  FeedbackPart(core::Device& device, core::ParameterList parameters, const CompressionPlan& plan, core::Dtype weight_dtype,
+               dist::Communicator& communicator, dist::AsyncQueue& async);
+
+  core::GradientSlot slot(core::Parameter& parameter) override;
+  void complete(core::Parameter& parameter) override;
+
+  void initialize(std::uint64_t seed) override;  // nothing is sent
+  void begin_pass(bool first, bool last) override;
+  void finish_passes() override;
+  // Of this rank's own gradient times the number of ranks: the sum over ranks is never there, and the root of the mean square
+  // stands for the norm of the mean.
+  SquareSum squares(int parameter) const override;
+  void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
+  std::vector<StateTensor> state(bool for_saving) const override;
+  void loaded() override;  // weights in their compute type; nothing is sent
+  std::uint64_t weights_hash(std::uint64_t seed) override;  // of W
+
+ private:
+  struct Matrix {  // in the order of the owner plan's tasks
+    int parameter;
+    core::Tensor gradient;
+    std::vector<core::Tensor> states;  // those with Home::shard, whole, of this rank
+  };
+  struct Piece {  // of a parameter, in a slice that this rank owns
+    int parameter;
+    dist::Interval in_parameter, in_slice;
+    std::vector<core::Tensor> states;  // in the order of Rule::states()
+  };
+  struct Bucket {
+    core::Tensor gradient;
+    std::vector<Piece> mine;
+  };
+  std::vector<core::Tensor> allocate(core::Dtype weight_dtype);
+  void allocate_bucket(int bucket, core::Category of_weights, std::vector<core::Tensor>& exchanged);
+  void place_weights(core::Dtype weight_dtype);
+  StepFacts facts(int parameter, const StepInputs& inputs, double gradient_scale) const;
+  dist::ErrorFeedback::Target target(int matrix, const StepInputs& inputs);
+  void move(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs, core::Stopwatch& matrix_time);
+  void move_matrices(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs);
+  void move_slice(int bucket, const StepInputs& inputs);
+  void cast(int parameter);
+  void add_matrix_state(int matrix, bool for_saving, std::vector<StateTensor>& to) const;
+  void add_bucket_state(int bucket, bool for_saving, std::vector<StateTensor>& to) const;
+  const GroupConfig& config_of(int parameter) const { return plan_.groups.group_for(parameter).config; }
+
+  core::Device& device_;
+  core::ParameterList parameters_;
+  const CompressionPlan& plan_;
+  dist::Communicator& communicator_;
+  dist::AsyncQueue& async_;
+  std::unordered_map<const core::Parameter*, int> index_;
+  std::vector<core::Tensor> weights_;     // W, by parameter
+  std::vector<core::Tensor> gradients_;   // by parameter
+  std::vector<bool> written_, complete_;  // by parameter
+  std::vector<Matrix> matrices_;
+  std::vector<Bucket> buckets_;
+  OwnerSide owner_;
+  std::unique_ptr<dist::ErrorFeedback> feedback_;
+};
+
+}  // namespace muonp::optim

@@ -1,0 +1,157 @@
+#include "optim/engine/sharded_part.h"
+
+#include "core/base/math.h"
+#include "core/device/offload.h"
+
+namespace muonp::optim {
+
+using core::Category;
+using core::Dtype;
+using core::Tensor;
+
+namespace {
+
+std::size_t at(int i) { return static_cast<std::size_t>(i); }
+
+// compute_in_pieces() of what may be nothing.
+void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::int64_t size, const core::PieceComputation& compute) {
+  if (tensors.empty()) return compute(0, size, {});
+  core::compute_in_pieces(device, tensors, core::Pieces::changed, compute);
+}
+
+}  // namespace
+
+ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
+                         dist::Communicator& communicator, dist::AsyncQueue& async)
+    : device_(device),
+      plan_(plan),
+      communicator_(communicator),
+      async_(async),
+      parameters_(device, std::move(parameters), plan.shards, communicator.rank(), plan.zero, plan.options.weight_dtype,
+                  plan.options.offload),
+      reducer_(device, parameters_, communicator, async, plan.options.overlap),
+      owner_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator.rank(), plan.options.offload) {
+  if (plan.gathers)
+    weights_ = std::make_unique<dist::PassGatherer>(parameters_, *plan.gathers, communicator, async);
+  else
+    weights_ = std::make_unique<dist::StepGatherer>(parameters_, communicator, async);
+  for (int p = 0; p < core::to_int(plan.sharded.size()); ++p) {
+    Kept kept{parameters_.master(p), {}};
+    for (std::size_t s = 0; s < config_of(p).rule->states_of(Home::shard).size(); ++s)
+      kept.states.push_back(
+          core::zeros_in(plan.options.offload, device, {kept.master.size()}, Dtype::float32, Category::optimizer));
+    kept_.push_back(std::move(kept));
+  }
+}
+
+void ShardedPart::initialize(std::uint64_t seed) {
+  parameters_.initialize(seed);
+  parameters_.publish(communicator_);
+}
+
+// Each rank sums its own slice, at stage 0 too, so that the norm does not depend on the stage.
+SquareSum ShardedPart::squares(int parameter) const {
+  const dist::Interval mine = plan_.shards.piece(parameter, communicator_.rank());
+  if (mine.empty()) return {};
+  const std::int64_t begin = mine.begin - parameters_.kept(parameter).begin;
+  return sum_of_squares(device_.queue(), reducer_.reduced(parameter).flat(begin, mine.count()));
+}
+
+StepFacts ShardedPart::facts(int parameter, const StepInputs& in) const {
+  return config_of(parameter).facts(in.step, in.lr_factor, in.clip / communicator_.size(),
+                                    in.norms[at(plan_.sharded[at(parameter)])]);
+}
+
+void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time) {
+  pending_.clear();
+  for (const dist::Bucket& bucket : plan_.shards.buckets()) pending_.push_back(core::to_int(bucket.parameters.size()));
+  for (int p = 0; p < core::to_int(kept_.size()); ++p)
+    if (!config_of(p).whole_matrices() || plan_.shards.in_bucket(p).empty()) move(p, inputs);
+
+  std::vector<Tensor> pieces;  // by task: the direction, and what comes back of its update
+  for (const dist::MatrixTask& task : plan_.owners.tasks()) pieces.push_back(direction(task.parameter, inputs).values);
+  dist::ExactTransport transport(device_, parameters_, plan_.owners, pieces);
+  dist::WavePipeline pipeline(transport, communicator_, async_);
+  for (dist::Wave wave; pipeline.next(wave);) {
+    matrix_time.time([&] { compute(wave.mine, inputs); });
+    pipeline.give_back(wave);
+    for (const int task : wave.arrived) apply(parameter_of(task), Update{pieces[at(task)]}, inputs);
+  }
+}
+
+void ShardedPart::move(int parameter, const StepInputs& inputs) {
+  const Kept& kept = kept_[at(parameter)];
+  if (kept.master.size() > 0) {
+    const StepFacts step = facts(parameter, inputs);
+    const GradientSum gradient = gradient_sum(parameter);
+    std::vector<Tensor> moved = {kept.master};
+    moved.insert(moved.end(), kept.states.begin(), kept.states.end());
+    in_pieces(device_, moved, kept.master.size(), [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
+      config_of(parameter).rule->move(device_.queue(), step, t[0], {gradient.values.flat(begin, count)}, t.subspan(1));
+    });
+  }
+  publish_when_complete(parameter);
+}
+
+Direction ShardedPart::direction(int parameter, const StepInputs& inputs) {
+  const Kept& kept = kept_[at(parameter)];
+  const GradientSum gradient = gradient_sum(parameter);
+  const std::int64_t size = kept.master.size();
+  if (size > 0) {
+    const StepFacts step = facts(parameter, inputs);
+    in_pieces(device_, kept.states, size, [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> states) {
+      config_of(parameter).rule->direction(device_.queue(), step, {gradient.values.flat(begin, count)}, states);
+    });
+  }
+  return {gradient.values};
+}
+
+void ShardedPart::compute(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs) {
+  std::vector<OwnerSide::Matrix> matrices;
+  for (const dist::OwnedMatrix& m : mine) {
+    const int p = parameter_of(m.task);
+    if (observe_) observe_(plan_.shards.parameters()[at(p)].name, m.in);
+    matrices.push_back({m.task, m.in, m.out, inputs.norms[at(plan_.sharded[at(p)])]});
+  }
+  owner_.compute(inputs.step, matrices);
+}
+
+void ShardedPart::apply(int parameter, const Update& update, const StepInputs& inputs) {
+  const Kept& kept = kept_[at(parameter)];
+  const StepFacts step = facts(parameter, inputs);
+  if (kept.master.size() > 0)
+    in_pieces(device_, {kept.master}, kept.master.size(),
+              [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
+                apply_update(device_.queue(), master[0], {update.values.flat(begin, count)}, step.lr, step.weight_decay);
+              });
+  publish_when_complete(parameter);
+}
+
+// Every rank updates its parameters in the same order, so the all-gathers of weights match.
+void ShardedPart::publish_when_complete(int parameter) {
+  const int bucket = plan_.shards.bucket_of(parameter);
+  if (--pending_[at(bucket)] > 0) return;
+  parameters_.cast_to_weights(bucket);
+  weights_->updated(bucket);
+}
+
+std::vector<StateTensor> ShardedPart::state(bool for_saving) const {
+  std::vector<StateTensor> tensors;
+  for (int p = 0; p < core::to_int(kept_.size()); ++p) {
+    const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
+    // At stage 0 every rank keeps the whole, and saves its slice.
+    const dist::Interval mine = for_saving ? plan_.shards.piece(p, communicator_.rank()) : parameters_.kept(p);
+    if (mine.empty()) continue;
+    const std::int64_t begin = mine.begin - parameters_.kept(p).begin;
+    const auto add = [&](std::string_view what, const Tensor& data) {
+      tensors.push_back({fmt::format("{}/{}", spec.name, what), spec.shape, mine, data.flat(begin, mine.count())});
+    };
+    add("master", kept_[at(p)].master);
+    const std::vector<StateSpec> states = config_of(p).rule->states_of(Home::shard);
+    for (std::size_t s = 0; s < states.size(); ++s) add(states[s].name, kept_[at(p)].states[s]);
+  }
+  owner_.add_state(tensors);
+  return tensors;
+}
+
+}  // namespace muonp::optim

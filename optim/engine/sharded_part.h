@@ -1,0 +1,71 @@
+// Parameters that are sharded by ZeRO and cross the network as they are: gradients are reduced, matrices gathered to their
+// owners, updates scattered, weights gathered. The walk of one gradient through this file is in docs/architecture.md.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dist/zero/exact_transport.h"
+#include "dist/zero/reducer.h"
+#include "dist/zero/weight_gatherer.h"
+#include "optim/engine/owner_side.h"
+#include "optim/engine/part.h"
+#include "optim/plan/execution_plan.h"
+
+namespace muonp::optim {
+
+class ShardedPart final : public Part {
+ public:
+  // `parameters`: the plan's sharded ones. Their values are allocated here and are undefined until initialize() or loaded().
+  ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
+              dist::Communicator& communicator, dist::AsyncQueue& async);
+
+  core::GradientSlot slot(core::Parameter& parameter) override { return reducer_.slot(parameter); }
+  void complete(core::Parameter& parameter) override { reducer_.complete(parameter); }
+
+  void initialize(std::uint64_t seed) override;
+  void begin_pass(bool first, bool last) override { reducer_.begin_pass(first, last); }
+  void finish_passes() override { reducer_.finish(); }
+  SquareSum squares(int parameter) const override;
+  void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
+  std::vector<StateTensor> state(bool for_saving) const override;
+  void loaded() override { parameters_.publish(communicator_); }
+  std::uint64_t weights_hash(std::uint64_t) override { return parameters_.weights_hash(communicator_); }
+
+  dist::WeightGatherer& weights() { return *weights_; }
+  const dist::ShardedParameters& parameters() const { return parameters_; }
+  void observe_inputs(std::function<void(const std::string& name, const core::Tensor& input)> observe) {
+    observe_ = std::move(observe);
+  }
+
+ private:
+  struct Kept {  // of a parameter on this rank
+    core::Tensor master;
+    std::vector<core::Tensor> states;  // those with Home::shard, in the order of Rule::states()
+  };
+  StepFacts facts(int parameter, const StepInputs& inputs) const;
+  GradientSum gradient_sum(int parameter) const { return {reducer_.reduced(parameter)}; }
+  void move(int parameter, const StepInputs& inputs);
+  Direction direction(int parameter, const StepInputs& inputs);
+  void compute(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs);
+  void apply(int parameter, const Update& update, const StepInputs& inputs);
+  void publish_when_complete(int parameter);
+  const GroupConfig& config_of(int parameter) const { return plan_.sharded_groups.group_for(parameter).config; }
+  int parameter_of(int task) const { return plan_.owners.tasks()[static_cast<std::size_t>(task)].parameter; }
+
+  core::Device& device_;
+  const ExecutionPlan& plan_;
+  dist::Communicator& communicator_;
+  dist::AsyncQueue& async_;
+  dist::ShardedParameters parameters_;
+  dist::GradientReducer reducer_;
+  std::unique_ptr<dist::WeightGatherer> weights_;
+  std::vector<Kept> kept_;  // by parameter
+  OwnerSide owner_;
+  std::vector<int> pending_;  // by bucket: parameters not updated in this step
+  std::function<void(const std::string&, const core::Tensor&)> observe_;
+};
+
+}  // namespace muonp::optim

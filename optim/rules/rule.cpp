@@ -1,0 +1,39 @@
+#include "optim/rules/rule.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace muonp::optim {
+
+core::Shape state_shape(const StateSpec& state, const MatrixBatch& m) {
+  switch (state.form) {
+    case Form::elements: return {m.count, m.rows, m.cols};
+    case Form::rows: return {m.count, m.rows};
+    case Form::columns: return {m.count, m.cols};
+    case Form::scalar: return {m.count};
+    case Form::square: return {m.count, std::min(m.rows, m.cols), std::min(m.rows, m.cols)};
+  }
+  throw core::InternalError("a state without a form");
+}
+
+void Rule::move(core::Queue&, const StepFacts&, const core::Tensor&, const GradientSum&,
+                std::span<const core::Tensor>) const {
+  throw core::InternalError(fmt::format("{} does not move element by element", name()));
+}
+
+Direction Rule::direction(core::Queue&, const StepFacts&, const GradientSum&, std::span<const core::Tensor>) const {
+  throw core::InternalError(fmt::format("{} has no direction of a matrix", name()));
+}
+
+std::unique_ptr<MatrixStep> Rule::matrix_step(core::DeviceKind) const {
+  throw core::InternalError(fmt::format("{} does not move whole matrices", name()));
+}
+
+std::vector<StateSpec> Rule::states_of(Home home) const {
+  std::vector<StateSpec> result;
+  std::ranges::copy_if(states(), std::back_inserter(result), [home](const StateSpec& s) { return s.home == home; });
+  return result;
+}
+
+}  // namespace muonp::optim
