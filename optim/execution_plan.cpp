@@ -6,6 +6,7 @@
 #include "core/hash.h"
 #include "core/math.h"
 #include "core/offload.h"
+#include "dist/operation.h"
 #include "dist/owner_exchange.h"
 #include "dist/reducer.h"
 
@@ -222,9 +223,10 @@ double ExecutionPlan::bytes_sent_by_passes(std::int64_t passes) const {
   const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
   const auto padded = static_cast<double>(shards.padded_elements());
   if (options.zero == 0) {
-    std::int64_t used = 0;
-    for (const dist::Bucket& bucket : shards.buckets()) used += bucket.used;
-    return 2 * share * 4 * static_cast<double>(used);
+    double sent = 0;
+    for (const dist::Bucket& bucket : shards.buckets())
+      sent += (dist::is_short(4 * bucket.used) ? n - 1 : 2 * share) * 4 * static_cast<double>(bucket.used);
+    return sent;
   }
   const double reduced = options.zero >= 2 ? padded * each_pass : padded;
   const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : 0;
