@@ -90,7 +90,11 @@ std::int64_t Trainer::run(const StopSignals& signals) {
   try {
     train(signals);
   } catch (const core::Error& error) {
-    if (!known_to_all(error, session_)) throw;
+    if (!known_to_all(error, session_)) {
+      bar_.reset();
+      session_.communicator().abort(error.what());  // now, not when a save that is being written has ended
+      throw;
+    }
     throw dist::AgreedError(error.what() + save_what_is_good());
   }
   bar_.reset();
