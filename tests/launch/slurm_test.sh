@@ -26,14 +26,19 @@ optimizer: {matrices: {p: 1/2, lr: 1e-3}, others: {lr: 1e-3}}
 log: {peak: false}
 E
 
-# job SIGNAL SETTING...: runs the script and sends the signal to it, not to its ranks, when some steps are done.
+# job SIGNALS SETTING...: runs the script and sends the signals to it, not to its ranks, when some steps are done.
 job() {
-  local signal=$1; shift
+  local signals=$1 signal; shift
   : >scontrol.log
+  rm -f out
   bash "$script" "$muonp" train run.yaml "$@" >out 2>&1 &
   local pid=$! i
-  for i in $(seq 300); do [ -n "$signal" ] && grep -q 'step   *[0-9][0-9]*/' out && break; kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-  [ -z "$signal" ] || kill -"$signal" "$pid"
+  for i in $(seq 300); do
+    [ -n "$signals" ] && grep -qs 'step   *[0-9][0-9]*/' out && break
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  for signal in $signals; do kill -"$signal" "$pid"; sleep 0.01; done
   wait "$pid"
 }
 
@@ -47,6 +52,12 @@ job TERM || fail "status $? after SIGTERM"
 grep -q "Resumed runs/run after step $saved" out || fail "the run did not go on after step $saved"
 grep -q 'Stopped by' out || fail "the ranks did not save on SIGTERM"
 [ ! -s scontrol.log ] || fail "a job that is cancelled is queued again"
+
+for signals in HUP INT 'USR1 TERM'; do
+  job "$signals" || fail "status $? after $signals"
+  grep -q 'Stopped by SIGUSR1' out || fail "the ranks did not save on $signals"
+  [ ! -s scontrol.log ] || fail "a job that is to end by $signals is queued again"
+done
 
 # A branch goes on from its own newest checkpoint, not from its start.
 branch=(--set run.name=branch --set "checkpoint.resume=runs/run/checkpoints/step-$(printf %08d "$saved")")
