@@ -53,12 +53,6 @@ grep -q "Resumed runs/run after step $saved" out || fail "the run did not go on 
 grep -q 'Stopped by' out || fail "the ranks did not save on SIGTERM"
 [ ! -s scontrol.log ] || fail "a job that is cancelled is queued again"
 
-for signals in HUP 'USR1 TERM'; do
-  job "$signals" || fail "status $? after $signals"
-  grep -q 'Stopped by SIGUSR1' out || fail "the ranks did not save on $signals"
-  [ ! -s scontrol.log ] || fail "a job that is to end by $signals is queued again"
-done
-
 # A branch goes on from its own newest checkpoint, not from its start.
 branch=(--set run.name=branch --set "checkpoint.resume=runs/run/checkpoints/step-$(printf %08d "$saved")")
 job USR1 "${branch[@]}" || fail "status $? of a branch after SIGUSR1"
@@ -66,6 +60,12 @@ grep -q "Resumed runs/branch after step $saved" out || fail "the branch did not 
 saved=$(sed -n 's/^Stopped by SIGUSR1 after step \([0-9]*\) .*/\1/p' out)
 job TERM "${branch[@]}" || fail "status $? of a branch that is queued again"
 grep -q "Resumed runs/branch after step $saved" out || fail "the branch did not go on after its step $saved"
+
+for signals in HUP 'USR1 TERM'; do
+  job "$signals" || fail "status $? after $signals"
+  grep -q 'Stopped by SIGUSR1' out || fail "the ranks did not save on $signals"
+  [ ! -s scontrol.log ] || fail "a job that is to end by $signals is queued again"
+done
 
 job '' --set run.steps=1 || fail "status $? of a run that is done"
 [ ! -s scontrol.log ] || fail "a run that is done is queued again"
