@@ -47,14 +47,13 @@ struct StepOutcome {
 
 class Learner {
  public:
-  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data. Weights are undefined until optimizer().initialize() or
-  // load_state().
+  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data. Weights are undefined
+  // until optimizer().initialize() or load_state().
   Learner(const RunConfig& config, Session& session);
 
   // Step number `step`, counted from 0: the batch of that number, forward, backward, update unless `refuse` says true of the
   // step's loss, as it must on all ranks alike. Collective. Where a rank cannot read its samples any more (the text was
-  // shortened), nothing moves
-  // and every rank throws a dist::AgreedError; likewise in a validation.
+  // shortened), nothing moves and every rank throws a dist::AgreedError; likewise in a validation.
   StepOutcome step(std::int64_t step, bool stop_requested, const std::function<bool(double loss)>& refuse = {});
   // This rank cannot go on, but has to say so when all listen: the step or validation under way, or the next one, ends as if
   // its samples could not be read. The first failure counts.

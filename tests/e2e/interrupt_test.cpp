@@ -135,8 +135,9 @@ TEST_F(Interrupt, ALimitOnThreadsIsMetAtTheStart) {
   for (int limit = 1; limit <= 6; ++limit) {
     const std::string name = fmt::format("limit-{}", limit);
     const std::string user = geteuid() == 0 ? "setpriv --reuid=54321 --clear-groups " : "";
-    const Outcome outcome = run_shell(fmt::format("cd {} && ulimit -u {} && OMP_NUM_THREADS=1 exec {}{} {}", path(""), limit,
-                                                  user, MUONP_PROGRAM, train_arguments(name, {"run.steps=3", "checkpoint.every=2"})));
+    const Outcome outcome =
+        run_shell(fmt::format("cd {} && ulimit -u {} && OMP_NUM_THREADS=1 exec {}{} {}", path(""), limit, user,
+                              MUONP_PROGRAM, train_arguments(name, {"run.steps=3", "checkpoint.every=2"})));
     const bool saved = core::exists(path("runs/" + name + "/checkpoints/step-00000003/manifest.json"));
     if (outcome.status == 0) {
       trained = true;

@@ -77,8 +77,9 @@ mkdir started 2>/dev/null || exit 1
   const std::string line = train_arguments(
       "back", {"checkpoint.every=5", "checkpoint.keep=10000", "log.validate_every=0", "schedule.kind=constant",
                "checkpoint.resume=5", "checkpoint.set_aside=true"});
-  const Outcome outcome = run_shell(fmt::format("cd {} && OMP_NUM_THREADS=1 exec {}/resilient.sh --delay 0 --ranks 1 -- {} {}",
-                                                path(""), MUONP_LAUNCH_FOLDER, path("once.sh"), line));
+  const Outcome outcome =
+      run_shell(fmt::format("cd {} && OMP_NUM_THREADS=1 exec {}/resilient.sh --delay 0 --ranks 1 -- {} {}", path(""),
+                            MUONP_LAUNCH_FOLDER, path("once.sh"), line));
   EXPECT_EQ(outcome.status, 1) << outcome.err;
   EXPECT_NE(outcome.err.find("restart 2 of at most 100, on 1 ranks, from step 10"), std::string::npos) << outcome.err;
   EXPECT_NE(outcome.err.find("two runs in a row made no progress beyond step 10"), std::string::npos) << outcome.err;
@@ -89,7 +90,8 @@ TEST_F(Survival, AnyNameIsAName) {
   const std::string run = "lr=1e-3 p: 1-2 \u00e4 #2";
   const std::string line = fmt::format(
       "cd {} && OMP_NUM_THREADS=1 PMIX_MCA_gds=hash exec {}/resilient.sh --delay 0 --ranks 2 -- {} train tiny.yaml "
-      "--set run.steps=50 --set checkpoint.every=5 --set log.validate_every=0 --set 'run.name={}' --set 'run.dir=runs of mine'",
+      "--set run.steps=50 --set checkpoint.every=5 --set log.validate_every=0 --set 'run.name={}' --set "
+      "'run.dir=runs of mine'",
       path(""), MUONP_LAUNCH_FOLDER, MUONP_PROGRAM, run);
   bool done = false;
   const Outcome outcome = run_shell(line, 120, [&](int) {
