@@ -55,7 +55,8 @@ setting() { "$muonp" config "${line[@]}" --get "$1"; }
 muonp=$1 line=("${@:3}")
 dir=$(setting run.dir) || exit  # it has said why
 name=$(setting run.name) batch=$(setting data.batch) micro=$(setting data.micro_batch)
-[ "$(setting checkpoint.resume)" != none ] || refuse "checkpoint.resume is none: a restart would not go on; auto, or the start of a branch, does"
+[ "$(setting checkpoint.resume)" != none ] ||
+  refuse "checkpoint.resume is none: a restart would not go on; auto, or the start of a branch, does"
 [ "$(setting checkpoint.every)" != 0 ] || say "checkpoint.every is 0: a run that fails starts over"
 
 look() { # at the checkpoint written last: its step to $step, when it was written to $written; 0 for none
@@ -92,7 +93,10 @@ while :; do
     n=$((slots < limit ? slots : limit))
   fi
   while [ "$n" -gt 0 ] && ! suits "$n"; do n=$((n - 1)); done
-  [ "$n" -ge "$least" ] || { say "gives up: no number of ranks from $least on is at hand and divides data.batch, $batch"; exit "${status:-1}"; }
+  if [ "$n" -lt "$least" ]; then
+    say "gives up: no number of ranks from $least on is at hand and divides data.batch, $batch"
+    exit "${status:-1}"
+  fi
 
   look
   before=$written
@@ -107,7 +111,10 @@ while :; do
   look  # a branch may be at a lower step than the line that it has set aside
   if [ "$written" -gt "$before" ]; then idle=0 pause=$delay; else idle=$((idle + 1)); fi
   say "the run ended with status $status; its newest checkpoint is of step $step"
-  [ "$idle" -lt 2 ] || { say "gives up: two runs in a row made no progress beyond step $step; the message above says why they ended"; exit "$status"; }
+  if [ "$idle" -ge 2 ]; then
+    say "gives up: two runs in a row made no progress beyond step $step; the message above says why they ended"
+    exit "$status"
+  fi
   [ "$starts" -lt "$restarts" ] || { say "gives up after $restarts restarts"; exit "$status"; }
   starts=$((starts + 1))
   [ -z "$shrink" ] || limit=$((n - 1))
