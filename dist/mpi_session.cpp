@@ -89,8 +89,8 @@ class Watch {
             if (ended_within(kForThoseWhoKnow)) return;
             why = "a rank has stopped or did not start, or its host cannot be reached";
           }
-          std::fprintf(stderr, "muonp: error: rank %d on %s: %s has not ended after %g s: %s\n", rank, own_host_name().c_str(),
-                       call.c_str(), timeout_seconds, why.c_str());
+          std::fprintf(stderr, "muonp: error: rank %d on %s: %s has not ended after %g s: %s\n", rank,
+                       own_host_name().c_str(), call.c_str(), timeout_seconds, why.c_str());
           std::fflush(nullptr);
           std::_Exit(1);
         }) {}

@@ -7,6 +7,7 @@
 #include "core/host_view.h"
 #include "launch/cli.h"
 #include "launch/run_reading.h"
+#include "launch/signals.h"
 #include "launch/table.h"
 #include "launch/trained_model.h"
 #include "launch/units.h"
@@ -30,7 +31,12 @@ core::TokenSource text_of(Session& session, const Arguments& a, const TrainedMod
     data.validation.clear();
     data.validation_fraction = 0;
   }
-  const core::Dataset dataset = read_dataset(data, a.run, trained.config.model.vocabulary);
+  const core::Dataset dataset = [&] {
+    const StopSignals signals;  // the text may be long, and its tokens must not stay in the folder for temporary files
+    core::Dataset read = read_dataset(data, a.run, trained.config.model.vocabulary, [] { require_no_stop(); });
+    require_no_stop();
+    return read;
+  }();
   if (!a.data.empty()) return dataset.train;
   constexpr std::string_view kCompared[] = {"data.train", "data.validation*"};
   for (const std::string& line : require_same_values(a.run, trained.identity, data_identity(data, dataset), kCompared,
