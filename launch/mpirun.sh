@@ -8,7 +8,8 @@
 #
 # Options that suit ranks sharing a host: not bound to core 0, yielding while idle. Where mpirun hangs it is ended, status 1:
 # 20 s after a rank has said why it ends the job, for mpirun waits for its daemon on every host, for ever if one is frozen;
-# and 10 s after a signal that no rank has answered, for then none has started.
+# and 10 s after a signal that no rank has answered, for then none has started. Standard output that a full disk does not
+# take does not end the run; it is an error at its end, status 1.
 set -u
 trap '' PIPE  # what nobody reads any more is not printed, and the run goes on
 [ -e /dev/fd/0 ] || exec </dev/null  # otherwise the next file that is opened would be taken for it
@@ -22,8 +23,19 @@ terminal=()
 # of vader's single-copy mechanism. Without the hole in its address space for a map of the machine, which it may put where
 # its stack grows, Open MPI 4.1's daemon does not now and then die at the start.
 #
-# mpirun ends the ranks when nobody reads its output any more: what stands between reads on, and throws it away.
-exec {out}> >(trap '' INT TERM HUP USR1 QUIT; cat 2>/dev/null || exec cat >/dev/null)
+# mpirun ends the ranks when its output cannot be written any more: what stands between reads on, and throws it away. Its
+# status is 1 for a full disk, and 0 where nobody reads: a reader that has gone, a terminal that was closed.
+pass_on() {
+  local why
+  trap '' INT TERM HUP USR1 QUIT
+  { why=$(LC_ALL=C cat 2>&1 >&3) && return; } 3>&1
+  cat >/dev/null
+  case ${terminal[*]}$why in *MUONP_TERMINAL* | *'Broken pipe'*) return 0 ;; esac
+  why=${why##*: }
+  echo "muonp: error: standard output cannot be written: $why; what was printed is incomplete" >&2
+  return 1
+}
+exec {out}> >(pass_on)
 relay=$!
 exec {said}< <(exec setsid mpirun --oversubscribe --bind-to none --mca mpi_yield_when_idle 1 --mca rtc_hwloc_vmhole none \
   --mca btl_vader_single_copy_mechanism none "${terminal[@]}" "$@" 2>&1 >&"$out" </dev/null {out}>&-)
@@ -92,4 +104,5 @@ while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done
 left=$(session)
 [ -z "$left" ] || kill -KILL $left 2>/dev/null
 wait "$relay" 2>/dev/null  # until all is printed
+[ $? -ne 1 ] || [ "$status" -ne 0 ] || status=1
 exit "$status"

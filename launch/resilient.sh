@@ -55,16 +55,16 @@ setting() { "$muonp" config "${line[@]}" --get "$1"; }
 muonp=$1 line=("${@:3}")
 dir=$(setting run.dir) || exit  # it has said why
 name=$(setting run.name) batch=$(setting data.batch) micro=$(setting data.micro_batch)
-folder=$dir/$name/checkpoints
-[ "$(setting checkpoint.resume)" != none ] || refuse "checkpoint.resume is none: a restart would not go on; auto, or the start of a branch, does"
+[ "$(setting checkpoint.resume)" != none ] ||
+  refuse "checkpoint.resume is none: a restart would not go on; auto, or the start of a branch, does"
 [ "$(setting checkpoint.every)" != 0 ] || say "checkpoint.every is 0: a run that fails starts over"
 
-saved_step() { # of the newest checkpoint, 0 for none
-  local path newest=0
-  for path in "$folder"/step-*; do
-    [[ ${path##*/} =~ ^step-([0-9]+)$ ]] && [ $((10#${BASH_REMATCH[1]})) -gt "$newest" ] && newest=$((10#${BASH_REMATCH[1]}))
-  done
-  echo "$newest"
+look() { # at the checkpoint written last: its step to $step, when it was written to $written; 0 for none
+  local key value
+  step=0 written=0
+  while IFS=' :,' read -r key value; do
+    case $key in '"step"') step=$value ;; '"written_us"') written=$value ;; esac
+  done < <("$muonp" checkpoint list "$dir/$name" --json 2>/dev/null | grep -E '^    "(step|written_us)": [0-9]+,$')
 }
 answers() { [ "$1" = localhost ] || [ "$1" = "$(hostname)" ] || timeout 20 $agent "$1" true </dev/null >/dev/null 2>&1; }
 use_hosts() { # writes the lines of the hosts that answer to $hosts, and their slots to $slots
@@ -93,10 +93,14 @@ while :; do
     n=$((slots < limit ? slots : limit))
   fi
   while [ "$n" -gt 0 ] && ! suits "$n"; do n=$((n - 1)); done
-  [ "$n" -ge "$least" ] || { say "gives up: no number of ranks from $least on is at hand and divides data.batch, $batch"; exit "${status:-1}"; }
+  if [ "$n" -lt "$least" ]; then
+    say "gives up: no number of ranks from $least on is at hand and divides data.batch, $batch"
+    exit "${status:-1}"
+  fi
 
-  before=$(saved_step)
-  [ "$starts" -eq 0 ] || say "restart $starts of at most $restarts, on $n ranks, from step $before"
+  look
+  before=$written
+  [ "$starts" -eq 0 ] || say "restart $starts of at most $restarts, on $n ranks, from step $step"
   # In a session of its own: the terminal's Ctrl-C comes through this script, once.
   setsid "$here/mpirun.sh" -np "$n" ${hostfile:+--hostfile "$hosts" --mca plm_rsh_agent "$agent"} "${options[@]}" "$@" &
   pid=$!
@@ -104,10 +108,13 @@ while :; do
   pid=''
   [ "$status" -ne 0 ] && [ -z "$stopping" ] || exit "$status"
 
-  after=$(saved_step)
-  if [ "$after" -gt "$before" ]; then idle=0 pause=$delay; else idle=$((idle + 1)); fi
-  say "the run ended with status $status; its newest checkpoint is of step $after"
-  [ "$idle" -lt 2 ] || { say "gives up: two runs in a row made no progress beyond step $after; the message above says why they ended"; exit "$status"; }
+  look  # a branch may be at a lower step than the line that it has set aside
+  if [ "$written" -gt "$before" ]; then idle=0 pause=$delay; else idle=$((idle + 1)); fi
+  say "the run ended with status $status; its newest checkpoint is of step $step"
+  if [ "$idle" -ge 2 ]; then
+    say "gives up: two runs in a row made no progress beyond step $step; the message above says why they ended"
+    exit "$status"
+  fi
   [ "$starts" -lt "$restarts" ] || { say "gives up after $restarts restarts"; exit "$status"; }
   starts=$((starts + 1))
   [ -z "$shrink" ] || limit=$((n - 1))

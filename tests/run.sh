@@ -32,7 +32,8 @@ command -v ccache >/dev/null &&
 build_and_test() {
   local preset=$1 target=$2; shift 2
   echo "== $preset: configure and build"
-  cmake --preset "$preset" -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >"build/$preset.log" 2>&1 || { cat "build/$preset.log"; return 1; }
+  cmake --preset "$preset" -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >"build/$preset.log" 2>&1 ||
+    { cat "build/$preset.log"; return 1; }
   cmake --build --preset "$preset" --target "$target" --parallel "$(nproc)" >>"build/$preset.log" 2>&1 ||
     { tail -n 60 "build/$preset.log"; return 1; }
   echo "== $preset: tests"
@@ -43,12 +44,14 @@ build_and_test() {
 # a GPU it starts, says so and computes on the CPU.
 check_cuda_program() {
   echo "== cuda: configure and build"
-  cmake --preset cuda -DMUONP_CUDA=AUTO -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >build/cuda.log 2>&1 || { cat build/cuda.log; return 1; }
+  cmake --preset cuda -DMUONP_CUDA=AUTO -DMUONP_BUILD_TESTS=ON "${launcher[@]}" >build/cuda.log 2>&1 ||
+    { cat build/cuda.log; return 1; }
   if grep "CUDA back end left out" build/cuda.log; then
     echo "The program for GPUs is not built here."
     return 0
   fi
-  cmake --build --preset cuda --target muonp --parallel "$(nproc)" >>build/cuda.log 2>&1 || { tail -n 60 build/cuda.log; return 1; }
+  cmake --build --preset cuda --target muonp --parallel "$(nproc)" >>build/cuda.log 2>&1 ||
+    { tail -n 60 build/cuda.log; return 1; }
   nvidia-smi -L >/dev/null 2>&1 || ./tests/e2e/no_gpu.sh build/cuda/launch/muonp
 }
 

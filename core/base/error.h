@@ -21,7 +21,8 @@ class InternalError : public std::logic_error {
   using std::logic_error::logic_error;
 };
 
-// What memory or threads that the system refuses are called, whose exceptions are the standard library's; empty for all others.
+// What memory or threads that the system refuses are called, whose exceptions are the standard library's; empty
+// for all others.
 std::string system_refusal(const std::exception& error);
 
 // Throws Error with a formatted message: what is wrong, where, what is valid.

@@ -104,7 +104,8 @@ Tree parse(const std::string& yaml, const std::string& source, bool with_lines) 
   Converter converter(source, with_lines);
   if (const std::size_t at = first_invalid_utf8(yaml); at != std::string::npos) {
     const auto lines = std::count(yaml.begin(), yaml.begin() + static_cast<std::ptrdiff_t>(at), '\n');
-    fail("{}: not UTF-8, in which configurations are written", with_lines ? fmt::format("{}:{}", source, lines + 1) : source);
+    fail("{}: not UTF-8, in which configurations are written",
+         with_lines ? fmt::format("{}:{}", source, lines + 1) : source);
   }
   std::vector<YAML::Node> documents;
   try {

@@ -121,7 +121,8 @@ bool is_text(std::string_view bytes) {
   bytes = bytes.substr(0, utf8_cut(bytes, bytes.size() - 1));  // the last character may be cut off
   while (!bytes.empty()) {
     const std::size_t length = utf8_length(bytes);
-    const bool control = static_cast<unsigned char>(bytes[0]) < 0x20 && "\t\n\r\f"sv.find(bytes[0]) == std::string_view::npos;
+    const bool control =
+        static_cast<unsigned char>(bytes[0]) < 0x20 && "\t\n\r\f"sv.find(bytes[0]) == std::string_view::npos;
     if (length == 0 || control) return false;
     bytes.remove_prefix(length);
   }

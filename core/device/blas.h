@@ -36,7 +36,8 @@ enum class Op : std::uint8_t { none, transpose };
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c);
 
-// gemm() whose every bit is the same for any number of threads: a CPU takes one. For thin products of what ranks must agree on.
+// gemm() whose every bit is the same for any number of threads: a CPU takes one. For thin products of what ranks
+// must agree on.
 void gemm_on_one_thread(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
                         const MatrixView& c);
 
@@ -61,8 +62,8 @@ struct MatrixBatch {
   }
 };
 
-// gemm() for i in [0, count). Operands may be shared (batch_stride 0); results lie behind or beside each other. The last bits of a result may
-// differ from those of one gemm() call, because the number of threads per product may.
+// gemm() for i in [0, count). Operands may be shared (batch_stride 0); results lie behind or beside each other. The last
+// bits of a result may differ from those of one gemm() call, because the number of threads per product may.
 void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const MatrixBatch& a,
                   const MatrixBatch& b, float beta, const MatrixBatch& c);
 

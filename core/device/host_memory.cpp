@@ -35,7 +35,8 @@ std::int64_t free_in(const std::string& group) {
     const auto files = [&](const std::string& list) {
       return number_in(group + "/memory.stat", std::string(kind) + list + " ").value_or(0);
     };
-    return std::max<std::int64_t>(std::min(*most, kUnlimited / 2) - *used + files("active_file") + files("inactive_file"), 0);
+    return std::max<std::int64_t>(std::min(*most, kUnlimited / 2) - *used + files("active_file") + files("inactive_file"),
+                                  0);
   }
   return kUnlimited;
 }

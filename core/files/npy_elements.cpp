@@ -98,8 +98,9 @@ void NpyElements::finish() const {
   constexpr double kLeast = static_cast<double>(Limits::min()) / static_cast<double>(Limits::epsilon());
   for (std::size_t i = 0; i < largest_.size(); ++i)
     if (bytes_ == 8 && largest_[i] > 0 && largest_[i] < kLeast)
-      core::fail("{}: {}the largest entry is {}, too small for float32, in which is computed; multiply the matrix by a number",
-                 path_, shape_.size() == 3 ? fmt::format("matrix {}: ", i) : "", largest_[i]);
+      core::fail(
+          "{}: {}the largest entry is {}, too small for float32, in which is computed; multiply the matrix by a number",
+          path_, shape_.size() == 3 ? fmt::format("matrix {}: ", i) : "", largest_[i]);
 }
 
 }  // namespace muonp::launch

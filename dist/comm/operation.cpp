@@ -64,7 +64,7 @@ std::int64_t bytes_sent(const Operation& o, int rank, int size) {
     case OperationKind::broadcast:
       return rank == o.root ? scatter + gather : (others - 1) * mine * element;
     case OperationKind::all_reduce:
-      return scatter + gather;
+      return is_short(o.count * element) ? others * o.count * element : scatter + gather;
     case OperationKind::all_reduce_values:
       return others * o.count * 8;
     case OperationKind::reduce_scatter:

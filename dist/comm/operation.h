@@ -43,14 +43,23 @@ struct Cut {
 };
 Cut cut(std::int64_t count, int parts, int part);
 
+// Data of which a rank holds so few bytes that messages cost it more by their number than by their length. By pairs an
+// all_reduce of B bytes takes 2(N−1) messages and 2(N−1)/N · B bytes of a rank, by Bruck's all-gather (dist/mpi/bruck.h)
+// ⌈log2 N⌉ messages and (N−1) · B bytes. About N−1 times the latency is saved for N−1 times B, so the number of ranks does
+// not matter: at 1 µs and 10 GB/s B may be 10 KB. An all_gather sends the same bytes either way, but Bruck's copies them
+// once more, which costs less than a message up to about as much. Within the limit 10,000 ranks need 40 MB to gather.
+inline constexpr std::int64_t kShortBytes = 4096;
+inline bool is_short(std::int64_t bytes) { return bytes <= kShortBytes; }
+
 // Bytes that `rank` of `size` sends to others; N = size, B = bytes of the whole span, N divides its count:
 //   reduce_scatter, all_gather   (N−1)/N · B
-//   all_reduce                   2 (N−1)/N · B
+//   all_reduce                   2 (N−1)/N · B, or (N−1) · B where B is short
 //   broadcast                    2 (N−1)/N · B from the root (scatter, then all-gather)
 //                                (N−2)/N · B from others
 //   exchange                     sum of the sends to other ranks
 //   all_reduce of doubles        (N−1) · B
-//   all_gather_bytes             (N−1) · (8 + length of this rank's string)
+//   all_gather_bytes             (N−1) · (8 + length of this rank's string)  (as if no rank passed on those of others:
+//                                so of one rank where lengths are equal, and always the sum of all ranks)
 //   barrier                      0
 // and the exact count of the uneven cut above otherwise. The MPI form sends these bytes and no others.
 std::int64_t bytes_sent(const Operation& operation, int rank, int size);

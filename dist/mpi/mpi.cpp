@@ -7,27 +7,16 @@
 
 #include "dist/comm/operation.h"
 #include "dist/comm/reduction.h"
+#include "dist/mpi/messages.h"
 #include "dist/mpi/requests.h"
 
 namespace muonp::dist {
 
 namespace {
 
-constexpr std::int64_t kMessageBytes = std::int64_t{4}
-                                       << 20;  // longest message: progress shows, and int counts suffice
 constexpr std::int64_t kLongestReduction = std::int64_t{1} << 20, kShortestReduction = std::int64_t{1} << 16;
 constexpr std::int64_t kStagingBytes = std::int64_t{4} << 20;
 constexpr int kTags = 32767;  // every MPI has at least one more, the roll call's
-constexpr int kInFlight = 2;  // rounds of messages under way at once
-
-struct Message {
-  int peer;
-  char* data;
-  std::int64_t bytes;
-  Message part(std::int64_t begin, std::int64_t most) const {
-    return {peer, data + begin, std::clamp<std::int64_t>(bytes - begin, 0, most)};
-  }
-};
 
 char* bytes_of(Span span) { return static_cast<char*>(span.data); }
 
@@ -52,26 +41,18 @@ class Mpi final : public Communicator {
                        session_.hosts(), session_.hosts() == 1 ? "" : "s");
   }
 
-  void barrier() override {
-    run({}, [&] {
-      // All pairs rather than a tree: on a time-out the ranks that did not come are known by name.
-      MpiRequests requests(channel_);
-      for (int i = 1; i < size(); ++i) requests.receive(nullptr, 0, before(i));
-      for (int i = 1; i < size(); ++i) requests.send(nullptr, 0, after(i));
-      requests.wait();
-    });
-  }
+  void barrier() override { run({}, [&] { meet_all(channel_); }); }
 
   void broadcast(Span data, int root) override {
     validate(data);
     run({.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root}, [&] {
-      std::vector<Message> sends, receives;
+      std::vector<MpiMessage> sends, receives;
       if (rank() == root) {
         for (int i = 1; i < size(); ++i) sends.push_back(slice(data, after(i), after(i)));
       } else {
         receives.push_back(slice(data, rank(), root));
       }
-      transfer(sends, receives);
+      transfer(channel_, sends, receives);
       gather(data, root);
     });
   }
@@ -79,6 +60,7 @@ class Mpi final : public Communicator {
   void all_reduce(Span data, Reduce op) override {
     validate(data);
     run({.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op}, [&] {
+      if (is_short(data.bytes())) return reduce_copies(data, op);
       reduce(data, op);
       gather(data, -1);
     });
@@ -87,12 +69,8 @@ class Mpi final : public Communicator {
   void all_reduce(std::span<double> values, Reduce op) override {
     const auto count = static_cast<std::int64_t>(values.size());
     run({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op}, [&] {
-      std::vector<double> all(values.size() * static_cast<std::size_t>(size()));
-      std::vector<const double*> sources;
-      for (int r = 0; r < size(); ++r) sources.push_back(all.data() + r * count);
-      std::copy(values.begin(), values.end(), all.begin() + rank() * count);
-      to_and_from_all(
-          values.data(), count * 8, [&](int peer) { return all.data() + peer * count; }, count * 8);
+      const char* copies = gather_copies(values.data(), count * 8);
+      const std::vector<const double*> sources = in_rank_order<double>(copies, count * 8);
       reduce_in_order(sources, values.data(), count, op);
     });
   }
@@ -106,12 +84,12 @@ class Mpi final : public Communicator {
   void all_gather(Span data) override {
     validate(data);
     run({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype},
-        [&] { gather(data, -1); });
+        [&] { is_short(data.bytes() / size()) ? gather_short(data) : gather(data, -1); });
   }
 
   void exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) override {
     run({.kind = OperationKind::exchange, .sends = sends, .receives = receives}, [&] {
-      std::vector<Message> out, in;
+      std::vector<MpiMessage> out, in;
       std::vector<Span> from_self, to_self;
       for (const Transfer& t : sends) {
         if (t.peer != rank())
@@ -126,7 +104,7 @@ class Mpi final : public Communicator {
           to_self.push_back(t.span);
       }
       for (std::size_t i = 0; i < to_self.size(); ++i) copy_to_self(to_self[i], from_self[i]);
-      transfer(out, in);
+      transfer(channel_, out, in);
     });
   }
 
@@ -134,21 +112,18 @@ class Mpi final : public Communicator {
     std::vector<std::string> all(static_cast<std::size_t>(size()));
     const auto length = static_cast<std::int64_t>(mine.size());
     run({.kind = OperationKind::all_gather_bytes, .count = length}, [&] {
-      std::vector<std::int64_t> lengths(all.size(), length);
-      to_and_from_all(
-          &length, 8, [&](int peer) { return &lengths[static_cast<std::size_t>(peer)]; }, 8);
-      std::vector<Message> sends, receives;
-      std::string copy = mine;
-      for (int i = 1; i < size(); ++i) {
-        const int from = before(i);
-        std::string& theirs = all[static_cast<std::size_t>(from)];
-        theirs.resize(static_cast<std::size_t>(lengths[static_cast<std::size_t>(from)]));
-        receives.push_back({from, theirs.data(), lengths[static_cast<std::size_t>(from)]});
-        sends.push_back({after(i), copy.data(), length});
+      const std::vector<const std::int64_t*> lengths = in_rank_order<std::int64_t>(gather_copies(&length, 8), 8);
+      std::vector<std::int64_t> begins = {0};
+      for (int i = 0; i < size(); ++i) begins.push_back(begins.back() + *lengths[static_cast<std::size_t>(after(i))]);
+      staging_.resize(static_cast<std::size_t>(begins.back()));
+      std::copy(mine.begin(), mine.end(), staging_.begin());
+      gather_blocks(channel_, begins, staging_.data());
+      for (int i = 0; i < size(); ++i) {
+        const auto block = static_cast<std::size_t>(i);
+        all[static_cast<std::size_t>(after(i))].assign(staging_.data() + begins[block], staging_.data() + begins[block + 1]);
       }
-      transfer(sends, receives);
+      staging_ = {};  // of any length
     });
-    all[static_cast<std::size_t>(rank())] = mine;
     return all;
   }
 
@@ -198,11 +173,12 @@ class Mpi final : public Communicator {
       work();
     } catch (const std::exception& e) {
       why_ = e.what();
+      static_cast<void>(new std::vector<char>(std::move(staging_)));  // until the end of the process, as the caller's memory
       throw;
     }
   }
 
-  Message slice(Span data, int of, int peer) const {
+  MpiMessage slice(Span data, int of, int peer) const {
     const Cut c = cut(data.count, size(), of);
     const Span part = data.part(c.begin, c.count);
     return {peer, bytes_of(part), part.bytes()};
@@ -216,47 +192,42 @@ class Mpi final : public Communicator {
       std::memmove(to.data, from.data, static_cast<std::size_t>(to.bytes()));
   }
 
-  // All messages, in rounds of at most kMessageBytes each. Both sides cut a message alike, and MPI keeps the
-  // order of messages between two ranks. Empty ones are not sent.
-  void transfer(const std::vector<Message>& sends, const std::vector<Message>& receives) {
-    std::int64_t longest = 0;
-    for (const auto& list : {std::cref(sends), std::cref(receives)})
-      for (const Message& m : list.get()) longest = std::max(longest, m.bytes);
-    MpiRequests even(channel_), odd(channel_);
-    MpiRequests* const flight[kInFlight] = {&even, &odd};
-    std::int64_t round = 0;
-    for (std::int64_t begin = 0; begin < longest; begin += kMessageBytes, ++round) {
-      MpiRequests& requests = *flight[round % kInFlight];
-      requests.wait();
-      for (const Message& m : receives)
-        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0)
-          requests.receive(p.data, p.bytes, p.peer);
-      for (const Message& m : sends)
-        if (const Message p = m.part(begin, kMessageBytes); p.bytes > 0)
-          requests.send(p.data, p.bytes, p.peer);
-    }
-    flight[round % kInFlight]->wait();
-    flight[(round + 1) % kInFlight]->wait();
+  // Every rank's `bytes` of data, from this rank's on: block i is that of the rank i after it. Until the next operation.
+  const char* gather_copies(const void* mine, std::int64_t bytes) {
+    staging_.resize(static_cast<std::size_t>(size() * bytes));
+    if (bytes > 0) std::memcpy(staging_.data(), mine, static_cast<std::size_t>(bytes));
+    gather_blocks(channel_, equal_blocks(size(), bytes), staging_.data());
+    return staging_.data();
   }
-
-  // One short message to and from each other rank.
-  template <class F>
-  void to_and_from_all(const void* data, std::int64_t bytes, const F& to, std::int64_t receive_bytes) {
+  template <class T>
+  std::vector<const T*> in_rank_order(const char* copies, std::int64_t bytes) const {
+    std::vector<const T*> sources;
+    for (int r = 0; r < size(); ++r) {
+      const void* copy = copies + (r + size() - rank()) % size() * bytes;
+      sources.push_back(static_cast<const T*>(copy));
+    }
+    return sources;
+  }
+  void reduce_copies(Span data, Reduce op) {
+    const char* copies = gather_copies(data.data, data.bytes());
+    reduce_in_order(in_rank_order<void>(copies, data.bytes()), data.data, data.count, data.dtype, op);
+  }
+  void gather_short(Span data) {
+    const std::int64_t bytes = data.bytes() / size();
     if (bytes == 0) return;
-    MpiRequests requests(channel_);
-    for (int i = 1; i < size(); ++i) requests.receive(to(before(i)), receive_bytes, before(i));
-    for (int i = 1; i < size(); ++i) requests.send(data, bytes, after(i));
-    requests.wait();
+    const char* copies = gather_copies(bytes_of(data) + rank() * bytes, bytes);
+    for (int i = 1; i < size(); ++i)
+      std::memcpy(bytes_of(data) + after(i) * bytes, copies + i * bytes, static_cast<std::size_t>(bytes));
   }
 
   // Every rank's slice to every other rank. `complete` has all slices already and receives none, or is −1.
   void gather(Span data, int complete) {
-    std::vector<Message> sends, receives;
+    std::vector<MpiMessage> sends, receives;
     for (int i = 1; i < size(); ++i) {
       if (after(i) != complete) sends.push_back(slice(data, rank(), after(i)));
       if (rank() != complete) receives.push_back(slice(data, before(i), before(i)));
     }
-    transfer(sends, receives);
+    transfer(channel_, sends, receives);
   }
 
   // This rank's slice becomes the reduction of everyone's. Chunk by chunk, every peer's part is received into
@@ -283,7 +254,7 @@ class Mpi final : public Communicator {
       for (int i = 1; i < size() && n > 0; ++i)
         requests.receive(staged(before(i), n * element, round), n * element, before(i));
       for (int i = 1; i < size(); ++i) {
-        const Message m = slice(data, after(i), after(i)).part(begin * element, chunk * element);
+        const MpiMessage m = slice(data, after(i), after(i)).part(begin * element, chunk * element);
         if (m.bytes > 0) requests.send(m.data, m.bytes, m.peer);
       }
       if (round > 0) finish(round - 1);

@@ -56,12 +56,13 @@ class MpiSession {
   mutable std::mutex calls_;
 };
 
-// Collective. All operations are chunked pairwise messages (docs/parallelism.md), sums in rank order; of a reduction
-// between `size` ranks none is longer than mpi_reduction_bytes(size), and 2·(size − 1) of that length, or the span where it
-// is shorter, are staged. An operation in which no message completes for `timeout_seconds` throws an
-// Error that names the operation, its number, this rank and the ranks not heard from; so does an operation
-// that MPI reports as failed. The communicator is unusable afterwards, and the memory of that operation must
-// stay until the process ends. abort() is MpiSession::abort_all(): it does not return.
+// Collective. Sums are in rank order. barrier(), all_gather_bytes(), the all_reduce of doubles, and all_gather and all_reduce
+// of short data (dist/comm/operation.h) take ⌈log2 size⌉ messages of a rank and stage what they gather. All others are chunked
+// messages between pairs (docs/parallelism.md); of a reduction between `size` ranks none is longer than
+// mpi_reduction_bytes(size), and 2·(size − 1) of that length, or the span where it is shorter, are staged. An operation in
+// which no message completes for `timeout_seconds` throws an Error that names the operation, its number, this rank and the
+// ranks not heard from; so does an operation that MPI reports as failed. The communicator is unusable afterwards, and the
+// memory of that operation must stay until the process ends. abort() is MpiSession::abort_all(): it does not return.
 std::unique_ptr<Communicator> make_mpi(const MpiSession& session, double timeout_seconds);
 
 // What is staged stays within 4 MiB up to 33 ranks; beyond that messages would get so short that a reduction was many of

@@ -15,6 +15,7 @@
 
 #include <unistd.h>
 
+#include "dist/mpi/messages.h"
 #include "dist/mpi/requests.h"
 
 #include "core/base/math.h"
@@ -89,8 +90,8 @@ class Watch {
             if (ended_within(kForThoseWhoKnow)) return;
             why = "a rank has stopped or did not start, or its host cannot be reached";
           }
-          std::fprintf(stderr, "muonp: error: rank %d on %s: %s has not ended after %g s: %s\n", rank, own_host_name().c_str(),
-                       call.c_str(), timeout_seconds, why.c_str());
+          std::fprintf(stderr, "muonp: error: rank %d on %s: %s has not ended after %g s: %s\n", rank,
+                       own_host_name().c_str(), call.c_str(), timeout_seconds, why.c_str());
           std::fflush(nullptr);
           std::_Exit(1);
         }) {}
@@ -141,16 +142,11 @@ void MpiSession::meet(const char* operation) {
                      .timeout_seconds = timeout_seconds_,
                      .operation = operation,
                      .roll_call = roll_call};
-  std::vector<std::array<char, kHostLength>> names(host_names_.size());
-  host().copy(names[static_cast<std::size_t>(rank_)].data(), kHostLength - 1);
-  MpiRequests requests(channel);
-  for (int r = 0; r < size_; ++r) {
-    if (r == rank_) continue;
-    requests.receive(names[static_cast<std::size_t>(r)].data(), kHostLength, r);
-    requests.send(names[static_cast<std::size_t>(rank_)].data(), kHostLength, r);
-  }
-  requests.wait();
-  for (std::size_t r = 0; r < names.size(); ++r) host_names_[r] = names[r].data();
+  std::vector<char> names(host_names_.size() * kHostLength);  // this rank's first, then those of the ranks after it
+  host().copy(names.data(), kHostLength - 1);
+  gather_blocks(channel, equal_blocks(size_, kHostLength), names.data());
+  for (int i = 0; i < size_; ++i)
+    host_names_[static_cast<std::size_t>((rank_ + i) % size_)] = names.data() + i * std::int64_t{kHostLength};
 }
 
 // Ranks of a host are those that share memory: host names may be equal.

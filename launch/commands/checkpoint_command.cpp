@@ -12,6 +12,7 @@
 #include "core/files/checkpoint_store.h"
 #include "core/files/files.h"
 #include "launch/commands/cli.h"
+#include "launch/program/signals.h"
 #include "launch/report/progress.h"
 #include "launch/report/table.h"
 #include "launch/train/checkpointing.h"
@@ -62,6 +63,7 @@ ordered_json row_of(const std::string& path) {
     for (const core::CheckpointEntry& e : checkpoint.entries()) bytes += e.bytes;
     const ordered_json state = ordered_json::parse(checkpoint.state_json());
     row["step"] = checkpoint.step();
+    row["written_us"] = checkpoint.written();
     for (const char* key : {"world_size", "zero"})
       row[key] = state.is_object() && state.contains(key) ? state.at(key) : ordered_json();
     row["starts"] = to_json(starts_of(checkpoint));
@@ -165,8 +167,11 @@ int export_to_file(Session& session, const Arguments& a) {
   core::remove_abandoned_files(core::parent_directory(a.out));
   Progress bar("elements", std::max<std::int64_t>(1, weight_elements(checkpoint)), 0,
                progress_options_for(stderr));
-  const std::int64_t bytes = export_weights(checkpoint, a.out, core::parse_dtype(a.dtype),
-                                            [&](std::int64_t done) { bar.update(done, ""); });
+  const StopSignals signals;
+  const std::int64_t bytes = export_weights(checkpoint, a.out, core::parse_dtype(a.dtype), [&](std::int64_t done) {
+    bar.update(done, "");
+    require_no_stop(a.out + " is as it was");
+  });
   bar.clear();
   session.log().info("{}: the weights of step {} in {}, {}", a.out, checkpoint.step(), a.dtype,
                      format_bytes(bytes));

@@ -144,7 +144,8 @@ void add_compare_command(CLI::App& app, Context& context) {
       ->check(CLI::IsMember({"step", "tokens", "seconds", "sent"}));
   command->add_option("--title", a->title, "Title of the drawing");
   command->footer(
-      "The best run is marked with *; - is what is not known yet. With up to eight runs, losses of training are drawn behind those of validation.\n"
+      "The best run is marked with *; - is what is not known yet. With up to eight runs, losses of training are drawn "
+      "behind those of validation.\n"
       "Examples:\n"
       "  muonp compare runs/muonp-1-2 runs/muon runs/adamw --svg losses.svg\n"
       "  muonp compare runs/* --metric loss --x seconds --svg speed.svg\n"

@@ -7,6 +7,7 @@
 #include "core/data/dataset.h"
 #include "core/device/host_view.h"
 #include "launch/commands/cli.h"
+#include "launch/program/signals.h"
 #include "launch/report/table.h"
 #include "launch/train/run_reading.h"
 #include "launch/train/trained_model.h"
@@ -30,7 +31,12 @@ core::TokenSource text_of(Session& session, const Arguments& a, const TrainedMod
     data.validation.clear();
     data.validation_fraction = 0;
   }
-  const core::Dataset dataset = read_dataset(data, a.run, trained.config.model.vocabulary);
+  const core::Dataset dataset = [&] {
+    const StopSignals signals;  // the text may be long, and its tokens must not stay in the folder for temporary files
+    core::Dataset read = read_dataset(data, a.run, trained.config.model.vocabulary, [] { require_no_stop(); });
+    require_no_stop();
+    return read;
+  }();
   if (!a.data.empty()) return dataset.train;
   constexpr std::string_view kCompared[] = {"data.train", "data.validation*"};
   for (const std::string& line : require_same_values(a.run, trained.identity, data_identity(data, dataset), kCompared,

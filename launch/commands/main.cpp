@@ -10,6 +10,7 @@
 #include "core/base/log.h"
 #include "dist/comm/agreement.h"
 #include "launch/commands/cli.h"
+#include "launch/program/signals.h"
 #include "launch/program/standard_streams.h"
 #include "launch/program/wait_policy.h"
 
@@ -52,6 +53,8 @@ int run(int argc, char** argv) {
     return status;
   } catch (const muonp::dist::AgreedError& error) {
     return end_agreed(error.what(), session);
+  } catch (const muonp::launch::Interrupted& stop) {
+    return end_with(stop.what(), muonp::launch::kStatusOfSignal + stop.signal(), session);
   } catch (const muonp::core::Error& error) {
     return end_with(error.what(), muonp::launch::kStatusError, session);
   } catch (const std::exception& error) {

@@ -157,7 +157,9 @@ void add_spectral_command(CLI::App& app, Context& context) {
       app.add_subcommand("spectral", "Apply the spectral power to the matrices of a .npy file");
   auto a = std::make_shared<Arguments>();
   command->footer(kFooter);
-  command->add_option("--in", a->in, "Matrix G, or a batch (.npy: float16, float32, float64)")->required()->type_name("FILE");
+  command->add_option("--in", a->in, "Matrix G, or a batch (.npy: float16, float32, float64)")
+      ->required()
+      ->type_name("FILE");
   command->add_option("--out", a->out, "Where Z goes (.npy, float32 in C order)")->required()->type_name("FILE");
   command->add_option("--p", a->p, "Exponent: a fraction in [-1/2, 1] or a decimal that is one")->required();
   std::string methods;

@@ -66,7 +66,8 @@ void encode(const Session& session, const Arguments& a, const std::string& model
   const core::TokenizerHandle tokenizer = core::open_tokenizer(model);
   const std::int64_t bytes = bytes_in(files);
   const Stopwatch watch;
-  const auto poll = [] { stop_requested() ? throw Interrupted() : void(); };
+  const StopSignals signals;
+  const auto poll = [&] { require_no_stop(a.bin.empty() ? "" : a.bin + " is as it was"); };
   std::int64_t tokens = 0;
   if (a.bin.empty()) {
     tokens = core::count_tokens(*tokenizer, files, poll);
@@ -89,14 +90,7 @@ int run(const Session& session, const Arguments& a) {
   for (const std::string& written : {a.out, a.bin})
     if (!written.empty()) core::remove_abandoned_files(core::parent_directory(written));
   if (!a.out.empty()) learn(session, a, files);
-  const StopSignals signals;
-  try {
-    encode(session, a, a.out.empty() ? a.model : a.out, files);
-  } catch (const Interrupted&) {
-    session.log().error(fmt::format("stopped by {}{}", signals.name(),
-                                    a.bin.empty() ? "" : fmt::format("; {} is as it was", a.bin)));
-    return kStatusOfSignal + signals.signal();
-  }
+  encode(session, a, a.out.empty() ? a.model : a.out, files);
   return 0;
 }
 

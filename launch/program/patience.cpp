@@ -12,12 +12,26 @@ bool ended(const std::future<void>& work) {
   return work.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
 }
 
-void wait_for_all_patiently(dist::Communicator& communicator, const std::future<void>& work) {
+namespace {
+
+void wait_and_ask(dist::Communicator& communicator, const std::future<void>& work) {
   auto pause = std::chrono::milliseconds(1);  // short work ends soon, long work need not be asked often
   for (;;) {
     const bool ready = work.wait_for(pause) == std::future_status::ready;
     if (dist::all_agree(communicator, ready)) return;
     pause = std::min(2 * pause, std::chrono::milliseconds(500));
+  }
+}
+
+}  // namespace
+
+// Whoever owns the work waits for its end before anyone hears of a failure beside it, and the other ranks with it.
+void wait_for_all_patiently(dist::Communicator& communicator, const std::future<void>& work) {
+  try {
+    wait_and_ask(communicator, work);
+  } catch (const std::exception& error) {
+    if (!ended(work)) communicator.abort(error.what());
+    throw;
   }
 }
 
@@ -44,7 +58,7 @@ void run_on_all_until_stopped(dist::Communicator& communicator,
       all_ready = dist::all_agree(communicator, ready);
     }
   } catch (...) {
-    stop = true;  // `result` waits for the work
+    stop = true;  // `result` waits for the work, a second at most
     throw;
   }
   dist::run_on_all(communicator, [&] { result.get(); });

@@ -96,6 +96,13 @@ const char* StopSignals::name() const { return name_of(signal()); }
 
 bool stop_requested() { return installed.load() && first_signal.load() != 0; }
 
-Interrupted::Interrupted() : core::Error("stopped on request") {}
+Interrupted::Interrupted(const std::string& left)
+    : core::Error(fmt::format("stopped by {}{}{}", stop_requested() ? name_of(first_signal) : "another rank",
+                              left.empty() ? "" : "; ", left)),
+      signal_(stop_requested() ? first_signal.load() : 0) {}
+
+void require_no_stop(const std::string& left) {
+  if (stop_requested()) throw Interrupted(left);
+}
 
 }  // namespace muonp::launch

@@ -5,6 +5,7 @@
 
 #include <csignal>
 #include <iterator>
+#include <string>
 
 #include "core/base/error.h"
 
@@ -33,10 +34,19 @@ class StopSignals {
 // The same without the object, for work far from it; false while none is alive.
 bool stop_requested();
 
-// Work that was given up because the process, or another rank, was asked to stop.
+// Work that was given up because the process, or another rank, was asked to stop. The program's `main` turns one that
+// leaves a command into "stopped by SIGTERM" and what `left` says of the output, with status 128 + signal().
 class Interrupted : public core::Error {
  public:
-  Interrupted();
+  explicit Interrupted(const std::string& left = "");
+  int signal() const { return signal_; }  // 0: another rank's
+
+ private:
+  int signal_;
 };
+
+// For work that may be given up, which calls it at least once a second while a StopSignals is alive: throws Interrupted when
+// the process has been asked to stop.
+void require_no_stop(const std::string& left = "");
 
 }  // namespace muonp::launch

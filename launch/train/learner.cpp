@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "core/base/units.h"
 #include "core/device/blas.h"
@@ -140,11 +141,17 @@ void Learner::fill(const models::TokenBatch& batch, const std::function<void()>&
   try {
     read();
   } catch (const core::Error&) {
-    unreadable_ = std::current_exception();
+    fail_next(std::current_exception());
     for (const Tensor& ids : {batch.inputs, batch.targets})
       std::memset(ids.raw(), 0, static_cast<std::size_t>(ids.bytes()));
   }
 }
+
+void Learner::fail_next(std::exception_ptr why) {
+  if (!failure_) failure_ = std::move(why);
+}
+
+void Learner::require_no_failure() { dist::rethrow_on_all(session_.communicator(), failure_); }
 
 struct Learner::Pass {
   Tensor loss;
@@ -183,19 +190,19 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
   const optim::GradientNorm norm = optimizer_->prepare();
 
-  // Loss, wish to stop and data that cannot be read, summed over ranks.
-  double values[3] = {0, stop_requested ? 1.0 : 0.0, unreadable_ ? 1.0 : 0.0};
+  // Loss, wish to stop and failures, summed over ranks.
+  double values[3] = {0, stop_requested ? 1.0 : 0.0, failure_ ? 1.0 : 0.0};
   for (const Pass& pass : passes)
     values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
   judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
   outcome.loss = plain_nan(values[0] / session_.world_size());
   outcome.stop = values[1] > 0;
-  const bool readable = values[2] == 0, refused = !readable || (refuse && refuse(outcome.loss));
+  const bool failed = values[2] > 0, refused = failed || (refuse && refuse(outcome.loss));
 
   const double lr_factor = optim::lr_factor(config_.schedule, step, config_.run.steps);
   outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, /*wait=*/false) : optimizer_->skip();
   outcome.report.communication_seconds += core::seconds(judging.take());
-  if (!readable) dist::rethrow_on_all(session_.communicator(), unreadable_);
+  if (failed) require_no_failure();
   outcome.report.gradient_norm = plain_nan(outcome.report.gradient_norm);
   for (const Pass& pass : passes) {
     const double forward = core::seconds(pass.forward_waits), backward = core::seconds(pass.backward_waits);
@@ -227,9 +234,9 @@ double Learner::validate(std::int64_t batches) {
     if (c < chunks) sum += static_cast<double>(count) * loss;
   }
   optimizer_->wait_for_weights();
-  double values[2] = {sum, unreadable_ ? 1.0 : 0.0};
+  double values[2] = {sum, failure_ ? 1.0 : 0.0};
   session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
-  if (values[1] > 0) dist::rethrow_on_all(session_.communicator(), unreadable_);
+  if (values[1] > 0) require_no_failure();
   return plain_nan(values[0] / static_cast<double>(windows));
 }
 

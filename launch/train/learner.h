@@ -47,15 +47,20 @@ struct StepOutcome {
 
 class Learner {
  public:
-  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data. Weights are undefined until optimizer().initialize() or
-  // load_state().
+  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data. Weights are undefined
+  // until optimizer().initialize() or load_state().
   Learner(const RunConfig& config, Session& session);
 
   // Step number `step`, counted from 0: the batch of that number, forward, backward, update unless `refuse` says true of the
   // step's loss, as it must on all ranks alike. Collective. Where a rank cannot read its samples any more (the text was
-  // shortened), nothing moves
-  // and every rank throws a dist::AgreedError; likewise in a validation.
+  // shortened), nothing moves and every rank throws a dist::AgreedError; likewise in a validation.
   StepOutcome step(std::int64_t step, bool stop_requested, const std::function<bool(double loss)>& refuse = {});
+  // This rank cannot go on, but has to say so when all listen: the step or validation under way, or the next one, ends as if
+  // its samples could not be read. The first failure counts.
+  void fail_next(std::exception_ptr why);
+  bool failed() const { return failure_ != nullptr; }
+  // Where neither comes any more. Collective.
+  void require_no_failure();
   // Mean loss over the validation text, or over its first `batches` batches (0: all); the windows are shared
   // out over ranks. NaN if the configuration asks for no validation. Collective.
   double validate(std::int64_t batches);
@@ -88,7 +93,7 @@ class Learner {
   std::unique_ptr<core::ValidationBatches> validation_;
   std::unique_ptr<optim::DistributedOptimizer> optimizer_;
   std::function<void(const models::TokenBatch&)> observe_;
-  std::exception_ptr unreadable_;  // why this rank could not read its samples
+  std::exception_ptr failure_;  // of this rank, which the others have not heard of
 };
 
 // Matrix-product rate of a device now, in flop/s: the best of several products of random numbers.

@@ -110,12 +110,14 @@ bool is_file_at(int file, const std::string& path) {
          ours.st_dev == named.st_dev;
 }
 
-// Opens the file under the name `path`, which another run may be removing. False if another process holds it, and goes on
-// to do so for the grace that one that is ending has.
-bool open_and_flock(const std::string& path, int& descriptor, bool& flocked) {
+// Opens the file under the name `path`, which another run may be removing, with its folder. False if another process holds
+// it, and goes on to do so for the grace that one that is ending has.
+bool open_and_flock(const std::string& folder, const std::string& path, int& descriptor, bool& flocked) {
   const auto end = steady_clock::now() + kGrace;
   for (;;) {
+    core::make_directories(folder);
     descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (descriptor < 0 && errno == ENOENT && steady_clock::now() < end) continue;
     if (descriptor < 0) fail_on(path);
     const Flock flock = try_flock(descriptor, path);
     flocked = flock == Flock::held;
@@ -133,9 +135,8 @@ RunLock::File::~File() {
 }
 
 RunLock::RunLock(const std::string& folder, const Say& say, double patience_seconds)
-    : folder_(folder), path_(folder + "/run.lock"), mine_(to_text(myself())) {
-  core::make_directories(folder);
-  if (!open_and_flock(path_, file_.descriptor, file_.flocked)) refuse();
+    : folder_(folder), path_(folder + "/run.lock"), mine_(to_text(myself())), made_folder_(!core::exists(folder)) {
+  if (!open_and_flock(folder_, path_, file_.descriptor, file_.flocked)) refuse();
   if (!text_at(path_).empty()) outlive(say, patience_seconds);
   write_name();
   if (!file_.flocked) std::this_thread::sleep_for(kGrace);  // another that saw the folder free may write its name last
@@ -146,7 +147,10 @@ RunLock::RunLock(const std::string& folder, const Say& say, double patience_seco
 RunLock::~RunLock() {
   beat_ = {};
   try {
-    if (text_at(path_) == mine_) ::unlink(path_.c_str());
+    if (text_at(path_) != mine_) return;
+    ::unlink(path_.c_str());
+    ::close(std::exchange(file_.descriptor, -1));  // until then a network file system keeps it in the folder
+    if (made_folder_) ::rmdir(folder_.c_str());    // does nothing where something is in it
   } catch (const core::Error&) {
     // A destructor must not throw; the next run sees that this one is gone.
   }

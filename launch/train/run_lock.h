@@ -2,6 +2,8 @@
 // run ends. A holder of this machine that has died, however it died, is known at once (flock(2), which the system gives up
 // with the process; /proc where the file system has no flock). One of another host is watched: the holder touches the file
 // every few seconds, and where that does not happen for `patience_seconds`, it is taken for dead.
+//
+// A run that could not start leaves no empty folder: one that was made for the lock goes with it, if nothing else is there.
 #pragma once
 
 #include <functional>
@@ -38,6 +40,7 @@ class RunLock {
   void touch_now_and_then(const std::stop_token& stop) const;
 
   std::string folder_, path_, mine_;  // mine_: the file's text
+  bool made_folder_ = false;
   File file_;
   std::jthread beat_;
 };

@@ -79,7 +79,8 @@ core::DataConfig located_data(core::DataConfig data, const std::string& run_dire
   return data;
 }
 
-core::Dataset read_dataset(core::DataConfig data, const std::string& run_directory, std::int64_t vocabulary) {
+core::Dataset read_dataset(core::DataConfig data, const std::string& run_directory, std::int64_t vocabulary,
+                           const core::Poll& poll) {
   const TemporaryFolder folder;
   for (const std::string& file : token_files(run_directory, data.cache)) {
     const fs::path link = folder.path() / fs::path(file).filename();
@@ -87,7 +88,7 @@ core::Dataset read_dataset(core::DataConfig data, const std::string& run_directo
   }
   data.cache = folder.path();
   // Its files are mapped, and stay so without their names.
-  return core::open_dataset(data, core::prepare_dataset(data, run_directory, vocabulary));
+  return core::open_dataset(data, core::prepare_dataset(data, run_directory, vocabulary, {}, poll));
 }
 
 }  // namespace muonp::launch

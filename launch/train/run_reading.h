@@ -16,7 +16,8 @@ void keep_tokenizer(const std::string& tokenizer, const std::string& run_directo
 core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity);
 
 // The tokens of `data`, with those of text that neither the run nor data.cache has encoded in a temporary folder, which is
-// gone when this returns. Errors as prepare_dataset().
-core::Dataset read_dataset(core::DataConfig data, const std::string& run_directory, std::int64_t vocabulary);
+// gone when this returns, also by what `poll` throws. Errors as prepare_dataset().
+core::Dataset read_dataset(core::DataConfig data, const std::string& run_directory, std::int64_t vocabulary,
+                           const core::Poll& poll = {});
 
 }  // namespace muonp::launch

@@ -90,7 +90,11 @@ std::int64_t Trainer::run(const StopSignals& signals) {
   try {
     train(signals);
   } catch (const core::Error& error) {
-    if (!known_to_all(error, session_)) throw;
+    if (!known_to_all(error, session_)) {
+      bar_.reset();
+      session_.communicator().abort(error.what());  // now, not when a save that is being written has ended
+      throw;
+    }
     throw dist::AgreedError(error.what() + save_what_is_good());
   }
   bar_.reset();
@@ -113,6 +117,17 @@ void Trainer::train(const StopSignals& signals) {
     if (due(config_.checkpoint.every) || stopping_ || (last && config_.checkpoint.at_end)) save();
   }
   checkpointing_.finish();
+  learner_.require_no_failure();
+}
+
+// On rank 0. An Error is told to all ranks with the next step, so that the run ends with a save; more is not written.
+void Trainer::put_out(const std::function<void()>& output) {
+  if (session_.rank() != 0 || learner_.failed()) return;
+  try {
+    output();
+  } catch (const core::Error&) {
+    learner_.fail_next(std::current_exception());
+  }
 }
 
 void Trainer::one_step(bool stop_requested) {
@@ -124,10 +139,10 @@ void Trainer::one_step(bool stop_requested) {
   progress_.tokens += learner_.tokens_per_step();
   progress_.seconds += outcome.total_seconds;
   stopping_ = outcome.stop;
-  if (session_.rank() == 0) {
+  put_out([&] {
     warn_of(outcome);
     print_step(outcome);
-  }
+  });
   guard_->record(outcome.loss, outcome.report.skipped);
   progress_.losses = guard_->history();
   guard_->require_moves(outcome.loss);
@@ -217,14 +232,15 @@ void Trainer::print_step(const StepOutcome& outcome) {
 void Trainer::validate() {
   if (!learner_.has_validation()) return;
   last_validation_ = learner_.validate(config_.log.validation_batches);
-  if (session_.rank() != 0) return;
-  metrics_->write({{"step", progress_.step},
-                   {"val_loss", last_validation_},
-                   {"seconds", progress_.seconds},
-                   {"tokens", progress_.tokens},
-                   {"sent_bytes", sent_bytes()}});
-  bar_->print(fmt::format("step {:>{}}/{}  validation loss {:.4f}", progress_.step,
-                          std::to_string(config_.run.steps).size(), config_.run.steps, last_validation_));
+  put_out([&] {
+    metrics_->write({{"step", progress_.step},
+                     {"val_loss", last_validation_},
+                     {"seconds", progress_.seconds},
+                     {"tokens", progress_.tokens},
+                     {"sent_bytes", sent_bytes()}});
+    bar_->print(fmt::format("step {:>{}}/{}  validation loss {:.4f}", progress_.step,
+                            std::to_string(config_.run.steps).size(), config_.run.steps, last_validation_));
+  });
 }
 
 double Trainer::sent_bytes() const {
@@ -235,13 +251,14 @@ double Trainer::sent_bytes() const {
 
 void Trainer::print_saved(const SaveReport& saved) {
   saved_step_ = saved.step;
-  if (session_.rank() != 0) return;
-  metrics_->write({{"step", progress_.step},
-                   {"checkpoint", saved.step},
-                   {"checkpoint_bytes", saved.bytes},
-                   {"checkpoint_blocked_seconds", saved.blocked_seconds},
-                   {"checkpoint_longest_seconds", saved.longest_seconds},
-                   {"checkpoint_total_seconds", saved.total_seconds}});
+  put_out([&] {
+    metrics_->write({{"step", progress_.step},
+                     {"checkpoint", saved.step},
+                     {"checkpoint_bytes", saved.bytes},
+                     {"checkpoint_blocked_seconds", saved.blocked_seconds},
+                     {"checkpoint_longest_seconds", saved.longest_seconds},
+                     {"checkpoint_total_seconds", saved.total_seconds}});
+  });
 }
 
 void Trainer::save() {

@@ -1,6 +1,7 @@
 // The training loop: what is shown, measured, saved and when.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,6 +30,7 @@ class Trainer {
   void measure_first_peak();
   void print_start();
   void one_step(bool stop_requested);
+  void put_out(const std::function<void()>& output);
   void print_step(const StepOutcome& outcome);
   void train(const StopSignals& signals);
   [[noreturn]] void stop_before(const StepOutcome& outcome) const;

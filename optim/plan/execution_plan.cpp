@@ -6,6 +6,7 @@
 #include "core/base/hash.h"
 #include "core/base/math.h"
 #include "core/device/offload.h"
+#include "dist/comm/operation.h"
 #include "dist/zero/exact_transport.h"
 #include "dist/zero/reducer.h"
 
@@ -259,9 +260,10 @@ double ExecutionPlan::bytes_sent_by_passes(std::int64_t passes) const {
   const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
   const auto padded = static_cast<double>(shards.padded_elements());
   if (!zero.keeps_slice) {
-    std::int64_t used = 0;
-    for (const dist::Bucket& bucket : shards.buckets()) used += bucket.used;
-    return 2 * share * 4 * static_cast<double>(used);
+    double sent = 0;
+    for (const dist::Bucket& bucket : shards.buckets())
+      sent += (dist::is_short(4 * bucket.used) ? n - 1 : 2 * share) * 4 * static_cast<double>(bucket.used);
+    return sent;
   }
   const double reduced = zero.reduces_each_pass ? padded * each_pass : padded;
   const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : 0;

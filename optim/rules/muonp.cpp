@@ -4,8 +4,8 @@
 #include <cmath>
 
 #include "core/device/for_each.h"
-#include "optim/spectral/gradient_norm.h"
 #include "optim/rules/spectral_step.h"
+#include "optim/spectral/gradient_norm.h"
 #include "optim/spectral/spectral_norm.h"
 
 namespace muonp::optim {

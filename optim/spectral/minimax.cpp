@@ -199,8 +199,8 @@ Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees,
 }
 
 // A search tries many sequences with a common beginning, whose steps are designed once.
-std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion,
-                                            double cushion) {
+std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const std::vector<int>& degrees,
+                                            double first_cushion, double cushion) {
   using Key = std::tuple<int, int, double, std::vector<int>, double, double>;
   static std::mutex mutex;
   static std::map<Key, std::shared_ptr<const Design>> designs;

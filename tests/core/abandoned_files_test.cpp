@@ -53,7 +53,8 @@ TEST(AbandonedFiles, WhatIsBeingWrittenStays) {
 TEST(AbandonedFiles, FilesOfOthersStay) {
   const TemporaryFolder folder;
   const std::string mark = temporary_mark();
-  for (const std::string& name : {std::string("a.tmp-another-host-17-0"), "notes" + mark + "mine", mark + "5-0", std::string("a.tmp")})
+  for (const std::string& name :
+       {std::string("a.tmp-another-host-17-0"), "notes" + mark + "mine", mark + "5-0", std::string("a.tmp")})
     put(folder / name, "x");
   std::filesystem::create_directories(folder / ("folder" + mark + "7-0"));
   remove_abandoned_files(folder.path());

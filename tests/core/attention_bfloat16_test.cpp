@@ -131,8 +131,8 @@ void expect_within(const char* what, const Numbers& got, const Bounded& expected
 
 TEST(Attention, Bfloat16IsWithinItsRoundings) {
   auto device = make_test_device(2, Bfloat16::emulated);
-  for (const Sizes s : {Sizes{2, 64, 3, 16}, Sizes{1, 192, 1, 64}, Sizes{3, 70, 2, 8}, Sizes{1, 64, 1, 20}, Sizes{2, 1, 2, 8},
-                        Sizes{1, 128, 1, 128}}) {
+  for (const Sizes s : {Sizes{2, 64, 3, 16}, Sizes{1, 192, 1, 64}, Sizes{3, 70, 2, 8}, Sizes{1, 64, 1, 20},
+                        Sizes{2, 1, 2, 8}, Sizes{1, 128, 1, 128}}) {
     SCOPED_TRACE(fmt::format("{} sequences of {}, {} heads of {}: {}", s.batch, s.time, s.heads, s.head_size,
                              describe_attention({std::int64_t(s.batch), std::int64_t(s.time), std::int64_t(s.heads),
                                                  std::int64_t(s.head_size)}, Dtype::bfloat16)));

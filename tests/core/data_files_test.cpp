@@ -113,8 +113,10 @@ TEST(DataFiles, WideTextsAreNoUtf8) {
 TEST(DataFiles, TextThatBeginsLikeSomethingElseIsText) {
   const TemporaryFolder folder;
   for (const std::string_view text :
-       {"PK is a name", "BZh is no word", "RIFF of the sea, WAVE after wave", "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n",
-        "GGUF", "PAR 1", "%PDX", "\xef\xbb\xbfmarked as UTF-8", "", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"}) {
+       {"PK is a name", "BZh is no word", "RIFF of the sea, WAVE after wave",
+        "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n",
+        "GGUF", "PAR 1", "%PDX", "\xef\xbb\xbfmarked as UTF-8", "",
+        "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"}) {
     put(folder / "a", text);
     EXPECT_EQ(problem_with(folder / "a"), "") << text;
   }
@@ -178,6 +180,7 @@ TEST(RawIds, IdsOfMoreBitsAndTextAreRefused) {
   }
   EXPECT_THAT(open("A text in a file that somebody has called x.bin."), HasSubstr("its bytes are text"));
   EXPECT_THAT(open("天地玄黄宇宙洪荒日月盈昃辰宿列张"), HasSubstr("its bytes are text"));
-  for (const std::uint64_t vocabulary : {4, 65, 256, 1024, 50257, 65535}) EXPECT_EQ(open(raw<std::uint16_t>(5000, vocabulary)), "") << vocabulary;
+  for (const std::uint64_t vocabulary : {4, 65, 256, 1024, 50257, 65535})
+    EXPECT_EQ(open(raw<std::uint16_t>(5000, vocabulary)), "") << vocabulary;
   EXPECT_EQ(open(std::string(2000, '\0')), "");
 }

@@ -163,8 +163,9 @@ TEST(TokenSource, FingerprintIsOfTheIdsAndNotOfTheirFiles) {
   const TemporaryFolder folder;
   put(folder / "a", "some text");
   put(folder / "b", "of letters");
-  put(folder / "wide.bin", header(20240801, 7, 19) + raw(std::vector<std::uint32_t>{'s', 'o', 'm', 'e', ' ', 't', 'e', 'x', 't', 'o',
-                                                                                 'f', ' ', 'l', 'e', 't', 't', 'e', 'r', 's'}));
+  put(folder / "wide.bin", header(20240801, 7, 19) + raw(std::vector<std::uint32_t>{
+                                                            's', 'o', 'm', 'e', ' ', 't', 'e', 'x', 't', 'o',
+                                                            'f', ' ', 'l', 'e', 't', 't', 'e', 'r', 's'}));
   const TokenSource bytes = TokenSource::from_bytes({folder / "a", folder / "b"});
   EXPECT_EQ(bytes.fingerprint(), TokenSource::from_token_files({folder / "wide.bin"}).fingerprint());
   EXPECT_NE(bytes.fingerprint(), TokenSource::from_bytes({folder / "b", folder / "a"}).fingerprint());

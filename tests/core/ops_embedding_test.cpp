@@ -55,7 +55,8 @@ TEST(Embedding, GradientOfFrequentIdsIsExact) {
     Numbers weights(size), expected(static_cast<std::size_t>(43 * width));
     for (std::size_t i = 0; i < size; ++i) {
       weights[i] = static_cast<double>(i % 7) - 3;
-      expected[static_cast<std::size_t>(ids[i / static_cast<std::size_t>(width)] * width) + i % static_cast<std::size_t>(width)] += weights[i];
+      expected[static_cast<std::size_t>(ids[i / static_cast<std::size_t>(width)] * width) +
+               i % static_cast<std::size_t>(width)] += weights[i];
     }
     auto device = make_test_device();
     Parameter table;

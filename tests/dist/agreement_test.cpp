@@ -101,8 +101,10 @@ TEST(Agreement, AListThatLacksANameIsNamed) {
   };
   EXPECT_THAT(lists({{"a", "1"}, {"b", "2"}}, {{"a", "1"}}),
               AllOf(HasSubstr("b differs between ranks: it is 2 on rank 0"), HasSubstr("nothing on rank 1")));
-  EXPECT_THAT(lists({}, {{"a", ""}}), AllOf(HasSubstr("a differs between ranks: it is nothing on rank 0"), HasSubstr("'' on rank 1")));
-  EXPECT_THAT(lists({{"a", "1"}}, {{"b", "1"}}), AllOf(HasSubstr("a differs between ranks: it is 1 on"), HasSubstr("not known on rank 1")));
+  EXPECT_THAT(lists({}, {{"a", ""}}),
+              AllOf(HasSubstr("a differs between ranks: it is nothing on rank 0"), HasSubstr("'' on rank 1")));
+  EXPECT_THAT(lists({{"a", "1"}}, {{"b", "1"}}),
+              AllOf(HasSubstr("a differs between ranks: it is 1 on"), HasSubstr("not known on rank 1")));
 }
 
 TEST(Agreement, AllAgreeIsTheSameEverywhere) {

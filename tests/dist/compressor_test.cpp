@@ -283,9 +283,10 @@ TEST(Compressor, ContractionIsNeverWorseThanAlphaOnAThousandMatrices) {
       if (norm > 0) worst = std::max(worst, error / norm);
     }
     const Values gaussian = matrix(7, 256, 256);
-    const double typical = squared_distance(Channel(*device, spec, 256, 256).send(gaussian).received, gaussian) / square(gaussian);
-    std::printf("  %-20s share of the square norm that is lost: %.6f at worst, %.6f of a Gaussian matrix\n", spec.c_str(), worst,
-                typical);
+    const double typical =
+        squared_distance(Channel(*device, spec, 256, 256).send(gaussian).received, gaussian) / square(gaussian);
+    std::printf("  %-20s share of the square norm that is lost: %.6f at worst, %.6f of a Gaussian matrix\n", spec.c_str(),
+                worst, typical);
   }
 }
 

@@ -33,12 +33,12 @@ TEST_P(Decorators, ForwardEverything) {
   });
 }
 
-// The formulas of dist/comm/operation.h, with counts that the number of ranks divides.
+// The formulas of dist/comm/operation.h, with counts that the number of ranks divides, and longer than short.
 TEST_P(Decorators, Pitfall26_BytesEqualTheFormula) {
   const int n = GetParam();
   run_ranks(n, [n](Communicator& comm) {
     Recording recording(comm);
-    const std::int64_t slice = 48, bytes = slice * n * 4;
+    const std::int64_t slice = 1500, bytes = slice * n * 4;
     std::vector<float> data(static_cast<std::size_t>(slice * n)), inbox(100);
     const dist::Span span(data.data(), slice * n, Dtype::float32);
     recording.reduce_scatter(span);

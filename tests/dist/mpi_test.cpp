@@ -5,12 +5,14 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 #include "communicator_checks.h"
 #include "dist/comm/agreement.h"
 #include "dist/comm/async.h"
 #include "dist/comm/decorators.h"
+#include "dist/comm/reduction.h"
 #include "dist/comm/thread.h"
 #include "expect_error.h"
 #include "ranks.h"
@@ -52,6 +54,41 @@ TEST(Mpi, SameBitsAsThreads) {
     if (comm.rank() == ranks().rank()) threads = bits;
   });
   EXPECT_EQ(mine, threads);
+}
+
+// Short and long ones take other ways, and must give the bits of sums in rank order.
+template <class T>
+void check_sums_in_rank_order(core::Dtype dtype, std::int64_t count) {
+  std::vector<std::vector<T>> all(static_cast<std::size_t>(ranks().size()));
+  std::vector<const void*> sources;
+  for (int r = 0; r < ranks().size(); ++r) {
+    std::vector<T>& of_rank = all[static_cast<std::size_t>(r)];
+    for (std::int64_t i = 0; i < count; ++i) of_rank.push_back(static_cast<T>(rough(r, i)));
+    sources.push_back(of_rank.data());
+  }
+  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+  std::vector<T> data = all[static_cast<std::size_t>(ranks().rank())], expected(data.size());
+  dist::reduce_in_order(sources, expected.data(), count, dtype, dist::Reduce::sum);
+  ranks().all_reduce(dist::Span(data.data(), count, dtype), dist::Reduce::sum);
+  EXPECT_EQ(std::memcmp(data.data(), expected.data(), bytes), 0) << count << " " << core::name_of(dtype);
+}
+
+TEST(Mpi, ShortAndLongSumsAreTakenInRankOrder) {
+  ASSERT_EQ(dist::kShortBytes, 4096);
+  for (std::int64_t count : {1, 7, 1023, 1024, 1025, 2048, 2049, 50'000}) {
+    check_sums_in_rank_order<float>(core::Dtype::float32, count);
+    check_sums_in_rank_order<core::bfloat16>(core::Dtype::bfloat16, count);
+  }
+}
+
+// One rank may be the only one with something to say, and that longer than a message.
+TEST(Mpi, TextsOfOneRankReachAll) {
+  for (int from = 0; from < ranks().size(); ++from) {
+    const std::string text(std::size_t{5} << 20, static_cast<char>('a' + from));
+    std::vector<std::string> expected(static_cast<std::size_t>(ranks().size()));
+    expected[static_cast<std::size_t>(from)] = text;
+    EXPECT_TRUE(ranks().all_gather_bytes(ranks().rank() == from ? text : "") == expected) << "from rank " << from;
+  }
 }
 
 TEST(Mpi, SameBitsWhenRanksDriftApart) {
@@ -131,6 +168,15 @@ TEST(Mpi, Pitfall29_LengthsThatDifferAreAnError) {
                 HasSubstr(expected == 12 ? "which sent 40" : "which sent more")));
     ranks().barrier();
   }
+  const auto differs = dist::make_mpi(session(), 2.0);  // an all_reduce that is short on rank 0 only
+  if (ranks().rank() < 2) {
+    static std::vector<float> sums(1100);  // stays: messages of an operation that failed may still be under way
+    const std::int64_t count = ranks().rank() == 0 ? 700 : 1100;
+    const dist::Span span(sums.data(), count, core::Dtype::float32);
+    expect_error<core::Error>([&] { differs->all_reduce(span, dist::Reduce::sum); },
+                              HasSubstr(fmt::format("all_reduce(sum) of {} float32", count)));
+  }
+  ranks().barrier();
   dist::Checking checking(*comm);
   const dist::Transfer receive{0, dist::Span(data.data() + 20, 12, core::Dtype::float32)};
   const auto call = [&] {

@@ -37,16 +37,26 @@ TEST(Operation, BytesPastTwoToTheThirtyOne) {
 }
 
 TEST(Operation, UnevenBytesAddUp) {
-  // Everything that ranks send in an all_reduce: each of 10 elements goes from 2 others to its owner and
+  // Everything that ranks send in an all_reduce: each of 10,000 elements goes from 2 others to its owner and
   // back.
   std::int64_t total = 0;
   for (int r = 0; r < 3; ++r)
-    total += dist::bytes_sent({.kind = OperationKind::all_reduce, .count = 10}, r, 3);
-  EXPECT_EQ(total, 10 * 2 * 2 * 4);
+    total += dist::bytes_sent({.kind = OperationKind::all_reduce, .count = 10'000}, r, 3);
+  EXPECT_EQ(total, 10'000 * 2 * 2 * 4);
   total = 0;  // broadcast: each other rank gets every element once
   for (int r = 0; r < 3; ++r)
     total += dist::bytes_sent({.kind = OperationKind::broadcast, .count = 10, .root = 2}, r, 3);
   EXPECT_EQ(total, 10 * 2 * 4);
+}
+
+// Its copies come to every rank; the last that is short has 1024 elements.
+TEST(Operation, AShortAllReduceIsAnAllGather) {
+  const auto sent = [](std::int64_t count) {
+    return dist::bytes_sent({.kind = OperationKind::all_reduce, .count = count}, 1, 5);
+  };
+  EXPECT_EQ(sent(10), 4 * 10 * 4);
+  EXPECT_EQ(sent(1024), 4 * 1024 * 4);
+  EXPECT_EQ(sent(1025), (2 * 4 * 1025 / 5) * 4);
 }
 
 TEST(Operation, EncodingKeepsEverything) {

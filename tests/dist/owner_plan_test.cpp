@@ -174,8 +174,6 @@ TEST(OwnerPlan, ChoosesAsIfItLookedAtEveryRank) {
   }
 }
 
-// A plan takes about as long for ten thousand ranks as for ten: looked at rank by rank, this one would be 10⁹ comparisons of
-// layers.
 TEST(OwnerPlan, TensOfThousandsOfMatricesOnTenThousandRanks) {
   const auto tasks = gpt(25'000, 64);
   const OwnerPlan plan(tasks, 10'000, 40'000);
@@ -183,6 +181,16 @@ TEST(OwnerPlan, TensOfThousandsOfMatricesOnTenThousandRanks) {
   std::size_t planned = 0;
   for (int w = 0; w < plan.waves(); ++w) planned += plan.wave(w).size();
   EXPECT_EQ(planned, tasks.size());
+}
+
+// A plan takes about as long for a million ranks as for ten: looked at rank by rank, this one would be 10¹¹ comparisons of
+// layers, which take hours.
+TEST(OwnerPlan, ManyMatricesOnAMillionRanks) {
+  const auto tasks = gpt(25'000, 64);
+  const OwnerPlan plan(tasks, 1'000'000, 40'000);
+  std::set<int> owners;
+  for (int t = 0; t < static_cast<int>(tasks.size()); ++t) owners.insert(plan.owner(t));
+  EXPECT_EQ(owners.size(), tasks.size());  // each matrix has a rank of its own
 }
 
 // Who owns a matrix depends on names and costs, not on the order in which the matrices are listed.

@@ -51,6 +51,9 @@ TEST_F(BadInput, ExponentListsTheNearest) {
 
 TEST_F(BadInput, Data) {
   expect_setting_refused("data.train=nowhere.txt", {"nowhere.txt", "data.train"});
+  EXPECT_FALSE(core::exists(path("runs/run"))) << "a run that never was has left a folder";
+  expect_refusal("train tiny.yaml --set data.tokenizer=none.model --set model.vocabulary=300", {"none.model"});
+  EXPECT_FALSE(core::exists(path("runs/run")));
   write("three.txt", "abc");
   expect_setting_refused("data.train=three.txt", {"three.txt", "3"});
   write("empty.txt", "");

@@ -76,8 +76,7 @@ TEST_F(Data, AStopWhileTextIsEncodedEndsAllRanksSoonAndLeavesNothing) {
     EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
     EXPECT_NE(outcome.out.find("before the first step; the same command starts again."), std::string::npos) << outcome.out;
     EXPECT_LT(took_, 5);  // one second, and as much as a busy machine takes to end processes
-    EXPECT_TRUE(temporaries("runs/" + name).empty());
-    for (const std::string& left : core::list_directory(path("runs/" + name))) EXPECT_FALSE(left.starts_with("tokens-")) << left;
+    EXPECT_FALSE(core::exists(path("runs/" + name)));
   }
 }
 
@@ -93,6 +92,41 @@ TEST_F(Data, AStopWhileTokenizingLeavesWhatWasThere) {
     EXPECT_EQ(read("tokens.bin"), "before");
     EXPECT_TRUE(temporaries("").empty());
   }
+}
+
+// Of a text that the run does not know, whose tokens are for this evaluation only.
+TEST_F(Data, AStopWhileTextIsEncodedForEvaluationLeavesNothing) {
+  ASSERT_EQ(run_shell(command(train_arguments("one", {"data.train=short.txt", "data.tokenizer=bpe.model", "run.steps=1",
+                                                      "schedule.warmup=0", "data.batch=4"})))
+                .status,
+            0);
+  run_shell("mkdir " + path("tmp"));
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) {
+    const Outcome outcome = run_shell(
+        "export TMPDIR=" + path("tmp") + "; " + command("eval runs/one --data long.txt"), 120, [&](int pid) {
+          if (run_shell("ls " + path("tmp") + "/muonp-*/tokens-*.tmp-*").status == 0) kill(pid, signal);
+        });
+    EXPECT_EQ(outcome.status, 128 + signal) << outcome.out << outcome.err;
+    EXPECT_NE(outcome.err.find("muonp: error: stopped by SIG"), std::string::npos) << outcome.err;
+    EXPECT_EQ(core::list_directory(path("tmp")), std::vector<std::string>{});
+  }
+}
+
+TEST_F(Data, AStopWhileWeightsAreExportedLeavesWhatWasThere) {
+  ASSERT_EQ(run_shell(command(train_arguments("one", {"model.vocabulary=100000", "model.layers=1", "model.width=64",
+                                                      "data.batch=1", "run.steps=1", "schedule.warmup=0"})))
+                .status,
+            0);
+  write("w.safetensors", "before");
+  const std::string line = fmt::format(
+      "cd {}; {} checkpoint export runs/one w.safetensors & p=$!; until compgen -G 'w.safetensors.tmp-*' >/dev/null; do :; "
+      "done; kill -TERM $p; wait $p",
+      path(""), MUONP_PROGRAM);
+  Outcome outcome;  // writing may end before the signal comes
+  for (int attempt = 0; attempt < 20 && outcome.status <= 0; ++attempt) outcome = run_shell(line, 20);
+  EXPECT_EQ(outcome.status, 128 + SIGTERM) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.err.find("stopped by SIGTERM; w.safetensors is as it was"), std::string::npos) << outcome.err;
+  EXPECT_TRUE(temporaries("").empty());
 }
 
 TEST_F(Data, AStopWhileATokenizerIsLearnedLeavesNothing) {

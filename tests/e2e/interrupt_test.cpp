@@ -1,7 +1,10 @@
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 
 #include "core/files/files.h"
 #include "tests/e2e/program.h"
@@ -92,6 +95,18 @@ TEST_F(Interrupt, AClosedReaderDoesNotEndTheRun) {
   }
 }
 
+// The disk behind the launcher's output is full: the run goes on, and its end says so, once.
+TEST_F(Interrupt, AFullDiskBehindTheOutputIsAnErrorAtTheEnd) {
+  for (const int ranks : {0, 2}) {
+    const std::string name = fmt::format("unwritten-{}", ranks);
+    const Outcome outcome = run_shell(command(train_arguments(name, {}), ranks) + " > /dev/full");
+    EXPECT_EQ(outcome.status, 1) << outcome.err;
+    EXPECT_EQ(outcome.err,
+              "muonp: error: standard output cannot be written: No space left on device; what was printed is incomplete\n");
+    EXPECT_EQ(metric(name, "loss").size(), steps());
+  }
+}
+
 // mpirun waits for a host's daemon that never answers, and no rank is there to be asked to save.
 TEST_F(Interrupt, ALauncherThatHangsBeforeAnyRankStartsEndsOnTheFirstSignal) {
   write("agent.sh", "#!/bin/sh\nexec sleep 1234567\n");
@@ -120,8 +135,9 @@ TEST_F(Interrupt, ALimitOnThreadsIsMetAtTheStart) {
   for (int limit = 1; limit <= 6; ++limit) {
     const std::string name = fmt::format("limit-{}", limit);
     const std::string user = geteuid() == 0 ? "setpriv --reuid=54321 --clear-groups " : "";
-    const Outcome outcome = run_shell(fmt::format("cd {} && ulimit -u {} && OMP_NUM_THREADS=1 exec {}{} {}", path(""), limit,
-                                                  user, MUONP_PROGRAM, train_arguments(name, {"run.steps=3", "checkpoint.every=2"})));
+    const Outcome outcome =
+        run_shell(fmt::format("cd {} && ulimit -u {} && OMP_NUM_THREADS=1 exec {}{} {}", path(""), limit, user,
+                              MUONP_PROGRAM, train_arguments(name, {"run.steps=3", "checkpoint.every=2"})));
     const bool saved = core::exists(path("runs/" + name + "/checkpoints/step-00000003/manifest.json"));
     if (outcome.status == 0) {
       trained = true;
@@ -150,6 +166,34 @@ TEST_F(Interrupt, ATextThatIsShortenedEndsTheRunWithItsState) {
     const std::size_t steps = metric(name, "loss").size();
     EXPECT_TRUE(core::exists(path(fmt::format("runs/{}/checkpoints/step-{:08}/manifest.json", name, steps)))) << outcome.err;
     write("text.txt", text);
+  }
+}
+
+// Rank 0 cannot write its metrics any more, of which the others know nothing: a limit that only that file has come to.
+TEST_F(Interrupt, MetricsThatCannotBeWrittenEndTheRunWithItsState) {
+  for (const int ranks : {0, 2}) {
+    const std::string name = fmt::format("full-{}", ranks), metrics = path("runs/" + name + "/metrics.jsonl");
+    train(name, {"run.steps=4"}, ranks);
+    std::ofstream(metrics, std::ios::app) << R"({"step":1,"note":")" << std::string(1 << 20, '-') << "\"}\n";
+    const std::int64_t before = core::file_size(metrics);
+    bool done = false;
+    const Outcome outcome = run_shell(
+        command(train_arguments(name, {kLong, "log.validate_every=0"}), ranks), 90, [&](int) {
+          if (done || core::file_size(metrics) < before + 1000) return;
+          done = true;
+          const auto most = static_cast<rlim_t>(core::file_size(metrics) + 500);
+          const rlimit limit{most, most};
+          std::istringstream pids(run_shell(pids_of(name)).out);
+          for (pid_t pid = 0; pids >> pid;) EXPECT_EQ(prlimit(pid, RLIMIT_FSIZE, &limit, nullptr), 0);
+        });
+    EXPECT_EQ(outcome.status, 1) << outcome.err;
+    EXPECT_NE(outcome.err.find("metrics.jsonl: cannot be written: File too large. The state after step "), std::string::npos)
+        << outcome.err;
+    EXPECT_EQ(outcome.err.find("muonp: error:"), outcome.err.rfind("muonp: error:")) << outcome.err;
+    const std::string saved = run_shell(command("checkpoint list runs/" + name)).out;
+    const Outcome more = muonp(train_arguments(name, {"run.steps=4"}), ranks);
+    EXPECT_EQ(more.status, 0) << more.err;
+    EXPECT_EQ(more.out.find("is at step 4,"), std::string::npos) << saved;
   }
 }
 

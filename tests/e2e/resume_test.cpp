@@ -109,8 +109,9 @@ TEST_F(Resume, NoIntactCheckpointIsAnErrorNotANewStart) {
 
 TEST_F(Resume, AnotherBatchOrModelIsRefused) {
   train("one", {}, 0);
-  for (const auto& [setting, word] :
-       {std::pair{"data.batch=24", "data.batch"}, {"run.seed=6", "run.seed"}, {"model.width=48", "model.width: 48 here, 32 in the checkpoint"}}) {
+  for (const auto& [setting, word] : {std::pair{"data.batch=24", "data.batch"},
+                                      {"run.seed=6", "run.seed"},
+                                      {"model.width=48", "model.width: 48 here, 32 in the checkpoint"}}) {
     const Outcome outcome = muonp(train_arguments("one", {setting, "run.steps=40"}), 2);
     EXPECT_EQ(outcome.status, 1) << setting;
     EXPECT_NE(outcome.err.find(word), std::string::npos) << setting << "\n" << outcome.err;

@@ -64,12 +64,34 @@ TEST_F(Survival, ABranchGoesOnFromItsOwnCheckpoints) {
   EXPECT_EQ(metric("branch", "loss"), std::vector<double>(losses.begin() + 5, losses.end()));
 }
 
+// A branch that sets aside a line of more steps makes progress below them; setting it aside is none.
+TEST_F(Survival, ABranchBackMakesProgress) {
+  train("back", settings());
+  write("once.sh", R"(#!/bin/sh
+# muonp whose training makes a checkpoint and fails, and from then on fails at once.
+[ "$1" = train ] || exec )" MUONP_PROGRAM R"( "$@"
+mkdir started 2>/dev/null || exit 1
+)" MUONP_PROGRAM R"( "$@" --set run.steps=10 && exit 1
+)");
+  run_shell("chmod +x " + path("once.sh"));
+  const std::string line = train_arguments(
+      "back", {"checkpoint.every=5", "checkpoint.keep=10000", "log.validate_every=0", "schedule.kind=constant",
+               "checkpoint.resume=5", "checkpoint.set_aside=true"});
+  const Outcome outcome =
+      run_shell(fmt::format("cd {} && OMP_NUM_THREADS=1 exec {}/resilient.sh --delay 0 --ranks 1 -- {} {}", path(""),
+                            MUONP_LAUNCH_FOLDER, path("once.sh"), line));
+  EXPECT_EQ(outcome.status, 1) << outcome.err;
+  EXPECT_NE(outcome.err.find("restart 2 of at most 100, on 1 ranks, from step 10"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("two runs in a row made no progress beyond step 10"), std::string::npos) << outcome.err;
+}
+
 // A name that YAML writes in quotes, in a folder with a space.
 TEST_F(Survival, AnyNameIsAName) {
   const std::string run = "lr=1e-3 p: 1-2 \u00e4 #2";
   const std::string line = fmt::format(
       "cd {} && OMP_NUM_THREADS=1 PMIX_MCA_gds=hash exec {}/resilient.sh --delay 0 --ranks 2 -- {} train tiny.yaml "
-      "--set run.steps=50 --set checkpoint.every=5 --set log.validate_every=0 --set 'run.name={}' --set 'run.dir=runs of mine'",
+      "--set run.steps=50 --set checkpoint.every=5 --set log.validate_every=0 --set 'run.name={}' --set "
+      "'run.dir=runs of mine'",
       path(""), MUONP_LAUNCH_FOLDER, MUONP_PROGRAM, run);
   bool done = false;
   const Outcome outcome = run_shell(line, 120, [&](int) {

@@ -39,7 +39,8 @@ std::string reasons() {
   std::string all, line;
   log.clear();
   while (std::getline(log, line))
-    if (const std::size_t at = line.find("Reason: "); at != std::string::npos && all.find(line.substr(at)) == std::string::npos)
+    if (const std::size_t at = line.find("Reason: ");
+        at != std::string::npos && all.find(line.substr(at)) == std::string::npos)
       all += "      | " + line.substr(line.find_first_not_of("wi! ")) + "\n";
   return all.substr(0, 8000);
 }
@@ -206,8 +207,8 @@ class Graph {
       if (try_engines(target, mode, refusals)) {
         const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
         char text[160];
-        std::snprintf(text, sizeof text, "heuristic %d, workspace %.1f MB, planned in %.0f ms", mode, 1e-6 * double(workspace_),
-                      1e3 * time.count());
+        std::snprintf(text, sizeof text, "heuristic %d, workspace %.1f MB, planned in %.0f ms", mode,
+                      1e-6 * double(workspace_), 1e3 * time.count());
         return text;
       }
     throw std::runtime_error("no engine takes the graph: " + refusals);
@@ -238,7 +239,8 @@ class Graph {
     return *kept_.emplace_back(std::make_unique<Descriptor>(type, name));
   }
   Descriptor& operation(cudnnBackendDescriptorType_t type, const std::string& name) {
-    return *operations_.emplace_back(std::make_unique<Descriptor>(type, name + " (" + std::to_string(operations_.size()) + ")"));
+    return *operations_.emplace_back(
+        std::make_unique<Descriptor>(type, name + " (" + std::to_string(operations_.size()) + ")"));
   }
 
   bool try_engines(const Target& target, cudnnBackendHeurMode_t mode, std::string& refusals) {
@@ -249,8 +251,8 @@ class Graph {
       if (!target.handle) heuristic.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *target.device);
       heuristic.finalize();
       std::int64_t count = 0;
-      check(cudnnBackendGetAttribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count,
-                                     nullptr),
+      check(cudnnBackendGetAttribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0,
+                                     &count, nullptr),
             "heuristic: count");
       std::vector<std::unique_ptr<Descriptor>> configs;
       std::vector<cudnnBackendDescriptor_t> raw;
@@ -258,8 +260,8 @@ class Graph {
         configs.push_back(std::make_unique<Descriptor>(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, "engine config"));
         raw.push_back(configs.back()->get());
       }
-      check(cudnnBackendGetAttribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, &count,
-                                     raw.data()),
+      check(cudnnBackendGetAttribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
+                                     &count, raw.data()),
             "heuristic: results");
       if (count == 0) refusals += "heuristic " + std::to_string(mode) + " names no engine. ";
       for (std::int64_t i = 0; i < count; ++i)
@@ -306,7 +308,8 @@ struct Shape {
 };
 
 // Heads of a tensor whose rows have `columns` elements, as [batch, heads, time, size] or (turned) [.., size, time].
-Tensor heads_of(Graph& g, const Shape& s, cudnnDataType_t type, std::int64_t heads, std::int64_t columns, bool turned = false) {
+Tensor heads_of(Graph& g, const Shape& s, cudnnDataType_t type, std::int64_t heads, std::int64_t columns,
+                bool turned = false) {
   Ints dims = {s.batch, heads, s.time, s.size}, strides = {s.time * columns, s.size, columns, 1};
   if (turned) std::swap(dims[2], dims[3]), std::swap(strides[2], strides[3]);
   return g.tensor(type, dims, strides);
@@ -443,7 +446,9 @@ Reference reference(const Shape& s, const Numbers& qkv, const Numbers& dout) {
     for (std::int64_t h = 0; h < s.heads; ++h)
       for (std::int64_t t = 0; t < s.time; ++t) {
         const std::int64_t first = s.window ? std::max<std::int64_t>(0, t - s.window + 1) : 0, n = t + 1 - first;
-        const auto at = [&](std::int64_t row, std::int64_t column) { return std::size_t((b * s.time + row) * cols + column); };
+        const auto at = [&](std::int64_t row, std::int64_t column) {
+          return std::size_t((b * s.time + row) * cols + column);
+        };
         const std::int64_t q = h * s.size, k = s.width() + h / group * s.size, v = k + s.kv_width();
         const auto o = std::size_t((b * s.time + t) * s.width() + h * s.size);
         Numbers w(std::size_t(n), 0.0), dw(std::size_t(n), 0.0);
@@ -553,8 +558,8 @@ class Trial {
       : target_(target), case_(c), s_(c.shape), width_(std::size_t(s_.batch * s_.time)), size_(bytes_of(c.type)) {}
 
   void run() {
-    std::printf("%s: b %ld t %ld heads %ld/%ld d %ld window %ld\n", case_.name, long(s_.batch), long(s_.time), long(s_.heads),
-                long(s_.kv_heads), long(s_.size), long(s_.window));
+    std::printf("%s: b %ld t %ld heads %ld/%ld d %ld window %ld\n", case_.name, long(s_.batch), long(s_.time),
+                long(s_.heads), long(s_.kv_heads), long(s_.size), long(s_.window));
     part("forward", [&] { forward(); });
     part("backward, fixed order", [&] { backward(false); });
     part("backward, atomics", [&] { backward(true); });
@@ -602,8 +607,9 @@ class Trial {
     };
     measure(go, 2.0);
     if (!case_.exact) return;
-    std::printf("    %s; %s\n", difference("out", out_->numbers(case_.type, reference_.out.size()), reference_.out).c_str(),
-                difference("logsumexp", stats_->numbers(CUDNN_DATA_FLOAT, reference_.stats.size()), reference_.stats).c_str());
+    std::printf(
+        "    %s; %s\n", difference("out", out_->numbers(case_.type, reference_.out.size()), reference_.out).c_str(),
+        difference("logsumexp", stats_->numbers(CUDNN_DATA_FLOAT, reference_.stats.size()), reference_.stats).c_str());
   }
 
   void backward(bool atomics) {
@@ -612,7 +618,8 @@ class Trial {
     if (!target_.handle) return void(std::printf("\n"));
     allocate();
     const std::size_t rows = width_ * std::size_t(s_.heads);
-    const Memory workspace{std::size_t(f.g.workspace())}, delta(rows * 4), sums(atomics ? rows * std::size_t(s_.size) * 4 : 0);
+    const Memory workspace{std::size_t(f.g.workspace())}, delta(rows * 4),
+        sums(atomics ? rows * std::size_t(s_.size) * 4 : 0);
     const std::int64_t keys = s_.width(), values = keys + s_.kv_width();
     const auto go = [&] {
       std::vector<std::pair<const Tensor*, void*>> tensors = {
@@ -672,8 +679,8 @@ class Trial {
     }
     std::sort(times.begin(), times.end());
     std::sort(host.begin(), host.end());
-    const double us = times[times.size() / 2],
-                 flops = products * 2 * double(s_.batch * s_.heads) * double(s_.time) * double(s_.time) * double(s_.size) / 2;
+    const double us = times[times.size() / 2], flops = products * 2 * double(s_.batch * s_.heads) * double(s_.time) *
+                                                       double(s_.time) * double(s_.size) / 2;
     std::printf("; %.1f us, %.2f us a sequence, %.0f Tflop/s, host %.0f us\n", us, us / double(s_.batch), 1e-6 * flops / us,
                 1e6 * host[host.size() / 2]);
     cudaEventDestroy(from);
@@ -722,8 +729,9 @@ std::vector<Case> cases(bool quick) {
 // What cuDNN knows of a device, as text that --device-json takes.
 std::string description(const Descriptor& device) {
   std::int64_t size = 0;
-  check(cudnnBackendGetAttribute(device.get(), CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &size, nullptr),
-        "device: size of the description");
+  check(
+      cudnnBackendGetAttribute(device.get(), CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &size, nullptr),
+      "device: size of the description");
   std::string text(std::size_t(size), '\0');
   check(cudnnBackendGetAttribute(device.get(), CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, size, &size,
                                  text.data()),
@@ -748,7 +756,8 @@ Target target_of(const char* file) {
   text << in.rdbuf();
   const std::string json = text.str();
   target.device = std::make_unique<Descriptor>(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, "device");
-  target.device->set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, std::vector<char>(json.begin(), json.end()));
+  target.device->set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                     std::vector<char>(json.begin(), json.end()));
   target.device->finalize();
   return target;
 }

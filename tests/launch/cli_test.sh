@@ -115,7 +115,8 @@ expect 'batch' 0 '"scale": [' "$muonp" spectral --in B.npy --out Z.npy --p 1/2 -
 npy D.npy '(3, 2)' 12 && sed -i 's/<f4/<f8/' D.npy  # two of float32's numbers as one of float64's
 expect 'spectral of float64' 0 '| D.npy: float64' "$muonp" spectral --in D.npy --out Z.npy --p 1/2
 sed -i "s/'fortran_order': False, /'fortran_order': True,  /" D.npy
-expect 'spectral of Fortran order' 0 '"converted_from": "float64 in Fortran order"' "$muonp" spectral --in D.npy --out Z.npy --p 1/2 --json
+expect 'spectral of Fortran order' 0 '"converted_from": "float64 in Fortran order"' \
+  "$muonp" spectral --in D.npy --out Z.npy --p 1/2 --json
 expect 'the result is float32' 0 "'<f4', 'fortran_order': False" head -c 80 Z.npy
 expect 'exponent out of range' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p 2
 expect 'exponent that is no number' 1 'error' "$muonp" spectral --in G.npy --out Z.npy --p half
@@ -158,7 +159,8 @@ links_lapack=$(ldd "$muonp" | grep -c openblas)
 }
 
 # --- bench
-expect 'bench' 0 '"relative_error_frobenius"' "$muonp" bench spectral --rows 48 --cols 32 --p 1/2 --threads 1 --repeats 2 --json
+expect 'bench' 0 '"relative_error_frobenius"' \
+  "$muonp" bench spectral --rows 48 --cols 32 --p 1/2 --threads 1 --repeats 2 --json
 expect 'bench compares' 0 'newton_schulz5' "$muonp" bench spectral --rows 48 --cols 32 --repeats 2 --compare newton_schulz5
 expect 'bench of no rows' 2 '--rows' "$muonp" bench spectral --rows 0 --cols 32
 
@@ -171,8 +173,10 @@ expect 'missing configuration' 1 'none.yaml: cannot be opened' "$muonp" config n
 printf 'run:\n  stepz: 3\n' >a.yaml
 expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml
 expect 'unknown key by --set' 1 '--set run.stepz=4: run.stepz: unknown key' "$muonp" config a.yaml --set run.stepz=4
-printf 'run: {steps: 3}\ndata: {train: x, sequence: 8, batch: 2}\nmodel: {layers: 1, heads: 1, width: 32, context: 8}\n' >b.yaml
-printf 'run: {steps: 3}\ndata: {train: x}\nmodel: {preset: gpt-1m}\noptimizer: {matrices: {p: 1/2, lr: 1}, others: {lr: 1}}\n' >c.yaml
+printf 'run: {steps: 3}\ndata: {train: x, sequence: 8, batch: 2}\nmodel: {layers: 1, heads: 1, width: 32, context: 8}\n' \
+  >b.yaml
+printf 'run: {steps: 3}\ndata: {train: x}\nmodel: {preset: gpt-1m}\noptimizer: {matrices: {p: 1/2, lr: 1}, others: {lr: 1}}\n' \
+  >c.yaml
 expect 'a name that leads upward' 1 "run.name: '..' is not a folder's name" "$muonp" config c.yaml --set run.name=..
 expect 'a name of two lines' 1 "is not a folder's name" "$muonp" config c.yaml --set run.name=$'a\nb'
 expect 'no folder for runs' 1 'run.dir is empty' "$muonp" config c.yaml --set run.dir=
@@ -267,7 +271,8 @@ expect 'compare without runs' 2 'RUN is required' "$muonp" compare
 expect 'compare nothing' 1 'three: no such' "$muonp" compare one three
 mkdir starting waiting diverged damaged
 printf '{"st' >starting/metrics.jsonl
-printf '{"step":1,"loss":5.5}\n{"step":2,"loss":null,"note":"loss is nan"}\n{"step":2,"val_loss":null}\n' >diverged/metrics.jsonl
+printf '{"step":1,"loss":5.5}\n{"step":2,"loss":null,"note":"loss is nan"}\n{"step":2,"val_loss":null}\n' \
+  >diverged/metrics.jsonl
 printf '{"step":1,"loss":5.5}\n{"step"\n{"step":3,"loss":5.5}\n' >damaged/metrics.jsonl
 rows() { "$muonp" compare one starting waiting diverged two --svg rows.svg "$@"; }
 for run in 'one *' starting waiting diverged 'two *'; do

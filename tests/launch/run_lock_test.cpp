@@ -50,6 +50,19 @@ TEST_F(RunLocks, GoesWithItsHolder) {
   take()->require();
 }
 
+TEST_F(RunLocks, AFolderThatWasMadeForNothingGoesToo) {
+  take();
+  EXPECT_FALSE(std::filesystem::exists(run));
+  {
+    const auto lock = take();
+    test::put(run + "/metrics.jsonl", "");
+  }
+  EXPECT_TRUE(std::filesystem::exists(run + "/metrics.jsonl"));
+  std::filesystem::remove(run + "/metrics.jsonl");
+  take();
+  EXPECT_TRUE(std::filesystem::exists(run)) << "it was there before";
+}
+
 TEST_F(RunLocks, AKilledHolderOfThisMachineIsSucceededAtOnce) {
   std::filesystem::create_directories(run);
   const pid_t child = ::fork();

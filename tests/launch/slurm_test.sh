@@ -26,14 +26,19 @@ optimizer: {matrices: {p: 1/2, lr: 1e-3}, others: {lr: 1e-3}}
 log: {peak: false}
 E
 
-# job SIGNAL SETTING...: runs the script and sends the signal to it, not to its ranks, when some steps are done.
+# job SIGNALS SETTING...: runs the script and sends the signals to it, not to its ranks, when some steps are done.
 job() {
-  local signal=$1; shift
+  local signals=$1 signal; shift
   : >scontrol.log
+  rm -f out
   bash "$script" "$muonp" train run.yaml "$@" >out 2>&1 &
   local pid=$! i
-  for i in $(seq 300); do [ -n "$signal" ] && grep -q 'step   *[0-9][0-9]*/' out && break; kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
-  [ -z "$signal" ] || kill -"$signal" "$pid"
+  for i in $(seq 300); do
+    [ -n "$signals" ] && grep -qs 'step   *[0-9][0-9]*/' out && break
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  for signal in $signals; do kill -"$signal" "$pid"; sleep 0.01; done
   wait "$pid"
 }
 
@@ -55,6 +60,12 @@ grep -q "Resumed runs/branch after step $saved" out || fail "the branch did not 
 saved=$(sed -n 's/^Stopped by SIGUSR1 after step \([0-9]*\) .*/\1/p' out)
 job TERM "${branch[@]}" || fail "status $? of a branch that is queued again"
 grep -q "Resumed runs/branch after step $saved" out || fail "the branch did not go on after its step $saved"
+
+for signals in HUP 'USR1 TERM'; do
+  job "$signals" || fail "status $? after $signals"
+  grep -q 'Stopped by SIGUSR1' out || fail "the ranks did not save on $signals"
+  [ ! -s scontrol.log ] || fail "a job that is to end by $signals is queued again"
+done
 
 job '' --set run.steps=1 || fail "status $? of a run that is done"
 [ ! -s scontrol.log ] || fail "a run that is done is queued again"

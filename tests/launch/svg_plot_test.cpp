@@ -74,8 +74,8 @@ TEST(SvgPlot, ALineHasAGapWhereItIsNotFinite) {
 }
 
 TEST(SvgPlot, ASeriesWithoutAValueStandsInTheLegend) {
-  const std::string svg =
-      render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, 2}}, {}}, {"b", "not finite", {{0, NAN}}, {{0, NAN}}}, {"c", "no value yet", {}, {}}}});
+  const PlotSeries one{"a", "", {{0, 1}, {1, 2}}, {}}, never{"b", "not finite", {{0, NAN}}, {{0, NAN}}};
+  const std::string svg = render_svg({"t", "", "x", "y", {one, never, {"c", "no value yet", {}, {}}}});
   EXPECT_THAT(svg, HasSubstr(">b<tspan"));
   EXPECT_THAT(svg, HasSubstr(">no value yet</tspan>"));
   EXPECT_THAT(svg, Not(HasSubstr("nan")));

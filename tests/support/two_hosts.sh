@@ -2,7 +2,7 @@
 # Two hosts on one machine: network namespaces with host names h0 and h1, joined by a link of a given rate, between which
 # launch/mpirun.sh starts ranks as it does between machines. Everything is removed at the end, also after Ctrl-C.
 #
-#   tests/support/two_hosts.sh --rate 1gbit -np 4 --host h0:2,h1:2 -- build/release/launch/muonp train configs/quickstart.yaml
+#   tests/support/two_hosts.sh --rate 1gbit -np 4 --host h0:2,h1:2 -- muonp train configs/quickstart.yaml
 #   tests/support/two_hosts.sh -np 4 --host h0:1,h1:3 -- hostname       as fast as the machine can
 #   tests/support/two_hosts.sh --check                                  whether this machine can
 #

@@ -210,8 +210,9 @@ std::deque<Descriptor> Graph::engines(cudnnBackendHeurMode_t mode) const {
   heuristic.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, mode).finalize();
   std::int64_t count = 0;
   const auto results = [&](std::int64_t room, void* to) {
-    check(api().get_attribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, room, &count, to),
-          "recommend engines");
+    check(
+        api().get_attribute(heuristic.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, room, &count, to),
+        "recommend engines");
   };
   results(0, nullptr);
   std::deque<Descriptor> found;

@@ -92,7 +92,8 @@ struct SharedRow {
         for (int i = 0; i < kPack; ++i) values[p].at[i] = g(c + i, x.at[i]);
       }
       Self::sync();
-      for (int p = 0; p < kPacks; ++p) store_some(reinterpret_cast<T*>(data) + first(p), cols - first(p), aligned, values[p]);
+      for (int p = 0; p < kPacks; ++p)
+        store_some(reinterpret_cast<T*>(data) + first(p), cols - first(p), aligned, values[p]);
     }
     Self::sync();
   }
