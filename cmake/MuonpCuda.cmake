@@ -68,12 +68,11 @@ function(muonp_device_code)
   endif()
 endfunction()
 
-# What a target that includes core/cuda needs.
+# What a target that includes core/device/cuda needs.
 function(muonp_use_cuda target)
   if(NOT MUONP_CUDA_BUILT)
     return()
   endif()
-  target_compile_definitions(${target} PUBLIC MUONP_WITH_CUDA)
   if(MUONP_CUDA_BUILT STREQUAL "ON")
     target_link_libraries(${target} PUBLIC CUDA::cudart CUDA::cublas muonp_nccl)
   else()

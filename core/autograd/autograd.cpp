@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/base/math.h"
+
 namespace muonp::core {
 
 namespace {
@@ -24,6 +26,21 @@ void WeightReads::operation(std::initializer_list<Parameter*> read_forward,
 void WeightReads::append(const WeightReads& next) {
   forward.insert(forward.end(), next.forward.begin(), next.forward.end());
   backward.insert(backward.begin(), next.backward.begin(), next.backward.end());
+}
+
+std::vector<std::vector<int>> positions_of(const WeightReads::List& reads, const ParameterList& parameters) {
+  std::unordered_map<const Parameter*, int> position;
+  for (Parameter* p : parameters) position.emplace(p, to_int(position.size()));
+  std::vector<std::vector<int>> all;
+  for (const auto& read : reads) {
+    std::vector<int>& positions = all.emplace_back();
+    for (const Parameter* p : read) {
+      const auto found = position.find(p);
+      MUONP_ASSERT(found != position.end(), "{} is read but is not in the model's list", p->name);
+      positions.push_back(found->second);
+    }
+  }
+  return all;
 }
 
 Tape::Tape(Device& device, bool recording, WeightSource* weights)

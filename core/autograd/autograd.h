@@ -1,4 +1,4 @@
-// Reverse-mode automatic differentiation on a tape. Operations (core/ops/*.h) compute at once and record how
+// Reverse-mode automatic differentiation on a tape. Operations (core/autograd/ops/*.h) compute at once and record how
 // to go back. A parameter whose gradient is complete is announced, so that its reduction can start during the
 // backward pass.
 #pragma once
@@ -50,6 +50,9 @@ struct WeightReads {
   // The next operations, whose backward pass comes before that of all that are here.
   void append(const WeightReads& next);
 };
+
+// The same reads, as positions in `parameters`. InternalError if a parameter that is read is not there.
+std::vector<std::vector<int>> positions_of(const WeightReads::List& reads, const ParameterList& parameters);
 
 // The gradient of a value. It is shared by the backward steps that write it and the one that consumes it, and
 // does not keep the value alive: a value that no backward step reads is freed as soon as the model lets go of

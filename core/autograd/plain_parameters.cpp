@@ -29,7 +29,7 @@ PlainParameters::PlainParameters(Device& device, const ParameterList& parameters
   for (Parameter* p : parameters_) {
     p->value = Tensor::empty(device, p->shape, compute, Category::weights);
     const HostView host(device.queue(), p->value, Access::write);
-    ops::with_float_type(compute, [&]<class T>(T) { initialize_value(*p, seed, host.data<T>()); });
+    with_float_type(compute, [&]<class T>(T) { initialize_value(*p, seed, host.data<T>()); });
     host.upload();
   }
 }

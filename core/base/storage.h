@@ -24,4 +24,15 @@ void with_storage(Dtype dtype, const F& f) {
   MUONP_ASSERT(false, "{} where a floating-point type is wanted", name_of(dtype));
 }
 
+// f(T()) with the element type of activations: float32 or bfloat16.
+template <class F>
+void with_float_type(Dtype dtype, const F& f) {
+  MUONP_ASSERT(dtype == Dtype::float32 || dtype == Dtype::bfloat16, "activations cannot be {}", name_of(dtype));
+  if (dtype == Dtype::float32) {
+    f(float());
+  } else {
+    f(bfloat16());
+  }
+}
+
 }  // namespace muonp::core

@@ -140,16 +140,17 @@ void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& te
   }
 }
 
-void fill_window(const TokenSource& tokens, std::int64_t sequence, std::int64_t window, std::int32_t* inputs,
-                 std::int32_t* targets) {
-  tokens.read(window * sequence, sequence, inputs);
-  tokens.read(window * sequence + 1, sequence, targets);
-}
-
-void require_batch_shape(const Tensor& t, std::int64_t count, std::int64_t sequence) {
-  const Shape expected{count, sequence};
-  MUONP_ASSERT(t.shape() == expected, "a batch of shape {}, expected {}", to_string(t.shape()),
-               to_string(expected));
+// Window window_of(i) into the i-th sequence of both, for i < count.
+template <class WindowOf>
+void fill_windows(const TokenSource& tokens, std::int64_t sequence, std::int64_t count, const WindowOf& window_of,
+                  std::span<std::int32_t> inputs, std::span<std::int32_t> targets) {
+  MUONP_ASSERT(std::ssize(inputs) == count * sequence && std::ssize(targets) == count * sequence,
+               "{} inputs and {} targets for {} sequences of {}", inputs.size(), targets.size(), count, sequence);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t begin = window_of(i) * sequence;
+    tokens.read(begin, sequence, inputs.data() + i * sequence);
+    tokens.read(begin + 1, sequence, targets.data() + i * sequence);
+  }
 }
 
 }  // namespace
@@ -216,27 +217,20 @@ TrainBatches::TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64
       sequence_(sequence),
       order_(require_windows(tokens_, sequence), batch, seed, shuffle) {}
 
-void TrainBatches::fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, const Tensor& inputs,
-                              const Tensor& targets) const {
-  require_batch_shape(inputs, count, sequence_);
-  require_batch_shape(targets, count, sequence_);
-  for (std::int64_t i = 0; i < count; ++i)
-    fill_window(tokens_, sequence_, order_.window(step, first + i),
-                inputs.data<std::int32_t>() + i * sequence_, targets.data<std::int32_t>() + i * sequence_);
+void TrainBatches::fill_batch(std::int64_t step, std::int64_t first, std::int64_t count,
+                              std::span<std::int32_t> inputs, std::span<std::int32_t> targets) const {
+  fill_windows(
+      tokens_, sequence_, count, [&](std::int64_t i) { return order_.window(step, first + i); }, inputs, targets);
 }
 
 ValidationBatches::ValidationBatches(TokenSource tokens, std::int64_t sequence)
     : tokens_(std::move(tokens)), sequence_(sequence), windows_(require_windows(tokens_, sequence)) {}
 
-void ValidationBatches::fill_batch(std::int64_t first, std::int64_t count, const Tensor& inputs,
-                                   const Tensor& targets) const {
+void ValidationBatches::fill_batch(std::int64_t first, std::int64_t count, std::span<std::int32_t> inputs,
+                                   std::span<std::int32_t> targets) const {
   MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= windows_, "[{}, {}) of {} windows", first,
                first + count, windows_);
-  require_batch_shape(inputs, count, sequence_);
-  require_batch_shape(targets, count, sequence_);
-  for (std::int64_t i = 0; i < count; ++i)
-    fill_window(tokens_, sequence_, first + i, inputs.data<std::int32_t>() + i * sequence_,
-                targets.data<std::int32_t>() + i * sequence_);
+  fill_windows(tokens_, sequence_, count, [&](std::int64_t i) { return first + i; }, inputs, targets);
 }
 
 }  // namespace muonp::core

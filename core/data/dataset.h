@@ -5,13 +5,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 
 #include "core/data/config.h"
 #include "core/data/sample_order.h"
 #include "core/data/token_file.h"
 #include "core/data/tokenizer/tokenizer.h"
-#include "core/device/tensor.h"
 
 namespace muonp::core {
 
@@ -59,10 +59,10 @@ class TrainBatches {
                bool shuffle);
   const SampleOrder& order() const { return order_; }
   std::int64_t sequence() const { return sequence_; }
-  // Samples [first, first + count) of `step`: inputs and targets (the token after each input) are int32
-  // [count, sequence], in host memory.
-  void fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, const Tensor& inputs,
-                  const Tensor& targets) const;
+  // Samples [first, first + count) of `step`: inputs and targets (the token after each input), count·sequence ids each,
+  // one sequence after the other.
+  void fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, std::span<std::int32_t> inputs,
+                  std::span<std::int32_t> targets) const;
 
  private:
   TokenSource tokens_;
@@ -75,8 +75,9 @@ class ValidationBatches {
  public:
   ValidationBatches(TokenSource tokens, std::int64_t sequence);  // Error as above
   std::int64_t windows() const { return windows_; }
-  // Windows [first, first + count); shapes as above.
-  void fill_batch(std::int64_t first, std::int64_t count, const Tensor& inputs, const Tensor& targets) const;
+  // Windows [first, first + count), laid out as above.
+  void fill_batch(std::int64_t first, std::int64_t count, std::span<std::int32_t> inputs,
+                  std::span<std::int32_t> targets) const;
 
  private:
   TokenSource tokens_;

@@ -1,12 +1,8 @@
-// What attention on the CPU and on a GPU have in common: the shape, and the scratch memory that plans count.
+// The shape of attention, and how much of it a GPU takes at once.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-#include <string>
-
-#include "core/base/dtype.h"
-#include "core/device/device.h"
 
 namespace muonp::core {
 
@@ -37,12 +33,5 @@ inline FusedPiece fused_piece(const AttentionShape& s) {
   if (heads < s.heads) return {1, in_equal_parts(s.heads, heads)};
   return {in_equal_parts(s.batch, heads / s.heads), s.heads};
 }
-
-// Bytes of scratch memory of the backward pass; on the CPU for the calling thread's number of OpenMP threads, on a GPU as
-// describe_attention() says in this process.
-std::int64_t attention_backward_scratch(const AttentionShape& shape, Dtype dtype, DeviceKind device);
-
-// How attention of this shape is computed on a GPU: "fused by cuDNN 9.19.0", or in blocks of queries, and why.
-std::string describe_attention(const AttentionShape& shape, Dtype dtype);
 
 }  // namespace muonp::core

@@ -69,12 +69,8 @@ enum class Bfloat16 : std::uint8_t { native, emulated };
 // Error where OpenMP starts fewer than were asked for (OMP_THREAD_LIMIT, nested regions).
 std::unique_ptr<Device> make_cpu_device(int threads, Bfloat16 bfloat16 = Bfloat16::native);
 
-#ifdef MUONP_WITH_CUDA
-inline constexpr bool kCudaBuilt = true;
-#else
-inline constexpr bool kCudaBuilt = false;
-#endif
-
+// Whether this build has a back end for GPUs.
+bool cuda_is_built();
 // Why a GPU cannot be used in this process (not built in, no driver, driver too old, no device), or an empty string.
 std::string cuda_refusal();
 // GPUs that this process sees; 0 where cuda_refusal() says why.

@@ -1,8 +1,12 @@
-// A build without the CUDA Toolkit says so.
+// A build without the CUDA Toolkit says so. What asks for a GPU's work cannot be reached here, since no such device is made.
 #include "core/base/error.h"
+#include "core/device/cuda/attention.h"
+#include "core/device/cuda/symmetric.h"
 #include "core/device/device.h"
 
 namespace muonp::core {
+
+bool cuda_is_built() { return false; }
 
 std::string cuda_refusal() {
   return "this build has no CUDA support (configure with -DMUONP_CUDA=ON where the CUDA Toolkit and NCCL are)";
@@ -13,3 +17,29 @@ int cuda_device_count() { return 0; }
 std::unique_ptr<Device> make_cuda_device(int, const std::string&) { fail("device: cuda: {}", cuda_refusal()); }
 
 }  // namespace muonp::core
+
+namespace muonp::core::cuda {
+namespace {
+
+[[noreturn]] void not_built() { throw InternalError("no CUDA back end in this build"); }
+
+}  // namespace
+
+void attention_forward(Device&, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&) { not_built(); }
+
+void attention_backward(Device&, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                        const Tensor&) {
+  not_built();
+}
+
+std::string fusion_refusal(const AttentionShape&, Dtype) { return "this build has no CUDA support"; }
+
+std::string fusion_library() { not_built(); }
+
+void write_forms(Queue&, const MatrixView&, std::span<const SymmetricForm>) { not_built(); }
+
+void average_with_transpose(Queue&, const MatrixView&) { not_built(); }
+
+std::array<double, 4> symmetric_moments(Queue&, const MatrixView&, const MatrixView&) { not_built(); }
+
+}  // namespace muonp::core::cuda

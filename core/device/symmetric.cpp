@@ -5,10 +5,8 @@
 #include <vector>
 
 #include "core/device/cpu/tasks.h"
-#include "core/device/for_each.h"
-#ifdef MUONP_WITH_CUDA
 #include "core/device/cuda/symmetric.h"
-#endif
+#include "core/device/for_each.h"
 
 namespace muonp::core {
 namespace {
@@ -220,12 +218,10 @@ void lower_triangle(Queue& queue, const MatrixView& c, std::span<const Symmetric
   check_forms(c, forms);
   const SymmetricForm mirror{.out = c};
   if (forms.empty()) forms = {&mirror, 1};
-#ifdef MUONP_WITH_CUDA
   if (queue.kind() == DeviceKind::cuda) {
     for (const Block& panel : gpu_panels(c.rows)) multiply(panel);
     return cuda::write_forms(queue, c, forms);
   }
-#endif
   const bool alone = queue.threads() == 1 || omp_in_parallel();
   const std::vector<Block> blocks =
       alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
@@ -279,9 +275,7 @@ void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const M
                          const MatrixView& c) {
   for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
   gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
-#ifdef MUONP_WITH_CUDA
   if (queue.kind() == DeviceKind::cuda) return cuda::average_with_transpose(queue, c);
-#endif
   std::vector<Block> blocks;
   for (const Block& block : triangle_blocks(c.rows)) cut(block, kDiagonalBlock * kDiagonalBlock, blocks);
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
@@ -293,9 +287,7 @@ void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const M
 void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
   check_square(c, c.rows, c.dtype);
   check_forms(c, forms);
-#ifdef MUONP_WITH_CUDA
   if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, c, forms);
-#endif
   const std::vector<Block> blocks = shared_triangle_blocks(c.rows, queue.threads());
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()),
             [&](std::int64_t i) { run_forms(c, forms, blocks[static_cast<std::size_t>(i)]); });
@@ -346,9 +338,7 @@ std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixVie
 std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
   check_square(x, x.rows, x.dtype);
   check_square(y, x.rows, x.dtype);
-#ifdef MUONP_WITH_CUDA
   if (queue.kind() == DeviceKind::cuda) return cuda::symmetric_moments(queue, x, y);
-#endif
   return x.dtype == Dtype::float32 ? moments<float>(queue, x, y) : moments<bfloat16>(queue, x, y);
 }
 

@@ -1,21 +1,8 @@
 #include "core/device/tensor.h"
 
-#include <fmt/ranges.h>
-
 #include <algorithm>
 
 namespace muonp::core {
-
-std::int64_t element_count(const Shape& shape) {
-  std::int64_t count = 1;
-  for (std::int64_t d : shape) {
-    MUONP_ASSERT(d >= 0, "shape {}", to_string(shape));
-    count *= d;
-  }
-  return count;
-}
-
-std::string to_string(const Shape& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 Tensor Tensor::empty(Device& device, Shape shape, Dtype dtype, Category category) {
   return from(device.allocator(), std::move(shape), dtype, category);

@@ -4,19 +4,13 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
-#include <vector>
 
 #include "core/base/dtype.h"
 #include "core/base/error.h"
+#include "core/base/shape.h"
 #include "core/device/device.h"
 
 namespace muonp::core {
-
-using Shape = std::vector<std::int64_t>;
-
-std::int64_t element_count(const Shape& shape);  // 1 for a scalar shape {}
-std::string to_string(const Shape& shape);       // "[2, 3]"
 
 class Tensor {
  public:

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <tuple>
 
+#include "core/base/error.h"
 #include "core/base/remember.h"
 #include "core/files/strict_json.h"
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/device/tensor.h"
+#include "core/base/shape.h"
 
 namespace muonp::launch {
 

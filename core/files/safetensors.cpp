@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 
+#include "core/base/error.h"
 #include "core/files/strict_json.h"
 
 namespace muonp::core {

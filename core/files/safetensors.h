@@ -9,7 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "core/device/tensor.h"
+#include "core/base/dtype.h"
+#include "core/base/shape.h"
 #include "core/files/files.h"
 #include "core/files/mapped_file.h"
 

@@ -10,7 +10,6 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/autograd/ops/common.h"
 #include "core/base/rng.h"
 #include "core/device/blas.h"
 #include "core/device/for_each.h"

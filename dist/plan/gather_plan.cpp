@@ -3,9 +3,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <unordered_map>
 
-#include "core/base/math.h"
+#include "core/base/error.h"
 
 namespace muonp::dist {
 
@@ -16,19 +15,12 @@ using Buckets = std::vector<int>;
 bool contains(const Buckets& all, int bucket) { return std::ranges::find(all, bucket) != all.end(); }
 
 // Neighbours that need nothing new are one stop.
-std::vector<Buckets> read_buckets(const ShardPlan& shards, const core::ParameterList& parameters,
-                                  const core::WeightReads::List& reads) {
-  std::unordered_map<const core::Parameter*, int> index;
-  for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = core::to_int(p);
+std::vector<Buckets> read_buckets(const ShardPlan& shards, const GatherPlan::Reads& reads) {
   std::vector<Buckets> stops;
-  for (const auto& read : reads) {
+  for (const std::vector<int>& parameters : reads) {
     Buckets buckets;
-    for (const core::Parameter* p : read) {
-      const auto found = index.find(p);
-      MUONP_ASSERT(found != index.end(), "{} is read but is not in the model's list", p->name);
-      const int bucket = shards.bucket_of(found->second);
-      if (!contains(buckets, bucket)) buckets.push_back(bucket);
-    }
+    for (int p : parameters)
+      if (const int bucket = shards.bucket_of(p); !contains(buckets, bucket)) buckets.push_back(bucket);
     const auto held = [&](int bucket) { return !stops.empty() && contains(stops.back(), bucket); };
     if (!std::ranges::all_of(buckets, held)) stops.push_back(std::move(buckets));
   }
@@ -71,13 +63,12 @@ GatherPlan::Pass plan_pass(const ShardPlan& shards, const std::vector<Buckets>& 
 
 }  // namespace
 
-GatherPlan::GatherPlan(const ShardPlan& shards, const core::ParameterList& parameters, const core::WeightReads& reads,
-                       int prefetch) {
+GatherPlan::GatherPlan(const ShardPlan& shards, const Reads& forward, const Reads& backward, int prefetch) {
   MUONP_ASSERT(prefetch >= 0, "{} buckets ahead", prefetch);
-  core::WeightReads::List all = reads.forward;
-  forward_ = plan_pass(shards, read_buckets(shards, parameters, all), prefetch);
-  all.insert(all.end(), reads.backward.begin(), reads.backward.end());
-  training_ = plan_pass(shards, read_buckets(shards, parameters, all), prefetch);
+  forward_ = plan_pass(shards, read_buckets(shards, forward), prefetch);
+  Reads both = forward;
+  both.insert(both.end(), backward.begin(), backward.end());
+  training_ = plan_pass(shards, read_buckets(shards, both), prefetch);
 }
 
 std::string GatherPlan::describe() const {

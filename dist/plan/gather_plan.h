@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "core/autograd/autograd.h"
 #include "dist/plan/shard_plan.h"
 
 namespace muonp::dist {
@@ -24,10 +23,11 @@ class GatherPlan {
     std::int64_t most_held = 0;  // elements of whole buckets at one time, with padding
   };
 
-  // parameters as in the shard plan. Beside the buckets that are read, the next `prefetch` different ones that will be
-  // are whole or on their way. InternalError if a parameter that is read is not in the list.
-  GatherPlan(const ShardPlan& shards, const core::ParameterList& parameters, const core::WeightReads& reads,
-             int prefetch);
+  // What a pass reads, in order: the parameters, as numbered in the shard plan, that one operation reads at once.
+  using Reads = std::vector<std::vector<int>>;
+
+  // Beside the buckets that are read, the next `prefetch` different ones that will be are whole or on their way.
+  GatherPlan(const ShardPlan& shards, const Reads& forward, const Reads& backward, int prefetch);
 
   const Pass& forward() const { return forward_; }  // a forward pass alone
   // Forward, then backward: what is still held at the turn is not gathered again.

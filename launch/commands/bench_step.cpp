@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/units.h"
-#include "core/device/attention_shape.h"
+#include "core/device/attention.h"
 #include "launch/commands/bench_command.h"
 #include "launch/report/table.h"
 #include "launch/train/learner.h"

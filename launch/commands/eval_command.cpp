@@ -60,7 +60,7 @@ int run(Session& session, const Arguments& a) {
     const models::TokenBatch batch{
         Tensor::on_host({rows, time}, core::Dtype::int32),
         Tensor::on_host({rows, time}, core::Dtype::int32)};
-    windows.fill_batch(first, rows, batch.inputs, batch.targets);
+    windows.fill_batch(first, rows, batch.inputs.span<std::int32_t>(), batch.targets.span<std::int32_t>());
     core::Tape tape(device, false);
     sum += static_cast<double>(rows) *
            static_cast<double>(

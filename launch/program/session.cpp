@@ -125,7 +125,7 @@ void Session::open_device(const SessionSettings& settings) {
   const std::string refusal = kind == "cpu" ? "" : core::cuda_refusal();
   if (kind == "cuda" && !refusal.empty()) core::fail("device: cuda: {}", refusal);
   if (kind == "cpu" || !refusal.empty()) {
-    if (kind == "auto" && core::kCudaBuilt) device_note_ = fmt::format("device: auto takes the CPU: {}", refusal);
+    if (kind == "auto" && core::cuda_is_built()) device_note_ = fmt::format("device: auto takes the CPU: {}", refusal);
     const auto bfloat16 = settings.emulate_bfloat16 ? core::Bfloat16::emulated : core::Bfloat16::native;
     device_ = core::make_cpu_device(threads_, bfloat16);
     return;

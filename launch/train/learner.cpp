@@ -165,7 +165,10 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
   const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
   result.start = device.queue().now();
   const models::TokenBatch batch = make_batch(batches_.micro_batch, config_.data.sequence);
-  fill(batch, [&] { train_->fill_batch(step, first, batches_.micro_batch, batch.inputs, batch.targets); });
+  fill(batch, [&] {
+    train_->fill_batch(step, first, batches_.micro_batch, batch.inputs.span<std::int32_t>(),
+                       batch.targets.span<std::int32_t>());
+  });
   if (observe_) observe_(batch);
   optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
 
@@ -227,7 +230,9 @@ double Learner::validate(std::int64_t batches) {
     if (c >= chunks && !optimizer_->plan().zero.gathers_each_pass) break;
     const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, windows - first);
     const models::TokenBatch batch = make_batch(count, config_.data.sequence);
-    fill(batch, [&] { validation_->fill_batch(first, count, batch.inputs, batch.targets); });
+    fill(batch, [&] {
+      validation_->fill_batch(first, count, batch.inputs.span<std::int32_t>(), batch.targets.span<std::int32_t>());
+    });
     optimizer_->begin_evaluation();
     core::Tape tape(session_.device(), false, &optimizer_->weights());
     const double loss = core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value);

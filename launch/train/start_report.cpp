@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/units.h"
-#include "core/device/attention_shape.h"
+#include "core/device/attention.h"
 #include "launch/report/table.h"
 
 namespace muonp::launch {

@@ -3,7 +3,7 @@
 #include "core/autograd/ops/head_loss.h"
 #include "core/base/count.h"
 #include "core/base/error.h"
-#include "core/device/attention_shape.h"
+#include "core/device/attention.h"
 #include "models/gpt/gpt.h"
 
 namespace muonp::models {

@@ -129,7 +129,9 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
   core::WeightReads& reads = plan.options.reads;
   if (reads.forward.empty())
     for (core::Parameter* p : parameters) reads.operation({p}, {p});
-  if (zero.gathers_each_pass) plan.gathers.emplace(plan.shards, parameters, reads, options.prefetch);
+  if (zero.gathers_each_pass)
+    plan.gathers.emplace(plan.shards, core::positions_of(reads.forward, parameters),
+                         core::positions_of(reads.backward, parameters), options.prefetch);
   if (zero.reduces_each_pass)
     plan.whole_gradients =
         dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);

@@ -2,7 +2,7 @@
 // lengths that 64 divides are fused where cuDNN is, others go by blocks of queries. The tolerance of an element is what the
 // roundings of the stored values can do to it, to first order, twice.
 #include "core/autograd/ops/attention.h"
-#include "core/device/attention_shape.h"
+#include "core/device/attention.h"
 #include "op_check.h"
 
 using namespace muonp::core;

@@ -49,10 +49,9 @@ std::string sample_text() {
 }
 
 struct Batch {
-  Tensor inputs, targets;
+  std::vector<std::int32_t> inputs, targets;
   Batch(std::int64_t count, std::int64_t sequence)
-      : inputs(Tensor::on_host({count, sequence}, Dtype::int32)),
-        targets(Tensor::on_host({count, sequence}, Dtype::int32)) {}
+      : inputs(static_cast<std::size_t>(count * sequence)), targets(inputs) {}
 };
 
 }  // namespace
@@ -197,15 +196,15 @@ TEST(Batches, TargetsAreTheNextTokens) {
   put(folder / "text", sample_text());
   const TrainBatches batches(TokenSource::from_bytes({folder / "text"}), 8, 3, 1, true);
   EXPECT_EQ(batches.order().windows(), 124);  // 999 / 8
-  const Batch batch(3, 8);
+  Batch batch(3, 8);
   for (std::int64_t step = 0; step < 100; ++step) {
     batches.fill_batch(step, 0, 3, batch.inputs, batch.targets);
     for (std::int64_t i = 0; i < 3; ++i) {
       const std::int64_t start = batches.order().window(step, i) * 8;
       for (std::int64_t k = 0; k < 8; ++k) {
-        ASSERT_EQ(batch.inputs.data<std::int32_t>()[i * 8 + k],
+        ASSERT_EQ(batch.inputs[static_cast<std::size_t>(i * 8 + k)],
                   sample_text()[static_cast<std::size_t>(start + k)]);
-        ASSERT_EQ(batch.targets.data<std::int32_t>()[i * 8 + k],
+        ASSERT_EQ(batch.targets[static_cast<std::size_t>(i * 8 + k)],
                   sample_text()[static_cast<std::size_t>(start + k + 1)]);
       }
     }
@@ -224,9 +223,9 @@ TEST(Batches, Pitfall38_TheSetOfTokensOverAResumeWithAnotherWorldSizeIsExact) {
     for (std::int64_t step = first; step < last; ++step)
       for (std::int64_t rank = 0; rank < ranks; ++rank) {
         const std::int64_t begin = 10 * rank / ranks, end = 10 * (rank + 1) / ranks;
-        const Batch batch(end - begin, 4);
+        Batch batch(end - begin, 4);
         batches.fill_batch(step, begin, end - begin, batch.inputs, batch.targets);
-        for (const std::int32_t t : batch.targets.span<std::int32_t>()) seen.push_back(t);
+        for (const std::int32_t t : batch.targets) seen.push_back(t);
       }
   };
   std::vector<std::int32_t> uninterrupted, resumed;
@@ -246,13 +245,13 @@ TEST(Batches, ValidationGoesThroughTheDataOnce) {
   put(folder / "text", sample_text().substr(0, 27));
   const ValidationBatches batches(TokenSource::from_bytes({folder / "text"}), 5);
   ASSERT_EQ(batches.windows(), 5);  // 26 / 5
-  const Batch batch(5, 5);
+  Batch batch(5, 5);
   batches.fill_batch(0, 5, batch.inputs, batch.targets);
   for (std::size_t i = 0; i < 25; ++i) {
-    EXPECT_EQ(batch.inputs.data<std::int32_t>()[i], sample_text()[i]);
-    EXPECT_EQ(batch.targets.data<std::int32_t>()[i], sample_text()[i + 1]);
+    EXPECT_EQ(batch.inputs[i], sample_text()[i]);
+    EXPECT_EQ(batch.targets[i], sample_text()[i + 1]);
   }
-  const Batch wrong(4, 5);
+  Batch wrong(4, 5);
   EXPECT_THROW(batches.fill_batch(0, 5, wrong.inputs, batch.targets), InternalError);
   EXPECT_THROW(batches.fill_batch(1, 5, batch.inputs, batch.targets), InternalError);
 }

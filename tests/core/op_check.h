@@ -20,7 +20,7 @@ using Numbers = std::vector<double>;
 
 inline Tensor to_tensor(Device& device, const Shape& shape, Dtype dtype, const Numbers& values) {
   const Tensor t = Tensor::empty(device, shape, dtype, Category::other);
-  ops::with_float_type(dtype, [&]<class T>(T) {
+  with_float_type(dtype, [&]<class T>(T) {
     std::vector<T> elements;
     for (const double v : values) elements.push_back(T(static_cast<float>(v)));
     test::set_values(t, elements);
@@ -30,7 +30,7 @@ inline Tensor to_tensor(Device& device, const Shape& shape, Dtype dtype, const N
 
 inline Numbers to_numbers(const Tensor& t) {
   Numbers values;
-  ops::with_float_type(t.dtype(), [&]<class T>(T) {
+  with_float_type(t.dtype(), [&]<class T>(T) {
     for (const T& v : test::values_of<T>(t)) values.push_back(double(float(v)));
   });
   return values;

@@ -4,7 +4,7 @@
 
 #include <deque>
 
-#include "core/base/error.h"
+#include "core/autograd/autograd.h"
 
 namespace muonp::test {
 namespace {
@@ -37,7 +37,9 @@ struct Model {
     for (const Parameter* p : list) specs.push_back({p->name, p->shape});
     return {specs, 1, 1 << 20, true};
   }
-  GatherPlan plan(int prefetch) const { return {shards(), list, reads, prefetch}; }
+  GatherPlan plan(int prefetch) const {
+    return {shards(), core::positions_of(reads.forward, list), core::positions_of(reads.backward, list), prefetch};
+  }
 };
 
 // Buckets: bias 0, gain 1, layers 2, 1, 0 are 2, 3, 4, the table is 5.

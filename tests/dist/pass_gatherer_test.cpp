@@ -51,7 +51,8 @@ struct Fixture {
 
   Fixture(dist::Communicator& c, int prefetch, bool overlap, Dtype dtype = Dtype::float32)
       : parameters(*device, chain.list, chain.shards(c.size()), c.rank(), 3, dtype),
-        plan(parameters.plan(), chain.list, chain.reads, prefetch),
+        plan(parameters.plan(), core::positions_of(chain.reads.forward, chain.list),
+             core::positions_of(chain.reads.backward, chain.list), prefetch),
         async(overlap ? dist::AsyncQueue::Mode::worker : dist::AsyncQueue::Mode::inline_),
         gatherer(parameters, plan, c, async) {}
 

@@ -1,34 +1,10 @@
 #include "core/autograd/ops/attention.h"
 
-#include "core/device/cpu/attention.h"
-#ifdef MUONP_WITH_CUDA
-#include "core/device/cuda/attention.h"
-#endif
 #include "core/autograd/ops/common.h"
+#include "core/device/attention.h"
 #include "core/device/host_view.h"
 
 namespace muonp::core::ops {
-
-namespace {
-
-void forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
-             const Tensor& logsumexp) {
-#ifdef MUONP_WITH_CUDA
-  if (device.kind() == DeviceKind::cuda) return cuda::attention_forward(device, shape, qkv, out, logsumexp);
-#endif
-  cpu::attention_forward(device, shape, qkv, out, logsumexp);
-}
-
-void backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
-              const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
-#ifdef MUONP_WITH_CUDA
-  if (device.kind() == DeviceKind::cuda)
-    return cuda::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
-#endif
-  cpu::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
-}
-
-}  // namespace
 
 Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   const Tensor in = qkv->value;
@@ -38,14 +14,14 @@ Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   const AttentionShape shape{batch, time, heads, width / heads};
   const Tensor y = tape.activation({batch, time, width}, in.dtype());
   const Tensor normaliser = tape.activation({batch, heads, time}, Dtype::float32);
-  forward(tape.device(), shape, in, y, normaliser);
+  attention_forward(tape.device(), shape, in, y, normaliser);
   Variable out = tape.result(y, wanted(qkv));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, shape, in, y, normaliser, dx = qkv->gradient, dout = out->gradient] {
     const Tensor dy = take(dout);
     if (!dy) return;
     const Tensor dqkv = tape.activation(in.shape(), in.dtype());
-    backward(tape.device(), shape, in, y, normaliser, dy, dqkv);
+    attention_backward(tape.device(), shape, in, y, normaliser, dy, dqkv);
     give(tape, *dx, dqkv);
   });
   return out;
@@ -141,48 +117,3 @@ Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads, RotaryTable
 }
 
 }  // namespace muonp::core::ops
-
-namespace muonp::core {
-
-std::string describe_attention([[maybe_unused]] const AttentionShape& s, [[maybe_unused]] Dtype dtype) {
-#ifdef MUONP_WITH_CUDA
-  const std::string refusal = cuda::fusion_refusal(s, dtype);
-  if (refusal.empty()) return "fused by " + cuda::fusion_library();
-  return "in blocks of queries: " + refusal;
-#else
-  return "in blocks of queries: this build has no CUDA support";
-#endif
-}
-
-namespace {
-
-bool is_fused([[maybe_unused]] const AttentionShape& s, [[maybe_unused]] Dtype dtype) {
-#ifdef MUONP_WITH_CUDA
-  return cuda::fusion_refusal(s, dtype).empty();
-#else
-  return false;
-#endif
-}
-
-// Gradients of the scores of a piece, of whole tiles of keys, and dO·O.
-std::int64_t fused_scratch(const AttentionShape& s) {
-  constexpr std::int64_t kTile = 128;
-  const FusedPiece piece = fused_piece(s);
-  return piece.batch * piece.heads * s.time * ((s.time + kTile - 1) / kTile * kTile * 2 + 4);
-}
-
-// Scores and the gradient of the weights in float32, the weights and the gradient of the scores; q, k, v and the gradient
-// of the result by heads, and the sums of dq, dk and dv.
-std::int64_t block_scratch(const AttentionShape& s, Dtype dtype) {
-  const std::int64_t element = size_of(dtype);
-  return s.batch * s.heads * s.time * (gpu_query_rows(s) * 2 * (4 + element) + s.head_size * (4 * element + 3 * 4));
-}
-
-}  // namespace
-
-std::int64_t attention_backward_scratch(const AttentionShape& s, Dtype dtype, DeviceKind device) {
-  if (device == DeviceKind::cpu) return cpu::attention_backward_scratch(s, dtype);
-  return is_fused(s, dtype) ? fused_scratch(s) : block_scratch(s, dtype);
-}
-
-}  // namespace muonp::core

@@ -6,21 +6,10 @@
 #include <utility>
 
 #include "core/autograd/autograd.h"
+#include "core/base/storage.h"
 #include "core/device/for_each.h"
 
 namespace muonp::core::ops {
-
-// Calls f(T()) with the element type of `dtype`.
-template <class F>
-void with_float_type(Dtype dtype, const F& f) {
-  MUONP_ASSERT(dtype == Dtype::float32 || dtype == Dtype::bfloat16, "activations cannot be {}",
-               name_of(dtype));
-  if (dtype == Dtype::float32) {
-    f(float());
-  } else {
-    f(bfloat16());
-  }
-}
 
 inline std::int64_t last_dim(const Tensor& t) { return t.dim(-1); }
 // Rows when all but the last dimension are one.

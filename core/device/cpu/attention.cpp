@@ -2,8 +2,8 @@
 
 #include <omp.h>
 
-#include "core/autograd/ops/common.h"
 #include "core/base/math.h"
+#include "core/base/storage.h"
 #include "core/device/blas.h"
 #include "core/device/cpu/tasks.h"
 #include "core/device/for_each.h"
@@ -184,7 +184,7 @@ Tensor scratch_for(Device& device, std::int64_t floats) {
 
 void attention_forward(Device& device, const AttentionShape& s, const Tensor& qkv, const Tensor& out,
                        const Tensor& logsumexp) {
-  ops::with_float_type(qkv.dtype(), [&]<class T>(T) {
+  with_float_type(qkv.dtype(), [&]<class T>(T) {
     const std::int64_t floats = forward_floats<T>(s), blocks = (s.time + kQueryBlock - 1) / kQueryBlock;
     const Tensor memory = scratch_for(device, floats);
     run_tasks_on_threads(device.queue(), s.batch * s.heads * blocks, [&](std::int64_t task, int thread) {
@@ -198,7 +198,7 @@ void attention_forward(Device& device, const AttentionShape& s, const Tensor& qk
 
 void attention_backward(Device& device, const AttentionShape& s, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
-  ops::with_float_type(qkv.dtype(), [&]<class T>(T) {
+  with_float_type(qkv.dtype(), [&]<class T>(T) {
     const std::int64_t floats = backward_floats<T>(s);
     const Tensor memory = scratch_for(device, floats);
     run_tasks_on_threads(device.queue(), s.batch * s.heads, [&](std::int64_t head, int thread) {

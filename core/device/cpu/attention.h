@@ -7,15 +7,13 @@
 
 namespace muonp::core::cpu {
 
-// qkv [batch, time, 3·width] and out [batch, time, width] of one dtype; logsumexp [batch, heads, time]
-// float32: the natural logarithm of each row's sum of exp(q·k/√d).
+// As core::attention_forward and core::attention_backward (core/device/attention.h). A head's sums are taken by one thread.
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                        const Tensor& logsumexp);
-
-// dqkv is overwritten. Deterministic: a head's sums are taken by one thread.
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
 
+// For the calling thread's number of OpenMP threads.
 std::int64_t attention_backward_scratch(const AttentionShape& shape, Dtype dtype);
 
 }  // namespace muonp::core::cpu

@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/autograd/ops/common.h"
 #include "core/base/math.h"
+#include "core/base/storage.h"
 #include "core/device/blas.h"
 #include "core/device/cuda/fused_attention.h"
 #include "core/device/cuda/queue.h"
+#include "core/device/for_each.h"
 
 namespace muonp::core::cuda {
 
@@ -231,14 +232,14 @@ FusedAttention& fused_attention_of(Device& device) {
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                        const Tensor& logsumexp) {
   if (is_fused(shape, qkv.dtype())) return fused_attention_of(device).forward(shape, qkv, out, logsumexp);
-  ops::with_float_type(qkv.dtype(), [&]<class T>(T) { forward<T>(device, shape, qkv, out, logsumexp); });
+  with_float_type(qkv.dtype(), [&]<class T>(T) { forward<T>(device, shape, qkv, out, logsumexp); });
 }
 
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
   if (is_fused(shape, qkv.dtype()))
     return fused_attention_of(device).backward(shape, qkv, out, logsumexp, dout, dqkv);
-  ops::with_float_type(qkv.dtype(),
+  with_float_type(qkv.dtype(),
                        [&]<class T>(T) { backward<T>(device, shape, qkv, out, logsumexp, dout, dqkv); });
 }
 

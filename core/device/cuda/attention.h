@@ -12,7 +12,7 @@
 
 namespace muonp::core::cuda {
 
-// As cpu::attention_forward and cpu::attention_backward (core/device/cpu/attention.h).
+// As core::attention_forward and core::attention_backward (core/device/attention.h).
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                        const Tensor& logsumexp);
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
