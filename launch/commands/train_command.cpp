@@ -1,16 +1,37 @@
 // muonp train: the program's main job.
 #include <CLI/CLI.hpp>
 
+#include <cstdlib>
+
 #include "launch/commands/cli.h"
+#include "launch/train/metrics_observer.h"
+#include "launch/train/terminal.h"
 #include "launch/train/trainer.h"
 
 namespace muonp::launch {
 namespace {
 
+// mpirun gives ranks a terminal of its own whatever its output goes to; launch/mpirun.sh knows better.
+ProgressOptions progress_options(Session& session) {
+  ProgressOptions options = progress_options_for(stdout);
+  if (session.mpi() != nullptr) options.terminal = options.terminal && std::getenv("MUONP_TERMINAL") != nullptr;
+  return options;
+}
+
+std::vector<std::unique_ptr<TrainObserver>> observers(const RunConfig& config, Session& session) {
+  std::vector<std::unique_ptr<TrainObserver>> all;
+  if (session.rank() != 0) return all;
+  if (!session.device_note().empty()) session.log().info("{}", session.device_note());
+  all.push_back(std::make_unique<MetricsObserver>(config.directory() + "/metrics.jsonl"));
+  all.push_back(std::make_unique<TerminalObserver>(config, session.log(), progress_options(session)));
+  return all;
+}
+
 int run(Session& session, const RunConfig& config) {
   const StopSignals signals(session.rank() == 0);
   try {
-    Trainer trainer(resolve(config, session.communicator()), session);
+    const RunConfig resolved = resolve(config, session.communicator());
+    Trainer trainer(resolved, session, observers(resolved, session));
     trainer.run(signals);
   } catch (const Interrupted&) {
     session.log().info("Stopped by {} before the first step; the same command starts again.",

@@ -47,6 +47,30 @@ TEST(Rules, OnlyFilesOfABackEndAskWhetherItIsBuilt) {
   EXPECT_THAT(all, IsEmpty()) << fmt::format("{}", fmt::join(all, "\n"));
 }
 
+// What a rule or a stage means is asked of the rule, and of dist/plan/zero_stage.h.
+std::vector<std::string> matches(const std::vector<SourceFile>& files, const std::regex& what) {
+  std::vector<std::string> found;
+  for (const SourceFile& file : files) {
+    const std::vector<std::string> lines = lines_of(file.text);
+    for (std::size_t i = 0; i < lines.size(); ++i)
+      if (std::regex_search(lines[i], what)) found.push_back(fmt::format("{}:{}: {}", file.path, i + 1, lines[i]));
+  }
+  return found;
+}
+const std::regex kRuleByName(R"re([=!]= *"(muonp|adamw|sgd)"|"(muonp|adamw|sgd)" *[=!]=)re");
+const std::regex kStageByNumber(R"re((zero|stage|stage_|stage\(\)|zero\(\)\.number|zero\.number) *(==|!=|<=|>=|<|>) *[0-3]\b)re");
+
+TEST(Rules, NobodyComparesARulesName) {
+  const std::vector<std::string> all = matches(sources_of(kProgram), kRuleByName);
+  EXPECT_THAT(all, IsEmpty()) << fmt::format("{}", fmt::join(all, "\n"));
+}
+
+TEST(Rules, OneFileComparesTheStage) {
+  const std::vector<std::string> all = matches(sources_of(kProgram), kStageByNumber);
+  EXPECT_LE(all.size(), 8u) << fmt::format("{}", fmt::join(all, "\n"));
+  for (const std::string& line : all) EXPECT_TRUE(line.starts_with("dist/plan/zero_stage.h")) << line;
+}
+
 TEST(Rules, FilesAreShort) {
   const std::vector<std::string> all = long_files(sources_of(kProgram));
   EXPECT_THAT(all, IsEmpty()) << fmt::format("{}", fmt::join(all, "\n"));
@@ -56,6 +80,8 @@ TEST(Rules, WhatBreaksThemIsNamed) {
   const std::string condition = "int a;\n#ifdef MUONP_WITH_CUDA\n#endif\n";
   EXPECT_THAT(back_end_conditions({{"core/device/symmetric.cpp", condition}, {"core/device/cuda/queue.cpp", condition}}),
               ElementsAre("core/device/symmetric.cpp:2: #ifdef MUONP_WITH_CUDA"));
+  EXPECT_THAT(matches({{"a.cpp", "if (rule == \"sgd\")\n"}}, kRuleByName), ElementsAre("a.cpp:1: if (rule == \"sgd\")"));
+  EXPECT_THAT(matches({{"a.cpp", "x\nif (options.zero >= 2)"}}, kStageByNumber), ElementsAre("a.cpp:2: if (options.zero >= 2)"));
   EXPECT_THAT(long_files({{"core/a.h", std::string(451, '\n')}, {"core/b.h", std::string(450, '\n')}}),
               ElementsAre("core/a.h has 451 lines; at most 450 are wanted"));
 }

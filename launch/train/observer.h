@@ -1,0 +1,54 @@
+// What a training run tells whoever watches it: terminal and metrics file are observers, and so can be a test, or a trainer
+// that embeds this one. Observers are called on rank 0 only. An Error of theirs is told to all ranks with the next step, so
+// that the run ends with a save; until then nothing more is told.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "launch/train/checkpointing.h"
+#include "launch/train/start_report.h"
+
+namespace muonp::launch {
+
+struct RunStart {
+  const StartFacts& facts;
+  std::int64_t step = 0;  // done before
+  bool over = false;      // there is nothing left to do
+};
+
+struct RunStep {
+  const RunProgress& progress;  // after the step
+  const StepOutcome& outcome;
+  double lr = 0;              // of the group of matrices
+  double tokens = 0;          // of one step
+  double sent_bytes = 0;      // by a rank since the start of the run, as planned; without validation and checks
+  double peak_share = 0;      // of the matrix-product peak; 0 where that is not measured
+  bool spike = false;         // of the loss
+  std::string warning = {};   // why the step was skipped, or what its loss is; mostly empty
+};
+
+struct RunValidation {
+  const RunProgress& progress;
+  double loss = 0;
+  double sent_bytes = 0;
+};
+
+struct RunEnd {
+  const RunProgress& progress;
+  std::string stopped_by = {};  // a signal's name, or another rank; empty where all steps are done
+};
+
+class TrainObserver {
+ public:
+  virtual ~TrainObserver() = default;
+  virtual void started(const RunStart&) {}
+  virtual void stepped(const RunStep&) {}
+  virtual void validated(const RunValidation&) {}
+  virtual void saved(const RunProgress&, const SaveReport&) {}
+  // In order; where an error ends the run, interrupted() comes instead, before its message.
+  virtual void ended(const RunEnd&) {}
+  virtual void interrupted() {}
+};
+
+}  // namespace muonp::launch
