@@ -25,7 +25,7 @@ struct Reference {  // the equations of adamw.h, loop by loop in double precisio
   }
 };
 
-class AdamW : public testing::Test {
+class AdamWUpdate : public testing::Test {
  protected:
   test::TestDevice device = test::make_test_device(2);
   core::Queue& queue = device->queue();
@@ -33,7 +33,7 @@ class AdamW : public testing::Test {
 
 }  // namespace
 
-TEST_F(AdamW, MatchesTheEquationsOverManySteps) {
+TEST_F(AdamWUpdate, MatchesTheEquationsOverManySteps) {
   const std::int64_t n = 20011;  // more than one thread's share, no multiple of a vector
   const AdamWParams params{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.1};
   Reference reference{.w = random(n, 1), .m = Doubles(n, 0.0), .v = Doubles(n, 0.0)};
@@ -52,7 +52,7 @@ TEST_F(AdamW, MatchesTheEquationsOverManySteps) {
   EXPECT_LT(relative_difference(doubles(v), reference.v), 8 * steps * kEps);
 }
 
-TEST_F(AdamW, FirstStepMovesByTheLearningRateWhateverTheGradient) {
+TEST_F(AdamWUpdate, FirstStepMovesByTheLearningRateWhateverTheGradient) {
   // At t = 1 the corrected ratio is g/|g|; powers of two keep every operation exact but the correction
   // itself.
   const core::Tensor gradient = tensor(*device, {4, -0.25, 1024, 0});
@@ -63,7 +63,7 @@ TEST_F(AdamW, FirstStepMovesByTheLearningRateWhateverTheGradient) {
   EXPECT_EQ(floats(m), (std::vector<float>{2, -0.125f, 512, 0}));
 }
 
-TEST_F(AdamW, Pitfall17_TheStepCountsPast256AndPast32Bits) {
+TEST_F(AdamWUpdate, Pitfall17_TheStepCountsPast256AndPast32Bits) {
   const AdamWParams params{.beta1 = 0.9, .beta2 = 0.9999, .eps = 0};
   for (const std::int64_t t : {255l, 256l, 257l, 5000l, 1l << 33}) {
     Reference reference{.w = {0}, .m = {0}, .v = {0}};
@@ -74,7 +74,7 @@ TEST_F(AdamW, Pitfall17_TheStepCountsPast256AndPast32Bits) {
   }
 }
 
-TEST_F(AdamW, CorrectionKeepsItsDigitsForBetaNearOne) {
+TEST_F(AdamWUpdate, CorrectionKeepsItsDigitsForBetaNearOne) {
   // The corrected mean of one gradient is that gradient: the weight moves by lr.
   const core::Tensor w = tensor(*device, {0}), m = tensor(*device, {0}), v = tensor(*device, {0});
   adamw_update(queue, {.beta1 = 1 - 1e-9, .beta2 = 1 - 1e-9, .eps = 0}, 1.0, 1, 1.0, w, tensor(*device, {3}),
@@ -82,7 +82,7 @@ TEST_F(AdamW, CorrectionKeepsItsDigitsForBetaNearOne) {
   EXPECT_NEAR(doubles(w)[0], -1, 8 * kEps);
 }
 
-TEST_F(AdamW, PiecesGiveTheSameBitsAsTheWhole) {
+TEST_F(AdamWUpdate, PiecesGiveTheSameBitsAsTheWhole) {
   const std::int64_t n = 9001;
   const AdamWParams params{.weight_decay = 0.3};
   const Doubles weights = random(n, 1), gradients = random(n, 2), means = random(n, 3);
@@ -101,7 +101,7 @@ TEST_F(AdamW, PiecesGiveTheSameBitsAsTheWhole) {
   EXPECT_EQ(run({0, n}), run({0, 0, 1, 18, 8999, n}));
 }
 
-TEST_F(AdamW, ZeroGradientWithoutEpsilonIsNoStep) {
+TEST_F(AdamWUpdate, ZeroGradientWithoutEpsilonIsNoStep) {
   const core::Tensor w = tensor(*device, {2}), m = tensor(*device, {0}), v = tensor(*device, {0});
   adamw_update(queue, {.eps = 0}, 0.1, 1, 1.0, w, tensor(*device, {0}), m, v);
   EXPECT_EQ(floats(w)[0], 2);

@@ -9,6 +9,7 @@
 #include "core/base/rng.h"
 #include "core/files/checkpoint_pieces.h"
 #include "optim/engine/distributed_optimizer.h"
+#include "optim/rules/muonp.h"
 #include "tests/core/temporary_folder.h"
 #include "tests/support/device_ranks.h"
 #include "tests/support/zero_stages.h"
@@ -44,7 +45,7 @@ struct Model {
 optim::OptimizerConfig config() {
   optim::OptimizerConfig config;
   config.matrices.lr = 0.02;
-  config.matrices.rule.as<Muonp>().dtype = "float32";  // on GPUs too
+  config.matrices.rule.as<optim::Muonp>().dtype = "float32";  // on GPUs too
   config.others.lr = 0.01;
   return config;
 }

@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kExponents[] = {-0.5, -0.25, 0, 1.0 / 3, 0.5, 0.75, 1};
 
-class Muonp : public testing::Test {
+class MuonpUpdate : public testing::Test {
  protected:
   test::TestDevice device = test::make_test_device(2);
   core::Queue& queue = device->queue();
@@ -25,7 +25,7 @@ class Muonp : public testing::Test {
   }
 };
 
-class Momentum : public testing::TestWithParam<std::tuple<bool, bool>> {
+class MomentumStep : public testing::TestWithParam<std::tuple<bool, bool>> {
  protected:
   test::TestDevice device = test::make_test_device(2);
 };
@@ -34,7 +34,7 @@ double root_mean_square(const Doubles& a) { return norm(a) / std::sqrt(static_ca
 
 }  // namespace
 
-TEST_P(Momentum, IsExactOnWholeNumbersHoweverCut) {
+TEST_P(MomentumStep, IsExactOnWholeNumbersHoweverCut) {
   const auto [ema, nesterov] = GetParam();
   const Momentum params{.factor = 0.5, .ema = ema, .nesterov = nesterov};
   const std::int64_t n = 8300;
@@ -56,9 +56,9 @@ TEST_P(Momentum, IsExactOnWholeNumbersHoweverCut) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, Momentum, testing::Combine(testing::Bool(), testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(Forms, MomentumStep, testing::Combine(testing::Bool(), testing::Bool()));
 
-TEST_F(Muonp, AverageAndHeavyBallPointTheSameWay) {
+TEST_F(MuonpUpdate, AverageAndHeavyBallPointTheSameWay) {
   const std::int64_t n = 500;
   const core::Tensor average = tensor(*device, Doubles(n, 0)), ball = tensor(*device, Doubles(n, 0));
   for (int t = 0; t < 5; ++t) {
@@ -69,13 +69,13 @@ TEST_F(Muonp, AverageAndHeavyBallPointTheSameWay) {
   }
 }
 
-TEST_F(Muonp, ApplyUpdateDecaysTheWeightsByThemselves) {
+TEST_F(MuonpUpdate, ApplyUpdateDecaysTheWeightsByThemselves) {
   const core::Tensor w = tensor(*device, {8, -4, 0});
   apply_update(queue, w, {tensor(*device, {2, 2, -6})}, 0.5, 0.25);
   EXPECT_EQ(floats(w), (std::vector<float>{6, -4.5f, 3}));
 }
 
-TEST_F(Muonp, MatchRmsAndRms1FixTheRootMeanSquareAtEveryExponent) {
+TEST_F(MuonpUpdate, MatchRmsAndRms1FixTheRootMeanSquareAtEveryExponent) {
   for (const auto& [rows, cols] : {std::pair(24l, 24l), {40l, 10l}, {6l, 30l}, {1l, 9l}, {9l, 1l}})
     for (const double p : kExponents) {
       const Doubles n = random(rows * cols, 3);
@@ -84,13 +84,13 @@ TEST_F(Muonp, MatchRmsAndRms1FixTheRootMeanSquareAtEveryExponent) {
     }
 }
 
-TEST_F(Muonp, MatchRmsIsMoonlightsScaleAtTheFullRankPolarFactor) {
+TEST_F(MuonpUpdate, MatchRmsIsMoonlightsScaleAtTheFullRankPolarFactor) {
   const Doubles n = random(40 * 10, 4), polar = spectral_power(n, 40, 10, 0);
   const Doubles mine = update(ShapeScale::match_rms, 0, n, 40, 10);
   for (std::size_t i = 0; i < n.size(); ++i) EXPECT_NEAR(mine[i], 0.2 * std::sqrt(40.0) * polar[i], 1e-6);
 }
 
-TEST_F(Muonp, SpectralMovesTheLeadingDirectionByTheShapeFactor) {
+TEST_F(MuonpUpdate, SpectralMovesTheLeadingDirectionByTheShapeFactor) {
   for (const auto& [rows, cols] : {std::pair(24l, 24l), {40l, 10l}, {6l, 30l}})
     for (const double p : kExponents) {
       const Doubles n = random(rows * cols, 5);
@@ -104,7 +104,7 @@ TEST_F(Muonp, SpectralMovesTheLeadingDirectionByTheShapeFactor) {
     }
 }
 
-TEST_F(Muonp, SchattenIsTheUnitBallTimesTheNormOfTheIdentity) {
+TEST_F(MuonpUpdate, SchattenIsTheUnitBallTimesTheNormOfTheIdentity) {
   for (const auto& [rows, cols] : {std::pair(24l, 24l), {40l, 10l}, {6l, 30l}})
     for (const double p : {0.0, 1.0 / 3, 0.5, 0.75, 1.0}) {
       const Doubles n = random(rows * cols, 6);
@@ -120,7 +120,7 @@ TEST_F(Muonp, SchattenIsTheUnitBallTimesTheNormOfTheIdentity) {
 
 // Of all D in the unit Schatten-(1 + 1/p) ball, P_p(G) brought to norm 1 has the largest inner product with
 // G, and that product is the dual norm of G.
-TEST_F(Muonp, SchattenUpdateMaximisesTheInnerProductWithTheGradient) {
+TEST_F(MuonpUpdate, SchattenUpdateMaximisesTheInnerProductWithTheGradient) {
   const std::int64_t rows = 12, cols = 8;
   const Doubles g = random(rows * cols, 7);
   const Svd of_g = svd(g, rows, cols);
@@ -149,7 +149,7 @@ TEST_F(Muonp, SchattenUpdateMaximisesTheInnerProductWithTheGradient) {
 
 // f(W) = L/2‖W − W*‖², G = L(W − W*): a step ηP_p(G) descends exactly below (2/L)·Σσ^{1+p}/Σσ^{2p}, which is
 // 2/L times the mean singular value at p = 0 and 2/L at p = 1 (arXiv 2605.13079).
-TEST_F(Muonp, StableStepOnAQuadraticEndsWhereTheTheorySays) {
+TEST_F(MuonpUpdate, StableStepOnAQuadraticEndsWhereTheTheorySays) {
   const double curvature = 4;
   const std::int64_t rows = 20, cols = 12;
   const Doubles target = random(rows * cols, 8), start = random(rows * cols, 9);
@@ -179,7 +179,7 @@ TEST_F(Muonp, StableStepOnAQuadraticEndsWhereTheTheorySays) {
   }
 }
 
-TEST_F(Muonp, Pitfall05_TheScaleIsThatOfTheLogicalShape) {
+TEST_F(MuonpUpdate, Pitfall05_TheScaleIsThatOfTheLogicalShape) {
   // Rows and columns of zeros change neither the spectral power nor its norm; the factor follows the shape
   // given.
   const Doubles n = random(6 * 4, 1);
@@ -191,7 +191,7 @@ TEST_F(Muonp, Pitfall05_TheScaleIsThatOfTheLogicalShape) {
   EXPECT_LT(relative_difference(doubles(z.flat(0, 24)), small), 1e-6);
 }
 
-TEST_F(Muonp, Pitfall10_TheUpdateDoesNotSeeTheSizeOfTheGradient) {
+TEST_F(MuonpUpdate, Pitfall10_TheUpdateDoesNotSeeTheSizeOfTheGradient) {
   const Doubles n = random(30 * 20, 2);
   for (const ShapeScale scale :
        {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1, ShapeScale::schatten})
@@ -207,13 +207,13 @@ TEST_F(Muonp, Pitfall10_TheUpdateDoesNotSeeTheSizeOfTheGradient) {
     }
 }
 
-TEST_F(Muonp, Pitfall11_AZeroGradientGivesAZeroUpdate) {
+TEST_F(MuonpUpdate, Pitfall11_AZeroGradientGivesAZeroUpdate) {
   for (std::size_t scale = 0; scale < std::size(kShapeScales); ++scale)
     for (const double p : kExponents)
       EXPECT_EQ(update(static_cast<ShapeScale>(scale), p, Doubles(12, 0.0), 3, 4), Doubles(12, 0.0));
 }
 
-TEST_F(Muonp, AnUpdateThatIsNotFiniteIsRefused) {
+TEST_F(MuonpUpdate, AnUpdateThatIsNotFiniteIsRefused) {
   for (std::size_t scale = 0; scale < std::size(kShapeScales); ++scale) {
     const core::Tensor z = tensor(*device, {1, 2}, {1, NAN});
     EXPECT_THROW(scale_update(queue, static_cast<ShapeScale>(scale), 0.5, tensor(*device, {1, 2}, {1, 1}), z),

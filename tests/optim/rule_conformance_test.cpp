@@ -105,7 +105,7 @@ std::vector<Case> cases() {
   muonp.dtype = "float32";
   muonp.momentum = core::StepValue::parse("0.5@1 0.9@3");
   muonp.p = "1/2@1 0@3";
-  all.push_back({muonp.clone(), [](auto& p, const auto& g, const auto& s, double) {
+  all.push_back({AnyRule(muonp.clone()), [](auto& p, const auto& g, const auto& s, double) {
                    const double mu = s.t == 1 ? 0.5 : s.t == 2 ? 0.7 : 0.9;
                    reference::muonp(p, g, s, s.t < 3 ? 0.5 : 0, mu, true, true);
                  }});
@@ -114,8 +114,8 @@ std::vector<Case> cases() {
   sgd.momentum_form = "heavy_ball";
   sgd.nesterov = false;
   sgd.momentum = 0.5;
-  all.push_back({sgd.clone(), [](auto& p, const auto& g, const auto& s, double) { reference::sgd(p, g, s, 0.5, false, false); }});
-  all.push_back({std::make_unique<DampedSign>(), damped_sign});
+  all.push_back({AnyRule(sgd.clone()), [](auto& p, const auto& g, const auto& s, double) { reference::sgd(p, g, s, 0.5, false, false); }});
+  all.push_back({AnyRule(std::make_unique<DampedSign>()), damped_sign});
   return all;
 }
 
@@ -278,7 +278,7 @@ TEST_P(RuleConformance, IsCompressedOrRefusedWithTheReason) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rules, RuleConformance, testing::Range<std::size_t>(0, cases().size()),
-                         [](const auto& info) { return std::string(cases()[info.param].rule->name()); });
+                         [](const auto& of) { return std::string(cases()[of.param].rule->name()); });
 
 TEST(RuleConformanceCases, HaveEveryRuleOfTheTable) {
   for (const std::string_view name : rule_names())

@@ -22,7 +22,7 @@ struct Reference {
   }
 };
 
-class Sgd : public testing::TestWithParam<std::tuple<bool, bool>> {
+class SgdUpdate : public testing::TestWithParam<std::tuple<bool, bool>> {
  protected:
   test::TestDevice device = test::make_test_device(2);
 };
@@ -30,7 +30,7 @@ class Sgd : public testing::TestWithParam<std::tuple<bool, bool>> {
 }  // namespace
 
 // Whole numbers and factors that are powers of two: three steps are exact in float32.
-TEST_P(Sgd, IsExactOnWholeNumbers) {
+TEST_P(SgdUpdate, IsExactOnWholeNumbers) {
   const auto [ema, nesterov] = GetParam();
   const SgdParams params{.momentum = 0.5, .ema = ema, .nesterov = nesterov, .weight_decay = 0.25};
   const std::int64_t n = 8209;
@@ -45,7 +45,7 @@ TEST_P(Sgd, IsExactOnWholeNumbers) {
   EXPECT_EQ(doubles(m), reference.m);
 }
 
-TEST_P(Sgd, WithoutMomentumNeedsNoState) {
+TEST_P(SgdUpdate, WithoutMomentumNeedsNoState) {
   const auto [ema, nesterov] = GetParam();
   const core::Tensor w = tensor(*device, {8, -8});
   const SgdParams params{.momentum = 0, .ema = ema, .nesterov = nesterov, .weight_decay = 0.5};
@@ -53,4 +53,4 @@ TEST_P(Sgd, WithoutMomentumNeedsNoState) {
   EXPECT_EQ(floats(w), (std::vector<float>{5, -8}));  // 0.75·8 − 0.5·2, −0.75·8 − 0.5·4
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, Sgd, testing::Combine(testing::Bool(), testing::Bool()));
+INSTANTIATE_TEST_SUITE_P(Forms, SgdUpdate, testing::Combine(testing::Bool(), testing::Bool()));
