@@ -67,6 +67,11 @@ bool needs_toolkit(const std::map<std::string, const SourceFile*>& by_path, cons
          });
 }
 
+// for_each.h and pack.h are what core/device/for_each.h includes in its midst; cudnn.h needs NVIDIA's own headers, which the
+// stand-in does not replace.
+const std::set<std::string> kNeverAlone = {"core/device/cuda/cudnn.h", "core/device/cuda/for_each.h",
+                                           "core/device/cuda/pack.h"};
+
 // Headers that no compiled source includes first. Those that need the toolkit are read where its stand-in is.
 std::vector<std::string> unproven_headers(const std::vector<SourceFile>& files, const Build& build) {
   std::map<std::string, const SourceFile*> by_path;
@@ -78,7 +83,8 @@ std::vector<std::string> unproven_headers(const std::vector<SourceFile>& files, 
   const bool toolkit = std::string(MUONP_CUDA_BUILT) == "HOST";
   std::vector<std::string> headers;
   for (const SourceFile& file : files)
-    if (file.is_header() && !proven.contains(file.path) && (toolkit || !needs_toolkit(by_path, file.path)))
+    if (file.is_header() && !proven.contains(file.path) && !kNeverAlone.contains(file.path) &&
+        (toolkit || !needs_toolkit(by_path, file.path)))
       headers.push_back(file.path);
   return headers;
 }
