@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/base/error.h"
+#include "optim/rules/muonp.h"
 #include "tests/core/temporary_folder.h"
 
 namespace muonp::launch {

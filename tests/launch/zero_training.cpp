@@ -10,6 +10,7 @@
 #include "dist/comm/local.h"
 #include "models/gpt/gpt.h"
 #include "optim/engine/distributed_optimizer.h"
+#include "optim/rules/muonp.h"
 #include "tests/support/test_device.h"
 
 namespace muonp::test {
