@@ -2,6 +2,7 @@
 #include <core/device/device.h>
 #include <dist/comm/thread.h>
 #include <optim/engine/distributed_optimizer.h>
+#include <optim/rules/muonp.h>
 
 #include <cmath>
 #include <cstdio>
