@@ -129,7 +129,7 @@ class Reader : public Fields {
   }
 
   void text(std::string_view name, std::string& value, std::string_view meaning, Presence presence) override {
-    const Tree* tree = take(name, presence == Presence::optional, meaning);
+    const Tree* tree = value_of(name, presence == Presence::optional, meaning);
     if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, "a text (\"\" for an empty one)")) return;
     if (presence == Presence::required && tree->scalar.empty())
       return report(*tree, name, fmt::format("must not be empty ({})", meaning));
@@ -139,7 +139,7 @@ class Reader : public Fields {
   void choice(std::string_view name, std::string& value, std::span<const std::string_view> valid,
               std::string_view) override {
     const std::vector<std::string> words(valid.begin(), valid.end());
-    const Tree* tree = take(name);
+    const Tree* tree = value_of(name);
     if (tree == nullptr) return;
     if (!expect(*tree, Tree::Kind::scalar, name, "one of " + config::quoted_list(words))) return;
     if (std::find(words.begin(), words.end(), tree->scalar) == words.end())
@@ -150,7 +150,7 @@ class Reader : public Fields {
   }
 
   void text_list(std::string_view name, std::vector<std::string>& value, std::string_view) override {
-    const Tree* tree = take(name);
+    const Tree* tree = value_of(name);
     if (tree == nullptr || !expect(*tree, Tree::Kind::list, name, "a list of texts, as in [a, b]")) return;
     std::vector<std::string> items;
     for (std::size_t i = 0; i < tree->items.size(); ++i) {
@@ -162,7 +162,7 @@ class Reader : public Fields {
 
   void section(std::string_view name, const std::function<void(Fields&)>& describe,
                std::string_view) override {
-    const Tree* tree = take(name);
+    const Tree* tree = value_of(name);
     const std::string here = path(name);
     if (tree != nullptr && !expect_section(*tree, here)) return;
     within(tree != nullptr ? tree : &kNothing, tree != nullptr ? tree->where : level_.where, here, describe);
@@ -170,7 +170,7 @@ class Reader : public Fields {
 
   void section_list(std::string_view name, std::size_t size, const std::function<void(std::size_t)>& resize,
                     const std::function<void(std::size_t, Fields&)>& describe, std::string_view) override {
-    const Tree* tree = take(name);
+    const Tree* tree = value_of(name);
     if (tree == nullptr) return;
     if (patching_ && tree->kind == Tree::Kind::section) return patch_entries(*tree, name, size, describe);
     if (!expect(*tree, Tree::Kind::list, name, "a list of sections")) return;
@@ -204,7 +204,7 @@ class Reader : public Fields {
 
   // The value of `name` at this level, or nullptr; notes that the key exists, and that it is missing if it
   // has to be given.
-  const Tree* take(std::string_view name, bool has_default = true, std::string_view meaning = "") {
+  const Tree* value_of(std::string_view name, bool has_default = true, std::string_view meaning = "") {
     level_.known.emplace_back(name);
     const Tree::Entry* entry = level_.tree->find(name);
     if (entry == nullptr && !has_default && !patching_) required_.missing(path(name), level_.where, meaning);
@@ -223,7 +223,7 @@ class Reader : public Fields {
   // given.
   const Tree* number(std::string_view name, const std::string& valid, bool has_default,
                      std::string_view meaning) {
-    const Tree* tree = take(name, has_default, meaning);
+    const Tree* tree = value_of(name, has_default, meaning);
     if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, valid)) return nullptr;
     if (!tree->quoted && !tree->scalar.empty()) return tree;
     report(*tree, name,

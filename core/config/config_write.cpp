@@ -69,7 +69,7 @@ class Writer : public Fields {
     comment_out(nested("", describe), margin_ + "#   ");
   }
 
-  std::string take() { return std::move(out_); }
+  std::string written() { return std::move(out_); }
 
  private:
   void begin_line() { out_ += std::exchange(marker_, margin_); }
@@ -90,7 +90,7 @@ class Writer : public Fields {
   std::string nested(const std::string& margin, const Describe& describe) const {
     Writer inner(comments_, margin);
     describe(inner);
-    return inner.take();
+    return inner.written();
   }
 
   // One entry of a list; its first key stands behind the dash.
@@ -98,7 +98,7 @@ class Writer : public Fields {
     Writer inner(comments_ && with_comments, margin_ + "    ");
     if (!inner.comments_) inner.marker_ = margin_ + "  - ";
     describe(inner);
-    const std::string body = inner.take();
+    const std::string body = inner.written();
     if (body.empty()) {
       out_ += margin_ + "  - {}\n";
     } else {
@@ -133,7 +133,7 @@ class Writer : public Fields {
 std::string print(bool comments, const Describe& describe) {
   Writer writer(comments, "");
   describe(writer);
-  return writer.take();
+  return writer.written();
 }
 
 }  // namespace

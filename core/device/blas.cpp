@@ -42,8 +42,8 @@ void gemm_on_one_thread(Queue& queue, Op op_a, Op op_b, float alpha, const Matri
   if (p.m > 0 && p.n > 0) queue.multiply(p, 1, {0, 0, 0});
 }
 
-void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const MatrixBatch& a,
-                  const MatrixBatch& b, float beta, const MatrixBatch& c) {
+void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const StridedBatch& a,
+                  const StridedBatch& b, float beta, const StridedBatch& c) {
   MUONP_ASSERT(count >= 0 && a.batch_stride >= 0 && b.batch_stride >= 0, "batch of {}, strides {}, {}", count,
                a.batch_stride, b.batch_stride);
   const Product p = checked(queue, op_a, op_b, alpha, a.first, b.first, beta, c.first);

@@ -51,7 +51,7 @@ struct Product {
 };
 
 // A batch of matrices of one shape; `batch_stride` elements between the first elements of two neighbours.
-struct MatrixBatch {
+struct StridedBatch {
   MatrixView first;
   std::int64_t batch_stride = 0;
 
@@ -64,8 +64,8 @@ struct MatrixBatch {
 
 // gemm() for i in [0, count). Operands may be shared (batch_stride 0); results lie behind or beside each other. The last
 // bits of a result may differ from those of one gemm() call, because the number of threads per product may.
-void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const MatrixBatch& a,
-                  const MatrixBatch& b, float beta, const MatrixBatch& c);
+void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alpha, const StridedBatch& a,
+                  const StridedBatch& b, float beta, const StridedBatch& c);
 
 // Floating-point operations of one product: 2·m·n·k.
 inline double gemm_flops(std::int64_t m, std::int64_t n, std::int64_t k) {

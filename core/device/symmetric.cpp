@@ -20,17 +20,17 @@ struct Block {  // rows [row, row + rows) and columns [col, col + cols) of the r
 // Where [0, size) is halved: a multiple of 16, so that blocks begin on whole cache lines.
 std::int64_t halve(std::int64_t size) { return (size / 2 + 15) / 16 * 16; }
 
-void cut(const Block& block, std::int64_t largest, std::vector<Block>& blocks) {
+void halve_block(const Block& block, std::int64_t largest, std::vector<Block>& blocks) {
   if (block.area() <= largest || std::max(block.rows, block.cols) <= kDiagonalBlock)
     return blocks.push_back(block);
   const bool tall = block.rows >= block.cols;
   const std::int64_t h = halve(tall ? block.rows : block.cols);
   if (tall) {
-    cut({block.row, block.col, h, block.cols}, largest, blocks);
-    cut({block.row + h, block.col, block.rows - h, block.cols}, largest, blocks);
+    halve_block({block.row, block.col, h, block.cols}, largest, blocks);
+    halve_block({block.row + h, block.col, block.rows - h, block.cols}, largest, blocks);
   } else {
-    cut({block.row, block.col, block.rows, h}, largest, blocks);
-    cut({block.row, block.col + h, block.rows, block.cols - h}, largest, blocks);
+    halve_block({block.row, block.col, block.rows, h}, largest, blocks);
+    halve_block({block.row, block.col + h, block.rows, block.cols - h}, largest, blocks);
   }
 }
 
@@ -61,7 +61,7 @@ std::vector<Block> triangle_blocks(std::int64_t n) {
 // The same for several threads: largest first, none so large that a thread would wait long for another.
 std::vector<Block> shared_triangle_blocks(std::int64_t n, int threads) {
   std::vector<Block> blocks;
-  for (const Block& block : triangle_blocks(n)) cut(block, n * n / (4 * threads), blocks);
+  for (const Block& block : triangle_blocks(n)) halve_block(block, n * n / (4 * threads), blocks);
   std::stable_sort(blocks.begin(), blocks.end(), [](auto& x, auto& y) { return x.area() > y.area(); });
   return blocks;
 }
@@ -277,7 +277,7 @@ void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const M
   gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
   if (queue.kind() == DeviceKind::cuda) return cuda::average_with_transpose(queue, c);
   std::vector<Block> blocks;
-  for (const Block& block : triangle_blocks(c.rows)) cut(block, kDiagonalBlock * kDiagonalBlock, blocks);
+  for (const Block& block : triangle_blocks(c.rows)) halve_block(block, kDiagonalBlock * kDiagonalBlock, blocks);
   run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
     const Block& block = blocks[static_cast<std::size_t>(i)];
     c.dtype == Dtype::float32 ? average_block<float>(c, block) : average_block<bfloat16>(c, block);

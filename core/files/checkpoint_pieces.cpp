@@ -132,14 +132,14 @@ PieceReader::PieceReader(const Checkpoint& checkpoint, std::string_view prefix, 
     : path_(checkpoint.path()), prefix_(prefix) {
   for (const std::string& part : index) add(part);
   for (auto& [name, stored] : tensors_)
-    std::ranges::sort(stored.pieces, {}, [](const Piece& p) { return std::tuple(p.begin, p.end, p.file); });
+    std::ranges::sort(stored.pieces, {}, [](const StoredPiece& p) { return std::tuple(p.begin, p.end, p.file); });
   check_overlaps();
 }
 
 void PieceReader::check_overlaps() const {
   for (const auto& [name, stored] : tensors_)
     for (std::size_t i = 1; i < stored.pieces.size(); ++i) {
-      const Piece &before = stored.pieces[i - 1], &piece = stored.pieces[i];
+      const StoredPiece &before = stored.pieces[i - 1], &piece = stored.pieces[i];
       if (piece.begin < before.end)
         fail("element {} of tensor '{}' is in two pieces, in {} and in {}", piece.begin, name, in(before.file),
              in(piece.file));
@@ -160,7 +160,7 @@ void PieceReader::add(const std::string& index) {
   }
 }
 
-const MappedFile& PieceReader::opened(const Piece& piece, std::int64_t bytes) const {
+const MappedFile& PieceReader::opened(const StoredPiece& piece, std::int64_t bytes) const {
   const auto open = [&] { return MappedFile(in(piece.file)); };
   const MappedFile& file = remember(open_, piece.file, open);
   if (piece.offset + bytes > file.size())
@@ -200,7 +200,7 @@ void PieceReader::gather(const std::string& name, const Stored& stored, std::int
                end, name, to_string(stored.shape));
   const std::int64_t bytes = size_of(stored.dtype);
   auto piece = std::upper_bound(stored.pieces.begin(), stored.pieces.end(), begin,
-                                [](std::int64_t at, const Piece& p) { return at < p.end; });
+                                [](std::int64_t at, const StoredPiece& p) { return at < p.end; });
   for (std::int64_t at = begin; at < end;) {
     if (piece == stored.pieces.end() || piece->begin > at) {
       const std::int64_t next = piece == stored.pieces.end() ? end : std::min(end, piece->begin);

@@ -63,7 +63,7 @@ class PieceReader {
                   std::int64_t end, float* to) const;
 
  private:
-  struct Piece {
+  struct StoredPiece {
     std::int64_t begin, end;
     std::int64_t offset;  // of its data in the file
     std::string file;     // its name
@@ -71,12 +71,12 @@ class PieceReader {
   struct Stored {
     Shape shape;
     Dtype dtype;
-    std::vector<Piece> pieces;  // by begin, without overlap
+    std::vector<StoredPiece> pieces;  // by begin, without overlap
   };
   void add(const std::string& index);
   void check_overlaps() const;
   std::string in(const std::string& file) const { return path_ + "/" + file; }
-  const MappedFile& opened(const Piece& piece, std::int64_t bytes) const;  // its file, which has all of its bytes
+  const MappedFile& opened(const StoredPiece& piece, std::int64_t bytes) const;  // its file, which has all of its bytes
   const Stored& tensor(const std::string& name) const;
   const Stored& expect(const std::string& name, const Shape& shape, Dtype dtype) const;
   template <class Copy>

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/hostname.h"
 #include "core/files/output_target.h"
 
 namespace muonp::core {
@@ -296,11 +297,7 @@ std::string parent_directory(const std::string& path) {
   return parent.empty() ? "." : parent;
 }
 
-std::string temporary_mark() {
-  char host[64] = "host";
-  ::gethostname(host, sizeof(host) - 1);
-  return fmt::format(".tmp-{}-", host);
-}
+std::string temporary_mark() { return fmt::format(".tmp-{}-", hostname()); }
 
 std::string temporary_name(const std::string& path) {
   static std::atomic<std::uint64_t> calls{0};

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "core/base/hash.h"
+#include "core/base/hostname.h"
 
 namespace muonp::dist {
 
@@ -77,11 +78,6 @@ void require_agreement(Communicator& communicator, std::string_view what, std::u
 
 namespace {
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
-}
-
 // Halves of 32 bits are exact as doubles; the least of a value and of its opposite say whether it is one on all ranks.
 bool same_on_all(Communicator& communicator, std::uint64_t hash) {
   const auto high = static_cast<double>(hash >> 32), low = static_cast<double>(hash & 0xffffffff);
@@ -136,7 +132,7 @@ void require_same(Communicator& communicator, const core::NamedValues& mine) {
   // Only two of the ranks say what they have.
   const auto from = [&](int rank) {
     const bool me = communicator.rank() == rank;
-    return communicator.all_gather_bytes(me ? host_name() + kEnd + text : "")[static_cast<std::size_t>(rank)];
+    return communicator.all_gather_bytes(me ? core::hostname() + kEnd + text : "")[static_cast<std::size_t>(rank)];
   };
   const HostValues zero = values_of(from(0));
   std::array<double, 1> first = {static_cast<double>(zero.values == mine ? communicator.size() : communicator.rank())};
@@ -159,12 +155,12 @@ std::string failure_text(const std::exception_ptr& failure) {
   try {
     std::rethrow_exception(failure);
   } catch (const core::InternalError& e) {
-    return host_name() + "\ninternal error: " + e.what();
+    return core::hostname() + "\ninternal error: " + e.what();
   } catch (const std::exception& e) {
     const std::string refusal = core::system_refusal(e);
-    return host_name() + "\n" + (refusal.empty() ? e.what() : refusal);
+    return core::hostname() + "\n" + (refusal.empty() ? e.what() : refusal);
   } catch (...) {
-    return host_name() + "\nan exception that is no std::exception";
+    return core::hostname() + "\nan exception that is no std::exception";
   }
 }
 

@@ -22,9 +22,9 @@ struct Posting {
   const std::string* text = nullptr;  // of all_gather_bytes
 };
 
-class Group {
+class RankGroup {
  public:
-  explicit Group(int size) : postings_(static_cast<std::size_t>(size)) {}
+  explicit RankGroup(int size) : postings_(static_cast<std::size_t>(size)) {}
   int size() const { return core::to_int(postings_.size()); }
   // Of other ranks: valid between enter() and leave() of an operation.
   const Posting& posting(int rank) const { return postings_[static_cast<std::size_t>(rank)]; }
@@ -104,7 +104,7 @@ class Group {
 
 class Thread final : public Communicator {
  public:
-  Thread(Group& group, int rank) : group_(group), rank_(rank) {}
+  Thread(RankGroup& group, int rank) : group_(group), rank_(rank) {}
   int rank() const override { return rank_; }
   int size() const override { return group_.size(); }
   std::string description() const override { return fmt::format("{} threads of one process", size()); }
@@ -220,12 +220,12 @@ class Thread final : public Communicator {
     reduce_in_order(sources, data.part(begin, count).data, count, data.dtype, op);
   }
 
-  Group& group_;
+  RankGroup& group_;
   int rank_;
   std::atomic<bool> busy_ = false;
 };
 
-void run_one(Group& group, int rank, const std::function<void(Communicator&)>& body) {
+void run_one(RankGroup& group, int rank, const std::function<void(Communicator&)>& body) {
   try {
     Thread communicator(group, rank);
     body(communicator);
@@ -239,7 +239,7 @@ void run_one(Group& group, int rank, const std::function<void(Communicator&)>& b
   }
 }
 
-[[noreturn]] void rethrow(const Group& group) {
+[[noreturn]] void rethrow(const RankGroup& group) {
   const std::string where = fmt::format("rank {} of {}: ", group.failed_rank(), group.size());
   try {
     std::rethrow_exception(group.error());
@@ -256,7 +256,7 @@ void run_one(Group& group, int rank, const std::function<void(Communicator&)>& b
 
 void run_ranks(int n, const std::function<void(Communicator&)>& body) {
   MUONP_ASSERT(n >= 1, "{} ranks", n);
-  Group group(n);
+  RankGroup group(n);
   std::vector<std::jthread> threads;
   try {
     for (int r = 0; r < n; ++r) threads.emplace_back([&group, r, &body] { run_one(group, r, body); });

@@ -15,6 +15,7 @@
 
 #include <unistd.h>
 
+#include "core/base/hostname.h"
 #include "dist/mpi/messages.h"
 #include "dist/mpi/requests.h"
 
@@ -28,11 +29,6 @@ constexpr std::size_t kHostLength = 256;
 
 // For a lower rank to print the same failure first, and to end this one; rank 0 may be the one that is gone.
 std::chrono::milliseconds grace_of(int rank) { return std::chrono::milliseconds(400) * std::min(rank, 4); }
-
-std::string own_host_name() {
-  std::array<char, kHostLength> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown host";
-}
 
 // As the launcher says, for the order in which ranks speak before MPI knows.
 int launched_rank() {
@@ -91,7 +87,7 @@ class Watch {
             why = "a rank has stopped or did not start, or its host cannot be reached";
           }
           std::fprintf(stderr, "muonp: error: rank %d on %s: %s has not ended after %g s: %s\n", rank,
-                       own_host_name().c_str(), call.c_str(), timeout_seconds, why.c_str());
+                       core::hostname().c_str(), call.c_str(), timeout_seconds, why.c_str());
           std::fflush(nullptr);
           std::_Exit(1);
         }) {}
@@ -123,7 +119,7 @@ MpiSession::MpiSession(double timeout_seconds, double start_seconds)
   MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
   MPI_Comm_size(MPI_COMM_WORLD, &size_);
   host_names_.assign(static_cast<std::size_t>(size_), "its host is not known yet");
-  host_names_[static_cast<std::size_t>(rank_)] = own_host_name();
+  host_names_[static_cast<std::size_t>(rank_)] = core::hostname();
   if (provided < MPI_THREAD_SERIALIZED)
     core::fail("this MPI ({}) was built without thread support; MPI_THREAD_SERIALIZED is needed", library());
   try {

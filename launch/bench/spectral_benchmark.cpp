@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/rng.h"
 #include "core/device/blas.h"
@@ -21,10 +22,10 @@ using optim::spectral::SpectralPower;
 template <class F>
 double seconds_of(core::Queue& queue, const F& f) {
   queue.synchronize();
-  const auto start = std::chrono::steady_clock::now();
+  const double start = core::seconds_now();
   f();
   queue.synchronize();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return core::seconds_now() - start;
 }
 
 Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::int64_t rows,

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "core/base/clock.h"
 #include "core/base/units.h"
 #include "core/device/attention.h"
 #include "launch/commands/bench_command.h"
@@ -30,12 +31,12 @@ const StepOutcome& median_of(std::vector<StepOutcome>& steps) {
 
 // A step that ends when the device has done all of it.
 StepOutcome whole_step(Session& session, Learner& learner, std::int64_t number) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = core::seconds_now();
   StepOutcome step = learner.step(number, false);
   learner.optimizer().wait_for_weights();
   session.device().queue().synchronize();
   step.report.communication_seconds += core::seconds(learner.optimizer().take_waits());
-  step.total_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  step.total_seconds = core::seconds_now() - start;
   return step;
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/units.h"
 #include "core/files/npy.h"
@@ -54,10 +55,10 @@ Outcome apply(Session& session, const SpectralOptions& options, NpyArray& g) {
   const core::Tensor to = core::Tensor::empty(device, g.shape, core::Dtype::float32, core::Category::other);
   device.queue().write(from.raw(), g.values.data(), from.bytes());
   device.queue().synchronize();
-  const auto start = std::chrono::steady_clock::now();
+  const double start = core::seconds_now();
   outcome.report = power->apply(device, from, to);
   device.queue().synchronize();
-  outcome.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  outcome.seconds = core::seconds_now() - start;
   device.queue().read(outcome.z.values.data(), to.raw(), to.bytes());
   return outcome;
 }

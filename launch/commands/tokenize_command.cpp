@@ -3,6 +3,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/units.h"
 #include "core/data/dataset.h"
@@ -31,15 +32,7 @@ struct Arguments {
   double sample_mib = 100;
 };
 
-class Stopwatch {
- public:
-  std::string elapsed() const {
-    return format_duration(std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
+std::string since(double start) { return format_duration(core::seconds_now() - start); }
 
 std::int64_t bytes_in(const std::vector<std::string>& files) {
   std::int64_t bytes = 0;
@@ -49,7 +42,7 @@ std::int64_t bytes_in(const std::vector<std::string>& files) {
 
 void learn(const Session& session, const Arguments& a, const std::vector<std::string>& files) {
   core::make_directories(core::parent_directory(a.out));
-  const Stopwatch watch;
+  const double watch = core::seconds_now();
   const auto sample_bytes = static_cast<std::int64_t>(a.sample_mib * 1024 * 1024);
   // Until there is something to write, a signal ends the process at once and leaves nothing.
   const std::string model = core::learn_bpe(files, a.vocabulary, sample_bytes);
@@ -57,7 +50,7 @@ void learn(const Session& session, const Arguments& a, const std::vector<std::st
   core::write_file(a.out, model);
   const std::int64_t read = std::min(sample_bytes, bytes_in(files));
   session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, format_bytes(read),
-                     watch.elapsed(), a.out);
+                     since(watch), a.out);
 }
 
 // Into --bin, or only to count.
@@ -65,7 +58,7 @@ void encode(const Session& session, const Arguments& a, const std::string& model
             const std::vector<std::string>& files) {
   const core::TokenizerHandle tokenizer = core::open_tokenizer(model);
   const std::int64_t bytes = bytes_in(files);
-  const Stopwatch watch;
+  const double watch = core::seconds_now();
   const StopSignals signals;
   const auto poll = [&] { require_no_stop(a.bin.empty() ? "" : a.bin + " is as it was"); };
   std::int64_t tokens = 0;
@@ -77,7 +70,7 @@ void encode(const Session& session, const Arguments& a, const std::string& model
   }
   session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}",
                      tokenizer->vocabulary(), bytes, tokens,
-                     static_cast<double>(bytes) / static_cast<double>(tokens), watch.elapsed(),
+                     static_cast<double>(bytes) / static_cast<double>(tokens), since(watch),
                      a.bin.empty() ? "" : fmt::format(": {}", a.bin));
 }
 

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "core/base/clock.h"
 #include "core/base/error.h"
 #include "core/base/units.h"
 #include "launch/report/table.h"
@@ -16,10 +17,6 @@ namespace muonp::launch {
 namespace {
 
 constexpr int kNarrowest = 20;  // columns of the bar itself
-
-double steady_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // The first `width` code points.
 std::string cut(const std::string& text, std::size_t width) {
@@ -51,7 +48,7 @@ ProgressOptions progress_options_for(std::FILE* out) {
 Progress::Progress(std::string what, std::int64_t total, std::int64_t done, ProgressOptions options)
     : what_(std::move(what)), total_(total), start_(done), done_(done), options_(std::move(options)) {
   MUONP_ASSERT(total >= 1 && done >= 0 && done <= total, "progress {} of {}", done, total);
-  if (!options_.clock) options_.clock = steady_seconds;
+  if (!options_.clock) options_.clock = core::seconds_now;
   started_ = options_.clock();
   shown_ = options_.terminal ? started_ - options_.redraw_seconds
                              : started_;  // the bar shows at once, a line later

@@ -6,10 +6,11 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "core/base/clock.h"
 #include "core/device/host_view.h"
 #include "core/device/offload.h"
 #include "dist/comm/agreement.h"
-#include "launch/program/patience.h"
+#include "launch/program/long_work.h"
 #include "optim/engine/state_reader.h"
 
 namespace muonp::launch {
@@ -28,10 +29,6 @@ json to_json(const LossHistory& history) {
 
 core::CheckpointEntry entry_from(const json& j) {
   return {j.at(0).get<std::string>(), j.at(1).get<std::int64_t>(), j.at(2).get<std::uint64_t>()};
-}
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 std::int64_t bytes_of(const std::vector<optim::StateTensor>& state) {
@@ -92,7 +89,7 @@ struct Checkpointing::Save {
 };
 
 struct Checkpointing::Block {
-  explicit Block(Checkpointing& saves) : owner(saves) { owner.charged_ = now(); }
+  explicit Block(Checkpointing& saves) : owner(saves) { owner.charged_ = core::seconds_now(); }
   ~Block() { owner.charge(); }
   Checkpointing& owner;
 };
@@ -116,7 +113,7 @@ Checkpointing::Checkpointing(const RunConfig& config, Session& session, Learner&
 Checkpointing::~Checkpointing() = default;
 
 void Checkpointing::charge() {
-  const double time = now(), spent = time - charged_;
+  const double time = core::seconds_now(), spent = time - charged_;
   charged_ = time;
   if (!save_) return;
   save_->report.blocked_seconds += spent;
@@ -137,7 +134,7 @@ void Checkpointing::save(const RunProgress& progress, Older older) {
   save_->progress = progress;
   save_->older = older;
   save_->report.step = progress.step;
-  save_->started = now();
+  save_->started = core::seconds_now();
   // Every rank sees the folder from here on.
   const auto begin = [&] {
     if (session_.rank() != 0) return;
@@ -221,7 +218,7 @@ void Checkpointing::carry_on() {
   }
   charge();
   SaveReport report = save_->report;
-  report.total_seconds = now() - save_->started;
+  report.total_seconds = core::seconds_now() - save_->started;
   save_.reset();
   if (on_saved_) on_saved_(report);
 }
@@ -239,7 +236,7 @@ void Checkpointing::finish() {
 
 void Checkpointing::end_save() {
   while (save_) {
-    wait_for_all_patiently(session_.communicator(), save_->work);
+    wait_in_contact(session_.communicator(), save_->work);
     carry_on();
   }
 }
@@ -259,7 +256,7 @@ Descent Checkpointing::choose(DamagedCheckpoints& damaged) const {
 }
 
 void Checkpointing::verify(const std::string& path) {
-  run_on_all_patiently(session_.communicator(), [&] {
+  run_on_all_in_contact(session_.communicator(), [&] {
     const auto rank = static_cast<std::size_t>(session_.rank()), ranks = static_cast<std::size_t>(session_.world_size());
     core::Checkpoint(path, rank, ranks).verify(rank, ranks);
   });

@@ -5,11 +5,12 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/clock.h"
 #include "core/base/units.h"
 #include "core/device/blas.h"
 #include "core/device/host_view.h"
 #include "dist/comm/agreement.h"
-#include "launch/program/patience.h"
+#include "launch/program/long_work.h"
 #include "launch/train/plain_product.h"
 #include "launch/train/run_identity.h"
 
@@ -19,10 +20,6 @@ using core::Dtype;
 using core::Tensor;
 
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Of a time, what is left without a part of it; a GPU's clock counts in half microseconds, so parts may seem longer.
 double without(double whole, double part) { return std::max(whole - part, 0.0); }
@@ -187,7 +184,7 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
 
 StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::function<bool(double)>& refuse) {
   StepOutcome outcome;
-  const double start = now();
+  const double start = core::seconds_now();
   core::Stopwatch judging(session_.device().queue());
   std::vector<Pass> passes;
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
@@ -213,7 +210,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
     outcome.backward_seconds += without(pass.end->seconds_since(*pass.middle), backward);
     outcome.report.communication_seconds += forward + backward;
   }
-  outcome.total_seconds = now() - start;
+  outcome.total_seconds = core::seconds_now() - start;
   return outcome;
 }
 

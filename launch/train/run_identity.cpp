@@ -24,12 +24,12 @@ enum class Change : std::uint8_t {
   free      // it changes no result, or only who computes what
 };
 
-struct Rule {
+struct KeyPattern {
   std::string_view pattern;
   Change change;
 };
 // The first that matches decides.
-constexpr Rule kRules[] = {
+constexpr KeyPattern kChanges[] = {
     {"model.preset", Change::free},  // the sizes say it
     {"model.head_chunk_rows", Change::free},
     {"model.recompute", Change::free},
@@ -55,8 +55,8 @@ constexpr Rule kRules[] = {
 };
 
 Change change_of(std::string_view key) {
-  const auto rule = std::ranges::find_if(kRules, [&](const Rule& r) { return optim::matches_pattern(r.pattern, key); });
-  return rule == std::end(kRules) ? Change::free : rule->change;
+  const auto found = std::ranges::find_if(kChanges, [&](const KeyPattern& k) { return optim::matches_pattern(k.pattern, key); });
+  return found == std::end(kChanges) ? Change::free : found->change;
 }
 
 const NamedValue* find(const NamedValues& values, std::string_view key) {

@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/hostname.h"
 #include "core/files/files.h"
 
 namespace muonp::launch {
@@ -59,9 +60,7 @@ std::int64_t born(std::int64_t process) {
 }
 
 Holder myself() {
-  std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) std::strcpy(host.data(), "unknown host");
-  return {host.data(), first_line("/proc/sys/kernel/random/boot_id"),
+  return {core::hostname(), first_line("/proc/sys/kernel/random/boot_id"),
           fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", fmt::gmtime(std::time(nullptr))), ::getpid(), born(::getpid())};
 }
 

@@ -5,7 +5,7 @@
 #include "core/files/abandoned_files.h"
 #include "core/files/files.h"
 #include "dist/comm/agreement.h"
-#include "launch/program/patience.h"
+#include "launch/program/long_work.h"
 #include "launch/train/run_reading.h"
 
 namespace muonp::launch {

@@ -59,7 +59,7 @@ void FeedbackPart::allocate_bucket(int b, Category of_weights, std::vector<Tenso
   };
   const dist::Bucket& layout = plan_.flat.buckets()[at(b)];
   const Tensor weights = zeros(layout.size, of_weights);
-  Bucket bucket{zeros(layout.size, Category::gradients), {}};
+  FlatBucket bucket{zeros(layout.size, Category::gradients), {}};
   for (const int p : layout.parameters) {
     const Interval where = plan_.flat.in_bucket(p), piece = plan_.flat.piece(p, communicator_.rank());
     if (where.empty()) continue;
@@ -67,7 +67,7 @@ void FeedbackPart::allocate_bucket(int b, Category of_weights, std::vector<Tenso
     gradients_[at(p)] = bucket.gradient.flat(where.begin, where.count());
     if (piece.empty()) continue;
     const std::int64_t begin = where.begin + piece.begin - plan_.flat.slice(b, communicator_.rank()).begin;
-    Piece& mine = bucket.mine.emplace_back(Piece{p, piece, {begin, begin + piece.count()}, {}});
+    OwnedPiece& mine = bucket.mine.emplace_back(OwnedPiece{p, piece, {begin, begin + piece.count()}, {}});
     for (std::size_t s = 0; s < config_of(p).rule->states().size(); ++s)
       mine.states.push_back(zeros(piece.count(), Category::optimizer));
   }
@@ -202,7 +202,7 @@ void FeedbackPart::move_matrices(std::span<const dist::OwnedMatrix> mine, const 
 
 void FeedbackPart::move_slice(int bucket, const StepInputs& inputs) {
   const int slice = plan_.slice(bucket, communicator_.rank());
-  for (const Piece& piece : buckets_[at(bucket)].mine) {
+  for (const OwnedPiece& piece : buckets_[at(bucket)].mine) {
     const Tensor master = feedback_->master(slice).flat(piece.in_slice.begin, piece.in_slice.count());
     const GradientSum mean{feedback_->mean(slice).flat(piece.in_slice.begin, piece.in_slice.count())};
     config_of(piece.parameter).rule->move(device_.queue(), facts(piece.parameter, inputs, 1), master, mean, piece.states);
@@ -269,7 +269,7 @@ void FeedbackPart::add_bucket_state(int bucket, bool for_saving, std::vector<Sta
     }
   }
   const int slice = plan_.slice(bucket, rank);
-  for (const Piece& piece : buckets_[at(bucket)].mine) {
+  for (const OwnedPiece& piece : buckets_[at(bucket)].mine) {
     const core::Parameter& parameter = *parameters_[at(piece.parameter)];
     const auto add = [&](std::string_view what, const Tensor& data) {
       to.push_back({fmt::format("{}/{}", parameter.name, what), parameter.shape, piece.in_parameter, data});

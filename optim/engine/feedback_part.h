@@ -42,14 +42,14 @@ class FeedbackPart final : public Part {
     core::Tensor gradient;
     std::vector<core::Tensor> states;  // those with Home::shard, whole, of this rank
   };
-  struct Piece {  // of a parameter, in a slice that this rank owns
+  struct OwnedPiece {  // of a parameter, in a slice that this rank owns
     int parameter;
     dist::Interval in_parameter, in_slice;
     std::vector<core::Tensor> states;  // in the order of Rule::states()
   };
-  struct Bucket {
+  struct FlatBucket {
     core::Tensor gradient;
-    std::vector<Piece> mine;
+    std::vector<OwnedPiece> mine;
   };
   std::vector<core::Tensor> allocate(core::Dtype weight_dtype);
   void allocate_bucket(int bucket, core::Category of_weights, std::vector<core::Tensor>& exchanged);
@@ -74,7 +74,7 @@ class FeedbackPart final : public Part {
   std::vector<core::Tensor> gradients_;   // by parameter
   std::vector<bool> written_, complete_;  // by parameter
   std::vector<Matrix> matrices_;
-  std::vector<Bucket> buckets_;
+  std::vector<FlatBucket> buckets_;
   OwnerSide owner_;
   std::unique_ptr<dist::ErrorFeedback> feedback_;
 };

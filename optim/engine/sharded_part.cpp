@@ -36,11 +36,11 @@ ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, c
   else
     weights_ = std::make_unique<dist::StepGatherer>(parameters_, communicator, async);
   for (int p = 0; p < core::to_int(plan.sharded.size()); ++p) {
-    Kept kept{parameters_.master(p), {}};
+    Shard shard{parameters_.master(p), {}};
     for (std::size_t s = 0; s < config_of(p).rule->states_of(Home::shard).size(); ++s)
-      kept.states.push_back(
-          core::zeros_in(plan.options.offload, device, {kept.master.size()}, Dtype::float32, Category::optimizer));
-    kept_.push_back(std::move(kept));
+      shard.states.push_back(
+          core::zeros_in(plan.options.offload, device, {shard.master.size()}, Dtype::float32, Category::optimizer));
+    mine_.push_back(std::move(shard));
   }
 }
 
@@ -65,7 +65,7 @@ StepFacts ShardedPart::facts(int parameter, const StepInputs& in) const {
 void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time) {
   pending_.clear();
   for (const dist::Bucket& bucket : plan_.shards.buckets()) pending_.push_back(core::to_int(bucket.parameters.size()));
-  for (int p = 0; p < core::to_int(kept_.size()); ++p)
+  for (int p = 0; p < core::to_int(mine_.size()); ++p)
     if (!config_of(p).whole_matrices() || plan_.shards.in_bucket(p).empty()) move(p, inputs);
 
   std::vector<Tensor> pieces;  // by task: the direction, and what comes back of its update
@@ -80,13 +80,13 @@ void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time)
 }
 
 void ShardedPart::move(int parameter, const StepInputs& inputs) {
-  const Kept& kept = kept_[at(parameter)];
-  if (kept.master.size() > 0) {
+  const Shard& shard = mine_[at(parameter)];
+  if (shard.master.size() > 0) {
     const StepFacts step = facts(parameter, inputs);
     const GradientSum gradient = gradient_sum(parameter);
-    std::vector<Tensor> moved = {kept.master};
-    moved.insert(moved.end(), kept.states.begin(), kept.states.end());
-    in_pieces(device_, moved, kept.master.size(), [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
+    std::vector<Tensor> moved = {shard.master};
+    moved.insert(moved.end(), shard.states.begin(), shard.states.end());
+    in_pieces(device_, moved, shard.master.size(), [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
       config_of(parameter).rule->move(device_.queue(), step, t[0], {gradient.values.flat(begin, count)}, t.subspan(1));
     });
   }
@@ -94,12 +94,12 @@ void ShardedPart::move(int parameter, const StepInputs& inputs) {
 }
 
 Direction ShardedPart::direction(int parameter, const StepInputs& inputs) {
-  const Kept& kept = kept_[at(parameter)];
+  const Shard& shard = mine_[at(parameter)];
   const GradientSum gradient = gradient_sum(parameter);
-  const std::int64_t size = kept.master.size();
+  const std::int64_t size = shard.master.size();
   if (size > 0) {
     const StepFacts step = facts(parameter, inputs);
-    in_pieces(device_, kept.states, size, [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> states) {
+    in_pieces(device_, shard.states, size, [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> states) {
       config_of(parameter).rule->direction(device_.queue(), step, {gradient.values.flat(begin, count)}, states);
     });
   }
@@ -117,10 +117,10 @@ void ShardedPart::compute(std::span<const dist::OwnedMatrix> mine, const StepInp
 }
 
 void ShardedPart::apply(int parameter, const Update& update, const StepInputs& inputs) {
-  const Kept& kept = kept_[at(parameter)];
+  const Shard& shard = mine_[at(parameter)];
   const StepFacts step = facts(parameter, inputs);
-  if (kept.master.size() > 0)
-    in_pieces(device_, {kept.master}, kept.master.size(),
+  if (shard.master.size() > 0)
+    in_pieces(device_, {shard.master}, shard.master.size(),
               [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
                 apply_update(device_.queue(), master[0], {update.values.flat(begin, count)}, step.lr, step.weight_decay);
               });
@@ -137,7 +137,7 @@ void ShardedPart::publish_when_complete(int parameter) {
 
 std::vector<StateTensor> ShardedPart::state(bool for_saving) const {
   std::vector<StateTensor> tensors;
-  for (int p = 0; p < core::to_int(kept_.size()); ++p) {
+  for (int p = 0; p < core::to_int(mine_.size()); ++p) {
     const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];
     // At stage 0 every rank keeps the whole, and saves its slice.
     const dist::Interval mine = for_saving ? plan_.shards.piece(p, communicator_.rank()) : parameters_.kept(p);
@@ -146,9 +146,9 @@ std::vector<StateTensor> ShardedPart::state(bool for_saving) const {
     const auto add = [&](std::string_view what, const Tensor& data) {
       tensors.push_back({fmt::format("{}/{}", spec.name, what), spec.shape, mine, data.flat(begin, mine.count())});
     };
-    add("master", kept_[at(p)].master);
+    add("master", mine_[at(p)].master);
     const std::vector<StateSpec> states = config_of(p).rule->states_of(Home::shard);
-    for (std::size_t s = 0; s < states.size(); ++s) add(states[s].name, kept_[at(p)].states[s]);
+    for (std::size_t s = 0; s < states.size(); ++s) add(states[s].name, mine_[at(p)].states[s]);
   }
   owner_.add_state(tensors);
   return tensors;

@@ -41,7 +41,7 @@ class ShardedPart final : public Part {
   }
 
  private:
-  struct Kept {  // of a parameter on this rank
+  struct Shard {  // of a parameter on this rank
     core::Tensor master;
     std::vector<core::Tensor> states;  // those with Home::shard, in the order of Rule::states()
   };
@@ -62,7 +62,7 @@ class ShardedPart final : public Part {
   dist::ShardedParameters parameters_;
   dist::GradientReducer reducer_;
   std::unique_ptr<dist::WeightGatherer> weights_;
-  std::vector<Kept> kept_;  // by parameter
+  std::vector<Shard> mine_;  // by parameter
   OwnerSide owner_;
   std::vector<int> pending_;  // by bucket: parameters not updated in this step
   std::function<void(const std::string&, const core::Tensor&)> observe_;

@@ -201,7 +201,7 @@ TEST(Gemm, Pitfall14_OffsetsPast32Bits) {
       mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(reserved, MAP_FAILED);
   auto device = make_cpu_test_device(1);
-  const MatrixBatch batch{{reserved, 2, 2, 2}, batch_stride};
+  const StridedBatch batch{{reserved, 2, 2, 2}, batch_stride};
   for (std::int64_t i = 0; i < 3; ++i) {
     auto* data = static_cast<float*>(batch[i].data);
     EXPECT_EQ(data - static_cast<float*>(reserved), i * batch_stride);

@@ -56,7 +56,7 @@ inline Variable weighted_sum(Tape& tape, const Variable& v, const Numbers& weigh
     const float scale = test::value_of(dout->tensor);
     Numbers scaled = weights;
     for (double& w : scaled) w *= scale;
-    if (dv) ops::give(tape, *dv, to_tensor(tape.device(), shape, dtype, scaled));
+    if (dv) ops::add_gradient(tape, *dv, to_tensor(tape.device(), shape, dtype, scaled));
   });
   return out;
 }

@@ -7,7 +7,7 @@
 #include "dist/comm/agreement.h"
 #include "dist/comm/decorators.h"
 #include "dist/mpi/mpi.h"
-#include "launch/program/patience.h"
+#include "launch/program/long_work.h"
 #include "launch/program/worker.h"
 
 namespace {
@@ -23,9 +23,9 @@ void work_until(const std::function<void()>& asks_to_stop) {
 
 void run(const std::string& mode, dist::Communicator& communicator) {
   if (mode == "until-stopped") return launch::run_on_all_until_stopped(communicator, work_until);
-  if (mode == "run") return launch::run_on_all_patiently(communicator, work);
+  if (mode == "run") return launch::run_on_all_in_contact(communicator, work);
   launch::Worker worker;
-  launch::wait_for_all_patiently(communicator, worker.run(work));
+  launch::wait_in_contact(communicator, worker.run(work));
 }
 
 }  // namespace

@@ -49,12 +49,12 @@ Variable elementwise(Tape& tape, const Variable& x) {
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, xv, dx = x->gradient, dout = out->gradient] {
-    Tensor dy = take(dout);
+    Tensor dy = take_gradient(dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) {
       for_each(tape.queue(), xv.size(), ApplySlope<F, T>{xv.data<T>(), dy.data<T>()});
     });
-    give(tape, *dx, std::move(dy));
+    add_gradient(tape, *dx, std::move(dy));
   });
   return out;
 }
@@ -108,14 +108,14 @@ Variable swiglu(Tape& tape, const Variable& x) {
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, xv, dx = x->gradient, dout = out->gradient] {
-    const Tensor dy = take(dout);
+    const Tensor dy = take_gradient(dout);
     if (!dy) return;
     const Tensor to = tape.activation(xv.shape(), xv.dtype());
     with_float_type(dy.dtype(), [&]<class T>(T) {
       for_each_row(tape.queue(), row_count(dy), last_dim(dy),
                    SwigluGradient<T>{xv.data<T>(), dy.data<T>(), to.data<T>()});
     });
-    give(tape, *dx, to);
+    add_gradient(tape, *dx, to);
   });
   return out;
 }

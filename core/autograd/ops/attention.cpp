@@ -18,11 +18,11 @@ Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   Variable out = tape.result(y, wanted(qkv));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, shape, in, y, normaliser, dx = qkv->gradient, dout = out->gradient] {
-    const Tensor dy = take(dout);
+    const Tensor dy = take_gradient(dout);
     if (!dy) return;
     const Tensor dqkv = tape.activation(in.shape(), in.dtype());
     attention_backward(tape.device(), shape, in, y, normaliser, dy, dqkv);
-    give(tape, *dx, dqkv);
+    add_gradient(tape, *dx, dqkv);
   });
   return out;
 }
@@ -108,10 +108,10 @@ Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads, RotaryTable
   Variable out = tape.result(y, wanted(qkv));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, table, heads, dx = qkv->gradient, dout = out->gradient] {
-    Tensor dy = take(dout);
+    Tensor dy = take_gradient(dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) { turn<T>(tape.queue(), table, heads, -1, dy, dy); });
-    give(tape, *dx, std::move(dy));
+    add_gradient(tape, *dx, std::move(dy));
   });
   return out;
 }

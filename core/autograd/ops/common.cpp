@@ -25,7 +25,7 @@ struct Copy {
 
 }  // namespace
 
-void give(Tape& tape, Gradient& to, Tensor gradient) {
+void add_gradient(Tape& tape, Gradient& to, Tensor gradient) {
   MUONP_ASSERT(gradient.dtype() == to.dtype && gradient.size() == element_count(to.shape),
                "a gradient {} {} of a value {} {}", name_of(gradient.dtype()), to_string(gradient.shape()),
                name_of(to.dtype), to_string(to.shape));

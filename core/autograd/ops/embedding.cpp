@@ -177,7 +177,7 @@ Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter
   std::vector<Parameter*> uses{&table};
   if (positions) uses.push_back(positions);
   tape.record(std::move(uses), [&tape, tokens, &table, positions, batch, time, dout = out->gradient] {
-    const Tensor dy = take(dout);
+    const Tensor dy = take_gradient(dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) {
       if (positions) {

@@ -172,7 +172,7 @@ Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tenso
   Variable out = tape.result(value, true);
   if (!tape.recording()) return out;
   tape.record({&weight}, [&tape, head, buffer, normaliser, count, dx = x->gradient, dout = out->gradient] {
-    const Tensor dloss = take(dout);
+    const Tensor dloss = take_gradient(dout);
     if (!dloss) return;
     backward(tape, head, buffer, normaliser, dloss, count, dx.get());
   });

@@ -55,7 +55,7 @@ Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bia
   std::vector<Parameter*> uses{&weight};
   if (bias) uses.push_back(bias);
   tape.record(std::move(uses), [&tape, xv, &weight, bias, dx = x->gradient, dout = out->gradient] {
-    const Tensor dy = take(dout);
+    const Tensor dy = take_gradient(dout);
     if (!dy) return;
     if (bias) bias_gradient(tape.queue(), dy, tape.slot(*bias));
     const GradientSlot dw = tape.slot(weight);

@@ -125,7 +125,7 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
   T* to = add ? dx->tensor.data<T>() : dy.data<T>();
   for_each_row(queue, rows, cols,
                InputGradient<T>{in, tape.weight(gain).data<T>(), d, to, statistics_of(stats), centred, add});
-  if (!add) give(tape, *dx, std::move(dy));
+  if (!add) add_gradient(tape, *dx, std::move(dy));
 }
 
 Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred) {
@@ -150,7 +150,7 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   if (bias) uses.push_back(bias);
   tape.record(std::move(uses),
               [&tape, xv, stats, &gain, bias, centred, dx = x->gradient, dout = out->gradient] {
-                Tensor dy = take(dout);
+                Tensor dy = take_gradient(dout);
                 if (!dy) return;
                 with_float_type(dy.dtype(), [&]<class T>(T) {
                   backward<T>(tape, xv, gain, bias, centred, stats, std::move(dy), dx.get());

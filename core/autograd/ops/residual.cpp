@@ -34,13 +34,13 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
   Variable out = tape.result(y, wanted(a) || wanted(b));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, da = a->gradient, db = b->gradient, dout = out->gradient] {
-    Tensor dy = take(dout);
+    Tensor dy = take_gradient(dout);
     if (!dy) return;
     if (da && db) {  // each needs storage of its own, because later steps add to it in place
-      give(tape, *db, copy_of(tape, dy));
-      give(tape, *da, std::move(dy));
+      add_gradient(tape, *db, copy_of(tape, dy));
+      add_gradient(tape, *da, std::move(dy));
     } else {
-      give(tape, da ? *da : *db, std::move(dy));
+      add_gradient(tape, da ? *da : *db, std::move(dy));
     }
   });
   return out;
@@ -93,10 +93,10 @@ Variable dropout(Tape& tape, const Variable& x, const DropoutMask& mask) {
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, mask, dx = x->gradient, dout = out->gradient] {
-    Tensor dy = take(dout);
+    Tensor dy = take_gradient(dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) { drop<T>(tape.queue(), mask, dy, dy); });
-    give(tape, *dx, std::move(dy));
+    add_gradient(tape, *dx, std::move(dy));
   });
   return out;
 }

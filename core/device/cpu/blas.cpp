@@ -236,9 +236,9 @@ void multiply(Queue& queue, const Product& first, std::int64_t count,
   const TeamSize team(first.one_thread ? 1 : queue.threads());
   const auto one = [&](std::int64_t i) {
     Product p = first;
-    p.a = MatrixBatch{first.a, batch_strides[0]}[i];
-    p.b = MatrixBatch{first.b, batch_strides[1]}[i];
-    p.c = MatrixBatch{first.c, batch_strides[2]}[i];
+    p.a = StridedBatch{first.a, batch_strides[0]}[i];
+    p.b = StridedBatch{first.b, batch_strides[1]}[i];
+    p.c = StridedBatch{first.c, batch_strides[2]}[i];
     multiply_one(queue, p);
   };
   if (count > 1 && count >= queue.threads() && gemm_flops(first.m, first.n, first.k) < kThreadedFlops)

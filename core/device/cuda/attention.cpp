@@ -124,7 +124,7 @@ class Heads {
         tensor_(Tensor::empty(device, {parts, s.batch * s.heads, s.time, s.head_size}, dtype, Category::activations)) {}
 
   // Rows [first, first + count) of all heads of a part.
-  MatrixBatch rows(std::int64_t part, std::int64_t first, std::int64_t count) const {
+  StridedBatch rows(std::int64_t part, std::int64_t first, std::int64_t count) const {
     const MatrixView head(tensor_[part].raw(), place_.time, place_.head_size, place_.head_size, tensor_.dtype());
     return {head.block(first, 0, count, place_.head_size), place_.time * place_.head_size};
   }
@@ -154,7 +154,7 @@ class Scores {
   Scores(Device& device, const AttentionShape& s, Dtype dtype)
       : tensor_(Tensor::empty(device, {s.batch * s.heads * gpu_query_rows(s) * s.time}, dtype, Category::activations)) {}
   T* data() const { return tensor_.data<T>(); }
-  MatrixBatch batch(const Block& b) const {
+  StridedBatch batch(const Block& b) const {
     return {{tensor_.raw(), b.rows, b.keys, b.keys, tensor_.dtype()}, b.rows * b.keys};
   }
 
@@ -205,7 +205,7 @@ void backward(Device& device, const AttentionShape& s, const Tensor& qkv, const 
   dresult.read<T>(dout);
   for (const std::int64_t part : {1, 2}) sums.part(part).zero(queue);
   for_each_block(s, [&](const Block& block) {
-    const MatrixBatch queries = in.rows(0, block.first, block.rows), douts = dresult.rows(0, block.first, block.rows),
+    const StridedBatch queries = in.rows(0, block.first, block.rows), douts = dresult.rows(0, block.first, block.rows),
                       keys = in.rows(1, 0, block.keys);
     gemm_batched(queue, heads, Op::none, Op::transpose, 1, queries, keys, 0, scores.batch(block));
     gemm_batched(queue, heads, Op::none, Op::transpose, 1, douts, in.rows(2, 0, block.keys), 0, dweights.batch(block));

@@ -1,3 +1,4 @@
+#include "core/base/hostname.h"
 #include "core/device/device.h"
 
 #include <unistd.h>
@@ -76,9 +77,7 @@ class CudaDevice final : public Device {
     MUONP_CUDA(cudaGetDeviceProperties(&properties, ordinal));
     name_ = fmt::format("{}, compute capability {}.{}, {:.1f} GiB", properties.name, properties.major,
                         properties.minor, static_cast<double>(properties.totalGlobalMem) / (1 << 30));
-    char host[256] = "";
-    gethostname(host, sizeof host - 1);
-    identity_ = fmt::format("{}/{:04x}:{:02x}:{:02x}", host, properties.pciDomainID, properties.pciBusID,
+    identity_ = fmt::format("{}/{:04x}:{:02x}:{:02x}", core::hostname(), properties.pciDomainID, properties.pciBusID,
                             properties.pciDeviceID);
     queue_.allocate_workspace();
   }

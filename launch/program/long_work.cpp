@@ -1,4 +1,4 @@
-#include "launch/program/patience.h"
+#include "launch/program/long_work.h"
 
 #include <atomic>
 #include <chrono>
@@ -26,7 +26,7 @@ void wait_and_ask(dist::Communicator& communicator, const std::future<void>& wor
 }  // namespace
 
 // Whoever owns the work waits for its end before anyone hears of a failure beside it, and the other ranks with it.
-void wait_for_all_patiently(dist::Communicator& communicator, const std::future<void>& work) {
+void wait_in_contact(dist::Communicator& communicator, const std::future<void>& work) {
   try {
     wait_and_ask(communicator, work);
   } catch (const std::exception& error) {
@@ -35,9 +35,9 @@ void wait_for_all_patiently(dist::Communicator& communicator, const std::future<
   }
 }
 
-void run_on_all_patiently(dist::Communicator& communicator, const std::function<void()>& work) {
+void run_on_all_in_contact(dist::Communicator& communicator, const std::function<void()>& work) {
   std::future<void> result = std::async(std::launch::async, work);
-  wait_for_all_patiently(communicator, result);
+  wait_in_contact(communicator, result);
   dist::run_on_all(communicator, [&] { result.get(); });
 }
 
@@ -66,7 +66,7 @@ void run_on_all_until_stopped(dist::Communicator& communicator,
 }
 
 void run_on_rank_zero(dist::Communicator& communicator, const std::function<void()>& work) {
-  run_on_all_patiently(communicator, [&] {
+  run_on_all_in_contact(communicator, [&] {
     if (communicator.rank() == 0) work();
   });
 }
