@@ -175,7 +175,7 @@ TEST_F(GpuMemory, Pitfall14_BatchesOfProductsPast2To31) {
   core::Queue& queue = device->queue();
   constexpr std::int64_t kApart = (std::int64_t{1} << 31) + 48;
   const Tensor memory = Tensor::empty(*device, {2 * kApart + 4}, Dtype::float32, Category::other);
-  const core::MatrixBatch batch{{memory.raw(), 2, 2, 2}, kApart};
+  const core::StridedBatch batch{{memory.raw(), 2, 2, 2}, kApart};
   for (std::int64_t i = 0; i < 3; ++i) {
     const float values[4] = {1, 2, 3, static_cast<float>(i)};
     queue.write(memory.flat(i * kApart, 4).raw(), values, sizeof values);
