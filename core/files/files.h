@@ -18,7 +18,8 @@ struct FileSummary {
 
 // A file being written. The bytes go to a temporary name in the same folder; commit() makes them durable
 // (fsync) and gives them the final name in one step. Without commit() the temporary is removed and what stood
-// under the final name stays as it was. Links are followed (core/files/output_target.h). What is no regular file gets the bytes
+// under the final name stays as it was. Links are followed (core/files/output_target.h). What is no regular file gets the
+// bytes
 // with commit(), and not before; until then they are in the system's folder for temporary files.
 class AtomicFile {
  public:

@@ -51,8 +51,8 @@ class ErrorFeedback {
     core::Tensor values;  // float32, size() elements, left as they are
     float factor = 1;     // T = factor · values
   };
-  // One round as a pipeline's transport. What is taken of a matrix is its mean; instead of writing `out`, which has no memory,
-  // its owner moves master(). When a wave has arrived, W of its matrices is up to date. targets: of every matrix, on every
+  // One round as a pipeline's transport. What is taken of a matrix is its mean; instead of writing `out`, which has no
+  // memory, its owner moves master(). When a wave has arrived, W of its matrices is up to date. targets: of every matrix, on every
   // rank. The feedback outlives it.
   class Round;
 

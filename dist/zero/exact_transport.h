@@ -28,8 +28,8 @@ class ExactTransport final : public WaveTransport {
   Messages scatter(int wave, std::span<const OwnedMatrix> mine) override;
   void arrive(int) override {}
 
-  // Most bytes that one pass holds at once on a rank in its buffers, with what is taken to compute the matrices that the rank
-  // owns in a wave.
+  // Most bytes that one pass holds at once on a rank in its buffers, with what computing takes for the matrices that the
+  // rank owns in a wave.
   using Workspace = std::function<std::int64_t(int wave)>;
   static std::int64_t buffer_bytes(const ShardPlan& shards, const OwnerPlan& owners, int rank, ZeroStage zero,
                                    const Workspace& workspace);

@@ -55,7 +55,8 @@ constexpr KeyPattern kChanges[] = {
 };
 
 Change change_of(std::string_view key) {
-  const auto found = std::ranges::find_if(kChanges, [&](const KeyPattern& k) { return optim::matches_pattern(k.pattern, key); });
+  const auto found =
+      std::ranges::find_if(kChanges, [&](const KeyPattern& k) { return optim::matches_pattern(k.pattern, key); });
   return found == std::end(kChanges) ? Change::free : found->change;
 }
 

@@ -26,8 +26,8 @@ void TerminalObserver::stepped(const RunStep& s) {
   if (!s.warning.empty()) log_.warn("step {}: {}", step, s.warning);
   if (step % config_.log.every == 0 || step == config_.run.steps || s.outcome.stop) {
     const std::string peak = s.peak_share > 0 ? fmt::format("  {:4.1f} % of peak", 100 * s.peak_share) : "";
-    bar_->print(fmt::format("{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}", step_of(step), s.outcome.loss,
-                            s.outcome.report.gradient_norm, s.lr, 1e3 * s.outcome.total_seconds,
+    bar_->print(fmt::format("{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}", step_of(step),
+                            s.outcome.loss, s.outcome.report.gradient_norm, s.lr, 1e3 * s.outcome.total_seconds,
                             format_rate(s.tokens / s.outcome.total_seconds, "tokens"), peak));
   }
   bar_->update(step, fmt::format("loss {:.4f}", s.outcome.loss));

@@ -36,7 +36,8 @@ std::unique_ptr<dist::AsyncQueue> make_async(const core::Device& device, dist::C
 
 }  // namespace
 
-// Gradients go to the part of their parameter. Weights come from the sharded part: what is compressed is whole on every rank.
+// Gradients go to the part of their parameter. Weights come from the sharded part: what is compressed is whole on every
+// rank.
 class DistributedOptimizer::ByParameter final : public core::GradientSink, public core::WeightSource {
  public:
   ByParameter(const core::ParameterList& parameters, const std::vector<Place>& places, Part& sharded,

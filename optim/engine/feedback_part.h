@@ -28,8 +28,8 @@ class FeedbackPart final : public Part {
   void initialize(std::uint64_t seed) override;  // nothing is sent
   void begin_pass(bool first, bool last) override;
   void finish_passes() override;
-  // Of this rank's own gradient times the number of ranks: the sum over ranks is never there, and the root of the mean square
-  // stands for the norm of the mean.
+  // Of this rank's own gradient times the number of ranks: the sum over ranks is never there, and the root of the mean
+  // square stands for the norm of the mean.
   SquareSum squares(int parameter) const override;
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
   std::vector<StateTensor> state(bool for_saving) const override;

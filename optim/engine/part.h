@@ -27,7 +27,8 @@ class Part : public core::GradientSink {
   virtual void initialize(std::uint64_t seed) = 0;
   // Before each backward pass. first: forget earlier gradients; last: after it the sum over ranks is wanted.
   virtual void begin_pass(bool first, bool last) = 0;
-  // After the last pass: the gradients are complete, and summed over ranks where they are to be. InternalError if one is missing.
+  // After the last pass: the gradients are complete, and summed over ranks where they are to be. InternalError if one is
+  // missing.
   virtual void finish_passes() = 0;
   // What this rank adds to the sum over ranks that is the square of the norm of a parameter's summed gradient.
   virtual SquareSum squares(int parameter) const = 0;

@@ -14,7 +14,8 @@ namespace {
 std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 // compute_in_pieces() of what may be nothing.
-void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::int64_t size, const core::PieceComputation& compute) {
+void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::int64_t size,
+               const core::PieceComputation& compute) {
   if (tensors.empty()) return compute(0, size, {});
   core::compute_in_pieces(device, tensors, core::Pieces::changed, compute);
 }

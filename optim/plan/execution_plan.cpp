@@ -233,9 +233,10 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + feedback.estimates;
   for (const Group& group : plan.groups.groups()) {
     const auto states = static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size());
-    for (const int p : group.parameters)
-      bytes.optimizer += 4 * states * (group.config.whole_matrices() ? core::element_count(plan.specs[static_cast<std::size_t>(p)].shape)
-                                                                    : plan.flat.piece(p, rank).count());
+    for (const int p : group.parameters) {
+      const std::int64_t whole = core::element_count(plan.specs[static_cast<std::size_t>(p)].shape);
+      bytes.optimizer += 4 * states * (group.config.whole_matrices() ? whole : plan.flat.piece(p, rank).count());
+    }
   }
   bytes.optimizer += 4 * owner_state_elements(plan.owners, plan.groups, plan.specs, rank);
   // The two exchanges take turns.

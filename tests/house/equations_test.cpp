@@ -41,7 +41,9 @@ std::vector<Row> rows_of(const std::string& table) {
 // Empty where the row is true.
 std::string untruth(const Row& row, const std::string& text) {
   const std::vector<std::string> lines = lines_of(text);
-  const auto has = [&](std::size_t line) { return line >= 1 && line <= lines.size() && lines[line - 1].find(row.words) != std::string::npos; };
+  const auto has = [&](std::size_t line) {
+    return line >= 1 && line <= lines.size() && lines[line - 1].find(row.words) != std::string::npos;
+  };
   if (has(row.line)) return {};
   std::string now = "nowhere";
   for (std::size_t line = lines.size(); line >= 1; --line)

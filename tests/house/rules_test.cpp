@@ -58,7 +58,8 @@ std::vector<std::string> matches(const std::vector<SourceFile>& files, const std
   return found;
 }
 const std::regex kRuleByName(R"re([=!]= *"(muonp|adamw|sgd)"|"(muonp|adamw|sgd)" *[=!]=)re");
-const std::regex kStageByNumber(R"re((zero|stage|stage_|stage\(\)|zero\(\)\.number|zero\.number) *(==|!=|<=|>=|<|>) *[0-3]\b)re");
+const std::regex kStageByNumber(
+    R"re((zero|stage|stage_|stage\(\)|zero\(\)\.number|zero\.number) *(==|!=|<=|>=|<|>) *[0-3]\b)re");
 
 TEST(Rules, NobodyComparesARulesName) {
   const std::vector<std::string> all = matches(sources_of(kProgram), kRuleByName);
@@ -81,7 +82,8 @@ TEST(Rules, WhatBreaksThemIsNamed) {
   EXPECT_THAT(back_end_conditions({{"core/device/symmetric.cpp", condition}, {"core/device/cuda/queue.cpp", condition}}),
               ElementsAre("core/device/symmetric.cpp:2: #ifdef MUONP_WITH_CUDA"));
   EXPECT_THAT(matches({{"a.cpp", "if (rule == \"sgd\")\n"}}, kRuleByName), ElementsAre("a.cpp:1: if (rule == \"sgd\")"));
-  EXPECT_THAT(matches({{"a.cpp", "x\nif (options.zero >= 2)"}}, kStageByNumber), ElementsAre("a.cpp:2: if (options.zero >= 2)"));
+  EXPECT_THAT(matches({{"a.cpp", "x\nif (options.zero >= 2)"}}, kStageByNumber),
+              ElementsAre("a.cpp:2: if (options.zero >= 2)"));
   EXPECT_THAT(long_files({{"core/a.h", std::string(451, '\n')}, {"core/b.h", std::string(450, '\n')}}),
               ElementsAre("core/a.h has 451 lines; at most 450 are wanted"));
 }

@@ -77,7 +77,8 @@ TEST(RunIdentity, WhatDecidesTheMeaningOfTheStateIsRefused) {
       {"model.layers", [](RunConfig& c) { c.model.layers = 1; }},
       {"optimizer.matrices.p", [](RunConfig& c) { c.optimizer.matrices.rule.as<optim::Muonp>().p = "0"; }},
       {"optimizer.matrices.select", [](RunConfig& c) { c.optimizer.matrices.select = {"*.qkv.weight"}; }},
-      {"optimizer.matrices.momentum_form", [](RunConfig& c) { c.optimizer.matrices.rule.as<optim::Muonp>().momentum_form = "heavy_ball"; }},
+      {"optimizer.matrices.momentum_form",
+       [](RunConfig& c) { c.optimizer.matrices.rule.as<optim::Muonp>().momentum_form = "heavy_ball"; }},
       {"optimizer.matrices.splits",
        [](RunConfig& c) {
          c.optimizer.matrices.splits = {{"qkv", "*", "rows", {"q", "k"}}};

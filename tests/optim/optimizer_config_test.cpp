@@ -168,7 +168,8 @@ TEST(OptimizerConfig, WhatOlderVersionsWroteIsRead) {
   core::write_file(file, "others: {rule: adamw, momentum: 0.5, momentum_form: ema, beta1: 0.25}\n");
   core::read_config(file, {}, [&](core::Fields& f) { o.describe(f); }, core::Origin::by_the_program);
   EXPECT_EQ(o.others.rule.as<AdamW>().beta1, 0.25);
-  EXPECT_THAT(error_of([&] { core::read_config(file, {}, [&](core::Fields& f) { o.describe(f); }); }), HasSubstr("rule: sgd"));
+  EXPECT_THAT(error_of([&] { core::read_config(file, {}, [&](core::Fields& f) { o.describe(f); }); }),
+              HasSubstr("rule: sgd"));
 }
 
 TEST(OptimizerConfig, HyperParametersAreFunctionsOfTheStep) {

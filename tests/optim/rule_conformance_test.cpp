@@ -1,6 +1,6 @@
-// What every rule has to keep, at every world size and ZeRO stage, offloaded, compressed where that is allowed, saved at four
-// ranks and resumed at two: the weights of a replay in double precision. Every rule of the table is here, and one that is not
-// in it, as another trainer may bring it: all that it takes is in this file.
+// What every rule has to keep, at every world size and ZeRO stage, offloaded, compressed where that is allowed, saved at
+// four ranks and resumed at two: the weights of a replay in double precision. Every rule of the table is here, and one that
+// is not in it, as another trainer may bring it: all that it takes is in this file.
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -98,6 +98,10 @@ struct Case {
   std::function<void(reference::Parameter&, const Doubles& g, const reference::Step&, double norm)> replay;
 };
 
+void replay_adamw(reference::Parameter& p, const Doubles& g, const reference::Step& s, double) {
+  reference::adamw(p, g, s, 0.9, 0.95, 1e-8);
+}
+
 std::vector<Case> cases() {
   std::vector<Case> all;
   Muonp muonp;
@@ -109,12 +113,14 @@ std::vector<Case> cases() {
                    const double mu = s.t == 1 ? 0.5 : s.t == 2 ? 0.7 : 0.9;
                    reference::muonp(p, g, s, s.t < 3 ? 0.5 : 0, mu, true, true);
                  }});
-  all.push_back({"adamw", [](auto& p, const auto& g, const auto& s, double) { reference::adamw(p, g, s, 0.9, 0.95, 1e-8); }});
+  all.push_back({"adamw", replay_adamw});
   Sgd sgd;
   sgd.momentum_form = "heavy_ball";
   sgd.nesterov = false;
   sgd.momentum = 0.5;
-  all.push_back({AnyRule(sgd.clone()), [](auto& p, const auto& g, const auto& s, double) { reference::sgd(p, g, s, 0.5, false, false); }});
+  all.push_back({AnyRule(sgd.clone()), [](auto& p, const auto& g, const auto& s, double) {
+                   reference::sgd(p, g, s, 0.5, false, false);
+                 }});
   all.push_back({AnyRule(std::make_unique<DampedSign>()), damped_sign});
   return all;
 }
@@ -141,7 +147,7 @@ std::map<std::string, Doubles> replay(const Case& c) {
     const std::int64_t cols = p->shape.back();
     parameters.push_back({cols == 0 ? 0 : p->size() / cols, cols, Doubles(w.begin(), w.end())});
   }
-  const Case others{"adamw", [](auto& p, const auto& g, const auto& s, double) { reference::adamw(p, g, s, 0.9, 0.95, 1e-8); }};
+  const Case others{"adamw", replay_adamw};
   for (int t = 1; t <= kSteps; ++t) {
     std::vector<Doubles> gradients;
     double squares = 0;

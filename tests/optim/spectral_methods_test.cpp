@@ -5,6 +5,7 @@
 #include "core/device/symmetric.h"
 #include "optim/spectral/spectral_power.h"
 #include "tests/optim/spectral_reference.h"
+#include "tests/reference/recurrences.h"
 
 using namespace muonp;
 using namespace muonp::optim::spectral;
@@ -71,13 +72,7 @@ TEST(NewtonSchulz5, IsMuonsQuinticFiveTimes) {
     EXPECT_EQ(report.steps, 5);
     EXPECT_NEAR(report.scale[0], frobenius(f), 1e-5 * frobenius(f));
     EXPECT_TRUE(std::isnan(report.predicted_error));
-    EXPECT_LE(distance(z, f,
-                       [](double x) {
-                         for (int k = 0; k < 5; ++k)
-                           x = 3.4445 * x - 4.7750 * x * x * x + 2.0315 * std::pow(x, 5);
-                         return x;
-                       }),
-              1e-4);
+    EXPECT_LE(distance(z, f, reference::newton_schulz5), 1e-4);
   });
 }
 
@@ -93,32 +88,14 @@ TEST(PolarExpress, StaysWithinItsDesign) {
 }
 
 TEST(Bivariate, EveryPublishedExponentFollowsItsFormula) {
-  const struct {
-    const char* p;
-    std::function<double(double, double)> step;  // y, x → next y
-  } cases[] = {
-      {"1/3", [](double y, double x) { return y - 0.66 * (std::pow(y, 3) - x); }},
-      {"1/5", [](double y, double x) { return y - 0.2 * (std::pow(y, 5) - x); }},
-      {"1/7", [](double y, double x) { return y - (std::pow(y, 7) - x) / 7; }},
-      {"1/15", [](double y, double x) { return y - (std::pow(y, 15) - x) / 15; }},
-      {"3/5", [](double y, double x) { return y - 0.2 * (std::pow(y, 5) - std::pow(x, 3)); }},
-      {"13/15", [](double y, double x) { return y - (std::pow(y, 15) - std::pow(x, 13)) / 15; }},
-      {"1/2", [](double y, double x) { return y - (std::pow(y, 4) - x * x) * (3 * x - 0.795918 * y); }}};
-  for (const auto& c : cases)
+  for (const auto& [p, formula] : reference::kBivariate)
     for_shapes([&](core::Device& device, const Factors& f, const core::Tensor& g, const core::Tensor& z) {
-      if (std::string(c.p) == "1/2" && f.s.size() == 1) return;  // rank one: see Pitfall15
-      const SpectralOptions o = options("bivariate", c.p);
+      if (p == "1/2" && f.s.size() == 1) return;  // rank one: see Pitfall15
+      const SpectralOptions o = options("bivariate", p);
       const SpectralReport report = make_spectral_power(o)->apply(device, g, z);
       EXPECT_EQ(report.steps, 6);
       const double gain = std::pow(frobenius(f), o.p.value());
-      EXPECT_LE(distance(z, f,
-                         [&](double x) {
-                           double y = x;
-                           for (int k = 0; k < 6; ++k) y = c.step(y, x);
-                           return gain * y;
-                         }),
-                1e-4)
-          << c.p;
+      EXPECT_LE(distance(z, f, [&](double x) { return gain * reference::bivariate(p, x); }), 1e-4) << p;
     });
 }
 
