@@ -30,9 +30,8 @@ class DistributedOptimizer {
  public:
   // Collective: compares the plan over all ranks. The parameters' values are allocated here and are undefined
   // until initialize() or load_state().
-  DistributedOptimizer(core::Device& device, const core::ParameterList& parameters,
-                       const OptimizerConfig& config, const ParallelOptions& options,
-                       dist::Communicator& communicator);
+  DistributedOptimizer(core::Device& device, const core::ParameterList& parameters, const OptimizerConfig& config,
+                       const ParallelOptions& options, dist::Communicator& communicator);
   ~DistributedOptimizer();
 
   // Initial weights from the seed, the same for any number of ranks. Collective.
@@ -99,7 +98,7 @@ class DistributedOptimizer {
   std::unique_ptr<ByParameter> by_parameter_;
   std::int64_t steps_ = 0;
   GradientNorm prepared_;
-  std::vector<double> norms_;  // of a prepared step, by parameter of the model; 0 where no rule needs it
+  std::vector<double> norms_;                // of a prepared step, by parameter of the model; 0 where no rule needs it
   std::unique_ptr<dist::AsyncQueue> async_;  // its work uses the above, which it must not outlive
 };
 

@@ -234,8 +234,8 @@ void FeedbackPart::add_matrix_state(int matrix, bool for_saving, std::vector<Sta
   // All have W: they share the writing of it.
   const Tensor& weights = feedback_->weights(matrix);
   const dist::Cut part = dist::cut(weights.size(), communicator_.size(), rank);
-  add("weights", parameter.shape,
-      for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, weights.size()}, weights);
+  add("weights", parameter.shape, for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, weights.size()},
+      weights);
   const std::vector<StateSpec> states = config_of(matrices_[at(matrix)].parameter).rule->states_of(Home::shard);
   for (std::size_t s = 0; s < states.size(); ++s)
     whole(fmt::format("{}#{}", states[s].name, rank), matrices_[at(matrix)].states[s]);
@@ -254,8 +254,7 @@ void FeedbackPart::add_bucket_state(int bucket, bool for_saving, std::vector<Sta
     const core::Parameter& parameter = *parameters_[at(p)];
     const std::int64_t in_bucket = plan_.flat.in_bucket(p).begin;
     const auto add = [&](const std::string& what, Interval interval, const Tensor& data) {
-      if (!interval.empty())
-        to.push_back({fmt::format("{}/{}", parameter.name, what), parameter.shape, interval, data});
+      if (!interval.empty()) to.push_back({fmt::format("{}/{}", parameter.name, what), parameter.shape, interval, data});
     };
     const dist::Cut part = dist::cut(parameter.size(), communicator_.size(), rank);
     const Interval share = for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, parameter.size()};

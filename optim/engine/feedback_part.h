@@ -33,7 +33,7 @@ class FeedbackPart final : public Part {
   SquareSum squares(int parameter) const override;
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
   std::vector<StateTensor> state(bool for_saving) const override;
-  void loaded() override;  // weights in their compute type; nothing is sent
+  void loaded() override;                                   // weights in their compute type; nothing is sent
   std::uint64_t weights_hash(std::uint64_t seed) override;  // of W
 
  private:

@@ -71,7 +71,9 @@ void OwnerSide::add_state(std::vector<StateTensor>& to) const {
     for (std::size_t s = 0; s < specs.size(); ++s) {
       const Tensor& state = states_[at(t)][s];
       if (state.size() > 0)
-        to.push_back({fmt::format("{}/{}", specs_[at(p)].name, specs[s].name), specs[s].shape, {0, state.size()},
+        to.push_back({fmt::format("{}/{}", specs_[at(p)].name, specs[s].name),
+                      specs[s].shape,
+                      {0, state.size()},
                       state.flat(0, state.size())});
     }
   }

@@ -37,8 +37,8 @@ class OwnerSide {
   const dist::OwnerPlan& owners_;
   const Groups& groups_;
   const std::vector<dist::ParameterSpec>& specs_;
-  std::vector<std::unique_ptr<MatrixStep>> steps_;       // by group; null where the rule goes element by element
-  std::vector<std::vector<core::Tensor>> states_;        // by task; empty where another rank owns it
+  std::vector<std::unique_ptr<MatrixStep>> steps_;  // by group; null where the rule goes element by element
+  std::vector<std::vector<core::Tensor>> states_;   // by task; empty where another rank owns it
 };
 
 }  // namespace muonp::optim

@@ -15,10 +15,10 @@ namespace muonp::optim {
 
 // Of one step, the same on all ranks.
 struct StepInputs {
-  std::int64_t step = 1;            // counted from 1
-  double lr_factor = 1;             // on every group's learning rate
-  double clip = 1;                  // on the gradient
-  std::span<const double> norms;    // of each parameter's mean gradient, by index in the model; 0 where no rule needs it
+  std::int64_t step = 1;          // counted from 1
+  double lr_factor = 1;           // on every group's learning rate
+  double clip = 1;                // on the gradient
+  std::span<const double> norms;  // of each parameter's mean gradient, by index in the model; 0 where no rule needs it
 };
 
 class Part : public core::GradientSink {

@@ -141,16 +141,25 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
 namespace {
 
 // Of states that live with the owner, those of the matrices that a rank owns.
-std::int64_t owner_state_elements(const dist::OwnerPlan& owners, const Groups& groups,
-                                  const std::vector<dist::ParameterSpec>& specs, int rank) {
+struct OwnedStates {
   std::int64_t elements = 0;
-  for (int t = 0; t < core::to_int(owners.tasks().size()); ++t) {
-    const int p = owners.tasks()[static_cast<std::size_t>(t)].parameter;
-    if (owners.owner(t) != rank) continue;
-    for (const OwnerState& state : owner_states(groups, specs[static_cast<std::size_t>(p)], p))
-      elements += core::element_count(state.shape);
+  std::int64_t largest_wave = 0;  // elements
+};
+OwnedStates owned_states(const dist::OwnerPlan& owners, const Groups& groups, const std::vector<dist::ParameterSpec>& specs,
+                         int rank) {
+  OwnedStates owned;
+  for (int w = 0; w < owners.waves(); ++w) {
+    std::int64_t elements = 0;
+    for (const int t : owners.wave(w)) {
+      const int p = owners.tasks()[static_cast<std::size_t>(t)].parameter;
+      if (owners.owner(t) != rank) continue;
+      for (const OwnerState& state : owner_states(groups, specs[static_cast<std::size_t>(p)], p))
+        elements += core::element_count(state.shape);
+    }
+    owned.elements += elements;
+    owned.largest_wave = std::max(owned.largest_wave, elements);
   }
-  return elements;
+  return owned;
 }
 
 }  // namespace
@@ -174,7 +183,7 @@ std::int64_t ExecutionPlan::weight_elements() const {
   return shards.padded_elements() / shards.world_size() + std::max(gathers->training().most_held, largest);
 }
 
-// States and masters; offloaded, the largest pieces that are on the device at once.
+// States and masters; offloaded, the largest part that is on the device at once: pieces, or a wave's states of an owner.
 void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
   const bool own_masters = options.weight_dtype != core::Dtype::float32;
   std::int64_t kept_elements = 0, piece = 0;
@@ -196,9 +205,9 @@ void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
       kept_elements += kept;
       bring(1, kept);  // cast to weights
     }
-  (options.offload ? bytes.host : bytes.optimizer) += 4 * kept_elements;
-  if (options.offload) bytes.optimizer += piece;
-  bytes.optimizer += 4 * owner_state_elements(owners, sharded_groups, shards.parameters(), rank);
+  const OwnedStates owned = owned_states(owners, sharded_groups, shards.parameters(), rank);
+  (options.offload ? bytes.host : bytes.optimizer) += 4 * (kept_elements + owned.elements);
+  if (options.offload) bytes.optimizer += std::max(piece, 4 * owned.largest_wave);
 }
 
 ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
@@ -238,7 +247,7 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
       bytes.optimizer += 4 * states * (group.config.whole_matrices() ? whole : plan.flat.piece(p, rank).count());
     }
   }
-  bytes.optimizer += 4 * owner_state_elements(plan.owners, plan.groups, plan.specs, rank);
+  bytes.optimizer += 4 * owned_states(plan.owners, plan.groups, plan.specs, rank).elements;
   // The two exchanges take turns.
   bytes.exchange = std::max(bytes.exchange, feedback.buffers + moved);
 }
@@ -249,8 +258,8 @@ std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
     for (int p : group.parameters)
       elements += (1 + static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size())) *
                   shards.piece(p, rank).count();
-  elements += owner_state_elements(owners, sharded_groups, shards.parameters(), rank);
-  if (compression) elements += owner_state_elements(compression->owners, compression->groups, compression->specs, rank);
+  elements += owned_states(owners, sharded_groups, shards.parameters(), rank).elements;
+  if (compression) elements += owned_states(compression->owners, compression->groups, compression->specs, rank).elements;
   return 4 * elements + (compression ? compression->snapshot_bytes(rank) : 0);
 }
 

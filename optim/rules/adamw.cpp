@@ -52,28 +52,27 @@ void AdamW::move(core::Queue& queue, const StepFacts& facts, const core::Tensor&
   adamw_update(queue, params, facts.lr, facts.step, facts.gradient_scale, master, gradient.values, states[0], states[1]);
 }
 
-void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step,
-                  double gradient_scale, const core::Tensor& master, const core::Tensor& gradient,
-                  const core::Tensor& m, const core::Tensor& v) {
+void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step, double gradient_scale,
+                  const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& m, const core::Tensor& v) {
   MUONP_ASSERT(step >= 1, "step {} (the first is 1)", step);
   const std::int64_t n = master.size();
-  MUONP_ASSERT(gradient.size() == n && m.size() == n && v.size() == n, "{} weights, {} gradients, {} m, {} v",
-               n, gradient.size(), m.size(), v.size());
+  MUONP_ASSERT(gradient.size() == n && m.size() == n && v.size() == n, "{} weights, {} gradients, {} m, {} v", n,
+               gradient.size(), m.size(), v.size());
   const auto narrow = [](double x) { return static_cast<float>(x); };
   core::for_each(queue, n,
                  Step{.w = master.data<float>(),
-                        .mean = m.data<float>(),
-                        .square = v.data<float>(),
-                        .gradients = gradient.data<float>(),
-                        .scale = narrow(gradient_scale),
-                        .b1 = narrow(params.beta1),
-                        .a1 = narrow(1 - params.beta1),
-                        .b2 = narrow(params.beta2),
-                        .a2 = narrow(1 - params.beta2),
-                        .keep = narrow(1 - lr * params.weight_decay),
-                        .rate = narrow(lr / bias_correction(params.beta1, step)),
-                        .root = narrow(1 / std::sqrt(bias_correction(params.beta2, step))),
-                        .eps = narrow(params.eps)});
+                      .mean = m.data<float>(),
+                      .square = v.data<float>(),
+                      .gradients = gradient.data<float>(),
+                      .scale = narrow(gradient_scale),
+                      .b1 = narrow(params.beta1),
+                      .a1 = narrow(1 - params.beta1),
+                      .b2 = narrow(params.beta2),
+                      .a2 = narrow(1 - params.beta2),
+                      .keep = narrow(1 - lr * params.weight_decay),
+                      .rate = narrow(lr / bias_correction(params.beta1, step)),
+                      .root = narrow(1 / std::sqrt(bias_correction(params.beta2, step))),
+                      .eps = narrow(params.eps)});
 }
 
 }  // namespace muonp::optim

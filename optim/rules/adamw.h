@@ -33,8 +33,7 @@ class AdamW final : public Rule {
 //   W ← (1 − lr·λ)W − lr·(m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + eps)
 // All tensors are float32 of one size, and start at m = v = 0. The gradient is not changed. An element's
 // result does not depend on how the parameter is cut into pieces.
-void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step,
-                  double gradient_scale, const core::Tensor& master, const core::Tensor& gradient,
-                  const core::Tensor& m, const core::Tensor& v);
+void adamw_update(core::Queue& queue, const AdamWParams& params, double lr, std::int64_t step, double gradient_scale,
+                  const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& m, const core::Tensor& v);
 
 }  // namespace muonp::optim

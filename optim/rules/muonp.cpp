@@ -28,9 +28,10 @@ void Muonp::validate(const std::string& path) const {
       const spectral::SpectralOptions options = spectral_options(at.value, core::DeviceKind::cuda);  // knows every dtype
       spectral::make_spectral_power(options);
       if (options.p.value() < 0 && parse_shape_scale(scale) == ShapeScale::schatten)
-        core::fail("scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
-                   "match_rms, spectral, rms1, none",
-                   at.value);
+        core::fail(
+            "scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
+            "match_rms, spectral, rms1, none",
+            at.value);
     }
   } catch (const core::Error& e) {
     core::fail("{}: {}", path, e.what());
@@ -107,13 +108,12 @@ namespace {
 double schatten_factor(core::Queue& queue, double p, const core::Tensor& input, const core::Tensor& z) {
   if (p == 0) return 1;
   const double inner = inner_product(queue, input, z);
-  if (!(inner > 0))
-    core::fail("the inner product of the momentum and its spectral power is {}, not positive", inner);
+  if (!(inner > 0)) core::fail("the inner product of the momentum and its spectral power is {}, not positive", inner);
   return std::pow(inner / static_cast<double>(std::min(z.dim(0), z.dim(1))), -p / (1 + p));
 }
 
-double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input,
-                    const core::Tensor& z, double norm) {
+double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& z,
+                    double norm) {
   const auto rows = static_cast<double>(z.dim(0)), cols = static_cast<double>(z.dim(1));
   switch (scale) {
     case ShapeScale::match_rms:
@@ -123,8 +123,7 @@ double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::
     case ShapeScale::schatten:
       return schatten_factor(queue, p, input, z);
     case ShapeScale::spectral:
-      return std::sqrt(std::max(1.0, rows / cols)) *
-             (p == 0 ? 1.0 : std::pow(spectral_norm(queue, input), -p));
+      return std::sqrt(std::max(1.0, rows / cols)) * (p == 0 ? 1.0 : std::pow(spectral_norm(queue, input), -p));
     case ShapeScale::none:
       return 1;
   }
@@ -133,10 +132,9 @@ double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::
 
 }  // namespace
 
-double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input,
-                    const core::Tensor& update) {
-  MUONP_ASSERT(update.rank() == 2 && input.shape() == update.shape(), "{} and {}",
-               core::to_string(input.shape()), core::to_string(update.shape()));
+double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update) {
+  MUONP_ASSERT(update.rank() == 2 && input.shape() == update.shape(), "{} and {}", core::to_string(input.shape()),
+               core::to_string(update.shape()));
   const SquareSum squares = sum_of_squares(queue, update);
   if (!squares.finite) core::fail("the spectral power of the momentum is not finite");
   if (squares.sum == 0) return 0;

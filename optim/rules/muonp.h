@@ -61,7 +61,6 @@ void muonp_momentum(core::Queue& queue, const Momentum& form, double gradient_sc
 // update ← factor·Z in place, Z = [rows, cols] the spectral power of `input` with exponent p; the factor is
 // returned. A zero Z stays zero (factor 0). Error if Z is not finite, or, for `schatten`, if ⟨input, Z⟩ is
 // not positive.
-double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input,
-                    const core::Tensor& update);
+double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update);
 
 }  // namespace muonp::optim

@@ -8,11 +8,16 @@ namespace muonp::optim {
 
 core::Shape state_shape(const StateSpec& state, const MatrixBatch& m) {
   switch (state.form) {
-    case Form::elements: return {m.count, m.rows, m.cols};
-    case Form::rows: return {m.count, m.rows};
-    case Form::columns: return {m.count, m.cols};
-    case Form::scalar: return {m.count};
-    case Form::square: return {m.count, std::min(m.rows, m.cols), std::min(m.rows, m.cols)};
+    case Form::elements:
+      return {m.count, m.rows, m.cols};
+    case Form::rows:
+      return {m.count, m.rows};
+    case Form::columns:
+      return {m.count, m.cols};
+    case Form::scalar:
+      return {m.count};
+    case Form::square:
+      return {m.count, std::min(m.rows, m.cols), std::min(m.rows, m.cols)};
   }
   throw core::InternalError("a state without a form");
 }

@@ -58,11 +58,11 @@ struct Needs {
 
 // Of one step, the same on all ranks.
 struct StepFacts {
-  std::int64_t step = 1;     // counted from 1
-  double lr = 0;             // of the group, with the schedule's factor
-  double weight_decay = 0;   // decoupled
-  double gradient_scale = 1; // sum over ranks -> mean over ranks, clipped
-  double gradient_norm = 0;  // of this parameter's mean gradient, before clipping; 0 where the rule does not need it
+  std::int64_t step = 1;      // counted from 1
+  double lr = 0;              // of the group, with the schedule's factor
+  double weight_decay = 0;    // decoupled
+  double gradient_scale = 1;  // sum over ranks -> mean over ranks, clipped
+  double gradient_norm = 0;   // of this parameter's mean gradient, before clipping; 0 where the rule does not need it
 };
 
 // The three things that lie in a gradient's memory in turn. Each phase takes the one and makes the next, so that no phase is
@@ -109,7 +109,7 @@ class Rule {
   virtual ~Rule() = default;
   virtual std::unique_ptr<Rule> clone() const = 0;
 
-  virtual std::string_view name() const = 0;  // in a configuration
+  virtual std::string_view name() const = 0;                        // in a configuration
   virtual std::string text() const { return std::string(name()); }  // for people: "muonp p=1/2"
   // The keys of its own; after them, it does not change.
   virtual void describe(core::Fields& fields) = 0;

@@ -19,8 +19,8 @@ struct DescendWithMomentum {
   float *w, *average;
   const float* gradients;
   float keep, rate, scale, mu, own, ahead;  // the step is own·g + ahead·M
-  using Elements = core::ElementArrays<&DescendWithMomentum::w, &DescendWithMomentum::average,
-                                       &DescendWithMomentum::gradients>;
+  using Elements =
+      core::ElementArrays<&DescendWithMomentum::w, &DescendWithMomentum::average, &DescendWithMomentum::gradients>;
 
   MUONP_HD void operator()(std::int64_t i) const {
     const float g = scale * gradients[i];
@@ -49,8 +49,8 @@ void Sgd::move(core::Queue& queue, const StepFacts& facts, const core::Tensor& m
              states.empty() ? core::Tensor() : states[0]);
 }
 
-void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double gradient_scale,
-                const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& momentum) {
+void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double gradient_scale, const core::Tensor& master,
+                const core::Tensor& gradient, const core::Tensor& momentum) {
   const std::int64_t n = master.size();
   MUONP_ASSERT(gradient.size() == n, "{} weights, {} gradients", n, gradient.size());
   const auto keep = static_cast<float>(1 - lr * params.weight_decay), rate = static_cast<float>(lr);
@@ -64,9 +64,7 @@ void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double g
   const auto scale = static_cast<float>(params.ema ? gradient_scale * (1 - params.momentum) : gradient_scale);
   const auto mu = static_cast<float>(params.momentum);
   const float own = params.nesterov ? 1.0f : 0.0f, ahead = params.nesterov ? mu : 1.0f;
-  core::for_each(
-      queue, n,
-      DescendWithMomentum{w, momentum.data<float>(), gradients, keep, rate, scale, mu, own, ahead});
+  core::for_each(queue, n, DescendWithMomentum{w, momentum.data<float>(), gradients, keep, rate, scale, mu, own, ahead});
 }
 
 }  // namespace muonp::optim

@@ -33,7 +33,7 @@ class Sgd final : public Rule {
 //   W ← (1 − lr·λ)W − lr·u
 // All tensors are float32 of one size; M starts at 0 and may be an empty handle when μ = 0, where u = g. The
 // gradient is not changed.
-void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double gradient_scale,
-                const core::Tensor& master, const core::Tensor& gradient, const core::Tensor& momentum);
+void sgd_update(core::Queue& queue, const SgdParams& params, double lr, double gradient_scale, const core::Tensor& master,
+                const core::Tensor& gradient, const core::Tensor& momentum);
 
 }  // namespace muonp::optim

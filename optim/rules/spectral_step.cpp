@@ -22,9 +22,7 @@ struct SpectralStep::Segment {
   float* out;
   std::vector<const MatrixInput*> inputs;
 
-  bool same_shape(const Segment& other) const {
-    return batch.rows == other.batch.rows && batch.cols == other.batch.cols;
-  }
+  bool same_shape(const Segment& other) const { return batch.rows == other.batch.rows && batch.cols == other.batch.cols; }
   bool continues(const Segment& before) const {
     return same_shape(before) && batch.contiguous() && before.batch.contiguous() &&
            in == before.in + before.batch.elements() && out == before.out + before.batch.elements();
@@ -42,8 +40,8 @@ std::string describe(const MatrixInput& input) {
 
 void check(const MatrixInput& input) {
   const std::int64_t n = core::element_count(input.shape);
-  MUONP_ASSERT(input.in.size() == n && input.out.size() == n, "{} of shape {}: {} elements in, {} out",
-               input.name, core::to_string(input.shape), input.in.size(), input.out.size());
+  MUONP_ASSERT(input.in.size() == n && input.out.size() == n, "{} of shape {}: {} elements in, {} out", input.name,
+               core::to_string(input.shape), input.in.size(), input.out.size());
   const float *in = input.in.data<float>(), *out = input.out.data<float>();
   MUONP_ASSERT(in + n <= out || out + n <= in, "{}: in and out overlap", input.name);
 }
@@ -138,8 +136,8 @@ void SpectralStep::compute_packed(core::Device& device, std::span<const Segment>
 }
 
 // in, out: [count, rows, cols], the matrices of the segments in order.
-void SpectralStep::compute_batch(core::Device& device, std::span<const Segment> segments,
-                               const core::Tensor& in, const core::Tensor& out) {
+void SpectralStep::compute_batch(core::Device& device, std::span<const Segment> segments, const core::Tensor& in,
+                                 const core::Tensor& out) {
   try {
     return apply(device, in, out);
   } catch (const core::Error&) {

@@ -10,15 +10,13 @@ MatrixBatch matrix_batch(std::string_view name, const core::Shape& shape, const 
         "parameter {} of shape {} is not a matrix: rule muonp moves [rows, columns] and stacks "
         "[count, rows, columns]; select it into a group with rule adamw or sgd",
         name, core::to_string(shape));
-  MatrixBatch batch{
-      .count = shape.size() == 3 ? shape[0] : 1, .rows = shape[shape.size() - 2], .cols = shape.back()};
+  MatrixBatch batch{.count = shape.size() == 3 ? shape[0] : 1, .rows = shape[shape.size() - 2], .cols = shape.back()};
   if (split == nullptr) return batch;
   const auto parts = static_cast<std::int64_t>(split->parts.size());
   std::int64_t& divided = split->columns ? batch.cols : batch.rows;
   if (divided % parts != 0)
-    core::fail("parameter {} of shape {}: split {} makes {} parts along its {} {}, which {} does not divide",
-               name, core::to_string(shape), split->name, parts, divided, split->columns ? "columns" : "rows",
-               parts);
+    core::fail("parameter {} of shape {}: split {} makes {} parts along its {} {}, which {} does not divide", name,
+               core::to_string(shape), split->name, parts, divided, split->columns ? "columns" : "rows", parts);
   divided /= parts;
   batch.count *= parts;
   if (split->columns) batch.parts = parts;
@@ -53,8 +51,7 @@ struct CopyRow {
 };
 
 void copy_rows(core::Queue& queue, const MatrixBatch& b, const float* from, float* to, bool packing) {
-  core::for_each_row(queue, b.count * b.rows, b.cols,
-                     CopyRow{{b.parts, b.rows, b.cols}, from, to, packing});
+  core::for_each_row(queue, b.count * b.rows, b.cols, CopyRow{{b.parts, b.rows, b.cols}, from, to, packing});
 }
 
 }  // namespace

@@ -35,8 +35,7 @@ std::vector<std::string_view> names_where(const Takes& takes) {
 
 AnyRule::AnyRule(std::string_view name) {
   const auto kind = std::ranges::find(kRules, name, &RuleKind::name);
-  if (kind == std::end(kRules))
-    core::fail("the rule '{}' is not known; valid are {}", name, fmt::join(rule_names(), ", "));
+  if (kind == std::end(kRules)) core::fail("the rule '{}' is not known; valid are {}", name, fmt::join(rule_names(), ", "));
   rule_ = kind->make();
 }
 

@@ -48,8 +48,10 @@ class DampedSignStep final : public MatrixStep {
       float& r = seen.data<float>()[i];
       r += static_cast<float>(squares / static_cast<double>(cols));
       for (std::int64_t j = 0; j < cols; ++j)
-        out.data<float>()[i * cols + j] =
-            static_cast<float>((n[j] > 0 ? 1 : n[j] < 0 ? -1 : 0) / ((1 + double{r}) * (1 + input.gradient_norm)));
+        out.data<float>()[i * cols + j] = static_cast<float>((n[j] > 0   ? 1
+                                                              : n[j] < 0 ? -1
+                                                                         : 0) /
+                                                             ((1 + double{r}) * (1 + input.gradient_norm)));
     }
     out.upload();
     seen.upload();
@@ -118,9 +120,8 @@ std::vector<Case> cases() {
   sgd.momentum_form = "heavy_ball";
   sgd.nesterov = false;
   sgd.momentum = 0.5;
-  all.push_back({AnyRule(sgd.clone()), [](auto& p, const auto& g, const auto& s, double) {
-                   reference::sgd(p, g, s, 0.5, false, false);
-                 }});
+  all.push_back({AnyRule(sgd.clone()),
+                 [](auto& p, const auto& g, const auto& s, double) { reference::sgd(p, g, s, 0.5, false, false); }});
   all.push_back({AnyRule(std::make_unique<DampedSign>()), damped_sign});
   return all;
 }
