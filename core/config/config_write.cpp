@@ -22,7 +22,7 @@ class Writer : public Fields {
          value >= valid.min && value <= valid.max);
   }
   void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) override {
-    line(name, value.text(), meaning, config::describe_valid(valid) + ", or such numbers at steps as in 0.85@1 0.95@300",
+    line(name, value.text(), meaning, config::describe_valid(valid) + ", or at steps: 0.85@1 0.95@300",
          value.smallest() >= valid.min && value.largest() <= valid.max);
   }
   void boolean(std::string_view name, bool& value, std::string_view meaning) override {
