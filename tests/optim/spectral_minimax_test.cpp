@@ -130,7 +130,7 @@ TEST(Design, ScalarRecurrenceStaysWithinThePrediction) {
     double worst = 0;
     for (int i = 0; i <= 3000; ++i) {
       const double sigma = std::pow(1e-3, i / 3000.0);
-      reference::Coupled at{sigma, sigma};
+      muonp::reference::Coupled at{sigma, sigma};
       for (const DesignStep& step : design.steps) {
         const double a = at.y * at.y;
         ASSERT_GE(a, step.low * (1 - 1e-9));
