@@ -8,6 +8,7 @@
 #include "optim/rules/adamw.h"
 #include "optim/rules/muonp.h"
 #include "optim/rules/sgd.h"
+#include "tests/core/temporary_folder.h"
 
 using namespace muonp;
 using namespace muonp::optim;
@@ -164,7 +165,8 @@ TEST(OptimizerConfig, AnOverrideChangesTheRule) {
 
 TEST(OptimizerConfig, WhatOlderVersionsWroteIsRead) {
   OptimizerConfig o;
-  const char* file = "resolved.yaml";
+  const test::TemporaryFolder folder;
+  const std::string file = folder / "resolved.yaml";
   core::write_file(file, "others: {rule: adamw, momentum: 0.5, momentum_form: ema, beta1: 0.25}\n");
   core::read_config(file, {}, [&](core::Fields& f) { o.describe(f); }, core::Origin::by_the_program);
   EXPECT_EQ(o.others.rule.as<AdamW>().beta1, 0.25);
