@@ -162,7 +162,10 @@ void PieceReader::add(const std::string& index) {
 
 const MappedFile& PieceReader::opened(const StoredPiece& piece, std::int64_t bytes) const {
   const auto open = [&] { return MappedFile(in(piece.file)); };
-  const MappedFile& file = remember(open_, piece.file, open);
+  const MappedFile& file = [&]() -> const MappedFile& {
+    const std::lock_guard lock(opening_);
+    return remember(open_, piece.file, open);
+  }();
   if (piece.offset + bytes > file.size())
     fail("{} was truncated: it has {} bytes, a tensor in it ends at {}", file.path(), file.size(), piece.offset + bytes);
   return file;

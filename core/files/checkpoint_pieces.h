@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -85,7 +86,8 @@ class PieceReader {
 
   std::string path_, prefix_;
   std::map<std::string, Stored> tensors_;
-  mutable std::map<std::string, MappedFile> open_;  // by name
+  mutable std::mutex opening_;                      // several threads may read
+  mutable std::map<std::string, MappedFile> open_;  // by name; a file that is there stays
 };
 
 }  // namespace muonp::core
