@@ -2,17 +2,15 @@
 
 #include <algorithm>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 
 namespace muonp::dist {
 
+using core::at;
 using core::Category;
 using core::Dtype;
 using core::Tensor;
-
-namespace {
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
-}  // namespace
 
 std::optional<Messages> ExactTransport::gather(int wave) {
   const bool whole = !parameters_.zero().keeps_slice;

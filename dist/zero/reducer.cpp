@@ -2,18 +2,18 @@
 
 #include <algorithm>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/for_each.h"
 
 namespace muonp::dist {
 
+using core::at;
 using core::Category;
 using core::Dtype;
 using core::Tensor;
 
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 struct Keep {
   const float* from;

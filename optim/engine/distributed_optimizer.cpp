@@ -4,14 +4,15 @@
 #include <cmath>
 #include <optional>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "dist/comm/agreement.h"
 
 namespace muonp::optim {
 
-namespace {
+using core::at;
 
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
+namespace {
 
 ParallelOptions on(const core::Device& device, ParallelOptions options) {
   options.device = device.kind();

@@ -1,6 +1,7 @@
 #include "optim/engine/feedback_part.h"
 
 #include "core/base/hash.h"
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/host_view.h"
 #include "dist/comm/operation.h"
@@ -8,14 +9,11 @@
 
 namespace muonp::optim {
 
+using core::at;
 using core::Category;
 using core::Dtype;
 using core::Tensor;
 using dist::Interval;
-
-namespace {
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
-}  // namespace
 
 FeedbackPart::FeedbackPart(core::Device& device, core::ParameterList parameters, const CompressionPlan& plan,
                            Dtype weight_dtype, dist::Communicator& communicator, dist::AsyncQueue& async)

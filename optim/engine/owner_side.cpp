@@ -1,18 +1,16 @@
 #include "optim/engine/owner_side.h"
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/offload.h"
 #include "optim/plan/execution_plan.h"
 
 namespace muonp::optim {
 
+using core::at;
 using core::Category;
 using core::Dtype;
 using core::Tensor;
-
-namespace {
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
-}  // namespace
 
 OwnerSide::OwnerSide(core::Device& device, const dist::OwnerPlan& owners, const Groups& groups,
                      const std::vector<dist::ParameterSpec>& specs, int rank, bool offload)

@@ -1,17 +1,17 @@
 #include "optim/engine/sharded_part.h"
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/offload.h"
 
 namespace muonp::optim {
 
+using core::at;
 using core::Category;
 using core::Dtype;
 using core::Tensor;
 
 namespace {
-
-std::size_t at(int i) { return static_cast<std::size_t>(i); }
 
 // compute_in_pieces() of what may be nothing.
 void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::int64_t size,
