@@ -46,6 +46,7 @@ int run(int argc, char** argv) {
   Context context;
   Session session;
   try {
+    const muonp::launch::SignalThread signal_thread;
     if (const auto status = muonp::launch::parse_command_line(argc, argv, context)) return *status;
     session.open(context.session);
     const int status = context.run(session);

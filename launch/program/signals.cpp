@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 
 #include "core/base/error.h"
 
@@ -67,6 +69,20 @@ void on_signal(int number) {
 
 }  // namespace
 
+SignalThread::SignalThread()
+    : thread_([](const std::stop_token& stop) {
+        std::mutex mutex;
+        std::unique_lock lock(mutex);
+        std::condition_variable_any().wait(lock, stop, [] { return false; });
+      }) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int number : kStopSignals) sigaddset(&signals, number);
+  pthread_sigmask(SIG_BLOCK, &signals, &before_);
+}
+
+SignalThread::~SignalThread() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
 StopSignals::StopSignals(bool speaks) {
   MUONP_ASSERT(!installed.exchange(true), "stop signals are handled by another object");
   first_signal = 0;
@@ -76,15 +92,15 @@ StopSignals::StopSignals(bool speaks) {
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
-    sigaction(kSignals[i], nullptr, &before_[i]);
-    const bool left_alone = kSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN;
-    if (!left_alone) sigaction(kSignals[i], &action, nullptr);
+  for (std::size_t i = 0; i < std::size(kStopSignals); ++i) {
+    sigaction(kStopSignals[i], nullptr, &before_[i]);
+    const bool left_alone = kStopSignals[i] == SIGHUP && before_[i].sa_handler == SIG_IGN;
+    if (!left_alone) sigaction(kStopSignals[i], &action, nullptr);
   }
 }
 
 StopSignals::~StopSignals() {
-  for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  for (std::size_t i = 0; i < std::size(kStopSignals); ++i) sigaction(kStopSignals[i], &before_[i], nullptr);
   installed = false;
 }
 

@@ -6,12 +6,31 @@
 #include <csignal>
 #include <iterator>
 #include <string>
+#include <thread>
 
 #include "core/base/error.h"
 
 namespace muonp::launch {
 
+inline constexpr int kStopSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
 inline constexpr int kInterruptedStatus = 130;
+
+// Keeps those signals from the threads that compute: while it lives, a thread of its own takes every signal that is sent to
+// the process, and all others, those started later too, block them. Made by `main` before any other thread is there.
+//
+// oneDNN's products of float32 may move the stack pointer into a buffer on the heap (oneDNN issue 4845, mended in 2026). The
+// frame of a handler that interrupts one is then written over whatever lies before that buffer.
+class SignalThread {
+ public:
+  SignalThread();
+  ~SignalThread();
+  SignalThread(const SignalThread&) = delete;
+  SignalThread& operator=(const SignalThread&) = delete;
+
+ private:
+  sigset_t before_{};
+  std::jthread thread_;
+};
 
 // Installs the handlers, and restores what stood there before. One object at a time in a process.
 class StopSignals {
@@ -27,8 +46,7 @@ class StopSignals {
   const char* name() const;  // "SIGTERM", "" for none
 
  private:
-  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGUSR1, SIGHUP};
-  struct sigaction before_[std::size(kSignals)];
+  struct sigaction before_[std::size(kStopSignals)];
 };
 
 // The same without the object, for work far from it; false while none is alive.

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -58,6 +59,24 @@ TEST_F(Interrupt, SigtermAndCtrlCSaveAndEndWithStatus0) {
       EXPECT_EQ(more.status, 0) << more.err;
       EXPECT_EQ(metric(name, "loss").size(), steps + 2);
     }
+}
+
+// A handler that interrupts one of oneDNN's products writes its frame over the heap: a single thread, which computes
+// nothing, takes the signals (launch/program/signals.h).
+TEST_F(Interrupt, NoThreadThatComputesTakesSignals) {
+  for (int ranks : {0, 2}) {
+    const std::string name = fmt::format("threads-{}", ranks);
+    std::string takers, threads;
+    train_and(name, ranks, {"parallel.threads=2"}, [&](int) {
+      const std::string masks = fmt::format("for p in $({}); do grep -h SigBlk /proc/$p/task/*/status; done", pids_of(name));
+      // SIGHUP, SIGINT, SIGUSR1 and SIGTERM are the bits 0, 1, 9 and 14 of the mask.
+      takers = run_shell(masks + " | while read key mask; do (( (0x$mask & 0x4203) == 0x4203 )) || echo taker; done").out;
+      threads = run_shell(masks).out;
+      run_shell(fmt::format("kill -TERM $({})", pids_of(name)));
+    });
+    EXPECT_EQ(std::ranges::count(takers, '\n'), std::max(ranks, 1)) << takers << threads;
+    EXPECT_GT(std::ranges::count(threads, '\n'), 2 * std::max(ranks, 1)) << threads;
+  }
 }
 
 TEST_F(Interrupt, AStopSavesAlsoWhereTheLastStepIsNotSaved) {

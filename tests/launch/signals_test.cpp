@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <string>
+#include <thread>
 
 #include "core/base/error.h"
 
@@ -87,6 +90,31 @@ TEST(StopSignals, OneInterruptDeliveredTwiceIsOne) {
   std::raise(SIGINT);
   std::raise(SIGINT);  // within the time in which a launcher forwards it
   EXPECT_EQ(stop.signal(), SIGINT);
+}
+
+bool blocks_stop_signals() {
+  sigset_t blocked;
+  pthread_sigmask(SIG_SETMASK, nullptr, &blocked);
+  return std::ranges::all_of(kStopSignals, [&](int number) { return sigismember(&blocked, number) == 1; });
+}
+
+TEST(SignalThread, ThreadsThatComputeBlockTheSignals) {
+  {
+    const SignalThread signal_thread;
+    EXPECT_TRUE(blocks_stop_signals());
+    bool later = false;
+    std::jthread([&] { later = blocks_stop_signals(); }).join();
+    EXPECT_TRUE(later);
+  }
+  EXPECT_FALSE(blocks_stop_signals());
+}
+
+TEST(SignalThread, TakesTheSignalsOfTheProcess) {
+  const SignalThread signal_thread;
+  const StopSignals stop;
+  kill(getpid(), SIGTERM);
+  for (int i = 0; i < 1000 && !stop.requested(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(stop.signal(), SIGTERM);
 }
 
 }  // namespace
