@@ -13,7 +13,7 @@ struct TokenBatch {
   core::Tensor targets;  // int32 [batch, time]; −1 is not counted
 };
 
-struct DropoutKey {          // dropout masks depend on these and on the global row, not on the number of ranks
+struct DropoutKey {  // dropout masks depend on these and on the global row, not on the number of ranks
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
   std::int64_t first_row = 0;  // index in the global batch of this micro-batch's first sequence
@@ -25,7 +25,7 @@ class LanguageModel {
   virtual const core::ParameterList& parameters() = 0;  // in order of first use
   virtual std::string description() const = 0;          // "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters"
   virtual std::int64_t vocabulary() const = 0;
-  virtual std::int64_t context() const = 0;             // longest sequence
+  virtual std::int64_t context() const = 0;  // longest sequence
   // What loss() and its backward pass acquire, in order; next_token_logits() acquires what the forward pass does.
   virtual core::WeightReads weight_reads() const = 0;
 

@@ -52,8 +52,7 @@ Variable Tape::variable(Tensor value) { return result(std::move(value), true); }
 
 Variable Tape::result(Tensor value, bool needs_gradient) {
   std::shared_ptr<Gradient> gradient;
-  if (needs_gradient && recording_)
-    gradient = std::make_shared<Gradient>(Gradient{value.shape(), value.dtype(), Tensor()});
+  if (needs_gradient && recording_) gradient = std::make_shared<Gradient>(Gradient{value.shape(), value.dtype(), Tensor()});
   return std::make_shared<Node>(Node{std::move(value), std::move(gradient)});
 }
 
@@ -98,10 +97,9 @@ GradientSlot Tape::slot(Parameter& parameter) {
   MUONP_ASSERT(sink_, "the gradient of {} was asked for outside the backward pass", parameter.name);
   written_.insert(&parameter);
   GradientSlot slot = sink_->slot(parameter);
-  MUONP_ASSERT(
-      slot.gradient && slot.gradient.dtype() == Dtype::float32 && slot.gradient.shape() == parameter.shape,
-      "the storage for the gradient of {} {} is not a float32 tensor of that shape", parameter.name,
-      to_string(parameter.shape));
+  MUONP_ASSERT(slot.gradient && slot.gradient.dtype() == Dtype::float32 && slot.gradient.shape() == parameter.shape,
+               "the storage for the gradient of {} {} is not a float32 tensor of that shape", parameter.name,
+               to_string(parameter.shape));
   return slot;
 }
 
@@ -121,8 +119,7 @@ void Tape::announce(Parameter& parameter) {
 
 void Tape::backward(const Variable& loss, float scale, const ParameterList& parameters, GradientSink& sink) {
   MUONP_ASSERT(recording_, "backward() on a tape that does not record");
-  MUONP_ASSERT(!done_,
-               "backward() a second time on one tape; every backward pass needs a forward pass of its own");
+  MUONP_ASSERT(!done_, "backward() a second time on one tape; every backward pass needs a forward pass of its own");
   MUONP_ASSERT(loss->value.dtype() == Dtype::float32 && loss->value.size() == 1,
                "backward() starts from a float32 scalar, not from {} {}", name_of(loss->value.dtype()),
                to_string(loss->value.shape()));
@@ -133,8 +130,7 @@ void Tape::backward(const Variable& loss, float scale, const ParameterList& para
   for (Parameter* parameter : parameters) uses_left_[parameter] = 0;
   for (const Step& step : steps_)
     for (Parameter* parameter : step.uses) {
-      MUONP_ASSERT(uses_left_.contains(parameter), "{} was used but is not in the model's list",
-                   parameter->name);
+      MUONP_ASSERT(uses_left_.contains(parameter), "{} was used but is not in the model's list", parameter->name);
       ++uses_left_[parameter];
     }
   std::vector<Parameter*> unused;

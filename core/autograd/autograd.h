@@ -83,7 +83,7 @@ class Tape {
   Variable constant(Tensor value);
   Variable variable(Tensor value);  // an input whose gradient is wanted (tests)
   Variable result(Tensor value,
-                  bool needs_gradient);  // for operations; never needs one if the tape does not record
+                  bool needs_gradient);               // for operations; never needs one if the tape does not record
   Tensor activation(Shape shape, Dtype dtype) const;  // uninitialised, Category::activations
 
   // For operations, on a recording tape: `uses` are the parameters the step writes a gradient of, each once.

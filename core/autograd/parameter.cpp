@@ -39,8 +39,7 @@ struct NormalBlock {
 
 // Numbers 4·first .. 4·(first + kGroups) of the stream: element 4g + k is the k-th normal of Philox block g,
 // two Box-Muller pairs a block.
-void fill_normals(std::uint64_t seed, std::uint64_t stream, std::int64_t first, float stddev,
-                  NormalBlock& block) {
+void fill_normals(std::uint64_t seed, std::uint64_t stream, std::int64_t first, float stddev, NormalBlock& block) {
   float u[4][kGroups], n[4][kGroups];
   for (std::int64_t g = 0; g < kGroups; ++g) {
     const Random4 r = philox(seed, stream, static_cast<std::uint64_t>(first + g));
@@ -59,10 +58,9 @@ void fill_normals(std::uint64_t seed, std::uint64_t stream, std::int64_t first, 
 
 }  // namespace
 
-void initialize(const Parameter& parameter, std::uint64_t seed, std::int64_t begin, std::int64_t count,
-                float* to) {
-  MUONP_ASSERT(begin >= 0 && count >= 0 && begin + count <= parameter.size(), "elements [{}, {}) of {} {}",
-               begin, begin + count, parameter.name, to_string(parameter.shape));
+void initialize(const Parameter& parameter, std::uint64_t seed, std::int64_t begin, std::int64_t count, float* to) {
+  MUONP_ASSERT(begin >= 0 && count >= 0 && begin + count <= parameter.size(), "elements [{}, {}) of {} {}", begin,
+               begin + count, parameter.name, to_string(parameter.shape));
   if (parameter.init.kind != Initializer::Kind::normal) {
     std::fill_n(to, count, parameter.init.kind == Initializer::Kind::ones ? 1.0f : 0.0f);
     return;

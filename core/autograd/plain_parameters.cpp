@@ -23,8 +23,7 @@ void initialize_value(const Parameter& parameter, std::uint64_t seed, T* to) {
 
 }  // namespace
 
-PlainParameters::PlainParameters(Device& device, const ParameterList& parameters, Dtype compute,
-                                 std::uint64_t seed)
+PlainParameters::PlainParameters(Device& device, const ParameterList& parameters, Dtype compute, std::uint64_t seed)
     : device_(device), parameters_(parameters) {
   for (Parameter* p : parameters_) {
     p->value = Tensor::empty(device, p->shape, compute, Category::weights);
@@ -44,8 +43,7 @@ void PlainParameters::start_step() {
 }
 
 GradientSlot PlainParameters::slot(Parameter& parameter) {
-  if (!parameter.gradient)
-    parameter.gradient = Tensor::empty(device_, parameter.shape, Dtype::float32, Category::gradients);
+  if (!parameter.gradient) parameter.gradient = Tensor::empty(device_, parameter.shape, Dtype::float32, Category::gradients);
   const bool first = written_.insert(&parameter).second;
   return {parameter.gradient, !first};
 }

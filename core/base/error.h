@@ -34,9 +34,9 @@ template <class... Args>
 }  // namespace muonp::core
 
 // Preconditions and invariants; the message quotes the condition. Active in every build type.
-#define MUONP_ASSERT(condition, ...)                                                                     \
-  do {                                                                                                   \
-    if (!(condition)) [[unlikely]]                                                                       \
-      throw ::muonp::core::InternalError(fmt::format("{}:{}: {} does not hold: {}", __FILE__, __LINE__,  \
-                                                     #condition, fmt::format(__VA_ARGS__)));             \
+#define MUONP_ASSERT(condition, ...)                                                                             \
+  do {                                                                                                           \
+    if (!(condition)) [[unlikely]]                                                                               \
+      throw ::muonp::core::InternalError(                                                                        \
+          fmt::format("{}:{}: {} does not hold: {}", __FILE__, __LINE__, #condition, fmt::format(__VA_ARGS__))); \
   } while (false)

@@ -40,7 +40,7 @@ MUONP_HD inline Reduced reduce_exp(float x) {
   const float n = rintf(x * 1.44269504f);
   float r = fused(n, -0x1.62ep-1f, x);  // ln 2, upper 11 bits: n·hi is exact
   r = fused(n, -0x1.0bfbe8p-15f, r);    // ln 2, the rest
-  float q = 1.0f / 5040;  // (exp(r) − 1 − r) / r², |r| ≤ ln 2 / 2; the next term is below 6e-9
+  float q = 1.0f / 5040;                // (exp(r) − 1 − r) / r², |r| ≤ ln 2 / 2; the next term is below 6e-9
   q = fused(q, r, 1.0f / 720);
   q = fused(q, r, 1.0f / 120);
   q = fused(q, r, 1.0f / 24);

@@ -16,8 +16,8 @@ struct Random4 {
 // key: seed. counter: (stream, index), each 64 bits.
 MUONP_HD inline Random4 philox(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
   std::uint32_t k0 = static_cast<std::uint32_t>(seed), k1 = static_cast<std::uint32_t>(seed >> 32);
-  Random4 x{{static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-             static_cast<std::uint32_t>(stream), static_cast<std::uint32_t>(stream >> 32)}};
+  Random4 x{{static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), static_cast<std::uint32_t>(stream),
+             static_cast<std::uint32_t>(stream >> 32)}};
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t p0 = 0xD2511F53ull * x.v[0], p1 = 0xCD9E8D57ull * x.v[2];
     x = {{static_cast<std::uint32_t>(p1 >> 32) ^ x.v[1] ^ k0, static_cast<std::uint32_t>(p1),

@@ -37,8 +37,7 @@ std::string format_bytes(std::int64_t bytes) {
 
 std::string format_count(double count) {
   if (!std::isfinite(count)) return fmt::format("{}", count);
-  if (std::fabs(count) < 999.5)
-    return count == std::floor(count) ? fmt::format("{:.0f}", count) : three_digits(count);
+  if (std::fabs(count) < 999.5) return count == std::floor(count) ? fmt::format("{:.0f}", count) : three_digits(count);
   constexpr std::array<const char*, 4> kUnits = {"k", "M", "B", "T"};
   return scaled(count / 1000, 1000, 999.5, kUnits);
 }

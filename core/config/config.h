@@ -36,8 +36,7 @@ enum class Presence : std::uint8_t { optional, required };
 class Fields {
  public:
   virtual ~Fields() = default;
-  virtual void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
-                       std::string_view meaning) = 0;
+  virtual void integer(std::string_view name, std::int64_t& value, IntegerRange valid, std::string_view meaning) = 0;
   virtual void real(std::string_view name, double& value, RealRange valid, std::string_view meaning) = 0;
   // A number, or numbers at steps.
   virtual void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) = 0;
@@ -46,16 +45,12 @@ class Fields {
                     Presence presence = Presence::optional) = 0;
   virtual void choice(std::string_view name, std::string& value, std::span<const std::string_view> valid,
                       std::string_view meaning) = 0;
-  virtual void text_list(std::string_view name, std::vector<std::string>& value,
-                         std::string_view meaning) = 0;
+  virtual void text_list(std::string_view name, std::vector<std::string>& value, std::string_view meaning) = 0;
   // A nested section: calls describe(fields) for what is below `name`.
-  virtual void section(std::string_view name, const std::function<void(Fields&)>& describe,
-                       std::string_view meaning) = 0;
+  virtual void section(std::string_view name, const std::function<void(Fields&)>& describe, std::string_view meaning) = 0;
   // A list of sections; resize(n) makes room for n entries, describe(i, fields) describes the i-th.
-  virtual void section_list(std::string_view name, std::size_t size,
-                            const std::function<void(std::size_t)>& resize,
-                            const std::function<void(std::size_t, Fields&)>& describe,
-                            std::string_view meaning) = 0;
+  virtual void section_list(std::string_view name, std::size_t size, const std::function<void(std::size_t)>& resize,
+                            const std::function<void(std::size_t, Fields&)>& describe, std::string_view meaning) = 0;
   // Keys of this level that exist only where another key has another value, `condition` ("rule: adamw"): a reference prints
   // them as comments, and a file that gives one is told of the condition. Nothing else looks at them.
   virtual void others_if(std::string_view /*condition*/, const std::function<void(Fields&)>& /*describe*/) {}
@@ -73,8 +68,8 @@ enum class Origin : std::uint8_t { by_hand, by_the_program };
 void read_config(const std::string& file, std::span<const std::string> overrides, const Describe& describe,
                  Origin origin = Origin::by_hand);
 // The same from a string; `source` stands for the file's name in messages.
-void read_config_text(const std::string& yaml, const std::string& source,
-                      std::span<const std::string> overrides, const Describe& describe);
+void read_config_text(const std::string& yaml, const std::string& source, std::span<const std::string> overrides,
+                      const Describe& describe);
 // What a person knows by a name: a setting and its value, for example.
 struct NamedValue {
   std::string name, value;

@@ -23,18 +23,15 @@ constexpr std::size_t kMostProblems = 10;
 class Problems {
  public:
   void add(const std::string& where, const std::string& path, const std::string& what) {
-    std::string line =
-        path.empty() ? fmt::format("{}: {}", where, what) : fmt::format("{}: {}: {}", where, path, what);
+    std::string line = path.empty() ? fmt::format("{}: {}", where, what) : fmt::format("{}: {}: {}", where, path, what);
     if (std::find(lines_.begin(), lines_.end(), line) == lines_.end()) lines_.push_back(std::move(line));
   }
 
   void throw_if_any() const {
     if (lines_.empty()) return;
     std::string message;
-    for (std::size_t i = 0; i < std::min(lines_.size(), kMostProblems); ++i)
-      message += (i == 0 ? "" : "\n") + lines_[i];
-    if (lines_.size() > kMostProblems)
-      message += fmt::format("\n... and {} more", lines_.size() - kMostProblems);
+    for (std::size_t i = 0; i < std::min(lines_.size(), kMostProblems); ++i) message += (i == 0 ? "" : "\n") + lines_[i];
+    if (lines_.size() > kMostProblems) message += fmt::format("\n... and {} more", lines_.size() - kMostProblems);
     throw Error(message);
   }
 
@@ -54,8 +51,7 @@ class Required {
     for (const auto& [path, note] : missing_) {
       if (given_.contains(path)) continue;
       const std::size_t cut = note.find('\n');
-      problems.add(note.substr(0, cut), path,
-                   fmt::format("missing, and it has no default ({})", note.substr(cut + 1)));
+      problems.add(note.substr(0, cut), path, fmt::format("missing, and it has no default ({})", note.substr(cut + 1)));
     }
   }
 
@@ -79,8 +75,7 @@ class Reader : public Fields {
     if (expect_section(*level_.tree, "")) describe_level(describe);
   }
 
-  void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
-               std::string_view meaning) override {
+  void integer(std::string_view name, std::int64_t& value, IntegerRange valid, std::string_view meaning) override {
     const bool has_default = value >= valid.min && value <= valid.max;
     const Tree* tree = number(name, config::describe_valid(valid), has_default, meaning);
     if (tree == nullptr) return;
@@ -160,8 +155,7 @@ class Reader : public Fields {
     value = std::move(items);
   }
 
-  void section(std::string_view name, const std::function<void(Fields&)>& describe,
-               std::string_view) override {
+  void section(std::string_view name, const std::function<void(Fields&)>& describe, std::string_view) override {
     const Tree* tree = value_of(name);
     const std::string here = path(name);
     if (tree != nullptr && !expect_section(*tree, here)) return;
@@ -221,20 +215,17 @@ class Reader : public Fields {
 
   // The value of `name` if it is an unquoted scalar that is not empty; otherwise nullptr, reported if it is
   // given.
-  const Tree* number(std::string_view name, const std::string& valid, bool has_default,
-                     std::string_view meaning) {
+  const Tree* number(std::string_view name, const std::string& valid, bool has_default, std::string_view meaning) {
     const Tree* tree = value_of(name, has_default, meaning);
     if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, valid)) return nullptr;
     if (!tree->quoted && !tree->scalar.empty()) return tree;
-    report(*tree, name,
-           fmt::format("expected {}, found {}", valid, tree->scalar.empty() ? "nothing" : tree->found()));
+    report(*tree, name, fmt::format("expected {}, found {}", valid, tree->scalar.empty() ? "nothing" : tree->found()));
     return nullptr;
   }
 
   bool expect_section(const Tree& tree, const std::string& here) {
     if (tree.kind == Tree::Kind::section || tree.kind == Tree::Kind::null) return true;
-    problems_.add(tree.where, here,
-                  fmt::format("expected a section (keys with values), found {}", tree.found()));
+    problems_.add(tree.where, here, fmt::format("expected a section (keys with values), found {}", tree.found()));
     return false;
   }
 
@@ -247,10 +238,9 @@ class Reader : public Fields {
           problems_.add(entry.where, path(entry.key), fmt::format("a key that is there with {} only", elsewhere->second));
         continue;
       }
-      problems_.add(
-          entry.where, path(entry.key),
-          fmt::format("unknown key;{} valid keys are {}", config::suggestion(entry.key, level_.known),
-                      config::quoted_list(level_.known)));
+      problems_.add(entry.where, path(entry.key),
+                    fmt::format("unknown key;{} valid keys are {}", config::suggestion(entry.key, level_.known),
+                                config::quoted_list(level_.known)));
     }
   }
 
@@ -274,8 +264,7 @@ class Reader : public Fields {
       if (index && *index >= 0 && *index < static_cast<std::int64_t>(size)) {
         read_entry(entry.value, name, static_cast<std::size_t>(*index), describe);
       } else {
-        const std::string valid =
-            size == 0 ? "the list is empty" : fmt::format("valid entries are 0 to {}", size - 1);
+        const std::string valid = size == 0 ? "the list is empty" : fmt::format("valid entries are 0 to {}", size - 1);
         problems_.add(entry.where, path(fmt::format("{}.{}", name, entry.key)), "no such entry; " + valid);
       }
     }
@@ -331,8 +320,8 @@ std::vector<Tree> patches_of(std::span<const std::string> overrides) {
   return patches;
 }
 
-void fill(const Tree& root, const std::string& source, std::span<const std::string> overrides,
-          const Describe& describe, Origin origin = Origin::by_hand) {
+void fill(const Tree& root, const std::string& source, std::span<const std::string> overrides, const Describe& describe,
+          Origin origin = Origin::by_hand) {
   Problems problems;
   Required required;
   Reader(root, source, false, origin, problems, required).read(describe);
@@ -351,8 +340,8 @@ void read_config(const std::string& file, std::span<const std::string> overrides
   fill(root, file, overrides, describe, origin);
 }
 
-void read_config_text(const std::string& yaml, const std::string& source,
-                      std::span<const std::string> overrides, const Describe& describe) {
+void read_config_text(const std::string& yaml, const std::string& source, std::span<const std::string> overrides,
+                      const Describe& describe) {
   fill(config::parse_tree(yaml, source), source, overrides, describe);
 }
 

@@ -115,8 +115,7 @@ Tree parse(const std::string& yaml, const std::string& source, bool with_lines) 
     if (!unseen.empty()) fail("{}", unseen);
     fail("{}: not valid YAML: {}", converter.at(problem.mark), problem.msg);
   }
-  if (documents.size() > 1)
-    fail("{}: {} YAML documents, separated by '---'; there must be one", source, documents.size());
+  if (documents.size() > 1) fail("{}: {} YAML documents, separated by '---'; there must be one", source, documents.size());
   return converter.convert(documents.empty() ? YAML::Node() : documents.front(), 0);
 }
 
@@ -175,8 +174,7 @@ Tree parse_override(const std::string& assignment) {
   const std::string where = "--set " + assignment;
   const std::size_t equals = assignment.find('=');
   if (equals == std::string::npos) fail("{}: no '='; write --set section.key=value", where);
-  const std::vector<std::string> path =
-      split_path(trimmed(std::string_view(assignment).substr(0, equals)), where);
+  const std::vector<std::string> path = split_path(trimmed(std::string_view(assignment).substr(0, equals)), where);
   Tree tree = override_value(trimmed(std::string_view(assignment).substr(equals + 1)), where);
   for (auto part = path.rbegin(); part != path.rend(); ++part) {
     Tree section;

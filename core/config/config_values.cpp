@@ -95,8 +95,7 @@ ParsedReal parse_real(std::string_view text) {
   const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   if (status == std::errc::result_out_of_range)
     return {{}, fmt::format("'{}' is outside the range of double precision", text)};
-  if (status != std::errc() || end != digits.data() + digits.size())
-    return {{}, fmt::format("'{}' is not a number", text)};
+  if (status != std::errc() || end != digits.data() + digits.size()) return {{}, fmt::format("'{}' is not a number", text)};
   return {value, ""};
 }
 
@@ -106,8 +105,7 @@ ParsedInteger parse_integer(std::string_view text) {
   const auto [end, status] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
   const bool complete = end == digits.data() + digits.size();
   if (status == std::errc() && complete) return {value, ""};
-  if (status == std::errc::result_out_of_range && complete)
-    return {{}, fmt::format("'{}' does not fit into 64 bits", text)};
+  if (status == std::errc::result_out_of_range && complete) return {{}, fmt::format("'{}' does not fit into 64 bits", text)};
   const ParsedReal real = parse_real(text);
   if (!real.value) return {{}, fmt::format("'{}' is not an integer", text)};
   if (std::trunc(*real.value) != *real.value) return {{}, fmt::format("'{}' is not a whole number", text)};
@@ -149,8 +147,7 @@ std::string describe_valid(const RealRange& range) {
 }
 
 std::string format_real(double value) {
-  MUONP_ASSERT(std::isfinite(value),
-               "a configuration value is {}, which YAML files of this program cannot hold", value);
+  MUONP_ASSERT(std::isfinite(value), "a configuration value is {}, which YAML files of this program cannot hold", value);
   std::string text = fmt::format("{}", value);
   // YAML 1.1 knows a number by its point: 1.0e-08 and 3.0, not 1e-08 and 3.
   if (text.find('.') == std::string::npos) text.insert(std::min(text.find('e'), text.size()), ".0");

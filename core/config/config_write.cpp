@@ -12,14 +12,11 @@ class Writer : public Fields {
  public:
   Writer(bool comments, std::string margin) : comments_(comments), margin_(std::move(margin)) {}
 
-  void integer(std::string_view name, std::int64_t& value, IntegerRange valid,
-               std::string_view meaning) override {
-    line(name, fmt::format("{}", value), meaning, config::describe_valid(valid),
-         value >= valid.min && value <= valid.max);
+  void integer(std::string_view name, std::int64_t& value, IntegerRange valid, std::string_view meaning) override {
+    line(name, fmt::format("{}", value), meaning, config::describe_valid(valid), value >= valid.min && value <= valid.max);
   }
   void real(std::string_view name, double& value, RealRange valid, std::string_view meaning) override {
-    line(name, config::format_real(value), meaning, config::describe_valid(valid),
-         value >= valid.min && value <= valid.max);
+    line(name, config::format_real(value), meaning, config::describe_valid(valid), value >= valid.min && value <= valid.max);
   }
   void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) override {
     line(name, value.text(), meaning, config::describe_valid(valid) + ", or at steps: 0.85@1 0.95@300",
@@ -29,8 +26,7 @@ class Writer : public Fields {
     line(name, value ? "true" : "false", meaning, "true or false");
   }
   void text(std::string_view name, std::string& value, std::string_view meaning, Presence presence) override {
-    line(name, config::format_text(value), meaning, "a text",
-         presence == Presence::optional || !value.empty());
+    line(name, config::format_text(value), meaning, "a text", presence == Presence::optional || !value.empty());
   }
   void choice(std::string_view name, std::string& value, std::span<const std::string_view> valid,
               std::string_view meaning) override {
@@ -44,8 +40,7 @@ class Writer : public Fields {
     line(name, "[" + items + "]", meaning, "a list of texts");
   }
 
-  void section(std::string_view name, const std::function<void(Fields&)>& describe,
-               std::string_view meaning) override {
+  void section(std::string_view name, const std::function<void(Fields&)>& describe, std::string_view meaning) override {
     if (comments_ && margin_.empty() && !out_.empty()) out_ += "\n";
     comment(meaning, "");
     const std::string body = nested(margin_ + "  ", describe);
@@ -54,8 +49,7 @@ class Writer : public Fields {
   }
 
   void section_list(std::string_view name, std::size_t size, const std::function<void(std::size_t)>& resize,
-                    const std::function<void(std::size_t, Fields&)>& describe,
-                    std::string_view meaning) override {
+                    const std::function<void(std::size_t, Fields&)>& describe, std::string_view meaning) override {
     comment(meaning, "a list of sections");
     begin_line();
     out_ += fmt::format("{}:{}\n", name, size == 0 ? " []" : "");
@@ -80,8 +74,8 @@ class Writer : public Fields {
   }
 
   // A reference leaves a key that has to be given empty.
-  void line(std::string_view name, const std::string& value, std::string_view meaning,
-            const std::string& valid, bool has_default = true) {
+  void line(std::string_view name, const std::string& value, std::string_view meaning, const std::string& valid,
+            bool has_default = true) {
     comment(meaning, has_default ? valid : valid + ", required");
     begin_line();
     out_ += comments_ && !has_default ? fmt::format("{}:\n", name) : fmt::format("{}: {}\n", name, value);
@@ -107,8 +101,7 @@ class Writer : public Fields {
   }
 
   // What an entry of an empty list may hold, commented out. The list is empty again afterwards.
-  void example(const std::function<void(std::size_t)>& resize,
-               const std::function<void(std::size_t, Fields&)>& describe) {
+  void example(const std::function<void(std::size_t)>& resize, const std::function<void(std::size_t, Fields&)>& describe) {
     resize(1);
     const std::string body = nested("", [&](Fields& fields) { describe(0, fields); });
     resize(0);

@@ -3,8 +3,7 @@
 namespace muonp::core {
 
 void DataConfig::describe(Fields& f) {
-  f.text("train", train, "text file, folder of text files, token file (.bin) or folder of token files",
-         Presence::required);
+  f.text("train", train, "text file, folder of text files, token file (.bin) or folder of token files", Presence::required);
   f.text("validation", validation, "the same for validation; empty: the last part of train");
   f.real("validation_fraction", validation_fraction, {.min = 0, .max = 0.9},
          "part of train kept for validation where `validation` is empty; 0: no validation");
@@ -12,8 +11,7 @@ void DataConfig::describe(Fields& f) {
   f.text("cache", cache, "folder for token files made from text; empty: the run's folder");
   f.integer("sequence", sequence, {.min = 1, .max = 1 << 20}, "length of a training sequence [tokens]");
   f.integer("batch", batch, {.min = 1, .max = 1 << 24}, "sequences per step, over all ranks and passes");
-  f.integer("micro_batch", micro_batch, {.min = 0, .max = 1 << 24},
-            "sequences per rank and pass; 0: all of a rank's");
+  f.integer("micro_batch", micro_batch, {.min = 0, .max = 1 << 24}, "sequences per rank and pass; 0: all of a rank's");
   f.boolean("shuffle", shuffle, "a new order every epoch; false: the data's order");
 }
 

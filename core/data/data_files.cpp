@@ -72,8 +72,7 @@ void require_known(const std::string& file, const std::string& key) {
 bool is_token_file(std::string_view path) { return path.ends_with(".bin"); }
 
 std::vector<std::string> data_files(const std::string& path, const std::string& key) {
-  if (path.empty())
-    fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
+  if (path.empty()) fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
   if (!exists(path) && !is_link(path)) fail("{}: there is no file or folder {}", key, path);
   std::vector<std::string> files;
   Walk(key, files).entry(path);
@@ -81,8 +80,7 @@ std::vector<std::string> data_files(const std::string& path, const std::string& 
   const auto token = std::find_if(files.begin(), files.end(), is_token_file);
   const auto text = std::find_if_not(files.begin(), files.end(), is_token_file);
   if (token != files.end() && text != files.end())
-    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token,
-         *text);
+    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token, *text);
   for (const std::string& file : files) require_known(file, key);
   return files;
 }

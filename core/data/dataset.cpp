@@ -24,8 +24,8 @@ std::string cache_directory(const DataConfig& config, const std::string& run_dir
 }
 
 // Depends on the text and the tokenizer only, not on where they are.
-std::string cache_file(const std::string& directory, const std::vector<std::string>& files,
-                       const Tokenizer& tokenizer, const Poll& poll) {
+std::string cache_file(const std::string& directory, const std::vector<std::string>& files, const Tokenizer& tokenizer,
+                       const Poll& poll) {
   std::uint64_t hash = tokenizer.fingerprint();
   for (const std::string& file : files) {
     const FileSummary content = summarize_file(file, [&](std::int64_t) { poll ? poll() : void(); });
@@ -85,8 +85,7 @@ std::int64_t require_windows(const TokenSource& tokens, std::int64_t sequence) {
 
 void require_length(const TokenSource& tokens, std::int64_t sequence, const std::string& what) {
   if (tokens.size() <= sequence)
-    fail("{} has {} tokens; one sequence of {} (data.sequence) needs {}", what, tokens.size(), sequence,
-         sequence + 1);
+    fail("{} has {} tokens; one sequence of {} (data.sequence) needs {}", what, tokens.size(), sequence, sequence + 1);
 }
 
 // Splits off the validation tokens and checks that both parts can be used.
@@ -104,9 +103,8 @@ void divide(const DataConfig& config, Dataset& data) {
   if (!config.validation.empty())
     require_length(data.validation, config.sequence, fmt::format("data.validation: {}", config.validation));
   else if (config.validation_fraction > 0)
-    require_length(
-        data.validation, config.sequence,
-        fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
+    require_length(data.validation, config.sequence,
+                   fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
 }
 
 // Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
@@ -121,8 +119,7 @@ std::size_t part_of(std::string_view text) {
 
 // Hands the ids of the files to `use`, part by part.
 template <class Use>
-void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll,
-                  const Use& use) {
+void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll, const Use& use) {
   std::vector<std::int32_t> ids;
   for (const std::string& path : text_files) {
     if (file_size(path) == 0) continue;
@@ -170,8 +167,7 @@ TokenFiles prepare_dataset(const DataConfig& config, const std::string& run_dire
   TokenFiles token_files;
   token_files.train = prepare_part({"data.train", config.train}, *tokenizer, cache, vocabulary, say, poll);
   if (!config.validation.empty())
-    token_files.validation =
-        prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say, poll);
+    token_files.validation = prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say, poll);
   open_dataset(config, token_files);
   return token_files;
 }
@@ -183,9 +179,8 @@ Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files) {
   if (!config.validation.empty())
     data.validation = open_part({"data.validation", config.validation}, *data.tokenizer, token_files.validation);
   divide(config, data);
-  data.description =
-      fmt::format("{}: {} tokens to train on, {} to validate ({})", config.train, data.train.size(),
-                  data.validation.size(), config.validation.empty() ? "its last part" : config.validation);
+  data.description = fmt::format("{}: {} tokens to train on, {} to validate ({})", config.train, data.train.size(),
+                                 data.validation.size(), config.validation.empty() ? "its last part" : config.validation);
   return data;
 }
 
@@ -199,8 +194,7 @@ std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::s
 
 std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll) {
   std::int64_t count = 0;
-  encode_files(tokenizer, text_files, poll,
-               [&](std::span<const std::int32_t> ids) { count += static_cast<std::int64_t>(ids.size()); });
+  encode_files(tokenizer, text_files, poll, [&](std::span<const std::int32_t> ids) { count += std::ssize(ids); });
   return count;
 }
 
@@ -211,14 +205,11 @@ std::vector<std::string> text_files_of(const std::string& path, const std::strin
   return files;
 }
 
-TrainBatches::TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed,
-                           bool shuffle)
-    : tokens_(std::move(tokens)),
-      sequence_(sequence),
-      order_(require_windows(tokens_, sequence), batch, seed, shuffle) {}
+TrainBatches::TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed, bool shuffle)
+    : tokens_(std::move(tokens)), sequence_(sequence), order_(require_windows(tokens_, sequence), batch, seed, shuffle) {}
 
-void TrainBatches::fill_batch(std::int64_t step, std::int64_t first, std::int64_t count,
-                              std::span<std::int32_t> inputs, std::span<std::int32_t> targets) const {
+void TrainBatches::fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, std::span<std::int32_t> inputs,
+                              std::span<std::int32_t> targets) const {
   fill_windows(
       tokens_, sequence_, count, [&](std::int64_t i) { return order_.window(step, first + i); }, inputs, targets);
 }
@@ -228,9 +219,10 @@ ValidationBatches::ValidationBatches(TokenSource tokens, std::int64_t sequence)
 
 void ValidationBatches::fill_batch(std::int64_t first, std::int64_t count, std::span<std::int32_t> inputs,
                                    std::span<std::int32_t> targets) const {
-  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= windows_, "[{}, {}) of {} windows", first,
-               first + count, windows_);
-  fill_windows(tokens_, sequence_, count, [&](std::int64_t i) { return first + i; }, inputs, targets);
+  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= windows_, "[{}, {}) of {} windows", first, first + count,
+               windows_);
+  fill_windows(
+      tokens_, sequence_, count, [&](std::int64_t i) { return first + i; }, inputs, targets);
 }
 
 }  // namespace muonp::core

@@ -45,8 +45,7 @@ Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files);
 // Encodes text files, one after the other, into a token file. Returns the number of ids.
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
                             const std::string& token_file, TokenFormat format, const Poll& poll = {});
-std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
-                          const Poll& poll = {});
+std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll = {});
 // The text files that `path` stands for: itself, or those below a folder. Error: none, or no text in them.
 // `key` begins the message ("data.train").
 std::vector<std::string> text_files_of(const std::string& path, const std::string& key);
@@ -55,8 +54,7 @@ std::vector<std::string> text_files_of(const std::string& path, const std::strin
 class TrainBatches {
  public:
   // Error unless `tokens` holds at least one sequence and one token more.
-  TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed,
-               bool shuffle);
+  TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed, bool shuffle);
   const SampleOrder& order() const { return order_; }
   std::int64_t sequence() const { return sequence_; }
   // Samples [first, first + count) of `step`: inputs and targets (the token after each input), count·sequence ids each,

@@ -63,7 +63,10 @@ constexpr Mark kMarks[] = {
     {0, "OggS\0\x02"sv, {"a sound or film (.ogg)", kLeaveOut}},
     {4, "ftypisom"sv, {"a film (.mp4)", kLeaveOut}},
     {4, "ftypmp42"sv, {"a film (.mp4)", kLeaveOut}},
-    {0, "\x7f" "ELF"sv, {"a program or library (ELF)", kLeaveOut}},
+    {0,
+     "\x7f"
+     "ELF"sv,
+     {"a program or library (ELF)", kLeaveOut}},
     {0, "\0asm\x01\0\0\0"sv, {"a program (WebAssembly)", kLeaveOut}},
     {0, "GGUF\x02\0\0\0"sv, {"a model's weights (GGUF)", kLeaveOut}},
     {0, "GGUF\x03\0\0\0"sv, {"a model's weights (GGUF)", kLeaveOut}},

@@ -8,8 +8,7 @@
 namespace muonp::core {
 namespace {
 
-constexpr std::uint64_t kStream =
-    0x73616d706c657300ull;  // keeps these draws apart from all others of the same seed
+constexpr std::uint64_t kStream = 0x73616d706c657300ull;  // keeps these draws apart from all others of the same seed
 constexpr int kRounds = 6;
 
 }  // namespace

@@ -44,8 +44,7 @@ TokenFormat parse_token_format(std::string_view name) {
 TokenFileWriter::TokenFileWriter(const std::string& path, TokenFormat format, std::int64_t vocabulary)
     : file_(path), format_(format), vocabulary_(vocabulary), wide_(vocabulary > 65536) {
   if (wide_ && format == TokenFormat::nanogpt)
-    fail("the nanogpt format has 16-bit ids, so that a vocabulary of {} does not fit; llmc holds it",
-         vocabulary);
+    fail("the nanogpt format has 16-bit ids, so that a vocabulary of {} does not fit; llmc holds it", vocabulary);
   if (format_ == TokenFormat::llmc) file_.write(Header{}.data(), kHeaderBytes);
 }
 
@@ -55,19 +54,17 @@ void TokenFileWriter::write(std::span<const std::int32_t> ids) {
     file_.write(ids.data(), static_cast<std::int64_t>(ids.size_bytes()));
   } else {
     std::vector<std::uint16_t> narrow(ids.size());
-    std::transform(ids.begin(), ids.end(), narrow.begin(),
-                   [](std::int32_t id) { return static_cast<std::uint16_t>(id); });
+    std::transform(ids.begin(), ids.end(), narrow.begin(), [](std::int32_t id) { return static_cast<std::uint16_t>(id); });
     file_.write(narrow.data(), static_cast<std::int64_t>(narrow.size() * sizeof(narrow[0])));
   }
-  count_ += static_cast<std::int64_t>(ids.size());
+  count_ += std::ssize(ids);
 }
 
 void TokenFileWriter::commit() {
   if (format_ == TokenFormat::llmc) {
     // The count is one word in llm.c; the next word, zero there, holds its upper half.
     const Header header{wide_ ? kMagic32 : kMagic16, wide_ ? kVersion32 : kVersion16,
-                        static_cast<std::int32_t>(count_ & 0xffffffff),
-                        static_cast<std::int32_t>(count_ >> 32)};
+                        static_cast<std::int32_t>(count_ & 0xffffffff), static_cast<std::int32_t>(count_ >> 32)};
     file_.patch(0, header.data(), kHeaderBytes);
   }
   file_.commit();
@@ -100,12 +97,11 @@ TokenSource::Segment TokenSource::open_token_file(const std::string& path, std::
   if (file->size() >= kHeaderBytes) std::memcpy(head.data(), file->data(), sizeof(head));
   const auto [magic, version, low, high] = head;
   if (magic == kMagicEvaluation)
-    fail("{} is an evaluation file of llm.c (magic {}), which is no sequence of tokens to train on", path,
-         magic);
+    fail("{} is an evaluation file of llm.c (magic {}), which is no sequence of tokens to train on", path, magic);
   if (magic != kMagic16 && magic != kMagic32) {
     if (file->size() % 2 != 0)
-      fail("{} is no token file: it has no llm.c header, and its {} bytes are no whole number of 16-bit ids",
-           path, file->size());
+      fail("{} is no token file: it has no llm.c header, and its {} bytes are no whole number of 16-bit ids", path,
+           file->size());
     const std::string_view start(file->data(), static_cast<std::size_t>(std::min(file->size(), kLookedAt)));
     if (const std::string_view why = suspicion_of_raw_ids(start); !why.empty())
       fail("{} is no token file of 16-bit ids: it has no llm.c header, and {} (docs/data.md has the formats)", path, why);
@@ -113,21 +109,19 @@ TokenSource::Segment TokenSource::open_token_file(const std::string& path, std::
   }
   const std::int32_t expected = magic == kMagic16 ? kVersion16 : kVersion32;
   if (version != expected)
-    fail("{} has version {} in its llm.c header; with magic {} only {} is known", path, version, magic,
-         expected);
+    fail("{} has version {} in its llm.c header; with magic {} only {} is known", path, version, magic, expected);
   const int width = magic == kMagic16 ? 2 : 4;
-  const auto count = static_cast<std::int64_t>(
-      (static_cast<std::uint64_t>(static_cast<std::uint32_t>(high)) << 32) | static_cast<std::uint32_t>(low));
+  const auto count = static_cast<std::int64_t>((static_cast<std::uint64_t>(static_cast<std::uint32_t>(high)) << 32) |
+                                               static_cast<std::uint32_t>(low));
   const std::int64_t held = (file->size() - kHeaderBytes) / width;
   if (count != held || kHeaderBytes + held * width != file->size())
-    fail("{} was truncated or altered: its header says {} ids of {} bytes, it has {} bytes after the header",
-         path, count, width, file->size() - kHeaderBytes);
+    fail("{} was truncated or altered: its header says {} ids of {} bytes, it has {} bytes after the header", path, count,
+         width, file->size() - kHeaderBytes);
   return {file, file->data() + kHeaderBytes, width, begin, begin + count};
 }
 
 void TokenSource::read(std::int64_t first, std::int64_t count, std::int32_t* to) const {
-  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= size(), "[{}, {}) of {} ids", first,
-               first + count, size());
+  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= size(), "[{}, {}) of {} ids", first, first + count, size());
   const std::int64_t stop = begin_ + first + count;
   auto segment = std::upper_bound(segments_.begin(), segments_.end(), begin_ + first,
                                   [](std::int64_t at, const Segment& s) { return at < s.end; });
@@ -156,9 +150,10 @@ std::uint64_t TokenSource::fingerprint() const {
   std::vector<std::int32_t> ids(kStretch);
   for (std::int64_t i = 0; i < taken; ++i) {
     // Of as many stretches as there are, each; of more, the first, the last and those between at equal distances.
-    const std::int64_t first = taken == whole ? i * kStretch
-                                              : static_cast<std::int64_t>(static_cast<double>(all - kStretch) *
-                                                                          static_cast<double>(i) / (kStretches - 1));
+    const std::int64_t first =
+        taken == whole
+            ? i * kStretch
+            : static_cast<std::int64_t>(static_cast<double>(all - kStretch) * static_cast<double>(i) / (kStretches - 1));
     const std::int64_t count = std::min(kStretch, all - first);
     read(first, count, ids.data());
     hash = hash_bytes(ids.data(), count * static_cast<std::int64_t>(sizeof(ids[0])), hash);

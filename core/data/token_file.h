@@ -44,8 +44,8 @@ class TokenSource {
   TokenSource() = default;  // no ids
   // The bytes of the files, one id per byte, one file after the other; empty files are fine.
   static TokenSource from_bytes(const std::vector<std::string>& files);
-  // Token files, each of either format. Error: sizes and headers that contradict each other, ids
-  // without header that look like text or like ids of more bits.
+  // Token files, each of either format. Error: sizes and headers that contradict each other, ids without header that look
+  // like text or like ids of more bits.
   static TokenSource from_token_files(const std::vector<std::string>& files);
 
   std::int64_t size() const { return end_ - begin_; }

@@ -5,6 +5,7 @@
 #include <new>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/device/host_memory.h"
 
 namespace muonp::core {
@@ -12,7 +13,7 @@ namespace muonp::core {
 std::string_view name_of(Category category) {
   static constexpr std::array<std::string_view, kCategories> names = {"weights",     "gradients", "optimizer",
                                                                       "activations", "exchange",  "other"};
-  return names[static_cast<std::size_t>(category)];
+  return names[at(category)];
 }
 
 MemoryUse Allocator::use() const {
@@ -57,11 +58,12 @@ void* CachingAllocator::allocate(std::int64_t bytes, Category category) {
   if (!block) block = obtain_or_trim(size);
   if (!block) {
     const MemoryUse u = use();
-    fail("out of memory {}: {} more bytes for {} with {} bytes in use (weights {}, gradients {}, optimizer {}, "
-         "activations {}, exchange {}); a smaller data.micro_batch or a higher parallel.zero needs less, and "
-         "`muonp plan` tells how much",
-         where(), bytes, name_of(category), u.live_total, u.of(Category::weights), u.of(Category::gradients),
-         u.of(Category::optimizer), u.of(Category::activations), u.of(Category::exchange));
+    fail(
+        "out of memory {}: {} more bytes for {} with {} bytes in use (weights {}, gradients {}, optimizer {}, "
+        "activations {}, exchange {}); a smaller data.micro_batch or a higher parallel.zero needs less, and "
+        "`muonp plan` tells how much",
+        where(), bytes, name_of(category), u.live_total, u.of(Category::weights), u.of(Category::gradients),
+        u.of(Category::optimizer), u.of(Category::activations), u.of(Category::exchange));
   }
   count(bytes, category);
   return block;
@@ -111,8 +113,7 @@ class CpuAllocator final : public CachingAllocator {
   // Linux promises more than there is, and kills who touches it; to ask takes longer than small blocks are worth.
   bool has_room(std::int64_t size) override { return size < kAskFrom || size <= free_host_memory(); }
   void* obtain(std::int64_t size) override {
-    return std::aligned_alloc(static_cast<std::size_t>(size < kPage ? kLine : kPage),
-                              static_cast<std::size_t>(size));
+    return std::aligned_alloc(static_cast<std::size_t>(size < kPage ? kLine : kPage), static_cast<std::size_t>(size));
   }
   void give_back(void* block) noexcept override { std::free(block); }
   std::string where() const override { return "on the host"; }

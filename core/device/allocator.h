@@ -12,19 +12,21 @@
 #include <string_view>
 #include <vector>
 
+#include "core/base/index.h"
+
 namespace muonp::core {
 
 enum class Category : std::uint8_t { weights, gradients, optimizer, activations, exchange, other };
 inline constexpr std::size_t kCategories = 6;
 std::string_view name_of(Category category);
 
-struct MemoryUse {                                        // bytes as requested, not as rounded up
-  std::array<std::int64_t, kCategories> live{};           // now, by category
-  std::array<std::int64_t, kCategories> peak{};           // highest of each category on its own
+struct MemoryUse {                               // bytes as requested, not as rounded up
+  std::array<std::int64_t, kCategories> live{};  // now, by category
+  std::array<std::int64_t, kCategories> peak{};  // highest of each category on its own
   std::int64_t live_total = 0;
-  std::int64_t peak_total = 0;                            // highest of the sum
-  std::int64_t of(Category c) const { return live[static_cast<std::size_t>(c)]; }
-  std::int64_t peak_of(Category c) const { return peak[static_cast<std::size_t>(c)]; }
+  std::int64_t peak_total = 0;  // highest of the sum
+  std::int64_t of(Category c) const { return live[at(c)]; }
+  std::int64_t peak_of(Category c) const { return peak[at(c)]; }
 };
 
 // Thread-safe. One per device object, so that ranks that are threads of one process count separately.

@@ -13,8 +13,7 @@ void attention_forward(Device& device, const AttentionShape& shape, const Tensor
 
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
-  if (device.kind() == DeviceKind::cuda)
-    return cuda::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
+  if (device.kind() == DeviceKind::cuda) return cuda::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
   cpu::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
 }
 

@@ -7,16 +7,13 @@ namespace {
 Product checked(const Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
                 const MatrixView& c) {
   const bool ta = op_a == Op::transpose, tb = op_b == Op::transpose;
-  const Product p{
-      op_a, op_b, ta ? a.cols : a.rows, tb ? b.rows : b.cols, ta ? a.rows : a.cols, alpha, beta, a, b, c, false};
-  MUONP_ASSERT((tb ? b.cols : b.rows) == p.k && c.rows == p.m && c.cols == p.n,
-               "[{}, {}]{} times [{}, {}]{} into [{}, {}]", a.rows, a.cols, ta ? "ᵀ" : "", b.rows, b.cols,
-               tb ? "ᵀ" : "", c.rows, c.cols);
+  const Product p{op_a, op_b, ta ? a.cols : a.rows, tb ? b.rows : b.cols, ta ? a.rows : a.cols, alpha, beta, a, b, c, false};
+  MUONP_ASSERT((tb ? b.cols : b.rows) == p.k && c.rows == p.m && c.cols == p.n, "[{}, {}]{} times [{}, {}]{} into [{}, {}]",
+               a.rows, a.cols, ta ? "ᵀ" : "", b.rows, b.cols, tb ? "ᵀ" : "", c.rows, c.cols);
   for (const MatrixView* view : {&a, &b, &c}) {
-    MUONP_ASSERT(view->rows >= 0 && view->cols >= 0 && view->stride >= view->cols, "[{}, {}] with stride {}",
-                 view->rows, view->cols, view->stride);
-    MUONP_ASSERT(view->data != nullptr || view->rows == 0 || view->cols == 0, "no data of [{}, {}]",
-                 view->rows, view->cols);
+    MUONP_ASSERT(view->rows >= 0 && view->cols >= 0 && view->stride >= view->cols, "[{}, {}] with stride {}", view->rows,
+                 view->cols, view->stride);
+    MUONP_ASSERT(view->data != nullptr || view->rows == 0 || view->cols == 0, "no data of [{}, {}]", view->rows, view->cols);
   }
   MUONP_ASSERT(a.dtype == b.dtype && a.dtype != Dtype::int32, "{} times {}; both have to be of one floating-point type",
                name_of(a.dtype), name_of(b.dtype));
@@ -49,10 +46,9 @@ void gemm_batched(Queue& queue, std::int64_t count, Op op_a, Op op_b, float alph
   const Product p = checked(queue, op_a, op_b, alpha, a.first, b.first, beta, c.first);
   const std::int64_t apart = c.batch_stride, stride = p.c.stride;
   const bool behind = apart >= (p.m - 1) * stride + p.n, beside = apart >= p.n && count * apart <= stride;
-  MUONP_ASSERT(count <= 1 || p.m == 0 || behind || beside, "batch stride {} of {} [{}, {}] results with stride {}",
-               apart, count, p.m, p.n, stride);
-  if (count > 0 && p.m > 0 && p.n > 0)
-    queue.multiply(p, count, {a.batch_stride, b.batch_stride, c.batch_stride});
+  MUONP_ASSERT(count <= 1 || p.m == 0 || behind || beside, "batch stride {} of {} [{}, {}] results with stride {}", apart,
+               count, p.m, p.n, stride);
+  if (count > 0 && p.m > 0 && p.n > 0) queue.multiply(p, count, {a.batch_stride, b.batch_stride, c.batch_stride});
 }
 
 std::string product_refusal(const Queue& queue, Dtype dtype) {

@@ -29,8 +29,7 @@ class HostTimePoint final : public TimePoint {
 
 class CpuQueue final : public Queue {
  public:
-  CpuQueue(Device& device, int threads, Bfloat16 bfloat16)
-      : device_(device), threads_(threads), bfloat16_(bfloat16) {}
+  CpuQueue(Device& device, int threads, Bfloat16 bfloat16) : device_(device), threads_(threads), bfloat16_(bfloat16) {}
   DeviceKind kind() const override { return DeviceKind::cpu; }
   Device& device() override { return device_; }
   int threads() const override { return threads_; }
@@ -45,8 +44,7 @@ class CpuQueue final : public Queue {
   }
   void read(void* host, const void* from, std::int64_t bytes) override { copy(host, from, bytes); }
   void write(void* to, const void* host, std::int64_t bytes) override { copy(to, host, bytes); }
-  void multiply(const Product& first, std::int64_t count,
-                const std::array<std::int64_t, 3>& batch_strides) override {
+  void multiply(const Product& first, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) override {
     cpu::multiply(*this, first, count, batch_strides);
   }
 

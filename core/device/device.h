@@ -44,8 +44,7 @@ class Queue {
   virtual void write(void* to, const void* host, std::int64_t bytes) = 0;
   // For gemm() and gemm_batched(), which check first. Products i in [0, count): operands A, B and C of the i-th begin
   // i·batch_strides elements after those of the first.
-  virtual void multiply(const Product& first, std::int64_t count,
-                        const std::array<std::int64_t, 3>& batch_strides) = 0;
+  virtual void multiply(const Product& first, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) = 0;
 };
 
 class Device {

@@ -65,11 +65,19 @@ struct ColumnTargets {
 // Begins the operator() of a row kernel, a template on R, the type of row, and row() of a kernel of column sums, a template
 // on Use. They are compiled for the host and for the GPU on both sides, which nvcc would warn of.
 #ifdef __CUDACC__
-#define MUONP_ROW_KERNEL _Pragma("nv_exec_check_disable") template <class R> MUONP_HD
-#define MUONP_COLUMN_KERNEL _Pragma("nv_exec_check_disable") template <class Use> MUONP_HD
+#define MUONP_ROW_KERNEL                              \
+  _Pragma("nv_exec_check_disable") template <class R> \
+  MUONP_HD
+#define MUONP_COLUMN_KERNEL                             \
+  _Pragma("nv_exec_check_disable") template <class Use> \
+  MUONP_HD
 #else
-#define MUONP_ROW_KERNEL template <class R> MUONP_HD
-#define MUONP_COLUMN_KERNEL template <class Use> MUONP_HD
+#define MUONP_ROW_KERNEL \
+  template <class R>     \
+  MUONP_HD
+#define MUONP_COLUMN_KERNEL \
+  template <class Use>      \
+  MUONP_HD
 #endif
 
 namespace muonp::core {
@@ -136,8 +144,7 @@ struct Row {
       const std::int64_t count = cols - begin < kBlock ? cols - begin : kBlock;
       const float* x = data + begin;
       part(count).each([=](std::int64_t c) { b[c] = g(begin + c, x[c]); });
-      std::memcpy(to + begin * static_cast<std::int64_t>(sizeof(T)), block,
-                  static_cast<std::size_t>(count) * sizeof(T));
+      std::memcpy(to + begin * static_cast<std::int64_t>(sizeof(T)), block, static_cast<std::size_t>(count) * sizeof(T));
     }
   }
 };
@@ -196,9 +203,8 @@ struct ColumnSums {
     float totals[F::kSums][kColumns] = {};
     for (std::int64_t r = 0; r < rows; ++r)
       f.row(r, [&](const auto& g, auto... arrays) {
-        [&]<std::size_t... k>(std::index_sequence<k...>) {
-          part.over(g, (arrays + first)..., totals[k]...);
-        }(std::make_index_sequence<F::kSums>());
+        [&]<std::size_t... k>(std::index_sequence<k...>) { part.over(g, (arrays + first)..., totals[k]...); }
+        (std::make_index_sequence<F::kSums>());
       });
     for (int k = 0; k < F::kSums; ++k) {
       const ColumnTarget to = targets.of[k];

@@ -28,8 +28,8 @@ std::int64_t free_in(const std::string& group) {
   struct Names {
     const char *limit, *use, *kind;
   };
-  for (const auto& [limit, use, kind] : {Names{"/memory.max", "/memory.current", ""},
-                                         Names{"/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_"}}) {
+  for (const auto& [limit, use, kind] :
+       {Names{"/memory.max", "/memory.current", ""}, Names{"/memory.limit_in_bytes", "/memory.usage_in_bytes", "total_"}}) {
     const auto most = number_in(group + limit), used = number_in(group + use);
     if (!most || !used) continue;
     const auto files = [&](const std::string& list) {

@@ -17,8 +17,7 @@ class HostView {
   void* raw() const { return raw_; }
   template <class T>
   T* data() const {
-    MUONP_ASSERT(tensor_.dtype() == dtype_of<T>, "a {} tensor read as {}", name_of(tensor_.dtype()),
-                 name_of(dtype_of<T>));
+    MUONP_ASSERT(tensor_.dtype() == dtype_of<T>, "a {} tensor read as {}", name_of(tensor_.dtype()), name_of(dtype_of<T>));
     return static_cast<T*>(raw_);
   }
   template <class T>
@@ -42,12 +41,11 @@ float read_scalar(Queue& queue, const Tensor& tensor);
 template <class T>
 class HostResult {
  public:
-  HostResult(Queue& queue, std::int64_t count)
-      : queue_(queue), host_(static_cast<std::size_t>(count)) {
+  HostResult(Queue& queue, std::int64_t count) : queue_(queue), host_(static_cast<std::size_t>(count)) {
     static_assert(sizeof(T) % 4 == 0);
     if (queue.kind() != DeviceKind::cpu)
-      memory_ = Tensor::empty(queue.device(), {count * static_cast<std::int64_t>(sizeof(T) / 4)}, Dtype::int32,
-                              Category::other);
+      memory_ =
+          Tensor::empty(queue.device(), {count * static_cast<std::int64_t>(sizeof(T) / 4)}, Dtype::int32, Category::other);
   }
   T* to_write() { return memory_ ? static_cast<T*>(memory_.raw()) : host_.data(); }
   const std::vector<T>& read() {

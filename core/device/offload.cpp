@@ -22,8 +22,7 @@ void read_tensor(Queue& queue, const Tensor& tensor, void* to) {
   if (tensor.bytes() > 0) std::memcpy(to, tensor.raw(), static_cast<std::size_t>(tensor.bytes()));
 }
 
-void compute_in_pieces(Device& device, const std::vector<Tensor>& tensors, Pieces what,
-                       const PieceComputation& compute) {
+void compute_in_pieces(Device& device, const std::vector<Tensor>& tensors, Pieces what, const PieceComputation& compute) {
   const std::int64_t size = tensors.front().size();
   if (std::ranges::none_of(tensors, &Tensor::in_host_memory)) return compute(0, size, tensors);
   for (std::int64_t begin = 0; begin < size; begin += kOffloadPiece) {

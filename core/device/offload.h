@@ -23,8 +23,7 @@ void read_tensor(Queue& queue, const Tensor& tensor, void* to);
 // in host memory is brought back after where it changed. Once, with the tensors themselves, where none does. The
 // device's copies are counted as Category::optimizer.
 enum class Pieces : std::uint8_t { read, changed };
-using PieceComputation =
-    std::function<void(std::int64_t begin, std::int64_t count, std::span<const Tensor> on_device)>;
+using PieceComputation = std::function<void(std::int64_t begin, std::int64_t count, std::span<const Tensor> on_device)>;
 void compute_in_pieces(Device& device, const std::vector<Tensor>& tensors, Pieces what, const PieceComputation& compute);
 
 }  // namespace muonp::core

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/base/index.h"
 #include "core/device/cpu/tasks.h"
 #include "core/device/cuda/symmetric.h"
 #include "core/device/for_each.h"
@@ -21,8 +22,7 @@ struct Block {  // rows [row, row + rows) and columns [col, col + cols) of the r
 std::int64_t halve(std::int64_t size) { return (size / 2 + 15) / 16 * 16; }
 
 void halve_block(const Block& block, std::int64_t largest, std::vector<Block>& blocks) {
-  if (block.area() <= largest || std::max(block.rows, block.cols) <= kDiagonalBlock)
-    return blocks.push_back(block);
+  if (block.area() <= largest || std::max(block.rows, block.cols) <= kDiagonalBlock) return blocks.push_back(block);
   const bool tall = block.rows >= block.cols;
   const std::int64_t h = halve(tall ? block.rows : block.cols);
   if (tall) {
@@ -122,8 +122,8 @@ class FormKernel {
         product_(form.product),
         identity_(form.identity),
         mirror_(form.mirror),
-        in_place_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data &&
-                  !terms_[1].data) {}
+        in_place_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data && !terms_[1].data) {
+  }
 
   void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
     for (std::int64_t r = row; r < row_end; r += kLanes)
@@ -185,8 +185,7 @@ void run_forms_of(const MatrixView& c, std::span<const SymmetricForm> forms, con
   constexpr std::int64_t kTile = 64;  // what the forms read and write of one tile stays in the nearest caches
   const std::int64_t row_end = block.row + block.rows, col_end = block.col + block.cols;
   for (std::int64_t r = block.row; r < row_end; r += kTile)
-    for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end);
-         j += kTile)
+    for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end); j += kTile)
       for (const SymmetricForm& form : forms)
         FormKernel<T>(c, form).tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
 }
@@ -197,8 +196,7 @@ void run_forms(const MatrixView& c, std::span<const SymmetricForm> forms, const 
 
 void check_square(const MatrixView& view, std::int64_t n, Dtype dtype) {
   MUONP_ASSERT(view.rows == n && view.cols == n && view.stride >= n && view.dtype == dtype,
-               "[{}, {}] {} where [{}, {}] {} is wanted", view.rows, view.cols, name_of(view.dtype), n, n,
-               name_of(dtype));
+               "[{}, {}] {} where [{}, {}] {} is wanted", view.rows, view.cols, name_of(view.dtype), n, n, name_of(dtype));
 }
 
 void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
@@ -206,15 +204,13 @@ void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
     check_square(form.out, c.rows, c.dtype);
     for (const SymmetricTerm* term : {&form.first, &form.second})
       if (term->matrix.data) check_square(term->matrix, c.rows, c.dtype);
-    MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(),
-                 "a form that overwrites C is not the last one");
+    MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(), "a form that overwrites C is not the last one");
   }
 }
 
 // multiply(block) computes that block of C.
 template <class Multiply>
-void lower_triangle(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms,
-                    const Multiply& multiply) {
+void lower_triangle(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms, const Multiply& multiply) {
   check_forms(c, forms);
   const SymmetricForm mirror{.out = c};
   if (forms.empty()) forms = {&mirror, 1};
@@ -223,10 +219,9 @@ void lower_triangle(Queue& queue, const MatrixView& c, std::span<const Symmetric
     return cuda::write_forms(queue, c, forms);
   }
   const bool alone = queue.threads() == 1 || omp_in_parallel();
-  const std::vector<Block> blocks =
-      alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
-  run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
-    const Block& block = blocks[static_cast<std::size_t>(i)];
+  const std::vector<Block> blocks = alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
+  run_tasks(queue, std::ssize(blocks), [&](std::int64_t i) {
+    const Block& block = blocks[at(i)];
     multiply(block);
     run_forms(c, forms, block);
   });
@@ -234,12 +229,12 @@ void lower_triangle(Queue& queue, const MatrixView& c, std::span<const Symmetric
 
 }  // namespace
 
-void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
-                       const MatrixView& c, std::span<const SymmetricForm> forms) {
+void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c,
+                       std::span<const SymmetricForm> forms) {
   for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
   lower_triangle(queue, c, forms, [&](const Block& k) {
-    gemm(queue, Op::none, Op::none, alpha, a.block(k.row, 0, k.rows, a.cols),
-         b.block(0, k.col, b.rows, k.cols), 0, c.block(k.row, k.col, k.rows, k.cols));
+    gemm(queue, Op::none, Op::none, alpha, a.block(k.row, 0, k.rows, a.cols), b.block(0, k.col, b.rows, k.cols), 0,
+         c.block(k.row, k.col, k.rows, k.cols));
   });
 }
 
@@ -249,11 +244,11 @@ void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixV
   lower_triangle(queue, c, forms, [&](const Block& k) {
     const MatrixView out = c.block(k.row, k.col, k.rows, k.cols);
     if (side == Op::none)
-      gemm(queue, Op::none, Op::transpose, alpha, a.block(k.row, 0, k.rows, a.cols),
-           a.block(k.col, 0, k.cols, a.cols), 0, out);
+      gemm(queue, Op::none, Op::transpose, alpha, a.block(k.row, 0, k.rows, a.cols), a.block(k.col, 0, k.cols, a.cols), 0,
+           out);
     else
-      gemm(queue, Op::transpose, Op::none, alpha, a.block(0, k.row, a.rows, k.rows),
-           a.block(0, k.col, a.rows, k.cols), 0, out);
+      gemm(queue, Op::transpose, Op::none, alpha, a.block(0, k.row, a.rows, k.rows), a.block(0, k.col, a.rows, k.cols), 0,
+           out);
   });
 }
 
@@ -271,15 +266,14 @@ void average_block(const MatrixView& c, const Block& block) {
 
 }  // namespace
 
-void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
-                         const MatrixView& c) {
+void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c) {
   for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
   gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
   if (queue.kind() == DeviceKind::cuda) return cuda::average_with_transpose(queue, c);
   std::vector<Block> blocks;
   for (const Block& block : triangle_blocks(c.rows)) halve_block(block, kDiagonalBlock * kDiagonalBlock, blocks);
-  run_tasks(queue, static_cast<std::int64_t>(blocks.size()), [&](std::int64_t i) {
-    const Block& block = blocks[static_cast<std::size_t>(i)];
+  run_tasks(queue, std::ssize(blocks), [&](std::int64_t i) {
+    const Block& block = blocks[at(i)];
     c.dtype == Dtype::float32 ? average_block<float>(c, block) : average_block<bfloat16>(c, block);
   });
 }
@@ -289,8 +283,7 @@ void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const Symmetri
   check_forms(c, forms);
   if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, c, forms);
   const std::vector<Block> blocks = shared_triangle_blocks(c.rows, queue.threads());
-  run_tasks(queue, static_cast<std::int64_t>(blocks.size()),
-            [&](std::int64_t i) { run_forms(c, forms, blocks[static_cast<std::size_t>(i)]); });
+  run_tasks(queue, std::ssize(blocks), [&](std::int64_t i) { run_forms(c, forms, blocks[at(i)]); });
 }
 
 namespace {
@@ -325,7 +318,7 @@ std::array<double, 4> moments(Queue& queue, const MatrixView& x, const MatrixVie
     const T *p = xs + i * x_stride, *q = ys + i * y_stride;
     const auto [pp, pq, qq] = dots(p, q, i);
     const double dx = p[i], dy = q[i];
-    of_row[static_cast<std::size_t>(i)] = {dx, 2 * pp + dx * dx, 2 * pq + dx * dy, 2 * qq + dy * dy};
+    of_row[at(i)] = {dx, 2 * pp + dx * dx, 2 * pq + dx * dy, 2 * qq + dy * dy};
   });
   std::array<double, 4> total{};
   for (const auto& values : of_row)

@@ -1,7 +1,7 @@
-// Products whose result is known to be symmetric, at about half the cost of a full one: only the lower
-// triangle is computed, in panels of rows whose diagonal blocks are halved down to kDiagonalBlock, and
-// mirrored block by block while it is still in cache. float32 and bfloat16 (on a GPU
-// also float16) storage; sums are float32. On a GPU panels are wider and have no finer blocks.
+// Products whose result is known to be symmetric, at about half the cost of a full one: only the lower triangle is computed,
+// in panels of rows whose diagonal blocks are halved down to kDiagonalBlock, and mirrored block by block while it is still
+// in cache. float32 and bfloat16 (on a GPU also float16) storage; sums are float32. On a GPU panels are wider and have no
+// finer blocks.
 //
 // "Symmetric" operands hold both triangles.
 #pragma once
@@ -34,8 +34,8 @@ struct SymmetricForm {
 // write C itself when it is the last one, or one of its own terms. After a call without forms C holds both
 // triangles; otherwise only the forms do and C's upper triangle is unspecified. C must not overlap A or B,
 // nor a form's out A or B.
-void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
-                       const MatrixView& c, std::span<const SymmetricForm> forms = {});
+void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c,
+                       std::span<const SymmetricForm> forms = {});
 
 // The same for the Gram matrix C = alpha·AᵀA (side = Op::transpose, n = columns) or alpha·AAᵀ (Op::none, n =
 // rows); C has A's dtype or is float32.
@@ -44,8 +44,7 @@ void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixV
 
 // C = alpha·A·B like symmetric_product(), but as the mean of A·B and (A·B)ᵀ, from a full product: where
 // rounding makes the factors commute only roughly, taking one triangle for the other costs accuracy.
-void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b,
-                         const MatrixView& c);
+void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c);
 
 // The forms alone, of a C whose lower triangle is there.
 void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms);

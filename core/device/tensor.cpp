@@ -21,9 +21,8 @@ Tensor Tensor::from(const std::shared_ptr<Allocator>& allocator, Shape shape, Dt
   t.dtype_ = dtype;
   const std::int64_t bytes = t.bytes();
   void* block = allocator->allocate(bytes, category);
-  t.storage_ = std::shared_ptr<void>(block, [allocator, bytes, category](void* pointer) {
-    allocator->release(pointer, bytes, category);
-  });
+  t.storage_ = std::shared_ptr<void>(
+      block, [allocator, bytes, category](void* pointer) { allocator->release(pointer, bytes, category); });
   return t;
 }
 
@@ -58,8 +57,7 @@ Tensor Tensor::view(Shape shape) const {
 }
 
 Tensor Tensor::flat(std::int64_t begin, std::int64_t count) const {
-  MUONP_ASSERT(begin >= 0 && count >= 0 && begin + count <= size_, "[{}, {}) of {} elements", begin, begin + count,
-               size_);
+  MUONP_ASSERT(begin >= 0 && count >= 0 && begin + count <= size_, "[{}, {}) of {} elements", begin, begin + count, size_);
   Tensor t = *this;
   t.offset_bytes_ += begin * size_of(dtype_);
   t.size_ = count;

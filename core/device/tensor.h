@@ -7,6 +7,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/base/shape.h"
 #include "core/device/device.h"
 
@@ -28,9 +29,9 @@ class Tensor {
 
   explicit operator bool() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }
-  std::int64_t dim(int i) const { return shape_[static_cast<std::size_t>(i < 0 ? i + rank() : i)]; }
+  std::int64_t dim(int i) const { return shape_[at(i < 0 ? i + rank() : i)]; }
   int rank() const { return static_cast<int>(shape_.size()); }
-  std::int64_t size() const { return size_; }                      // elements
+  std::int64_t size() const { return size_; }  // elements
   std::int64_t bytes() const { return size_ * size_of(dtype_); }
   Dtype dtype() const { return dtype_; }
   bool in_host_memory() const { return host_; }  // made by staging() or on_host()
@@ -42,7 +43,9 @@ class Tensor {
     return static_cast<T*>(raw());
   }
   template <class T>
-  std::span<T> span() const { return {data<T>(), static_cast<std::size_t>(size_)}; }
+  std::span<T> span() const {
+    return {data<T>(), static_cast<std::size_t>(size_)};
+  }
 
   // Views share the storage. view(): same elements, other shape. flat(): elements [begin, begin + count) in
   // row-major order as a 1-D tensor. operator[]: the i-th entry along the first dimension.

@@ -21,7 +21,7 @@ constexpr std::int64_t kLatest = std::int64_t{1} << 62;
 
 std::string checksum_of(const Json& manifest) {
   const std::string text = manifest.dump();
-  return checksum_text(hash_bytes(text.data(), static_cast<std::int64_t>(text.size())));
+  return checksum_text(hash_bytes(text.data(), std::ssize(text)));
 }
 
 // Takes a manifest apart; what cannot be ends in `damaged`, which throws.
@@ -47,8 +47,7 @@ class ManifestParser {
     manifest.checksum = expected;
     const auto later = [](const CheckpointEntry& a, const CheckpointEntry& b) { return a.name >= b.name; };
     const auto pair = std::ranges::adjacent_find(manifest.entries, later);
-    if (pair != manifest.entries.end())
-      damaged("file '{}' stands twice or out of order", std::next(pair)->name);
+    if (pair != manifest.entries.end()) damaged("file '{}' stands twice or out of order", std::next(pair)->name);
     return manifest;
   }
 
@@ -102,8 +101,7 @@ class ManifestParser {
 
 bool is_entry_name(const std::string& name) {
   const auto printable = [](char c) { return c > ' ' && c <= '~' && c != '/'; };
-  return !name.empty() && std::ranges::all_of(name, printable) && !name.starts_with('.') &&
-         name != kManifestName;
+  return !name.empty() && std::ranges::all_of(name, printable) && !name.starts_with('.') && name != kManifestName;
 }
 
 std::string checksum_text(std::uint64_t checksum) { return fmt::format("{:016x}", checksum); }
@@ -115,8 +113,7 @@ std::string write_manifest(CheckpointManifest manifest) {
     files.push_back({{"name", e.name}, {"bytes", e.bytes}, {"xxh3", checksum_text(e.checksum)}});
   Json json = {{"format", kFormat}, {"version", kVersion}, {"step", manifest.step}, {"files", files}};
   json[kWritten] = manifest.written;
-  MUONP_ASSERT(Json::accept(manifest.state_json), "the checkpoint's state is no JSON: {}",
-               manifest.state_json);
+  MUONP_ASSERT(Json::accept(manifest.state_json), "the checkpoint's state is no JSON: {}", manifest.state_json);
   json["state"] = Json::parse(manifest.state_json);
   json[kOwnChecksum] = checksum_of(json);
   return json.dump(1) + "\n";

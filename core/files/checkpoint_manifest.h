@@ -18,8 +18,8 @@ struct CheckpointManifest {
   std::int64_t step = 0;
   std::vector<CheckpointEntry> entries;  // sorted by name
   std::string state_json;                // the trainer's own state, any JSON
-  std::int64_t written = 0;   // microseconds since 1970, later than any other of its folder; 0: it does not say
-  std::string checksum = {};  // the manifest's own, as read; tells checkpoints of one step apart
+  std::int64_t written = 0;              // microseconds since 1970, later than any other of its folder; 0: it does not say
+  std::string checksum = {};             // the manifest's own, as read; tells checkpoints of one step apart
 };
 
 inline constexpr const char* kManifestName = "manifest.json";

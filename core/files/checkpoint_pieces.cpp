@@ -18,8 +18,7 @@ std::string key_of(const TensorPiece& piece) { return fmt::format("{}@{}", piece
 Dtype dtype_of_stored(const SafetensorsReader& file, const TensorSpec& spec) {
   for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16, Dtype::float16, Dtype::int32})
     if (stored_type_of(dtype) == spec.type) return dtype;
-  fail("{}: tensor '{}' has dtype {}, which no checkpoint of this program has", file.path(), spec.name,
-       name_of(spec.type));
+  fail("{}: tensor '{}' has dtype {}, which no checkpoint of this program has", file.path(), spec.name, name_of(spec.type));
 }
 
 // Not more than 2^62 elements, so that sums and products of intervals cannot overflow.
@@ -56,21 +55,18 @@ struct Extent {
 Extent extent_of(const SafetensorsReader& file, const TensorSpec& spec) {
   const auto found = file.metadata().find(spec.name);
   if (found == file.metadata().end())
-    fail("{}: tensor '{}' is no piece of a checkpoint (its interval is not in __metadata__)", file.path(),
-         spec.name);
+    fail("{}: tensor '{}' is no piece of a checkpoint (its interval is not in __metadata__)", file.path(), spec.name);
   try {
     const Json json = parse_strict_json(found->second);
     Extent extent{count_of(member(json, "begin")), count_of(member(json, "end")), shape_of(member(json, "shape"))};
-    const bool inside = possible(extent.shape) && extent.begin <= extent.end &&
-                        extent.end <= element_count(extent.shape);
-    if (inside && spec.shape == Shape{extent.end - extent.begin} &&
-        spec.name.ends_with(fmt::format("@{}", extent.begin)))
+    const bool inside = possible(extent.shape) && extent.begin <= extent.end && extent.end <= element_count(extent.shape);
+    if (inside && spec.shape == Shape{extent.end - extent.begin} && spec.name.ends_with(fmt::format("@{}", extent.begin)))
       return extent;
   } catch (const Error&) {
     // falls through to the message below
   }
-  fail("{}: tensor '{}' of shape {} has the impossible interval {}", file.path(), spec.name,
-       to_string(spec.shape), found->second);
+  fail("{}: tensor '{}' of shape {} has the impossible interval {}", file.path(), spec.name, to_string(spec.shape),
+       found->second);
 }
 
 template <class T>
@@ -84,18 +80,15 @@ void widen(const char* from, std::int64_t count, float* to) {
 
 }  // namespace
 
-std::string piece_file_name(std::string_view prefix, int rank) {
-  return fmt::format("{}-{:05}.safetensors", prefix, rank);
-}
+std::string piece_file_name(std::string_view prefix, int rank) { return fmt::format("{}-{:05}.safetensors", prefix, rank); }
 
-CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file_name,
-                             std::span<const TensorPiece> pieces) {
+CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file_name, std::span<const TensorPiece> pieces) {
   std::vector<TensorSpec> specs;
   std::map<std::string, std::string> metadata;
   std::vector<const TensorPiece*> written;
   for (const TensorPiece& p : pieces) {
-    MUONP_ASSERT(p.begin >= 0 && p.begin <= p.end && p.end <= element_count(p.shape), "[{}, {}) of {} {}",
-                 p.begin, p.end, p.name, to_string(p.shape));
+    MUONP_ASSERT(p.begin >= 0 && p.begin <= p.end && p.end <= element_count(p.shape), "[{}, {}) of {} {}", p.begin, p.end,
+                 p.name, to_string(p.shape));
     if (p.begin == p.end && element_count(p.shape) > 0) continue;
     specs.push_back({key_of(p), stored_type_of(p.dtype), {p.end - p.begin}});
     metadata[key_of(p)] = Json{{"begin", p.begin}, {"end", p.end}, {"shape", p.shape}}.dump();
@@ -179,28 +172,26 @@ std::vector<std::string> PieceReader::names() const {
 
 const PieceReader::Stored& PieceReader::tensor(const std::string& name) const {
   const auto found = tensors_.find(name);
-  if (found == tensors_.end())
-    fail("the checkpoint {} has no tensor '{}' in its {}* files", path_, name, prefix_);
+  if (found == tensors_.end()) fail("the checkpoint {} has no tensor '{}' in its {}* files", path_, name, prefix_);
   return found->second;
 }
 
-const PieceReader::Stored& PieceReader::expect(const std::string& name, const Shape& shape,
-                                               Dtype dtype) const {
+const PieceReader::Stored& PieceReader::expect(const std::string& name, const Shape& shape, Dtype dtype) const {
   const Stored& stored = tensor(name);
   if (stored.shape != shape)
-    fail("tensor '{}' of the checkpoint {} has shape {}, this run needs {}", name, path_,
-         to_string(stored.shape), to_string(shape));
+    fail("tensor '{}' of the checkpoint {} has shape {}, this run needs {}", name, path_, to_string(stored.shape),
+         to_string(shape));
   if (stored.dtype != dtype)
-    fail("tensor '{}' of the checkpoint {} has dtype {}, this run needs {}", name, path_,
-         name_of(stored.dtype), name_of(dtype));
+    fail("tensor '{}' of the checkpoint {} has dtype {}, this run needs {}", name, path_, name_of(stored.dtype),
+         name_of(dtype));
   return stored;
 }
 
 template <class Copy>
 void PieceReader::gather(const std::string& name, const Stored& stored, std::int64_t begin, std::int64_t end,
                          const Copy& copy) const {
-  MUONP_ASSERT(begin >= 0 && begin <= end && end <= element_count(stored.shape), "[{}, {}) of '{}' {}", begin,
-               end, name, to_string(stored.shape));
+  MUONP_ASSERT(begin >= 0 && begin <= end && end <= element_count(stored.shape), "[{}, {}) of '{}' {}", begin, end, name,
+               to_string(stored.shape));
   const std::int64_t bytes = size_of(stored.dtype);
   auto piece = std::upper_bound(stored.pieces.begin(), stored.pieces.end(), begin,
                                 [](std::int64_t at, const StoredPiece& p) { return at < p.end; });
@@ -219,25 +210,22 @@ void PieceReader::gather(const std::string& name, const Stored& stored, std::int
   }
 }
 
-void PieceReader::read_raw(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
-                           std::int64_t end, void* to) const {
+void PieceReader::read_raw(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin, std::int64_t end,
+                           void* to) const {
   const std::int64_t bytes = size_of(dtype);
-  gather(name, expect(name, shape, dtype), begin, end,
-         [&](const char* from, std::int64_t at, std::int64_t count) {
-           std::memcpy(static_cast<char*>(to) + at * bytes, from, static_cast<std::size_t>(count * bytes));
-         });
+  gather(name, expect(name, shape, dtype), begin, end, [&](const char* from, std::int64_t at, std::int64_t count) {
+    std::memcpy(static_cast<char*>(to) + at * bytes, from, static_cast<std::size_t>(count * bytes));
+  });
 }
 
-void PieceReader::read_float(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
-                             std::int64_t end, float* to) const {
+void PieceReader::read_float(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin, std::int64_t end,
+                             float* to) const {
   MUONP_ASSERT(dtype != Dtype::int32, "'{}' read as floats", name);
-  gather(name, expect(name, shape, dtype), begin, end,
-         [&](const char* from, std::int64_t at, std::int64_t count) {
-           if (dtype == Dtype::float32)
-             std::memcpy(to + at, from, static_cast<std::size_t>(count) * sizeof(float));
-           if (dtype == Dtype::bfloat16) widen<bfloat16>(from, count, to + at);
-           if (dtype == Dtype::float16) widen<float16>(from, count, to + at);
-         });
+  gather(name, expect(name, shape, dtype), begin, end, [&](const char* from, std::int64_t at, std::int64_t count) {
+    if (dtype == Dtype::float32) std::memcpy(to + at, from, static_cast<std::size_t>(count) * sizeof(float));
+    if (dtype == Dtype::bfloat16) widen<bfloat16>(from, count, to + at);
+    if (dtype == Dtype::float16) widen<float16>(from, count, to + at);
+  });
 }
 
 }  // namespace muonp::core

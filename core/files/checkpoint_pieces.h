@@ -27,8 +27,7 @@ struct TensorPiece {
 // Writes one file of pieces, for example "optimizer-00002.safetensors" by rank 2. An element of a tensor is
 // written by one rank only; empty pieces are fine. Within the file piece i is the 1-D tensor "<name>@<begin>"
 // and __metadata__ has its interval and full shape.
-CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file_name,
-                             std::span<const TensorPiece> pieces);
+CheckpointEntry write_pieces(const CheckpointPart& part, const std::string& file_name, std::span<const TensorPiece> pieces);
 
 // "optimizer-00002.safetensors"
 std::string piece_file_name(std::string_view prefix, int rank);
@@ -56,12 +55,12 @@ class PieceReader {
 
   // Copies elements [begin, end) to `to`. Error, naming the tensor with what is expected and found: it is
   // absent, has another shape or dtype, or some of these elements are in no file.
-  void read_raw(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
-                std::int64_t end, void* to) const;
+  void read_raw(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin, std::int64_t end,
+                void* to) const;
   // The same, converted to float32 (exactly; the stored dtype is float32, bfloat16 or float16, and equal to
   // `dtype`).
-  void read_float(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin,
-                  std::int64_t end, float* to) const;
+  void read_float(const std::string& name, const Shape& shape, Dtype dtype, std::int64_t begin, std::int64_t end,
+                  float* to) const;
 
  private:
   struct StoredPiece {
@@ -81,8 +80,7 @@ class PieceReader {
   const Stored& tensor(const std::string& name) const;
   const Stored& expect(const std::string& name, const Shape& shape, Dtype dtype) const;
   template <class Copy>
-  void gather(const std::string& name, const Stored& stored, std::int64_t begin, std::int64_t end,
-              const Copy& copy) const;
+  void gather(const std::string& name, const Stored& stored, std::int64_t begin, std::int64_t end, const Copy& copy) const;
 
   std::string path_, prefix_;
   std::map<std::string, Stored> tensors_;

@@ -117,8 +117,7 @@ CheckpointEntry CheckpointPart::add_file(const std::string& name, std::int64_t e
   return {name, summary.bytes, summary.checksum};
 }
 
-CheckpointWriter::CheckpointWriter(std::string store, std::int64_t step)
-    : store_(std::move(store)), step_(step) {
+CheckpointWriter::CheckpointWriter(std::string store, std::int64_t step) : store_(std::move(store)), step_(step) {
   MUONP_ASSERT(step >= 0, "step {}", step);
   make_directories(store_);
   remove_tree(partial_of(store_, step_));
@@ -165,8 +164,7 @@ Checkpoint::Checkpoint(std::string path, std::size_t first, std::size_t stride) 
     const CheckpointEntry& e = entries()[i];
     const std::int64_t bytes = file_size(path_ + "/" + e.name);
     if (bytes != e.bytes)
-      fail("{}/{} was truncated or altered: it has {} bytes, the manifest says {}", path_, e.name, bytes,
-           e.bytes);
+      fail("{}/{} was truncated or altered: it has {} bytes, the manifest says {}", path_, e.name, bytes, e.bytes);
   }
 }
 
@@ -184,8 +182,8 @@ void Checkpoint::verify(std::size_t first, std::size_t stride) const {
 void Checkpoint::verify_file(const CheckpointEntry& e, const std::function<void(std::int64_t)>& read) const {
   const FileSummary found = summarize_file(path_ + "/" + e.name, read);
   if (found.checksum != e.checksum || found.bytes != e.bytes)
-    fail("{}/{} was altered: its XXH3 checksum is {}, the manifest says {}", path_, e.name,
-         checksum_text(found.checksum), checksum_text(e.checksum));
+    fail("{}/{} was altered: its XXH3 checksum is {}, the manifest says {}", path_, e.name, checksum_text(found.checksum),
+         checksum_text(e.checksum));
 }
 
 CheckpointWriter CheckpointStore::begin(std::int64_t step) const { return {directory_, step}; }
@@ -200,8 +198,7 @@ std::vector<std::int64_t> CheckpointStore::by_age() const {
   return result;
 }
 
-std::optional<Checkpoint> CheckpointStore::latest(
-    const std::function<void(const std::string&)>& refused) const {
+std::optional<Checkpoint> CheckpointStore::latest(const std::function<void(const std::string&)>& refused) const {
   const std::vector<std::int64_t> all = by_age();
   for (auto step = all.rbegin(); step != all.rend(); ++step) {
     try {
@@ -248,7 +245,7 @@ std::string CheckpointStore::path_named(const std::string& step_or_path) const {
 void CheckpointStore::keep_last(std::int64_t keep) const {
   MUONP_ASSERT(keep >= 1, "keep {}", keep);
   std::vector<std::int64_t> all = by_age();
-  while (static_cast<std::int64_t>(all.size()) > keep) {
+  while (std::ssize(all) > keep) {
     // Out of the complete ones first, so that a deletion cut short leaves nothing that looks complete.
     const std::string partial = partial_of(directory_, all.front());
     remove_tree(partial);

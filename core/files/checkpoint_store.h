@@ -71,8 +71,7 @@ class Checkpoint {
   const std::string& path() const { return path_; }
   const std::vector<CheckpointEntry>& entries() const { return manifest_.entries; }  // sorted by name
   const std::string& state_json() const { return manifest_.state_json; }
-  std::string file(
-      const std::string& name) const;  // path of a file that the manifest names; Error if it does not
+  std::string file(const std::string& name) const;  // path of a file that the manifest names; Error if it does not
 
   // Compares the checksums of files first, first + stride, ...: verify() checks all, verify(rank, world_size)
   // shares the reading out.

@@ -48,9 +48,7 @@ class StreamingHash {
   ~StreamingHash() { XXH3_freeState(state_); }
   StreamingHash(const StreamingHash&) = delete;
   StreamingHash& operator=(const StreamingHash&) = delete;
-  void add(const void* data, std::int64_t bytes) {
-    XXH3_64bits_update(state_, data, static_cast<std::size_t>(bytes));
-  }
+  void add(const void* data, std::int64_t bytes) { XXH3_64bits_update(state_, data, static_cast<std::size_t>(bytes)); }
   std::uint64_t value() const { return XXH3_64bits_digest(state_); }
 
  private:
@@ -80,8 +78,7 @@ std::int64_t read_block(int descriptor, const std::string& path, void* to) {
 std::string space_left(const std::string& path) {
   struct statvfs info {};
   if (::statvfs(parent_directory(path).c_str(), &info) != 0) return "";
-  return fmt::format("; {} bytes are free on its file system",
-                     static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize);
+  return fmt::format("; {} bytes are free on its file system", static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize);
 }
 
 // How much was needed and is free is said where that is the trouble: a full disk, a quota, a limit on files.
@@ -148,8 +145,7 @@ void AtomicFile::put_at(std::int64_t offset, const void* data, std::int64_t byte
   MUONP_ASSERT(s.descriptor >= 0, "{} is committed", s.path);
   const char* from = static_cast<const char*>(data);
   for (std::int64_t done = 0; done < bytes;) {
-    const ssize_t put =
-        ::pwrite(s.descriptor, from + done, static_cast<std::size_t>(bytes - done), offset + done);
+    const ssize_t put = ::pwrite(s.descriptor, from + done, static_cast<std::size_t>(bytes - done), offset + done);
     if (put < 0 && errno == EINTR) continue;
     if (put <= 0) fail_writing(s.path, s.target, std::max(s.expected, s.bytes + bytes), put < 0 ? errno : ENOSPC);
     done += put;
@@ -164,8 +160,7 @@ void AtomicFile::write(const void* data, std::int64_t bytes) {
 
 void AtomicFile::patch(std::int64_t offset, const void* data, std::int64_t bytes) {
   State& s = *state_;
-  MUONP_ASSERT(offset >= 0 && offset + bytes <= s.bytes, "[{}, {}) of {} bytes", offset, offset + bytes,
-               s.bytes);
+  MUONP_ASSERT(offset >= 0 && offset + bytes <= s.bytes, "[{}, {}) of {} bytes", offset, offset + bytes, s.bytes);
   put_at(offset, data, bytes);
   s.patched = true;
 }
@@ -177,8 +172,7 @@ FileSummary AtomicFile::commit() {
   State& s = *state_;
   MUONP_ASSERT(s.descriptor >= 0, "{} is committed", s.path);
   const std::int64_t needed = std::max(s.expected, s.bytes);
-  if (::ftruncate(s.descriptor, s.bytes) != 0 || ::fsync(s.descriptor) != 0)
-    fail_writing(s.path, s.target, needed, errno);
+  if (::ftruncate(s.descriptor, s.bytes) != 0 || ::fsync(s.descriptor) != 0) fail_writing(s.path, s.target, needed, errno);
   const Descriptor lock(::dup(s.descriptor));  // holds until the file has its name
   const int descriptor = s.descriptor;
   s.descriptor = -1;
@@ -219,7 +213,7 @@ std::string read_start(const std::string& path, std::size_t most) {
 }
 
 FileSummary write_file(const std::string& path, std::string_view content) {
-  AtomicFile file(path, static_cast<std::int64_t>(content.size()));
+  AtomicFile file(path, std::ssize(content));
   file.write(content);
   return file.commit();
 }

@@ -16,11 +16,10 @@ struct FileSummary {
   std::uint64_t checksum = 0;  // XXH3 (64 bits, seed 0) of the whole content
 };
 
-// A file being written. The bytes go to a temporary name in the same folder; commit() makes them durable
-// (fsync) and gives them the final name in one step. Without commit() the temporary is removed and what stood
-// under the final name stays as it was. Links are followed (core/files/output_target.h). What is no regular file gets the
-// bytes
-// with commit(), and not before; until then they are in the system's folder for temporary files.
+// A file being written. The bytes go to a temporary name in the same folder; commit() makes them durable (fsync) and gives
+// them the final name in one step. Without commit() the temporary is removed and what stood under the final name stays as it
+// was. Links are followed (core/files/output_target.h). What is no regular file gets the bytes with commit(), and not
+// before; until then they are in the system's folder for temporary files.
 class AtomicFile {
  public:
   // expected_bytes > 0 reserves the space at once, so that a full disk is an Error before anything is
@@ -32,7 +31,7 @@ class AtomicFile {
 
   // Appends. Error names the path and the cause, on a full disk also the bytes needed and free.
   void write(const void* data, std::int64_t bytes);
-  void write(std::string_view data) { write(data.data(), static_cast<std::int64_t>(data.size())); }
+  void write(std::string_view data) { write(data.data(), std::ssize(data)); }
   // Replaces bytes that are already written (a header whose counts were not known). The checksum then needs a
   // second read of the file.
   void patch(std::int64_t offset, const void* data, std::int64_t bytes);

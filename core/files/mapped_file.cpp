@@ -107,8 +107,7 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   void* mapped = ::mmap(nullptr, static_cast<std::size_t>(size_), PROT_READ, MAP_SHARED, descriptor, 0);
   const int code = errno;
   ::close(descriptor);  // the mapping keeps the file
-  if (mapped == MAP_FAILED)
-    fail("cannot map {} into memory: {}", path_, std::system_category().message(code));
+  if (mapped == MAP_FAILED) fail("cannot map {} into memory: {}", path_, std::system_category().message(code));
   data_ = static_cast<const char*>(mapped);
   mapping_ = enter(mapped, size_);
 }

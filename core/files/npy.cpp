@@ -123,8 +123,7 @@ class HeaderParser {
 
 class File {
  public:
-  explicit File(const std::string& path)
-      : path_(path), size_(core::file_size(path)), stream_(path, std::ios::binary) {
+  explicit File(const std::string& path) : path_(path), size_(core::file_size(path)), stream_(path, std::ios::binary) {
     if (!stream_) core::fail("{}: cannot be opened: {}", path, std::strerror(errno));
   }
   std::int64_t left() const { return size_ - at_; }
@@ -155,8 +154,7 @@ std::string read_header(File& file, const std::string& path) {
   file.read(size, version == 1 ? 2 : 4);
   std::int64_t length = 0;
   for (int i = 3; i >= 0; --i) length = length * 256 + size[i];
-  if (length > kLongestHeader)
-    core::fail("{}: the .npy header claims {} bytes, which cannot be", path, length);
+  if (length > kLongestHeader) core::fail("{}: the .npy header claims {} bytes, which cannot be", path, length);
   std::string header(static_cast<std::size_t>(length), '\0');
   file.read(header.data(), length);
   return header;
@@ -167,8 +165,7 @@ void require_matrix(const Header& header, const std::string& path) {
     core::fail("{}: the shape is {}; a matrix [rows, cols] or a batch [batch, rows, cols] is needed", path,
                core::to_string(header.shape));
   for (const std::int64_t dimension : header.shape)
-    if (dimension == 0)
-      core::fail("{}: the shape is {}; an empty array has no matrix", path, core::to_string(header.shape));
+    if (dimension == 0) core::fail("{}: the shape is {}; an empty array has no matrix", path, core::to_string(header.shape));
 }
 
 // Elements of the array, or nothing where more than any file holds.
@@ -184,7 +181,7 @@ void convert(File& file, NpyElements& elements, std::vector<float>& values) {
   std::vector<char> block;
   while (file.left() > 0) {
     block.resize(static_cast<std::size_t>(std::min(file.left(), kBlock)));
-    file.read(block.data(), static_cast<std::int64_t>(block.size()));
+    file.read(block.data(), std::ssize(block));
     elements.convert(block, values);
   }
   elements.finish();
@@ -202,8 +199,8 @@ NpyArray read_npy(const std::string& path) {
     core::fail("{}: the file is truncated: shape {} needs more than the {} bytes of values it has", path,
                core::to_string(header.shape), file.left());
   if (*count * bytes < file.left())
-    core::fail("{}: {} bytes follow the values of shape {}; the file is damaged", path,
-               file.left() - *count * bytes, core::to_string(header.shape));
+    core::fail("{}: {} bytes follow the values of shape {}; the file is damaged", path, file.left() - *count * bytes,
+               core::to_string(header.shape));
   NpyElements elements(header.type, header.fortran, header.shape, path);
   NpyArray array{header.shape, std::vector<float>(static_cast<std::size_t>(*count)), elements.original()};
   if (elements.original().empty())
@@ -219,21 +216,19 @@ void require_finite(const NpyArray& array, const std::string& path) {
     core::Shape index(array.shape.size());
     auto rest = static_cast<std::int64_t>(i);
     for (std::size_t d = index.size(); d-- > 0; rest /= array.shape[d]) index[d] = rest % array.shape[d];
-    core::fail("{}: entry {} is {}; every entry must be finite", path, core::to_string(index),
-               plain_nan(array.values[i]));
+    core::fail("{}: entry {} is {}; every entry must be finite", path, core::to_string(index), plain_nan(array.values[i]));
   }
 }
 
 void write_npy(const std::string& path, const NpyArray& array) {
-  MUONP_ASSERT(core::element_count(array.shape) == static_cast<std::int64_t>(array.values.size()),
-               "shape {}, {} values", core::to_string(array.shape), array.values.size());
+  MUONP_ASSERT(core::element_count(array.shape) == std::ssize(array.values), "shape {}, {} values",
+               core::to_string(array.shape), array.values.size());
   std::string shape;
   for (const std::int64_t dimension : array.shape) shape += fmt::format("{}, ", dimension);
   if (array.shape.size() > 1) shape.resize(shape.size() - 2);
   std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", shape);
   const std::size_t prefix = kMagic.size() + 4;
-  header.append((64 - (prefix + header.size() + 1) % 64) % 64, ' ')
-      .push_back('\n');  // values begin at 64-byte steps
+  header.append((64 - (prefix + header.size() + 1) % 64) % 64, ' ').push_back('\n');  // values begin at 64-byte steps
   std::string start(kMagic);
   start += {'\x01', '\x00', static_cast<char>(header.size() % 256), static_cast<char>(header.size() / 256)};
   const auto bytes = static_cast<std::int64_t>(array.values.size() * sizeof(float));

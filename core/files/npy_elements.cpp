@@ -9,6 +9,7 @@
 
 #include "core/base/dtype.h"
 #include "core/base/error.h"
+#include "core/base/index.h"
 
 namespace muonp::launch {
 namespace {
@@ -17,9 +18,10 @@ using Limits = std::numeric_limits<float>;
 
 std::string name_of(std::string_view type) {
   constexpr std::pair<std::string_view, std::string_view> kNames[] = {
-      {"f2", "float16"}, {"f4", "float32"}, {"f8", "float64"}, {"f16", "long double"}, {"c8", "complex64"},
-      {"c16", "complex128"}, {"b1", "bool"}, {"i1", "int8"}, {"i2", "int16"}, {"i4", "int32"}, {"i8", "int64"},
-      {"u1", "uint8"}, {"u2", "uint16"}, {"u4", "uint32"}, {"u8", "uint64"}, {"O", "Python objects"}};
+      {"f2", "float16"},   {"f4", "float32"},     {"f8", "float64"}, {"f16", "long double"},
+      {"c8", "complex64"}, {"c16", "complex128"}, {"b1", "bool"},    {"i1", "int8"},
+      {"i2", "int16"},     {"i4", "int32"},       {"i8", "int64"},   {"u1", "uint8"},
+      {"u2", "uint16"},    {"u4", "uint32"},      {"u8", "uint64"},  {"O", "Python objects"}};
   for (const auto& [code, name] : kNames)
     if (type.substr(1) == code) return std::string(name);
   return "";
@@ -45,9 +47,10 @@ std::int64_t npy_element_bytes(const std::string& type, const std::string& path)
     for (const std::int64_t bytes : {2, 4, 8})
       if (type[2] == '0' + bytes) return bytes;
   const std::string name = type.empty() ? "" : name_of(type);
-  core::fail("{}: the element type is '{}'{}; float16, float32 and float64 are read, as by np.save(path, "
-             "G.astype('float32'))",
-             path, type, name.empty() ? "" : fmt::format(" ({})", name));
+  core::fail(
+      "{}: the element type is '{}'{}; float16, float32 and float64 are read, as by np.save(path, "
+      "G.astype('float32'))",
+      path, type, name.empty() ? "" : fmt::format(" ({})", name));
 }
 
 NpyElements::NpyElements(const std::string& type, bool fortran, core::Shape shape, const std::string& path)
@@ -90,7 +93,7 @@ void NpyElements::convert(std::span<const char> block, std::vector<float>& value
                  core::to_string(index_), value);
     double& largest = largest_[shape_.size() == 3 ? static_cast<std::size_t>(index_[0]) : 0];
     if (std::isfinite(value)) largest = std::max(largest, size);
-    values[static_cast<std::size_t>(next_place())] = rounded;
+    values[at(next_place())] = rounded;
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/files/strict_json.h"
 
 namespace muonp::core {
@@ -39,15 +40,13 @@ constexpr std::array<TypeInfo, 15> kTypes{{{"F32", 4},
                                            {"F8_E4M3", 1},
                                            {"F8_E5M2", 1}}};
 
-std::string header_of(const std::vector<TensorSpec>& tensors,
-                      const std::map<std::string, std::string>& metadata) {
+std::string header_of(const std::vector<TensorSpec>& tensors, const std::map<std::string, std::string>& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header[kMetadata] = metadata;
   std::int64_t offset = 0;
   for (const TensorSpec& t : tensors) {
     MUONP_ASSERT(t.name != kMetadata && !header.contains(t.name), "tensor name {}", t.name);
-    header[t.name] = {
-        {"dtype", name_of(t.type)}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes()}}};
+    header[t.name] = {{"dtype", name_of(t.type)}, {"shape", t.shape}, {"data_offsets", {offset, offset + t.bytes()}}};
     offset += t.bytes();
   }
   std::string text = header.dump();
@@ -85,14 +84,12 @@ class HeaderParser {
     std::vector<Placed> all;
     for (const auto& [name, value] : root_.items())
       if (name != kMetadata) all.push_back(tensor(name, value));
-    std::stable_sort(all.begin(), all.end(), [](const Placed& a, const Placed& b) {
-      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-    });
+    std::stable_sort(all.begin(), all.end(),
+                     [](const Placed& a, const Placed& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
     std::int64_t covered = 0;
     for (const Placed& t : all) {
       if (t.begin != covered)
-        defect("tensor '{}' begins at data byte {}, but the tensors before it end at {}", t.spec.name,
-               t.begin, covered);
+        defect("tensor '{}' begins at data byte {}, but the tensors before it end at {}", t.spec.name, t.begin, covered);
       covered = t.end;
     }
     if (covered != data_bytes_) defect("its tensors end at data byte {} of {}", covered, data_bytes_);
@@ -124,8 +121,8 @@ class HeaderParser {
     const Json &type = value.at("dtype"), &shape = value.at("shape"), &offsets = value.at("data_offsets");
     Placed placed;
     placed.spec.name = name;
-    const auto known = std::find_if(kTypes.begin(), kTypes.end(),
-                                    [&](const TypeInfo& t) { return type.is_string() && type == t.name; });
+    const auto known =
+        std::find_if(kTypes.begin(), kTypes.end(), [&](const TypeInfo& t) { return type.is_string() && type == t.name; });
     if (known == kTypes.end()) defect("tensor '{}' has the unknown dtype {}", name, type.dump(-1, ' ', true));
     placed.spec.type = static_cast<StoredType>(known - kTypes.begin());
     if (!shape.is_array()) defect("tensor '{}' has a shape that is no list", name);
@@ -135,8 +132,7 @@ class HeaderParser {
       if (__builtin_mul_overflow(bytes, placed.spec.shape.back(), &bytes))
         defect("tensor '{}' has a shape with more than 2^63 bytes", name);
     }
-    if (!offsets.is_array() || offsets.size() != 2)
-      defect("tensor '{}' has data_offsets that are no pair", name);
+    if (!offsets.is_array() || offsets.size() != 2) defect("tensor '{}' has data_offsets that are no pair", name);
     placed.begin = count(name, "the offset", offsets[0]);
     placed.end = count(name, "the offset", offsets[1]);
     if (placed.end < placed.begin || placed.end > data_bytes_)
@@ -154,8 +150,8 @@ class HeaderParser {
 
 }  // namespace
 
-std::int64_t size_of(StoredType type) { return kTypes[static_cast<std::size_t>(type)].bytes; }
-std::string_view name_of(StoredType type) { return kTypes[static_cast<std::size_t>(type)].name; }
+std::int64_t size_of(StoredType type) { return kTypes[at(type)].bytes; }
+std::string_view name_of(StoredType type) { return kTypes[at(type)].name; }
 
 StoredType stored_type_of(Dtype dtype) {
   switch (dtype) {
@@ -186,8 +182,7 @@ SafetensorsWriter::SafetensorsWriter(AtomicFile& file, const std::vector<TensorS
 }
 
 void SafetensorsWriter::write(const void* data, std::int64_t bytes) {
-  MUONP_ASSERT(bytes >= 0 && bytes <= remaining_, "{} bytes written to {}, {} announced", bytes, file_.path(),
-               remaining_);
+  MUONP_ASSERT(bytes >= 0 && bytes <= remaining_, "{} bytes written to {}, {} announced", bytes, file_.path(), remaining_);
   file_.write(data, bytes);
   remaining_ -= bytes;
 }
@@ -205,18 +200,16 @@ std::int64_t SafetensorsWriter::file_bytes(const std::vector<TensorSpec>& tensor
 
 SafetensorsReader::SafetensorsReader(const std::string& path) : file_(path) {
   if (file_.size() < kLengthBytes)
-    fail("{} is not a valid safetensors file: it has {} bytes, the header length alone takes {}", path,
-         file_.size(), kLengthBytes);
+    fail("{} is not a valid safetensors file: it has {} bytes, the header length alone takes {}", path, file_.size(),
+         kLengthBytes);
   std::uint64_t length = 0;
   std::memcpy(&length, file_.data(), sizeof(length));
   const std::int64_t after_length = file_.size() - kLengthBytes;
   if (length > static_cast<std::uint64_t>(std::min(after_length, kLongestHeader)))
-    fail("{} is not a valid safetensors file: its header length is {}, the file has {} bytes", path, length,
-         file_.size());
+    fail("{} is not a valid safetensors file: its header length is {}, the file has {} bytes", path, length, file_.size());
   const auto header_bytes = static_cast<std::int64_t>(length);
   const char* data = file_.data() + kLengthBytes + header_bytes;
-  const HeaderParser header(path, std::string_view(file_.data() + kLengthBytes, length),
-                            after_length - header_bytes);
+  const HeaderParser header(path, std::string_view(file_.data() + kLengthBytes, length), after_length - header_bytes);
   metadata_ = header.metadata();
   for (HeaderParser::Placed& placed : header.tensors()) {
     index_[placed.spec.name] = entries_.size();

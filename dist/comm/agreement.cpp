@@ -9,6 +9,7 @@
 
 #include "core/base/hash.h"
 #include "core/base/hostname.h"
+#include "core/base/index.h"
 
 namespace muonp::dist {
 
@@ -31,11 +32,10 @@ std::string name_ranks(const std::vector<std::size_t>& ranks, std::size_t size) 
 std::string excerpt(const std::string& line, const std::string& other) {
   constexpr std::size_t kBefore = 60, kLength = 160;
   if (line.size() <= kLength) return line;
-  const auto at = static_cast<std::size_t>(
-      std::mismatch(line.begin(), line.end(), other.begin(), other.end()).first - line.begin());
+  const auto at =
+      static_cast<std::size_t>(std::mismatch(line.begin(), line.end(), other.begin(), other.end()).first - line.begin());
   const std::size_t begin = at > kBefore ? at - kBefore : 0;
-  return (begin > 0 ? "..." : "") + line.substr(begin, kLength) +
-         (begin + kLength < line.size() ? "..." : "");
+  return (begin > 0 ? "..." : "") + line.substr(begin, kLength) + (begin + kLength < line.size() ? "..." : "");
 }
 
 std::string first_difference(const std::vector<std::string>& descriptions) {
@@ -110,29 +110,29 @@ HostValues values_of(const std::string& text) {
 
 std::string explain_difference(const HostValues& zero, const HostValues& other, int rank, int ranks) {
   const std::size_t both = std::min(zero.values.size(), other.values.size());
-  const auto [a, b] = std::mismatch(zero.values.begin(), zero.values.begin() + static_cast<std::ptrdiff_t>(both),
-                                    other.values.begin());
+  const auto [a, b] =
+      std::mismatch(zero.values.begin(), zero.values.begin() + static_cast<std::ptrdiff_t>(both), other.values.begin());
   // Names differ where two versions of the program do.
   const auto value = [](auto at, const core::NamedValues& values) {
     return at == values.end() ? "nothing" : at->value.empty() ? "''" : at->value;
   };
   const bool other_name = a != zero.values.end() && b != other.values.end() && a->name != b->name;
   const std::string name = a != zero.values.end() ? a->name : b->name;
-  return fmt::format("{} differs between ranks: it is {} on rank 0 of {} ({}), {} on rank {} ({}); all ranks need the same "
-                     "program, configuration and data",
-                     name, value(a, zero.values), ranks, zero.host,
-                     other_name ? "not known" : value(b, other.values), rank, other.host);
+  return fmt::format(
+      "{} differs between ranks: it is {} on rank 0 of {} ({}), {} on rank {} ({}); all ranks need the same "
+      "program, configuration and data",
+      name, value(a, zero.values), ranks, zero.host, other_name ? "not known" : value(b, other.values), rank, other.host);
 }
 
 }  // namespace
 
 void require_same(Communicator& communicator, const core::NamedValues& mine) {
   const std::string text = text_of(mine);
-  if (same_on_all(communicator, core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size())))) return;
+  if (same_on_all(communicator, core::hash_bytes(text.data(), std::ssize(text)))) return;
   // Only two of the ranks say what they have.
   const auto from = [&](int rank) {
     const bool me = communicator.rank() == rank;
-    return communicator.all_gather_bytes(me ? core::hostname() + kEnd + text : "")[static_cast<std::size_t>(rank)];
+    return communicator.all_gather_bytes(me ? core::hostname() + kEnd + text : "")[core::at(rank)];
   };
   const HostValues zero = values_of(from(0));
   std::array<double, 1> first = {static_cast<double>(zero.values == mine ? communicator.size() : communicator.rank())};
@@ -172,8 +172,7 @@ void rethrow_on_all(Communicator& communicator, std::exception_ptr local) {
   for (std::size_t r = 0; r < texts.size(); ++r) {
     if (texts[r].empty()) continue;
     const std::string message = texts[r].substr(texts[r].find('\n') + 1);
-    auto known =
-        std::find_if(messages.begin(), messages.end(), [&](const auto& m) { return m.first == message; });
+    auto known = std::find_if(messages.begin(), messages.end(), [&](const auto& m) { return m.first == message; });
     if (known == messages.end()) known = messages.insert(known, {message, {}});
     known->second.push_back(r);
   }

@@ -74,9 +74,9 @@ class DrainOnError {
   explicit DrainOnError(AsyncQueue& async) : async_(async) {}
   ~DrainOnError() {
     if (!done_) try {
-      async_.drain();
-    } catch (...) {  // the error that is already on its way says more
-    }
+        async_.drain();
+      } catch (...) {  // the error that is already on its way says more
+      }
   }
   DrainOnError(const DrainOnError&) = delete;
   DrainOnError& operator=(const DrainOnError&) = delete;

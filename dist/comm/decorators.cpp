@@ -2,6 +2,7 @@
 
 #include <thread>
 
+#include "core/base/index.h"
 #include "core/base/rng.h"
 
 namespace muonp::dist {
@@ -21,29 +22,24 @@ void Decorator::all_reduce(Span data, Reduce op) {
 }
 
 void Decorator::all_reduce(std::span<double> values, Reduce op) {
-  const auto count = static_cast<std::int64_t>(values.size());
-  if (before({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op}))
-    inner_.all_reduce(values, op);
+  const auto count = std::ssize(values);
+  if (before({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op})) inner_.all_reduce(values, op);
 }
 
 void Decorator::reduce_scatter(Span data) {
-  if (before({.kind = OperationKind::reduce_scatter, .count = data.count, .dtype = data.dtype}))
-    inner_.reduce_scatter(data);
+  if (before({.kind = OperationKind::reduce_scatter, .count = data.count, .dtype = data.dtype})) inner_.reduce_scatter(data);
 }
 
 void Decorator::all_gather(Span data) {
-  if (before({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype}))
-    inner_.all_gather(data);
+  if (before({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype})) inner_.all_gather(data);
 }
 
 void Decorator::exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) {
-  if (before({.kind = OperationKind::exchange, .sends = sends, .receives = receives}))
-    inner_.exchange(sends, receives);
+  if (before({.kind = OperationKind::exchange, .sends = sends, .receives = receives})) inner_.exchange(sends, receives);
 }
 
 std::vector<std::string> Decorator::all_gather_bytes(const std::string& mine) {
-  if (before({.kind = OperationKind::all_gather_bytes, .count = static_cast<std::int64_t>(mine.size())}))
-    return inner_.all_gather_bytes(mine);
+  if (before({.kind = OperationKind::all_gather_bytes, .count = std::ssize(mine)})) return inner_.all_gather_bytes(mine);
   return std::vector<std::string>(static_cast<std::size_t>(size()));
 }
 
@@ -55,7 +51,7 @@ bool Recording::before(const Operation& operation) {
   }
   const std::lock_guard lock(mutex_);
   if (keep_ == Keep::records) records_.push_back(record);
-  Total& total = totals_[static_cast<std::size_t>(operation.kind)];
+  Total& total = totals_[core::at(operation.kind)];
   ++total.calls;
   total.bytes += record.bytes;
   return true;
@@ -68,7 +64,7 @@ std::vector<Recording::Record> Recording::records() const {
 
 Recording::Total Recording::total(OperationKind kind) const {
   const std::lock_guard lock(mutex_);
-  return totals_[static_cast<std::size_t>(kind)];
+  return totals_[core::at(kind)];
 }
 
 Recording::Total Recording::total() const {
@@ -104,8 +100,7 @@ bool Faulty::before(const Operation& operation) {
 
 bool Delayed::before(const Operation&) {
   const auto most = static_cast<std::uint64_t>(longest_.count()) + 1;
-  const std::uint64_t microseconds =
-      core::random_below(seed_, static_cast<std::uint64_t>(rank()), calls_++, most);
+  const std::uint64_t microseconds = core::random_below(seed_, static_cast<std::uint64_t>(rank()), calls_++, most);
   std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
   return true;
 }

@@ -1,5 +1,6 @@
 #include "dist/comm/operation.h"
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 
 #include <algorithm>
@@ -12,12 +13,10 @@ std::string_view name_of(OperationKind kind) {
   static constexpr std::array<std::string_view, kOperationKinds> kNames = {
       "barrier",        "broadcast",  "all_reduce", "all_reduce of doubles",
       "reduce_scatter", "all_gather", "exchange",   "all_gather_bytes"};
-  return kNames[static_cast<std::size_t>(kind)];
+  return kNames[core::at(kind)];
 }
 
-std::string_view name_of(Reduce reduce) {
-  return reduce == Reduce::sum ? "sum" : reduce == Reduce::max ? "max" : "min";
-}
+std::string_view name_of(Reduce reduce) { return reduce == Reduce::sum ? "sum" : reduce == Reduce::max ? "max" : "min"; }
 
 std::string describe(const Operation& o) {
   const std::string what = fmt::format("{} {}", o.count, name_of(o.dtype));
@@ -80,13 +79,12 @@ std::int64_t bytes_sent(const Operation& o, int rank, int size) {
 }
 
 void validate(Span data) {
-  MUONP_ASSERT(data.count >= 0 && (data.data != nullptr || data.count == 0), "a span of {} elements at {}",
-               data.count, fmt::ptr(data.data));
+  MUONP_ASSERT(data.count >= 0 && (data.data != nullptr || data.count == 0), "a span of {} elements at {}", data.count,
+               fmt::ptr(data.data));
 }
 
 void validate(const Operation& o, int rank, int size) {
-  if (o.kind == OperationKind::broadcast)
-    MUONP_ASSERT(o.root >= 0 && o.root < size, "root {} of {} ranks", o.root, size);
+  if (o.kind == OperationKind::broadcast) MUONP_ASSERT(o.root >= 0 && o.root < size, "root {} of {} ranks", o.root, size);
   if (o.kind == OperationKind::reduce_scatter || o.kind == OperationKind::all_gather)
     MUONP_ASSERT(o.count % size == 0, "{} on {} ranks: the slices are not equal", describe(o), size);
   std::int64_t to_self = 0;
@@ -134,16 +132,15 @@ std::string exchange_mismatch(std::span<const Operation> by_rank) {
   const int size = core::to_int(by_rank.size());
   for (int from = 0; from < size; ++from)
     for (int to = 0; to < size; ++to) {
-      const auto sent = with_peer(by_rank[static_cast<std::size_t>(from)].sends, to);
-      const auto expected = with_peer(by_rank[static_cast<std::size_t>(to)].receives, from);
+      const auto sent = with_peer(by_rank[core::at(from)].sends, to);
+      const auto expected = with_peer(by_rank[core::at(to)].receives, from);
       if (sent.size() != expected.size())
-        return fmt::format("exchange: rank {} sends {} messages to rank {}, which expects {}", from,
-                           sent.size(), to, expected.size());
+        return fmt::format("exchange: rank {} sends {} messages to rank {}, which expects {}", from, sent.size(), to,
+                           expected.size());
       for (std::size_t k = 0; k < sent.size(); ++k)
         if (sent[k].count != expected[k].count || sent[k].dtype != expected[k].dtype)
-          return fmt::format(
-              "exchange: message {} from rank {} to rank {} is {} {}, where {} {} are expected", k, from, to,
-              sent[k].count, name_of(sent[k].dtype), expected[k].count, name_of(expected[k].dtype));
+          return fmt::format("exchange: message {} from rank {} to rank {} is {} {}, where {} {} are expected", k, from, to,
+                             sent[k].count, name_of(sent[k].dtype), expected[k].count, name_of(expected[k].dtype));
     }
   return {};
 }
@@ -160,9 +157,7 @@ std::string mismatch(std::span<const Operation> by_rank) {
 
 namespace {
 
-void put(std::string& to, std::int64_t value) {
-  to.append(reinterpret_cast<const char*>(&value), sizeof value);
-}
+void put(std::string& to, std::int64_t value) { to.append(reinterpret_cast<const char*>(&value), sizeof value); }
 
 struct Reader {
   const std::string& from;
@@ -181,14 +176,12 @@ struct Reader {
 std::string encode(const Operation& o) {
   std::string out;
   for (std::int64_t value :
-       {static_cast<std::int64_t>(o.kind), o.count, static_cast<std::int64_t>(o.dtype),
-        static_cast<std::int64_t>(o.root), static_cast<std::int64_t>(o.reduce),
-        static_cast<std::int64_t>(o.sends.size()), static_cast<std::int64_t>(o.receives.size())})
+       {static_cast<std::int64_t>(o.kind), o.count, static_cast<std::int64_t>(o.dtype), static_cast<std::int64_t>(o.root),
+        static_cast<std::int64_t>(o.reduce), std::ssize(o.sends), std::ssize(o.receives)})
     put(out, value);
   for (const auto& list : {o.sends, o.receives})
     for (const Transfer& t : list)
-      for (std::int64_t value :
-           {static_cast<std::int64_t>(t.peer), t.span.count, static_cast<std::int64_t>(t.span.dtype)})
+      for (std::int64_t value : {static_cast<std::int64_t>(t.peer), t.span.count, static_cast<std::int64_t>(t.span.dtype)})
         put(out, value);
   return out;
 }

@@ -68,8 +68,7 @@ void reduce_as(std::span<const void* const> sources, void* to, std::int64_t coun
 
 }  // namespace
 
-void reduce_in_order(std::span<const void* const> sources, void* to, std::int64_t count, Dtype dtype,
-                     Reduce op) {
+void reduce_in_order(std::span<const void* const> sources, void* to, std::int64_t count, Dtype dtype, Reduce op) {
   MUONP_ASSERT(!sources.empty(), "nothing to reduce");
   switch (dtype) {
     case Dtype::float32:

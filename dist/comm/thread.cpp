@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "dist/comm/operation.h"
 #include "dist/comm/reduction.h"
@@ -27,13 +28,13 @@ class RankGroup {
   explicit RankGroup(int size) : postings_(static_cast<std::size_t>(size)) {}
   int size() const { return core::to_int(postings_.size()); }
   // Of other ranks: valid between enter() and leave() of an operation.
-  const Posting& posting(int rank) const { return postings_[static_cast<std::size_t>(rank)]; }
+  const Posting& posting(int rank) const { return postings_[core::at(rank)]; }
 
   // Returns when every rank has posted the same operation; throws when the group is aborted or they do not
   // fit.
   void enter(int rank, const Posting& posting) {
     std::unique_lock lock(mutex_);
-    postings_[static_cast<std::size_t>(rank)] = posting;
+    postings_[core::at(rank)] = posting;
     if (why_.empty() && ended_ >= 0)
       why_ = fmt::format("rank {} has ended while others wait in {}", ended_, describe(posting.operation));
     if (why_.empty() && arrived_ + 1 == size()) why_ = mismatch(operations());
@@ -59,8 +60,7 @@ class RankGroup {
   void end(int rank) {
     const std::lock_guard lock(mutex_);
     if (ended_ < 0) ended_ = rank;
-    if (why_.empty() && arrived_ > 0)
-      why_ = fmt::format("rank {} has ended while others wait for it in an operation", rank);
+    if (why_.empty() && arrived_ > 0) why_ = fmt::format("rank {} has ended while others wait for it in an operation", rank);
     changed_.notify_all();
   }
   // The first failure of any rank; later ones are its consequences.
@@ -115,25 +115,22 @@ class Thread final : public Communicator {
 
   void broadcast(Span data, int root) override {
     validate(data);
-    run({{.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root},
-         data.data},
+    run({{.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root}, data.data},
         [&] { copy(data.data, group_.posting(root).data, data.bytes()); });
   }
 
   void all_reduce(Span data, Reduce op) override {
     validate(data);
-    run({{.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op},
-         data.data},
-        [&] {
-          const Cut mine = cut(data.count, size(), rank_);
-          reduce_part(data, mine.begin, mine.count, op);
-          group_.meet();
-          for (int r = 0; r < size(); ++r) copy_part(data, r);
-        });
+    run({{.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op}, data.data}, [&] {
+      const Cut mine = cut(data.count, size(), rank_);
+      reduce_part(data, mine.begin, mine.count, op);
+      group_.meet();
+      for (int r = 0; r < size(); ++r) copy_part(data, r);
+    });
   }
 
   void all_reduce(std::span<double> values, Reduce op) override {
-    const auto count = static_cast<std::int64_t>(values.size());
+    const auto count = std::ssize(values);
     run({{.kind = OperationKind::all_reduce_values, .count = count, .reduce = op}, values.data()}, [&] {
       std::vector<const double*> sources;
       for (int r = 0; r < size(); ++r) sources.push_back(static_cast<const double*>(group_.posting(r).data));
@@ -165,7 +162,7 @@ class Thread final : public Communicator {
                                     0);  // by peer: where to go on in its sends
       for (const Transfer& to : receives) {
         const auto from = group_.posting(to.peer).operation.sends;
-        std::size_t& i = next[static_cast<std::size_t>(to.peer)];
+        std::size_t& i = next[core::at(to.peer)];
         while (from[i].peer != rank_) ++i;
         copy(to.span.data, from[i++].span.data, to.span.bytes());
       }
@@ -174,7 +171,7 @@ class Thread final : public Communicator {
 
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
     std::vector<std::string> all;
-    const auto length = static_cast<std::int64_t>(mine.size());
+    const auto length = std::ssize(mine);
     run({{.kind = OperationKind::all_gather_bytes, .count = length}, nullptr, &mine}, [&] {
       for (int r = 0; r < size(); ++r) all.push_back(*group_.posting(r).text);
     });

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "core/base/index.h"
 #include "dist/comm/async.h"
 #include "dist/comm/communicator.h"
 
@@ -65,7 +66,7 @@ class WavePipeline {
   };
   void start(int wave);
   AsyncQueue::Ticket send(const Messages& messages);
-  Flight& at(int wave) { return flights_[static_cast<std::size_t>(wave)]; }
+  Flight& at(int wave) { return flights_[core::at(wave)]; }
 
   WaveTransport& transport_;
   Communicator& communicator_;

@@ -24,8 +24,10 @@ constexpr Name kNames[] = {{CompressorKind::identity, "identity", Argument::none
                            {CompressorKind::rank, "rank", Argument::rank}};
 
 [[noreturn]] void refuse(std::string_view text) {
-  core::fail("'{}' is no compressor; valid are identity, top_k F, top_k_natural F, natural, sign, int2 to int8, "
-             "rank R (F: a fraction above 0 and at most 1; R: a number of columns from 1 on)", text);
+  core::fail(
+      "'{}' is no compressor; valid are identity, top_k F, top_k_natural F, natural, sign, int2 to int8, "
+      "rank R (F: a fraction above 0 and at most 1; R: a number of columns from 1 on)",
+      text);
 }
 
 template <class T>
@@ -73,13 +75,20 @@ std::string CompressorSpec::text() const {
 std::unique_ptr<Compressor> make_compressor(const CompressorSpec& spec, std::int64_t rows, std::int64_t cols) {
   MUONP_ASSERT(rows >= 1 && cols >= 1, "a compressor of [{}, {}]", rows, cols);
   switch (spec.kind) {
-    case CompressorKind::identity: return compression::make_identity(rows, cols);
-    case CompressorKind::top_k: return compression::make_top_k(rows, cols, spec.fraction, false);
-    case CompressorKind::top_k_natural: return compression::make_top_k(rows, cols, spec.fraction, true);
-    case CompressorKind::natural: return compression::make_natural(rows, cols);
-    case CompressorKind::sign: return compression::make_sign(rows, cols);
-    case CompressorKind::integer: return compression::make_integer(rows, cols, spec.bits);
-    case CompressorKind::rank: return compression::make_low_rank(rows, cols, spec.rank);
+    case CompressorKind::identity:
+      return compression::make_identity(rows, cols);
+    case CompressorKind::top_k:
+      return compression::make_top_k(rows, cols, spec.fraction, false);
+    case CompressorKind::top_k_natural:
+      return compression::make_top_k(rows, cols, spec.fraction, true);
+    case CompressorKind::natural:
+      return compression::make_natural(rows, cols);
+    case CompressorKind::sign:
+      return compression::make_sign(rows, cols);
+    case CompressorKind::integer:
+      return compression::make_integer(rows, cols, spec.bits);
+    case CompressorKind::rank:
+      return compression::make_low_rank(rows, cols, spec.rank);
   }
   throw core::InternalError("unknown compressor");
 }

@@ -28,9 +28,9 @@ enum class CompressorKind : std::uint8_t { identity, top_k, top_k_natural, natur
 
 struct CompressorSpec {
   CompressorKind kind = CompressorKind::identity;
-  double fraction = 0;    // of top_k and top_k_natural, in (0, 1]
-  std::int64_t rank = 0;  // of rank, at least 1
-  int bits = 0;           // of integer, 2 to 8
+  double fraction = 0;       // of top_k and top_k_natural, in (0, 1]
+  std::int64_t rank = 0;     // of rank, at least 1
+  int bits = 0;              // of integer, 2 to 8
   std::string text() const;  // as parse_compressor() takes it: "top_k 0.05"
   bool operator==(const CompressorSpec&) const = default;
 };
@@ -53,9 +53,9 @@ class Compressor {
   std::int64_t size() const { return rows_ * cols_; }
 
   virtual double alpha() const = 0;
-  virtual std::int64_t wire_bytes() const = 0;                      // of a message, exactly
-  virtual std::int64_t state_elements() const { return 0; }         // float32 that the sender keeps between messages
-  virtual std::int64_t workspace_bytes() const { return 0; }        // that encode() or decode() allocate, at most
+  virtual std::int64_t wire_bytes() const = 0;                // of a message, exactly
+  virtual std::int64_t state_elements() const { return 0; }   // float32 that the sender keeps between messages
+  virtual std::int64_t workspace_bytes() const { return 0; }  // that encode() or decode() allocate, at most
   // C(X) is X itself: an estimate is then overwritten, which is exact, and not added to.
   virtual bool exact() const { return false; }
 

@@ -273,9 +273,7 @@ std::unique_ptr<Compressor> make_identity(std::int64_t rows, std::int64_t cols) 
 std::unique_ptr<Compressor> make_natural(std::int64_t rows, std::int64_t cols) {
   return std::make_unique<Natural>(rows, cols);
 }
-std::unique_ptr<Compressor> make_sign(std::int64_t rows, std::int64_t cols) {
-  return std::make_unique<Sign>(rows, cols);
-}
+std::unique_ptr<Compressor> make_sign(std::int64_t rows, std::int64_t cols) { return std::make_unique<Sign>(rows, cols); }
 std::unique_ptr<Compressor> make_integer(std::int64_t rows, std::int64_t cols, int bits) {
   return std::make_unique<Integer>(rows, cols, bits);
 }

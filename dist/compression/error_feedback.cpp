@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/base/hash.h"
+#include "core/base/index.h"
 #include "core/device/for_each.h"
 
 namespace muonp::dist {
@@ -34,7 +35,7 @@ WireSizes sizes_of(const FeedbackMatrix& m) {
 // Streams of randomness of one matrix: towards its owner, and towards its workers.
 std::uint64_t stream_of(const std::string& name, bool up) {
   const std::string text = name + (up ? " up" : " down");
-  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+  return core::hash_bytes(text.data(), std::ssize(text));
 }
 
 }  // namespace
@@ -53,7 +54,7 @@ FeedbackPlan::Bytes FeedbackPlan::bytes(int rank, int world_size) const {
   std::vector<std::int64_t> up(waves.size() + 1), down(waves.size() + 1), encode(waves.size() + 1), answer(waves.size() + 1);
   for (std::size_t w = 0; w < waves.size(); ++w)
     for (const int i : waves[w]) {
-      const FeedbackMatrix& m = matrices[static_cast<std::size_t>(i)];
+      const FeedbackMatrix& m = matrices[core::at(i)];
       const WireSizes sizes = sizes_of(m);
       const bool mine = m.owner == rank;
       bytes.sent += mine ? (world_size - 1) * sizes.down : sizes.up;
@@ -114,10 +115,8 @@ ErrorFeedback::ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std
 
 ErrorFeedback::~ErrorFeedback() = default;
 
-const ErrorFeedback::Matrix& ErrorFeedback::at(int matrix) const { return matrices_[static_cast<std::size_t>(matrix)]; }
-bool ErrorFeedback::owns(int matrix) const {
-  return plan_.matrices[static_cast<std::size_t>(matrix)].owner == rank_;
-}
+const ErrorFeedback::Matrix& ErrorFeedback::at(int matrix) const { return matrices_[core::at(matrix)]; }
+bool ErrorFeedback::owns(int matrix) const { return plan_.matrices[core::at(matrix)].owner == rank_; }
 const Tensor& ErrorFeedback::estimate(int matrix) const { return at(matrix).estimate; }
 const Tensor& ErrorFeedback::mean(int matrix) const { return at(matrix).mean; }
 const Tensor& ErrorFeedback::master(int matrix) const { return at(matrix).master; }
@@ -154,7 +153,7 @@ ErrorFeedback::Round::Round(ErrorFeedback& feedback, std::uint64_t step, std::ve
 
 ErrorFeedback::Round::~Round() = default;
 
-ErrorFeedback::Round::InFlight& ErrorFeedback::Round::flight(int wave) { return flights_[static_cast<std::size_t>(wave)]; }
+ErrorFeedback::Round::InFlight& ErrorFeedback::Round::flight(int wave) { return flights_[core::at(wave)]; }
 
 std::optional<Messages> ErrorFeedback::Round::gather(int wave) {
   const int rank = feedback_.rank_;
@@ -162,8 +161,8 @@ std::optional<Messages> ErrorFeedback::Round::gather(int wave) {
   Messages messages;
   for (const int i : tasks(wave)) {
     const Matrix& m = feedback_.at(i);
-    const int owner = feedback_.plan_.matrices[static_cast<std::size_t>(i)].owner;
-    const Target& t = targets_[static_cast<std::size_t>(i)];
+    const int owner = feedback_.plan_.matrices[core::at(i)].owner;
+    const Target& t = targets_[core::at(i)];
     f.sent.push_back(feedback_.wire(*m.up));
     send_difference(feedback_.device_, *m.up, t.values, t.factor, m.estimate, m.state_up, {m.stream_up, step_, rank},
                     f.sent.back());
@@ -203,7 +202,7 @@ Messages ErrorFeedback::Round::scatter(int wave, std::span<const OwnedMatrix>) {
   Messages messages;
   for (const int i : tasks(wave)) {
     const Matrix& m = feedback_.at(i);
-    const int owner = feedback_.plan_.matrices[static_cast<std::size_t>(i)].owner;
+    const int owner = feedback_.plan_.matrices[core::at(i)].owner;
     f.answers.push_back(feedback_.wire(*m.down));
     if (owner != feedback_.rank_) {
       messages.receives.push_back({owner, Span(f.answers.back())});

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/index.h"
 #include "dist/comm/wave_pipeline.h"
 #include "dist/compression/compressor.h"
 
@@ -52,8 +53,8 @@ class ErrorFeedback {
     float factor = 1;     // T = factor · values
   };
   // One round as a pipeline's transport. What is taken of a matrix is its mean; instead of writing `out`, which has no
-  // memory, its owner moves master(). When a wave has arrived, W of its matrices is up to date. targets: of every matrix, on every
-  // rank. The feedback outlives it.
+  // memory, its owner moves master(). When a wave has arrived, W of its matrices is up to date. targets: of every matrix, on
+  // every rank. The feedback outlives it.
   class Round;
 
   bool owns(int matrix) const;
@@ -83,7 +84,7 @@ class ErrorFeedback::Round final : public WaveTransport {
   ~Round() override;
 
   int waves() const override { return static_cast<int>(feedback_.plan_.waves.size()); }
-  std::span<const int> tasks(int wave) const override { return feedback_.plan_.waves[static_cast<std::size_t>(wave)]; }
+  std::span<const int> tasks(int wave) const override { return feedback_.plan_.waves[core::at(wave)]; }
   std::optional<Messages> gather(int wave) override;
   std::vector<OwnedMatrix> take(int wave) override;
   Messages scatter(int wave, std::span<const OwnedMatrix> mine) override;

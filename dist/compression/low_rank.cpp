@@ -10,6 +10,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/base/index.h"
 #include "core/base/rng.h"
 #include "core/device/blas.h"
 #include "core/device/for_each.h"
@@ -82,10 +83,9 @@ void whitening(std::vector<float>& k, std::int64_t n) {
   const double least = values.back() * static_cast<double>(n) * 0x1p-22;
   for (std::int64_t r = 0; r < n; ++r)
     for (std::int64_t c = 0; c < n; ++c) {
-      const double value = values[static_cast<std::size_t>(c)];
+      const double value = values[core::at(c)];
       const auto at = static_cast<std::size_t>(r * n + c);
-      k[at] =
-          value > least && value > 0 ? static_cast<float>(a[static_cast<std::size_t>(c * n + r)] / std::sqrt(value)) : 0.0f;
+      k[at] = value > least && value > 0 ? static_cast<float>(a[core::at(c * n + r)] / std::sqrt(value)) : 0.0f;
     }
 }
 
@@ -95,10 +95,7 @@ float inverse_root(double x) { return static_cast<float>(std::min(1 / std::sqrt(
 class LowRank final : public Compressor {
  public:
   LowRank(std::int64_t rows, std::int64_t cols, std::int64_t rank)
-      : Compressor(rows, cols),
-        long_(std::max(rows, cols)),
-        short_(std::min(rows, cols)),
-        rank_(std::min(rank, short_)) {}
+      : Compressor(rows, cols), long_(std::max(rows, cols)), short_(std::min(rows, cols)), rank_(std::min(rank, short_)) {}
 
   double alpha() const override { return static_cast<double>(rank_) / static_cast<double>(short_); }
   std::int64_t wire_bytes() const override { return 4 * rank_ * (long_ + short_); }
@@ -124,8 +121,7 @@ class LowRank final : public Compressor {
       choose(queue, longest(wide() ? rows_squared : column_squares(device, x, scale)), basis);
       held = iterate(device, x, scale, basis, u, w);
     }
-    core::for_each(queue, w.size(),
-                   Scaled{w.data<float>(), basis.data<float>(), inverse_root(held)});
+    core::for_each(queue, w.size(), Scaled{w.data<float>(), basis.data<float>(), inverse_root(held)});
   }
 
   void decode(core::Device& device, const Tensor& wire, float weight, bool add, const Tensor& out) const override {
@@ -165,9 +161,8 @@ class LowRank final : public Compressor {
   std::vector<std::int64_t> longest(const std::vector<double>& squares) const {
     std::vector<std::int64_t> order(squares.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-      return squares[static_cast<std::size_t>(a)] > squares[static_cast<std::size_t>(b)];
-    });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int64_t a, std::int64_t b) { return squares[core::at(a)] > squares[core::at(b)]; });
     order.resize(static_cast<std::size_t>(rank_));
     return order;
   }
@@ -176,7 +171,7 @@ class LowRank final : public Compressor {
   void choose(core::Queue& queue, const std::vector<std::int64_t>& columns, const Tensor& basis) const {
     const HostView host(queue, basis, core::Access::write);
     std::ranges::fill(host.span<float>(), 0.0f);
-    for (std::int64_t r = 0; r < rank_; ++r) host.data<float>()[columns[static_cast<std::size_t>(r)] * rank_ + r] = 1;
+    for (std::int64_t r = 0; r < rank_; ++r) host.data<float>()[columns[core::at(r)] * rank_ + r] = 1;
     host.upload();
   }
 

@@ -32,8 +32,8 @@ struct CountAbove {  // of chunk c: entries at or above the threshold
     const std::int64_t begin = row.index * kChunk;
     const std::int64_t count = n - begin < kChunk ? n - begin : kChunk;
     const std::uint32_t least = threshold;
-    counts[row.index] = row.part(count).sum(
-        [least](float a) { return static_cast<std::int32_t>(magnitude_bits(a) >= least); }, x + begin);
+    counts[row.index] =
+        row.part(count).sum([least](float a) { return static_cast<std::int32_t>(magnitude_bits(a) >= least); }, x + begin);
   }
 };
 
@@ -47,8 +47,8 @@ std::int64_t count_at_least(core::Queue& queue, const Tensor& x, std::uint32_t t
 }
 
 struct Threshold {
-  std::uint32_t bits;   // of the k-th largest magnitude
-  std::int64_t above;   // entries larger than that: all are taken
+  std::uint32_t bits;  // of the k-th largest magnitude
+  std::int64_t above;  // entries larger than that: all are taken
 };
 
 // Bisection over the bits of a float: at most 31 counts, whatever the values.
@@ -81,8 +81,7 @@ struct CountChosen {  // of chunk c: entries above the threshold, and entries at
     const std::uint32_t at = threshold, over = ties ? at + 1 : at;
     above[row.index] =
         chunk.sum([over](float a) { return static_cast<std::int32_t>(magnitude_bits(a) >= over); }, x + begin);
-    equal[row.index] =
-        chunk.sum([at](float a) { return static_cast<std::int32_t>(magnitude_bits(a) == at); }, x + begin);
+    equal[row.index] = chunk.sum([at](float a) { return static_cast<std::int32_t>(magnitude_bits(a) == at); }, x + begin);
   }
 };
 
@@ -165,10 +164,7 @@ std::int64_t entries(double fraction, std::int64_t n) {
 class TopK final : public Compressor {
  public:
   TopK(std::int64_t rows, std::int64_t cols, double fraction, bool natural)
-      : Compressor(rows, cols),
-        k_(entries(fraction, rows * cols)),
-        natural_(natural),
-        index_(rows * cols, k_) {}
+      : Compressor(rows, cols), k_(entries(fraction, rows * cols)), natural_(natural), index_(rows * cols, k_) {}
 
   double alpha() const override {
     return (natural_ ? 8.0 / 9 : 1.0) * static_cast<double>(k_) / static_cast<double>(size());

@@ -1,5 +1,6 @@
 #include "dist/mpi/messages.h"
 
+#include "core/base/index.h"
 #include "dist/mpi/bruck.h"
 
 namespace muonp::dist {
@@ -35,7 +36,7 @@ void transfer(MpiChannel& channel, std::span<const MpiMessage> sends, std::span<
 
 void gather_blocks(MpiChannel& channel, std::span<const std::int64_t> begins, char* blocks) {
   for (const BruckRound& r : rounds_of(channel)) {
-    const auto begin = [&](int block) { return begins[static_cast<std::size_t>(block)]; };
+    const auto begin = [&](int block) { return begins[core::at(block)]; };
     const MpiMessage out{r.to, blocks, begin(r.count)};
     const MpiMessage in{r.from, blocks + begin(r.held), begin(r.held + r.count) - begin(r.held)};
     transfer(channel, {&out, 1}, {&in, 1});

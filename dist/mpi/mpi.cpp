@@ -5,6 +5,7 @@
 #include <cstring>
 #include <exception>
 
+#include "core/base/index.h"
 #include "dist/comm/operation.h"
 #include "dist/comm/reduction.h"
 #include "dist/mpi/messages.h"
@@ -41,7 +42,9 @@ class Mpi final : public Communicator {
                        session_.hosts(), session_.hosts() == 1 ? "" : "s");
   }
 
-  void barrier() override { run({}, [&] { meet_all(channel_); }); }
+  void barrier() override {
+    run({}, [&] { meet_all(channel_); });
+  }
 
   void broadcast(Span data, int root) override {
     validate(data);
@@ -67,7 +70,7 @@ class Mpi final : public Communicator {
   }
 
   void all_reduce(std::span<double> values, Reduce op) override {
-    const auto count = static_cast<std::int64_t>(values.size());
+    const auto count = std::ssize(values);
     run({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op}, [&] {
       const char* copies = gather_copies(values.data(), count * 8);
       const std::vector<const double*> sources = in_rank_order<double>(copies, count * 8);
@@ -110,17 +113,17 @@ class Mpi final : public Communicator {
 
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
     std::vector<std::string> all(static_cast<std::size_t>(size()));
-    const auto length = static_cast<std::int64_t>(mine.size());
+    const auto length = std::ssize(mine);
     run({.kind = OperationKind::all_gather_bytes, .count = length}, [&] {
       const std::vector<const std::int64_t*> lengths = in_rank_order<std::int64_t>(gather_copies(&length, 8), 8);
       std::vector<std::int64_t> begins = {0};
-      for (int i = 0; i < size(); ++i) begins.push_back(begins.back() + *lengths[static_cast<std::size_t>(after(i))]);
+      for (int i = 0; i < size(); ++i) begins.push_back(begins.back() + *lengths[core::at(after(i))]);
       staging_.resize(static_cast<std::size_t>(begins.back()));
       std::copy(mine.begin(), mine.end(), staging_.begin());
       gather_blocks(channel_, begins, staging_.data());
       for (int i = 0; i < size(); ++i) {
         const auto block = static_cast<std::size_t>(i);
-        all[static_cast<std::size_t>(after(i))].assign(staging_.data() + begins[block], staging_.data() + begins[block + 1]);
+        all[core::at(after(i))].assign(staging_.data() + begins[block], staging_.data() + begins[block + 1]);
       }
       staging_ = {};  // of any length
     });
@@ -188,8 +191,7 @@ class Mpi final : public Communicator {
     if (to.count != from.count || to.dtype != from.dtype)
       core::fail("exchange: a message of {} {} to this rank itself, where {} {} are expected", from.count,
                  name_of(from.dtype), to.count, name_of(to.dtype));
-    if (to.count > 0 && to.data != from.data)
-      std::memmove(to.data, from.data, static_cast<std::size_t>(to.bytes()));
+    if (to.count > 0 && to.data != from.data) std::memmove(to.data, from.data, static_cast<std::size_t>(to.bytes()));
   }
 
   // Every rank's `bytes` of data, from this rank's on: block i is that of the rank i after it. Until the next operation.
@@ -265,8 +267,7 @@ class Mpi final : public Communicator {
   // Room for a message of `bytes` from `peer` in this round.
   char* staged(int peer, std::int64_t bytes, std::int64_t round) {
     const std::int64_t index = peer < rank() ? peer : peer - 1;
-    return staging_.data() + (round % kInFlight) * static_cast<std::int64_t>(staging_.size()) / kInFlight +
-           index * bytes;
+    return staging_.data() + (round % kInFlight) * std::ssize(staging_) / kInFlight + index * bytes;
   }
 
   void combine(Span to, std::int64_t round, Reduce op) {

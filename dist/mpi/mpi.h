@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/index.h"
 #include "dist/comm/communicator.h"
 
 namespace muonp::dist {
@@ -34,9 +35,9 @@ class MpiSession {
   int local_rank() const { return local_rank_; }  // among the ranks of this host
   int local_size() const { return local_size_; }
   int hosts() const { return hosts_; }
-  const std::string& host() const { return host_names_[static_cast<std::size_t>(rank_)]; }
-  const std::string& host_of(int rank) const { return host_names_[static_cast<std::size_t>(rank)]; }
-  std::string library() const;  // "Open MPI 4.1.4"
+  const std::string& host() const { return host_names_[core::at(rank_)]; }
+  const std::string& host_of(int rank) const { return host_names_[core::at(rank)]; }
+  std::string library() const;                  // "Open MPI 4.1.4"
   std::mutex& calls() const { return calls_; }  // held in every call of MPI that communicates
 
   // The orderly end: collective; waits for all ranks.
@@ -56,9 +57,9 @@ class MpiSession {
   mutable std::mutex calls_;
 };
 
-// Collective. Sums are in rank order. barrier(), all_gather_bytes(), the all_reduce of doubles, and all_gather and all_reduce
-// of short data (dist/comm/operation.h) take ⌈log2 size⌉ messages of a rank and stage what they gather. All others are chunked
-// messages between pairs (docs/parallelism.md); of a reduction between `size` ranks none is longer than
+// Collective. Sums are in rank order. barrier(), all_gather_bytes(), the all_reduce of doubles, and all_gather and
+// all_reduce of short data (dist/comm/operation.h) take ⌈log2 size⌉ messages of a rank and stage what they gather. All
+// others are chunked messages between pairs (docs/parallelism.md); of a reduction between `size` ranks none is longer than
 // mpi_reduction_bytes(size), and 2·(size − 1) of that length, or the span where it is shorter, are staged. An operation in
 // which no message completes for `timeout_seconds` throws an Error that names the operation, its number, this rank and the
 // ranks not heard from; so does an operation that MPI reports as failed. The communicator is unusable afterwards, and the

@@ -1,5 +1,6 @@
 #include "dist/mpi/requests.h"
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 
 #include <fmt/ranges.h>
@@ -16,8 +17,7 @@ namespace {
 std::string text_of(int code) {
   std::array<char, MPI_MAX_ERROR_STRING> text{};
   int length = 0;
-  return MPI_Error_string(code, text.data(), &length) == MPI_SUCCESS ? text.data()
-                                                                     : fmt::format("code {}", code);
+  return MPI_Error_string(code, text.data(), &length) == MPI_SUCCESS ? text.data() : fmt::format("code {}", code);
 }
 
 // Polling that leaves the processor to whoever can use it: a peer on the same core, or this rank's compute
@@ -72,8 +72,7 @@ constexpr double kListenAfterSeconds = 0.1;  // a rank that waits looks for a ro
 
 void check_mpi(int code, const char* call, const MpiSession& session) {
   if (code == MPI_SUCCESS) return;
-  core::fail("{} failed on rank {} of {} ({}): {}", call, session.rank(), session.size(), session.host(),
-             text_of(code));
+  core::fail("{} failed on rank {} of {} ({}): {}", call, session.rank(), session.size(), session.host(), text_of(code));
 }
 
 // Only after a failure is anything left here. Receives are cancelled so that nothing is written to memory
@@ -95,16 +94,14 @@ void MpiRequests::push(MPI_Request request, Message message) {
 void MpiRequests::send(const void* data, std::int64_t bytes, int peer) {
   const std::lock_guard lock(channel_.session.calls());
   MPI_Request request = MPI_REQUEST_NULL;
-  MUONP_MPI(channel_.session,
-            MPI_Isend(data, core::to_int(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+  MUONP_MPI(channel_.session, MPI_Isend(data, core::to_int(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
   push(request, {Kind::send, peer, bytes});
 }
 
 void MpiRequests::receive(void* data, std::int64_t bytes, int peer) {
   const std::lock_guard lock(channel_.session.calls());
   MPI_Request request = MPI_REQUEST_NULL;
-  MUONP_MPI(channel_.session,
-            MPI_Irecv(data, core::to_int(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
+  MUONP_MPI(channel_.session, MPI_Irecv(data, core::to_int(bytes), MPI_BYTE, peer, channel_.tag, channel_.comm, &request));
   push(request, {Kind::receive, peer, bytes});
 }
 
@@ -123,7 +120,7 @@ void MpiRequests::wait() {
     }
     if (code != MPI_SUCCESS && code != MPI_ERR_IN_STATUS) check_mpi(code, "MPI_Testsome", channel_.session);
     for (std::size_t i = 0; count != MPI_UNDEFINED && i < static_cast<std::size_t>(count); ++i, --left)
-      check(messages_[static_cast<std::size_t>(ended[i])], statuses[i], code == MPI_ERR_IN_STATUS);
+      check(messages_[core::at(ended[i])], statuses[i], code == MPI_ERR_IN_STATUS);
     if (left == 0) break;
     if (count > 0) backoff.progress();
     const double waited = backoff.seconds();
@@ -140,16 +137,15 @@ void MpiRequests::check(const Message& m, const MPI_Status& status, bool has_err
   const MpiSession& session = channel_.session;
   const int error = has_error ? status.MPI_ERROR : MPI_SUCCESS;
   int length = core::to_int(m.bytes);
-  if (error == MPI_SUCCESS && m.kind == Kind::receive)
-    MUONP_MPI(session, MPI_Get_count(&status, MPI_BYTE, &length));
+  if (error == MPI_SUCCESS && m.kind == Kind::receive) MUONP_MPI(session, MPI_Get_count(&status, MPI_BYTE, &length));
   if (error == MPI_ERR_TRUNCATE || length != m.bytes)
     core::fail("{}: rank {} of {} ({}) expects {} bytes from rank {} ({}), which sent {}", channel_.operation,
                session.rank(), session.size(), session.host(), m.bytes, m.peer, session.host_of(m.peer),
                error == MPI_ERR_TRUNCATE ? "more" : fmt::format("{}", length));
   if (error != MPI_SUCCESS)
     core::fail("{}: the message {} rank {} ({}) failed on rank {} of {} ({}): {}", channel_.operation,
-               m.kind == Kind::receive ? "from" : "to", m.peer, session.host_of(m.peer), session.rank(),
-               session.size(), session.host(), text_of(error));
+               m.kind == Kind::receive ? "from" : "to", m.peer, session.host_of(m.peer), session.rank(), session.size(),
+               session.host(), text_of(error));
 }
 
 void MpiRequests::time_out(double seconds, bool waited) {
@@ -173,8 +169,7 @@ std::string MpiRequests::pending_peers() {
   std::vector<std::string> peers = {"every rank waits"};
   for (int r : silent) peers.push_back(fmt::format("here nothing came from rank {} ({})", r, session.host_of(r)));
   for (int r : not_taking)
-    if (!silent.contains(r))
-      peers.push_back(fmt::format("rank {} ({}) did not take its message", r, session.host_of(r)));
+    if (!silent.contains(r)) peers.push_back(fmt::format("rank {} ({}) did not take its message", r, session.host_of(r)));
   return fmt::format("{}", fmt::join(peers, "; "));
 }
 

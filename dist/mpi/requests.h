@@ -20,8 +20,8 @@ struct MpiChannel {
   double timeout_seconds;
   int tag = kRollCallTag + 1;
   std::string operation = {};  // for messages: "all_gather of 12 float32 (operation 17)"
-  RollCall& roll_call;    // of `comm`
-  int crowded = 0;        // see Backoff: waits to come in which polling gives way to computation
+  RollCall& roll_call;         // of `comm`
+  int crowded = 0;             // see Backoff: waits to come in which polling gives way to computation
 };
 
 // A set of messages that are waited for together.

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <thread>
 
+#include "core/base/index.h"
+
 namespace muonp::dist {
 
 namespace {
@@ -49,8 +51,7 @@ RollCall::Answers RollCall::collect(bool waited) const {
     MPI_Request told = MPI_REQUEST_NULL;
     MPI_Isend(&words[waited], 1, MPI_CHAR, r, kRollCallTag, comm_, &told);
     MPI_Request_free(&told);
-    MPI_Irecv(&said[static_cast<std::size_t>(r)], 1, MPI_CHAR, r, kRollCallTag, comm_,
-              &requests[static_cast<std::size_t>(r)]);
+    MPI_Irecv(&said[core::at(r)], 1, MPI_CHAR, r, kRollCallTag, comm_, &requests[core::at(r)]);
   }
   const auto end = Clock::now() + kTimeToAnswer;
   for (int all = 0; !all && Clock::now() < end; std::this_thread::sleep_for(std::chrono::milliseconds(1))) {
@@ -62,10 +63,10 @@ RollCall::Answers RollCall::collect(bool waited) const {
   if (waited) answers.waiting.insert(session_.rank());
   for (int r = 0; r < session_.size(); ++r) {
     if (r == session_.rank()) continue;
-    MPI_Request& answer = requests[static_cast<std::size_t>(r)];
+    MPI_Request& answer = requests[core::at(r)];
     int answered = 1;
     if (answer != MPI_REQUEST_NULL) MPI_Test(&answer, &answered, MPI_STATUS_IGNORE);
-    if (answered && said[static_cast<std::size_t>(r)] == kWaits) answers.waiting.insert(r);
+    if (answered && said[core::at(r)] == kWaits) answers.waiting.insert(r);
     if (answered) continue;
     answers.silent.push_back(r);
     MPI_Cancel(&answer);

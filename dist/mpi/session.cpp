@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/base/hostname.h"
+#include "core/base/index.h"
 #include "dist/mpi/messages.h"
 #include "dist/mpi/requests.h"
 
@@ -119,7 +120,7 @@ MpiSession::MpiSession(double timeout_seconds, double start_seconds)
   MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
   MPI_Comm_size(MPI_COMM_WORLD, &size_);
   host_names_.assign(static_cast<std::size_t>(size_), "its host is not known yet");
-  host_names_[static_cast<std::size_t>(rank_)] = core::hostname();
+  host_names_[core::at(rank_)] = core::hostname();
   if (provided < MPI_THREAD_SERIALIZED)
     core::fail("this MPI ({}) was built without thread support; MPI_THREAD_SERIALIZED is needed", library());
   try {
@@ -141,15 +142,13 @@ void MpiSession::meet(const char* operation) {
   std::vector<char> names(host_names_.size() * kHostLength);  // this rank's first, then those of the ranks after it
   host().copy(names.data(), kHostLength - 1);
   gather_blocks(channel, equal_blocks(size_, kHostLength), names.data());
-  for (int i = 0; i < size_; ++i)
-    host_names_[static_cast<std::size_t>((rank_ + i) % size_)] = names.data() + i * std::int64_t{kHostLength};
+  for (int i = 0; i < size_; ++i) host_names_[core::at((rank_ + i) % size_)] = names.data() + i * std::int64_t{kHostLength};
 }
 
 // Ranks of a host are those that share memory: host names may be equal.
 void MpiSession::count_hosts() {
   MPI_Comm host_comm = MPI_COMM_NULL;
-  MUONP_MPI(*this,
-            MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host_comm));
+  MUONP_MPI(*this, MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &host_comm));
   MUONP_MPI(*this, MPI_Comm_rank(host_comm, &local_rank_));
   MUONP_MPI(*this, MPI_Comm_size(host_comm, &local_size_));
   MUONP_MPI(*this, MPI_Comm_free(&host_comm));
@@ -188,8 +187,8 @@ void MpiSession::abort_all(const std::string& why, int status) const noexcept {
   static std::atomic_flag speaking;  // one thread does, the others of this process see consequences
   while (speaking.test_and_set()) std::this_thread::sleep_for(std::chrono::seconds(1));
   std::this_thread::sleep_for(grace_of(rank_));
-  std::fprintf(stderr, "muonp: error: rank %d of %d on %s: %s\n", rank_, size_,
-               host_names_[static_cast<std::size_t>(rank_)].c_str(), why.c_str());
+  std::fprintf(stderr, "muonp: error: rank %d of %d on %s: %s\n", rank_, size_, host_names_[core::at(rank_)].c_str(),
+               why.c_str());
   std::fflush(nullptr);
   MPI_Abort(MPI_COMM_WORLD, status);
   std::_Exit(status);

@@ -14,9 +14,9 @@ namespace muonp::dist {
 namespace {
 
 const char* name_of(ncclResult_t result) {
-  constexpr std::array<const char*, 8> kNames = {
-      "ncclSuccess",         "ncclUnhandledCudaError", "ncclSystemError", "ncclInternalError",
-      "ncclInvalidArgument", "ncclInvalidUsage",       "ncclRemoteError", "ncclInProgress"};
+  constexpr std::array<const char*, 8> kNames = {"ncclSuccess",       "ncclUnhandledCudaError", "ncclSystemError",
+                                                 "ncclInternalError", "ncclInvalidArgument",    "ncclInvalidUsage",
+                                                 "ncclRemoteError",   "ncclInProgress"};
   const auto i = static_cast<std::size_t>(result);
   return i < kNames.size() ? kNames[i] : "an unknown result";
 }
@@ -58,8 +58,7 @@ void check_nccl(ncclResult_t result, const char* call, ncclComm_t communicator) 
   throw core::Error(text);
 }
 
-NcclLink::NcclLink(Communicator& host, const std::string& gpu, double timeout_seconds)
-    : timeout_(timeout_seconds) {
+NcclLink::NcclLink(Communicator& host, const std::string& gpu, double timeout_seconds) : timeout_(timeout_seconds) {
   const ncclUniqueId id = agree_on_id(host);
   // The other half is for a rank that failed early and waits below.
   const auto half = std::chrono::duration_cast<Clock::duration>(timeout_ / 2);
@@ -90,8 +89,7 @@ void NcclLink::initialize(const ncclUniqueId& id, int rank, int size, Clock::tim
   }
   result = settle(result, deadline);
   if (result == ncclInProgress)
-    core::fail("NCCL: {} waited {} s for other ranks to initialise", core::cuda::context(),
-               timeout_.count() / 2);
+    core::fail("NCCL: {} waited {} s for other ranks to initialise", core::cuda::context(), timeout_.count() / 2);
   const std::lock_guard lock(mutex_);
   check_nccl(result, "ncclCommInitRankConfig", communicator_);
 }

@@ -32,15 +32,13 @@ ncclDataType_t type_of(core::Dtype dtype) {
   throw core::InternalError("an element type that NCCL is not told of");
 }
 
-ncclRedOp_t reduction_of(Reduce op) {
-  return op == Reduce::sum ? ncclSum : op == Reduce::max ? ncclMax : ncclMin;
-}
+ncclRedOp_t reduction_of(Reduce op) { return op == Reduce::sum ? ncclSum : op == Reduce::max ? ncclMax : ncclMin; }
 
 std::size_t count_of(Span span) { return static_cast<std::size_t>(span.count); }
 
 // What a rank sends itself: the k-th send with the k-th receive.
-std::vector<std::pair<Span, Span>> own_messages(std::span<const Transfer> sends,
-                                                std::span<const Transfer> receives, int rank) {
+std::vector<std::pair<Span, Span>> own_messages(std::span<const Transfer> sends, std::span<const Transfer> receives,
+                                                int rank) {
   std::vector<std::pair<Span, Span>> pairs;
   for (const Transfer& t : sends)
     if (t.peer == rank) pairs.push_back({t.span, {}});
@@ -49,8 +47,8 @@ std::vector<std::pair<Span, Span>> own_messages(std::span<const Transfer> sends,
     if (t.peer != rank) continue;
     const Span sent = pairs[k].first;
     if (sent.count != t.span.count || sent.dtype != t.span.dtype)
-      core::fail("exchange: message {} of rank {} to itself is {} {}, where {} {} are expected", k, rank,
-                 sent.count, name_of(sent.dtype), t.span.count, name_of(t.span.dtype));
+      core::fail("exchange: message {} of rank {} to itself is {} {}, where {} {} are expected", k, rank, sent.count,
+                 name_of(sent.dtype), t.span.count, name_of(t.span.dtype));
     pairs[k++].second = t.span;
   }
   return pairs;
@@ -65,11 +63,10 @@ class Nccl final : public Communicator {
         stream_(core::cuda::make_stream()),
         handed_over_(core::cuda::make_event()),
         link_(host, device.identity(), timeout_seconds),
-        watchdog_(
-            device_, timeout_seconds,
-            {.error = [this] { return link_.asynchronous_error(); },
-             .asked = [this] { return host_.roll_is_called(); },
-             .fail = [this](const NcclWatchdog::Report& report) { on_report(report); }}) {}
+        watchdog_(device_, timeout_seconds,
+                  {.error = [this] { return link_.asynchronous_error(); },
+                   .asked = [this] { return host_.roll_is_called(); },
+                   .fail = [this](const NcclWatchdog::Report& report) { on_report(report); }}) {}
 
   ~Nccl() override {
     try {
@@ -86,35 +83,33 @@ class Nccl final : public Communicator {
   std::string description() const override {
     int version = 0;
     ncclGetVersion(&version);
-    return fmt::format("NCCL {}.{}.{} between GPUs, {} between hosts", version / 10000, version / 100 % 100,
-                       version % 100, host_.description());
+    return fmt::format("NCCL {}.{}.{} between GPUs, {} between hosts", version / 10000, version / 100 % 100, version % 100,
+                       host_.description());
   }
 
   void broadcast(Span data, int root) override {
     validate(data);
-    run({.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root},
-        "ncclBroadcast", [=, this](ncclComm_t comm) {
-          return ncclBroadcast(data.data, data.data, count_of(data), type_of(data.dtype), root, comm,
-                               stream_.get());
+    run({.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root}, "ncclBroadcast",
+        [=, this](ncclComm_t comm) {
+          return ncclBroadcast(data.data, data.data, count_of(data), type_of(data.dtype), root, comm, stream_.get());
         });
   }
 
   void all_reduce(Span data, Reduce op) override {
     validate(data);
-    run({.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op},
-        "ncclAllReduce", [=, this](ncclComm_t comm) {
-          return ncclAllReduce(data.data, data.data, count_of(data), type_of(data.dtype), reduction_of(op),
-                               comm, stream_.get());
+    run({.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op}, "ncclAllReduce",
+        [=, this](ncclComm_t comm) {
+          return ncclAllReduce(data.data, data.data, count_of(data), type_of(data.dtype), reduction_of(op), comm,
+                               stream_.get());
         });
   }
 
   void reduce_scatter(Span data) override {
     validate(data);
-    run({.kind = OperationKind::reduce_scatter, .count = data.count, .dtype = data.dtype},
-        "ncclReduceScatter", [=, this](ncclComm_t comm) {
+    run({.kind = OperationKind::reduce_scatter, .count = data.count, .dtype = data.dtype}, "ncclReduceScatter",
+        [=, this](ncclComm_t comm) {
           const Span mine = slice(data);
-          return ncclReduceScatter(data.data, mine.data, count_of(mine), type_of(data.dtype), ncclSum, comm,
-                                   stream_.get());
+          return ncclReduceScatter(data.data, mine.data, count_of(mine), type_of(data.dtype), ncclSum, comm, stream_.get());
         });
   }
 
@@ -123,8 +118,7 @@ class Nccl final : public Communicator {
     run({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype}, "ncclAllGather",
         [=, this](ncclComm_t comm) {
           const Span mine = slice(data);
-          return ncclAllGather(mine.data, data.data, count_of(mine), type_of(data.dtype), comm,
-                               stream_.get());
+          return ncclAllGather(mine.data, data.data, count_of(mine), type_of(data.dtype), comm, stream_.get());
         });
   }
 
@@ -203,8 +197,8 @@ class Nccl final : public Communicator {
   void copy_own(const std::vector<std::pair<Span, Span>>& pairs) const {
     for (const auto& [from, to] : pairs)
       if (from.count > 0 && from.data != to.data)
-        MUONP_CUDA(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(from.bytes()),
-                                   cudaMemcpyDeviceToDevice, stream_.get()));
+        MUONP_CUDA(cudaMemcpyAsync(to.data, from.data, static_cast<std::size_t>(from.bytes()), cudaMemcpyDeviceToDevice,
+                                   stream_.get()));
   }
 
   // A rank that hears there of a failure must not finish NCCL in order: the one that failed will not.
@@ -276,11 +270,9 @@ void Nccl::exchange(std::span<const Transfer> sends, std::span<const Transfer> r
       if (result == ncclSuccess || result == ncclInProgress) result = next;
     };
     for (const Transfer& t : sends)
-      if (crosses(t))
-        keep(ncclSend(t.span.data, count_of(t.span), type_of(t.span.dtype), t.peer, comm, stream_.get()));
+      if (crosses(t)) keep(ncclSend(t.span.data, count_of(t.span), type_of(t.span.dtype), t.peer, comm, stream_.get()));
     for (const Transfer& t : receives)
-      if (crosses(t))
-        keep(ncclRecv(t.span.data, count_of(t.span), type_of(t.span.dtype), t.peer, comm, stream_.get()));
+      if (crosses(t)) keep(ncclRecv(t.span.data, count_of(t.span), type_of(t.span.dtype), t.peer, comm, stream_.get()));
     keep(ncclGroupEnd());
     return result;
   };

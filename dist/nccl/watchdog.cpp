@@ -91,14 +91,12 @@ bool NcclWatchdog::has_come(const core::cuda::Event& event) {
   const cudaError_t status = cudaEventQuery(event.get());
   if (status == cudaSuccess) return true;
   cudaGetLastError();  // not to be found again by the next launch
-  if (status != cudaErrorNotReady)
-    broken_ = fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
+  if (status != cudaErrorNotReady) broken_ = fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
   return false;
 }
 
 std::string NcclWatchdog::where() const {
-  if (!entries_.empty())
-    return fmt::format("{} (operation {})", entries_.front().what, entries_.front().number);
+  if (!entries_.empty()) return fmt::format("{} (operation {})", entries_.front().what, entries_.front().number);
   return last_ > 0 ? fmt::format("after {} (operation {})", last_what_, last_) : "before any operation";
 }
 

@@ -19,10 +19,10 @@ namespace muonp::dist {
 class NcclWatchdog {
  public:
   struct Report {
-    std::string what;     // "all_reduce(sum) of 8 float32 (operation 3) made no progress for 2 s"
+    std::string what;        // "all_reduce(sum) of 8 float32 (operation 3) made no progress for 2 s"
     std::string guess = {};  // why that may be, where nobody knows better
-    bool of_here = false;  // this GPU failed; else other ranks are, or may be, the reason
-    bool waited = false;   // for at least half the time-out, in which this process ran
+    bool of_here = false;    // this GPU failed; else other ranks are, or may be, the reason
+    bool waited = false;     // for at least half the time-out, in which this process ran
   };
   struct Outside {
     std::function<std::string()> error;  // of NCCL, or an empty string
@@ -73,8 +73,8 @@ class NcclWatchdog {
   // When the stream was seen to have come to the oldest entry, and later by as long as this process was stopped.
   Clock::time_point started_;
   Clock::time_point looked_ = Clock::now();
-  bool was_away_ = false;      // stopped while the oldest entry was under way
-  std::string broken_;         // what the GPU said
+  bool was_away_ = false;  // stopped while the oldest entry was under way
+  std::string broken_;     // what the GPU said
   bool stop_ = false, failed_ = false;
   std::thread thread_;
 };

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 
 namespace muonp::dist {
 
@@ -46,7 +47,7 @@ Buckets without(const Buckets& from, const Buckets& what) {
 GatherPlan::Pass plan_pass(const ShardPlan& shards, const std::vector<Buckets>& stops, int prefetch) {
   const auto elements = [&](const Buckets& buckets) {
     std::int64_t sum = 0;
-    for (int b : buckets) sum += shards.buckets()[static_cast<std::size_t>(b)].size;
+    for (int b : buckets) sum += shards.buckets()[core::at(b)].size;
     return sum;
   };
   GatherPlan::Pass pass;

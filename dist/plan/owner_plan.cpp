@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "dist/plan/shard_plan.h"
 
@@ -44,14 +45,14 @@ class Loads {
     moved.value().cost += task.cost;
     moved.value().elements += task.elements;
     const int rank = moved.value().rank;
-    ++layers_[static_cast<std::size_t>(rank)][layer];
+    ++layers_[core::at(rank)][layer];
     by_load_.insert(std::move(moved));
     return rank;
   }
 
  private:
   int in_layer(int rank, const std::string& layer) const {
-    const auto& layers = layers_[static_cast<std::size_t>(rank)];
+    const auto& layers = layers_[core::at(rank)];
     const auto found = layers.find(layer);
     return found == layers.end() ? 0 : found->second;
   }
@@ -94,8 +95,8 @@ class WaveCutter {
 
   // Spread over `waves` ≥ fewest(0) waves of about equal cost, so that the owners keep step.
   void cut(int waves, std::vector<std::vector<int>>& to) const {
-    const double total = std::accumulate(mine_.begin(), mine_.end(), 0.0,
-                                         [&](double sum, int t) { return sum + task(t).cost; });
+    const double total =
+        std::accumulate(mine_.begin(), mine_.end(), 0.0, [&](double sum, int t) { return sum + task(t).cost; });
     int wave = 0;
     double done = 0;
     std::int64_t held = 0;
@@ -106,14 +107,14 @@ class WaveCutter {
         ++wave;
         held = 0;
       }
-      to[static_cast<std::size_t>(wave)].push_back(mine_[i]);
+      to[core::at(wave)].push_back(mine_[i]);
       held += elements(i);
       done += task(mine_[i]).cost;
     }
   }
 
  private:
-  const MatrixTask& task(int t) const { return tasks_[static_cast<std::size_t>(t)]; }
+  const MatrixTask& task(int t) const { return tasks_[core::at(t)]; }
   std::int64_t elements(std::size_t i) const { return task(mine_[i]).elements; }
   const std::vector<MatrixTask>& tasks_;
   std::vector<int> mine_;
@@ -131,18 +132,17 @@ OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t
     MUONP_ASSERT(t.cost >= 0 && t.elements >= 0, "{}: cost {}, {} elements", t.name, t.cost, t.elements);
   owner_ = assign(tasks_, world_size_);
   load_.assign(static_cast<std::size_t>(world_size_), 0.0);
-  for (std::size_t t = 0; t < tasks_.size(); ++t) load_[static_cast<std::size_t>(owner_[t])] += tasks_[t].cost;
+  for (std::size_t t = 0; t < tasks_.size(); ++t) load_[core::at(owner_[t])] += tasks_[t].cost;
 
   // Last parameters first, as their gradients complete in the backward pass.
   std::vector<int> order(tasks_.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](int a, int b) {
-    const int x = tasks_[static_cast<std::size_t>(a)].parameter,
-              y = tasks_[static_cast<std::size_t>(b)].parameter;
+    const int x = tasks_[core::at(a)].parameter, y = tasks_[core::at(b)].parameter;
     return x != y ? x > y : a < b;
   });
   std::vector<std::vector<int>> of_rank(static_cast<std::size_t>(world_size_));
-  for (int t : order) of_rank[static_cast<std::size_t>(owner(t))].push_back(t);
+  for (int t : order) of_rank[core::at(owner(t))].push_back(t);
   std::vector<WaveCutter> cutters;
   int waves = 0;
   for (std::vector<int>& mine : of_rank) {
@@ -161,7 +161,7 @@ double OwnerPlan::imbalance() const {
 
 std::uint64_t OwnerPlan::hash() const {
   const std::string text = describe();
-  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+  return core::hash_bytes(text.data(), std::ssize(text));
 }
 
 // Without costs: plans that say the same are the same, whatever cost model led to them.
@@ -169,9 +169,9 @@ std::string OwnerPlan::describe() const {
   std::string text = fmt::format("{} matrices on {} ranks in {} waves", tasks_.size(), world_size_, waves());
   for (int w = 0; w < waves(); ++w)
     for (int t : wave(w)) {
-      const MatrixTask& task = tasks_[static_cast<std::size_t>(t)];
-      text += fmt::format("\n{} (parameter {}, {} elements): rank {}, wave {}", task.name, task.parameter,
-                          task.elements, owner(t), w);
+      const MatrixTask& task = tasks_[core::at(t)];
+      text += fmt::format("\n{} (parameter {}, {} elements): rank {}, wave {}", task.name, task.parameter, task.elements,
+                          owner(t), w);
     }
   return text;
 }

@@ -1,6 +1,7 @@
 // Which rank computes which matrix, and in which wave of the pipeline. A pure function of its arguments.
 #pragma once
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 
 #include <cstdint>
@@ -24,13 +25,13 @@ class OwnerPlan {
   OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t wave_elements);
 
   const std::vector<MatrixTask>& tasks() const { return tasks_; }
-  int owner(int task) const { return owner_[static_cast<std::size_t>(task)]; }
+  int owner(int task) const { return owner_[core::at(task)]; }
   int waves() const { return core::to_int(waves_.size()); }
   // Task indices of one wave, all owners together, in ascending order.
-  const std::vector<int>& wave(int w) const { return waves_[static_cast<std::size_t>(w)]; }
+  const std::vector<int>& wave(int w) const { return waves_[core::at(w)]; }
 
-  double load(int rank) const { return load_[static_cast<std::size_t>(rank)]; }  // sum of cost
-  double imbalance() const;     // max load / mean load; 1 when there are no tasks
+  double load(int rank) const { return load_[core::at(rank)]; }  // sum of cost
+  double imbalance() const;                                      // max load / mean load; 1 when there are no tasks
   std::uint64_t hash() const;
   std::string describe() const;
 

@@ -4,35 +4,32 @@
 #include <limits>
 
 #include "core/base/hash.h"
+#include "core/base/index.h"
 #include "core/base/math.h"
 
 namespace muonp::dist {
 
 namespace {
 
-constexpr std::int64_t kSliceAlignment =
-    16;  // elements: a slice of float32 starts on a cache line of the bucket
+constexpr std::int64_t kSliceAlignment = 16;  // elements: a slice of float32 starts on a cache line of the bucket
 
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
+std::int64_t round_up(std::int64_t value, std::int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace
 
 std::string layer_of(const std::string& parameter) {
   for (std::size_t begin = 0; begin < parameter.size();) {
     const std::size_t end = std::min(parameter.find('.', begin), parameter.size());
-    if (end > begin && std::all_of(parameter.begin() + static_cast<std::ptrdiff_t>(begin),
-                                   parameter.begin() + static_cast<std::ptrdiff_t>(end),
-                                   [](char c) { return c >= '0' && c <= '9'; }))
+    if (end > begin &&
+        std::all_of(parameter.begin() + static_cast<std::ptrdiff_t>(begin),
+                    parameter.begin() + static_cast<std::ptrdiff_t>(end), [](char c) { return c >= '0' && c <= '9'; }))
       return parameter.substr(0, end);
     begin = end + 1;
   }
   return parameter;
 }
 
-ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements,
-                     bool cut_at_layers)
+ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements, bool cut_at_layers)
     : parameters_(std::move(parameters)), world_size_(world_size), cut_at_layers_(cut_at_layers) {
   MUONP_ASSERT(world_size >= 1, "a plan for {} ranks", world_size);
   MUONP_ASSERT(bucket_elements >= 1, "buckets of {} elements", bucket_elements);
@@ -43,8 +40,8 @@ ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std:
   for (std::size_t p = parameters_.size(); p-- > 0;) {
     const std::int64_t size = core::element_count(parameters_[p].shape);
     const bool full = !buckets_.empty() && buckets_.back().used > 0 && buckets_.back().used + size > bucket_elements;
-    const bool next_layer = cut_at_layers && p + 1 < parameters_.size() &&
-                            layer_of(parameters_[p].name) != layer_of(parameters_[p + 1].name);
+    const bool next_layer =
+        cut_at_layers && p + 1 < parameters_.size() && layer_of(parameters_[p].name) != layer_of(parameters_[p + 1].name);
     if (buckets_.empty() || full || next_layer) buckets_.emplace_back();
     Bucket& bucket = buckets_.back();
     bucket.parameters.push_back(core::to_int(p));
@@ -57,7 +54,7 @@ ShardPlan::ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std:
 
 Interval ShardPlan::slice(int bucket, int rank) const {
   MUONP_ASSERT(rank >= 0 && rank < world_size_, "slice of rank {} of {}", rank, world_size_);
-  const std::int64_t each = buckets_[static_cast<std::size_t>(bucket)].size / world_size_;
+  const std::int64_t each = buckets_[core::at(bucket)].size / world_size_;
   return {rank * each, (rank + 1) * each};
 }
 
@@ -84,17 +81,17 @@ std::int64_t ShardPlan::padded_elements() const {
 // The description holds everything that the plan depends on.
 std::uint64_t ShardPlan::hash() const {
   const std::string text = describe();
-  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+  return core::hash_bytes(text.data(), std::ssize(text));
 }
 
 std::string ShardPlan::describe() const {
-  std::string text = fmt::format("{} parameters in {} buckets{} over {} ranks", parameters_.size(),
-                                 buckets_.size(), cut_at_layers_ ? " cut at layers" : "", world_size_);
+  std::string text = fmt::format("{} parameters in {} buckets{} over {} ranks", parameters_.size(), buckets_.size(),
+                                 cut_at_layers_ ? " cut at layers" : "", world_size_);
   for (std::size_t b = 0; b < buckets_.size(); ++b) {
     const Bucket& bucket = buckets_[b];
     text += fmt::format("\nbucket {}: {} of {} elements used by", b, bucket.used, bucket.size);
     for (int p : bucket.parameters) {
-      const ParameterSpec& spec = parameters_[static_cast<std::size_t>(p)];
+      const ParameterSpec& spec = parameters_[core::at(p)];
       text += fmt::format(" {} {}", spec.name, core::to_string(spec.shape));
     }
   }

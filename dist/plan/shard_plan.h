@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/index.h"
 #include "core/base/shape.h"
 
 namespace muonp::dist {
@@ -37,15 +38,14 @@ class ShardPlan {
   // Parameters in order of first use. A bucket is closed when the next parameter would take it past
   // `bucket_elements`; a parameter larger than that has a bucket of its own. Zero-size parameters are
   // allowed. cut_at_layers: no bucket holds parameters of two layers.
-  ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements,
-            bool cut_at_layers = false);
+  ShardPlan(std::vector<ParameterSpec> parameters, int world_size, std::int64_t bucket_elements, bool cut_at_layers = false);
 
   int world_size() const { return world_size_; }
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
   const std::vector<Bucket>& buckets() const { return buckets_; }
-  int bucket_of(int parameter) const { return bucket_of_[static_cast<std::size_t>(parameter)]; }
+  int bucket_of(int parameter) const { return bucket_of_[core::at(parameter)]; }
   // Where the parameter lies in its bucket.
-  Interval in_bucket(int parameter) const { return in_bucket_[static_cast<std::size_t>(parameter)]; }
+  Interval in_bucket(int parameter) const { return in_bucket_[core::at(parameter)]; }
   // The slice of a bucket that a rank keeps, in bucket coordinates.
   Interval slice(int bucket, int rank) const;
   // The part of a parameter that lies in a rank's slice, in coordinates of the flattened parameter; may be

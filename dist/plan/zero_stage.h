@@ -8,10 +8,7 @@ namespace muonp::dist {
 
 struct ZeroStage {
   ZeroStage(int stage)
-      : number(stage),
-        keeps_slice(stage >= 1),
-        reduces_each_pass(stage >= 2),
-        gathers_each_pass(stage == 3) {
+      : number(stage), keeps_slice(stage >= 1), reduces_each_pass(stage >= 2), gathers_each_pass(stage == 3) {
     if (stage < 0 || stage > 3)
       core::fail("parallel.zero: {} is no ZeRO stage of this program; valid are 0, 1, 2 and 3", stage);
   }

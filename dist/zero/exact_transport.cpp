@@ -76,8 +76,7 @@ std::int64_t ExactTransport::buffer_bytes(const ShardPlan& shards, const OwnerPl
   for (int w = 0; w < owners.waves(); ++w)
     for (int task : owners.wave(w))
       if (owners.owner(task) == rank)
-        wave[static_cast<std::size_t>(w)] +=
-            shards.in_bucket(owners.tasks()[static_cast<std::size_t>(task)].parameter).count() * 4;
+        wave[core::at(w)] += shards.in_bucket(owners.tasks()[core::at(task)].parameter).count() * 4;
   const std::int64_t inputs = zero.keeps_slice ? 1 : 0;
   std::int64_t most = 0;
   for (std::size_t w = 0; w < wave.size(); ++w) {

@@ -63,23 +63,17 @@ std::int64_t GradientReducer::most_whole(const ShardPlan& plan, const core::Para
   return most;
 }
 
-GradientReducer::GradientReducer(core::Device& device, const ShardedParameters& parameters,
-                                 Communicator& communicator, AsyncQueue& async, bool overlap)
-    : device_(device),
-      parameters_(parameters),
-      communicator_(communicator),
-      async_(async),
-      overlap_(overlap) {
+GradientReducer::GradientReducer(core::Device& device, const ShardedParameters& parameters, Communicator& communicator,
+                                 AsyncQueue& async, bool overlap)
+    : device_(device), parameters_(parameters), communicator_(communicator), async_(async), overlap_(overlap) {
   const ShardPlan& plan = parameters_.plan();
   full_.resize(plan.buckets().size());
   written_.assign(plan.parameters().size(), false);
   missing_.resize(plan.buckets().size());
-  for (int p = 0; p < core::to_int(parameters_.parameters().size()); ++p)
-    index_[parameters_.parameters()[at(p)]] = p;
+  for (int p = 0; p < core::to_int(parameters_.parameters().size()); ++p) index_[parameters_.parameters()[at(p)]] = p;
   if (!sharded()) return;
   for (int b = 0; b < core::to_int(plan.buckets().size()); ++b)
-    slices_.push_back(
-        Tensor::empty(device_, {parameters_.kept_of_bucket(b).count()}, Dtype::float32, Category::gradients));
+    slices_.push_back(Tensor::empty(device_, {parameters_.kept_of_bucket(b).count()}, Dtype::float32, Category::gradients));
 }
 
 void GradientReducer::begin_pass(bool first, bool last) {
@@ -91,8 +85,7 @@ void GradientReducer::begin_pass(bool first, bool last) {
   last_ = last;
   next_bucket_ = 0;
   const auto& buckets = parameters_.plan().buckets();
-  for (std::size_t b = 0; b < buckets.size(); ++b)
-    missing_[b] = core::to_int(buckets[b].parameters.size());
+  for (std::size_t b = 0; b < buckets.size(); ++b) missing_[b] = core::to_int(buckets[b].parameters.size());
   if (first) written_.assign(written_.size(), false);
   if (buckets.empty()) state_ = last ? State::reduced : State::idle;
 }
@@ -145,8 +138,7 @@ void GradientReducer::launch(int bucket) {
       communicator_.reduce_scatter(full);
   });
   in_flight_.push_back({bucket, ticket});
-  if (sharded() && core::to_int(in_flight_.size()) >= whole_buckets_alive(overlap_))
-    retire();
+  if (sharded() && core::to_int(in_flight_.size()) >= whole_buckets_alive(overlap_)) retire();
 }
 
 void GradientReducer::retire() {

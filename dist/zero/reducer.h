@@ -26,8 +26,8 @@ constexpr int whole_buckets_alive(bool overlap) { return overlap ? 3 : 1; }
 
 class GradientReducer final : public core::GradientSink {
  public:
-  GradientReducer(core::Device& device, const ShardedParameters& parameters, Communicator& communicator,
-                  AsyncQueue& async, bool overlap);
+  GradientReducer(core::Device& device, const ShardedParameters& parameters, Communicator& communicator, AsyncQueue& async,
+                  bool overlap);
 
   // Before each backward pass. first: forget earlier gradients; last: after it the sum over ranks is wanted.
   void begin_pass(bool first, bool last);

@@ -1,6 +1,7 @@
 #include "dist/zero/sharded_parameters.h"
 
 #include "core/base/hash.h"
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/for_each.h"
 #include "core/device/host_view.h"
@@ -21,18 +22,14 @@ struct ToBfloat16 {
 
 }  // namespace
 
-ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan,
-                                     int rank, ZeroStage zero, core::Dtype weight_dtype, bool offload)
-    : device_(device),
-      parameters_(std::move(parameters)),
-      plan_(std::move(plan)),
-      rank_(rank),
-      zero_(zero) {
-  MUONP_ASSERT(parameters_.size() == plan_.parameters().size(), "{} parameters, {} planned",
-               parameters_.size(), plan_.parameters().size());
+ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank,
+                                     ZeroStage zero, core::Dtype weight_dtype, bool offload)
+    : device_(device), parameters_(std::move(parameters)), plan_(std::move(plan)), rank_(rank), zero_(zero) {
+  MUONP_ASSERT(parameters_.size() == plan_.parameters().size(), "{} parameters, {} planned", parameters_.size(),
+               plan_.parameters().size());
   whole_.resize(plan_.buckets().size());
   for (int b = 0; b < core::to_int(plan_.buckets().size()); ++b) {
-    const Bucket& bucket = plan_.buckets()[static_cast<std::size_t>(b)];
+    const Bucket& bucket = plan_.buckets()[core::at(b)];
     const Interval kept = kept_of_bucket(b);
     const std::int64_t size = zero_.gathers_each_pass ? kept.count() : bucket.size;
     weights_.push_back(Tensor::zeros(device_, {size}, weight_dtype, core::Category::weights));
@@ -41,7 +38,7 @@ ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList p
             ? weights_.back().flat(zero_.gathers_each_pass ? 0 : kept.begin, kept.count())
             : core::zeros_in(offload, device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
     for (int p : bucket.parameters) {
-      core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
+      core::Parameter& parameter = *parameters_[core::at(p)];
       MUONP_ASSERT(plan_.in_bucket(p).count() == parameter.size(), "{} has {} elements, {} planned", parameter.name,
                    parameter.size(), plan_.in_bucket(p).count());
       parameter.value = Tensor();
@@ -51,15 +48,15 @@ ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList p
 }
 
 void ShardedParameters::point_values(int bucket, const Tensor& whole) const {
-  for (int p : plan_.buckets()[static_cast<std::size_t>(bucket)].parameters) {
-    core::Parameter& parameter = *parameters_[static_cast<std::size_t>(p)];
+  for (int p : plan_.buckets()[core::at(bucket)].parameters) {
+    core::Parameter& parameter = *parameters_[core::at(p)];
     const Interval where = plan_.in_bucket(p);
     parameter.value = whole.flat(where.begin, where.count()).view(parameter.shape);
   }
 }
 
 Interval ShardedParameters::kept_of_bucket(int bucket) const {
-  if (!zero_.keeps_slice) return {0, plan_.buckets()[static_cast<std::size_t>(bucket)].size};
+  if (!zero_.keeps_slice) return {0, plan_.buckets()[core::at(bucket)].size};
   return plan_.slice(bucket, rank_);
 }
 
@@ -71,9 +68,9 @@ Interval ShardedParameters::kept(int parameter) const {
 Tensor ShardedParameters::master(int parameter) const {
   const int bucket = plan_.bucket_of(parameter);
   const Interval part = kept(parameter);
-  if (part.empty()) return master_[static_cast<std::size_t>(bucket)].flat(0, 0);
+  if (part.empty()) return master_[core::at(bucket)].flat(0, 0);
   const std::int64_t begin = plan_.in_bucket(parameter).begin + part.begin - kept_of_bucket(bucket).begin;
-  return master_[static_cast<std::size_t>(bucket)].flat(begin, part.count());
+  return master_[core::at(bucket)].flat(begin, part.count());
 }
 
 void ShardedParameters::initialize(std::uint64_t seed) const {
@@ -81,18 +78,17 @@ void ShardedParameters::initialize(std::uint64_t seed) const {
     const Interval part = kept(p);
     if (part.empty()) continue;
     const core::HostView host(device_.queue(), master(p), core::Access::write);
-    core::initialize(*parameters_[static_cast<std::size_t>(p)], seed, part.begin, part.count(),
-                     host.data<float>());
+    core::initialize(*parameters_[core::at(p)], seed, part.begin, part.count(), host.data<float>());
     host.upload();
   }
 }
 
 void ShardedParameters::cast_to_weights(int bucket) const {
-  const Tensor& weights = weights_[static_cast<std::size_t>(bucket)];
+  const Tensor& weights = weights_[core::at(bucket)];
   if (weights.dtype() == core::Dtype::float32) return;
   const Interval kept = kept_of_bucket(bucket);
   core::bfloat16* to = weights.data<core::bfloat16>() + (zero_.gathers_each_pass ? 0 : kept.begin);
-  core::compute_in_pieces(device_, {master_[static_cast<std::size_t>(bucket)]}, core::Pieces::read,
+  core::compute_in_pieces(device_, {master_[core::at(bucket)]}, core::Pieces::read,
                           [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
                             core::for_each(device_.queue(), count, ToBfloat16{master[0].data<float>(), {to + begin}});
                           });
@@ -119,11 +115,11 @@ void ShardedParameters::open(int bucket) {
   whole_[b].flat(kept.begin, kept.count()).copy_from(device_.queue(), weights_[b]);
 }
 
-void ShardedParameters::expose(int bucket) const { point_values(bucket, whole_[static_cast<std::size_t>(bucket)]); }
+void ShardedParameters::expose(int bucket) const { point_values(bucket, whole_[core::at(bucket)]); }
 
 void ShardedParameters::close(int bucket) {
   const auto b = static_cast<std::size_t>(bucket);
-  for (int p : plan_.buckets()[b].parameters) parameters_[static_cast<std::size_t>(p)]->value = Tensor();
+  for (int p : plan_.buckets()[b].parameters) parameters_[core::at(p)]->value = Tensor();
   whole_[b] = Tensor();
 }
 
@@ -138,7 +134,7 @@ std::uint64_t ShardedParameters::weights_hash(Communicator& communicator) {
       gather_weights(bucket, communicator);
       expose(bucket);
     }
-    const Tensor& value = parameters_[static_cast<std::size_t>(p)]->value;
+    const Tensor& value = parameters_[core::at(p)]->value;
     hash = core::hash_bytes(core::HostView(device_.queue(), value, core::Access::read).raw(), value.bytes(), hash);
   }
   if (opened >= 0) close(opened);

@@ -1,5 +1,6 @@
 #include "dist/zero/weight_gatherer.h"
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 
 #include <algorithm>
@@ -12,7 +13,7 @@ namespace {
 std::unordered_map<const core::Parameter*, int> buckets_of(const ShardedParameters& parameters) {
   std::unordered_map<const core::Parameter*, int> buckets;
   for (int p = 0; p < core::to_int(parameters.parameters().size()); ++p)
-    buckets[parameters.parameters()[static_cast<std::size_t>(p)]] = parameters.plan().bucket_of(p);
+    buckets[parameters.parameters()[core::at(p)]] = parameters.plan().bucket_of(p);
   return buckets;
 }
 
@@ -25,8 +26,7 @@ StepGatherer::StepGatherer(const ShardedParameters& parameters, Communicator& co
 
 void StepGatherer::updated(int bucket) {
   if (!parameters_.zero().keeps_slice) return;
-  in_flight_[static_cast<std::size_t>(bucket)] =
-      async_.submit([this, bucket] { parameters_.gather_weights(bucket, communicator_); });
+  in_flight_[core::at(bucket)] = async_.submit([this, bucket] { parameters_.gather_weights(bucket, communicator_); });
 }
 
 void StepGatherer::acquire(std::span<core::Parameter* const> parameters) {
@@ -44,11 +44,7 @@ void StepGatherer::finish() {
 
 PassGatherer::PassGatherer(ShardedParameters& parameters, const GatherPlan& plan, Communicator& communicator,
                            AsyncQueue& async)
-    : parameters_(parameters),
-      plan_(plan),
-      communicator_(communicator),
-      async_(async),
-      bucket_of_(buckets_of(parameters)) {}
+    : parameters_(parameters), plan_(plan), communicator_(communicator), async_(async), bucket_of_(buckets_of(parameters)) {}
 
 void PassGatherer::begin_pass(bool backward) {
   finish();
@@ -79,8 +75,7 @@ void PassGatherer::enter(const GatherPlan::Stop& stop) {
   }
   for (int bucket : stop.gather) {
     parameters_.open(bucket);
-    whole_.push_back(
-        {bucket, async_.submit([this, bucket] { parameters_.gather_weights(bucket, communicator_); })});
+    whole_.push_back({bucket, async_.submit([this, bucket] { parameters_.gather_weights(bucket, communicator_); })});
   }
   for (int bucket : stop.read) {
     const auto whole = std::ranges::find(whole_, bucket, &Whole::bucket);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/index.h"
 #include "core/base/units.h"
 #include "launch/report/table.h"
 
@@ -22,8 +23,7 @@ class Estimate {
 
   // A collective by rings: each ring crosses a node's boundary once, and the rings of a node share its adapters.
   double collective_rate() const {
-    return one_node() ? machine_.link_bytes
-                      : std::min(machine_.link_bytes, machine_.network_bytes * machine_.gpus_per_node);
+    return one_node() ? machine_.link_bytes : std::min(machine_.link_bytes, machine_.network_bytes * machine_.gpus_per_node);
   }
   // Pieces of a matrix, from all ranks to its owner or back: most come from other nodes.
   double exchange_rate() const {
@@ -122,7 +122,7 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
   for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
     const dist::MatrixTask& task = plan.owners.tasks()[t];
     const auto group = static_cast<std::size_t>(plan.groups.group_of(task.parameter));
-    seconds[static_cast<std::size_t>(plan.owners.owner(static_cast<int>(t)))] += task.cost / group_rates[group];
+    seconds[core::at(plan.owners.owner(static_cast<int>(t)))] += task.cost / group_rates[group];
   }
   const auto slowest = std::max_element(seconds.begin(), seconds.end());
   const double longest = *slowest, load = plan.owners.load(static_cast<int>(slowest - seconds.begin()));

@@ -30,10 +30,10 @@ struct Phase {
 };
 
 struct Roofline {
-  std::vector<Phase> phases;     // in the order of the step
-  double seconds = 0;            // with everything hidden that can be
-  double seconds_in_line = 0;    // one phase after the other
-  std::string bounding_phase;    // the longest that is not hidden
+  std::vector<Phase> phases;   // in the order of the step
+  double seconds = 0;          // with everything hidden that can be
+  double seconds_in_line = 0;  // one phase after the other
+  std::string bounding_phase;  // the longest that is not hidden
 };
 
 // Weights and activations multiply at the rate of the plan's compute dtype, each group's spectral step at that of its

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/base/rng.h"
 #include "core/device/lapack.h"
 
@@ -16,8 +17,7 @@ namespace muonp::launch {
 namespace {
 
 int checked_int(std::int64_t n) {
-  if (n > std::numeric_limits<int>::max())
-    core::fail("a matrix with a side of {} is too large for LAPACK", n);
+  if (n > std::numeric_limits<int>::max()) core::fail("a matrix with a side of {} is too large for LAPACK", n);
   return static_cast<int>(n);
 }
 
@@ -71,25 +71,19 @@ SingularSystem singular_system_of(const float* matrix, std::int64_t rows, std::i
       core::lapack::dgesdd(checked_int(cols), checked_int(rows), a.data(), system.sigma.data(), system.v.data(), ut.data()),
       "dgesdd");
   for (std::int64_t i = 0; i < k; ++i)
-    for (std::int64_t r = 0; r < rows; ++r)
-      system.u[static_cast<std::size_t>(i * rows + r)] = ut[static_cast<std::size_t>(r * k + i)];
+    for (std::int64_t r = 0; r < rows; ++r) system.u[core::at(i * rows + r)] = ut[core::at(r * k + i)];
   return system;
 }
 
-SingularSystem random_singular_system(std::int64_t rows, std::int64_t cols, double smallest,
-                                      std::uint64_t seed) {
+SingularSystem random_singular_system(std::int64_t rows, std::int64_t cols, double smallest, std::uint64_t seed) {
   const std::int64_t k = std::min(rows, cols);
-  SingularSystem system{
-      rows, cols, {}, random_orthonormal(rows, k, 2 * seed), random_orthonormal(cols, k, 2 * seed + 1)};
+  SingularSystem system{rows, cols, {}, random_orthonormal(rows, k, 2 * seed), random_orthonormal(cols, k, 2 * seed + 1)};
   for (std::int64_t i = 0; i < k; ++i)
-    system.sigma.push_back(k == 1 ? 1.0
-                                  : std::pow(smallest, static_cast<double>(i) / static_cast<double>(k - 1)));
+    system.sigma.push_back(k == 1 ? 1.0 : std::pow(smallest, static_cast<double>(i) / static_cast<double>(k - 1)));
   return system;
 }
 
-std::vector<double> power_of(const SingularSystem& system, double p) {
-  return compose(system, powers(system, p));
-}
+std::vector<double> power_of(const SingularSystem& system, double p) { return compose(system, powers(system, p)); }
 
 SpectralErrors measure_errors(const SingularSystem& system, const float* z, double p, double smallest) {
   const int m = checked_int(system.rows), n = checked_int(system.cols), k = checked_int(system.size());

@@ -28,21 +28,18 @@ double seconds_of(core::Queue& queue, const F& f) {
   return core::seconds_now() - start;
 }
 
-Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::int64_t rows,
-                 std::int64_t cols) {
+Tensor as_tensor(core::Device& device, const std::vector<double>& values, std::int64_t rows, std::int64_t cols) {
   const std::vector<float> rounded(values.begin(), values.end());
   Tensor tensor = Tensor::empty(device, {rows, cols}, core::Dtype::float32, core::Category::other);
   device.queue().write(tensor.raw(), rounded.data(), tensor.bytes());
   return tensor;
 }
 
-void measure_accuracy(core::Queue& queue, const SingularSystem& system, const Tensor& z,
-                      SpectralMeasurement& m) {
+void measure_accuracy(core::Queue& queue, const SingularSystem& system, const Tensor& z, SpectralMeasurement& m) {
   const double p = m.options.p.value();
   const core::HostView result(queue, z, core::Access::read);
   const SpectralErrors all = measure_errors(system, result.data<float>(), p, m.options.epsilon * 0.999999);
-  const SpectralErrors designed =
-      measure_errors(system, result.data<float>(), p, m.options.epsilon * m.report.scale.at(0));
+  const SpectralErrors designed = measure_errors(system, result.data<float>(), p, m.options.epsilon * m.report.scale.at(0));
   m.relative_error_max = all.worst;
   m.relative_error_scaled = designed.worst;
   m.relative_error_frobenius = all.frobenius;
@@ -65,12 +62,10 @@ double median(std::vector<double> values) {
 
 SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralBenchmark& benchmark) {
   const std::size_t count = benchmark.candidates.size();
-  MUONP_ASSERT(count > benchmark.baseline && benchmark.repeats >= 1, "{} candidates, {} repeats", count,
-               benchmark.repeats);
+  MUONP_ASSERT(count > benchmark.baseline && benchmark.repeats >= 1, "{} candidates, {} repeats", count, benchmark.repeats);
   core::Device& device = session.device();
   std::vector<std::unique_ptr<SpectralPower>> powers;
-  for (const auto& options : benchmark.candidates)
-    powers.push_back(optim::spectral::make_spectral_power(options));
+  for (const auto& options : benchmark.candidates) powers.push_back(optim::spectral::make_spectral_power(options));
 
   std::optional<SingularSystem> system;
   if (benchmark.errors)
@@ -99,8 +94,7 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
   for (std::int64_t repeat = 0; repeat < benchmark.repeats; ++repeat) {
     for (std::size_t i = 0; i < count; ++i) {
       PlainProduct& product = products.at(benchmark.candidates[i].dtype);
-      const double runs =
-          std::clamp(std::round(result.measurements[i].report.flops / product.flops()), 1.0, 32.0);
+      const double runs = std::clamp(std::round(result.measurements[i].report.flops / product.flops()), 1.0, 32.0);
       seconds[i].push_back(seconds_of(device.queue(), [&] { powers[i]->apply(device, g, z); }));
       const double together = seconds_of(device.queue(), [&] {
         for (int run = 0; run < static_cast<int>(runs); ++run) product.run();
@@ -118,8 +112,7 @@ SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralB
     m.seconds_median = median(seconds[i]);
     m.seconds_min = *std::min_element(seconds[i].begin(), seconds[i].end());
     std::vector<double> ratios;
-    for (std::size_t r = 0; r < seconds[i].size(); ++r)
-      ratios.push_back(seconds[i][r] / seconds[benchmark.baseline][r]);
+    for (std::size_t r = 0; r < seconds[i].size(); ++r) ratios.push_back(seconds[i][r] / seconds[benchmark.baseline][r]);
     m.ratio = median(ratios);
   }
   return result;

@@ -1,10 +1,10 @@
 // Times and errors of spectral powers, measured side by side on one matrix in one process.
 #pragma once
 
-#include <cstdint>
-#include <string>
 #include <cmath>
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "launch/program/session.h"
@@ -15,7 +15,7 @@ namespace muonp::launch {
 struct SpectralBenchmark {
   std::int64_t rows = 1024, cols = 1024;
   std::vector<optim::spectral::SpectralOptions> candidates;  // at least one
-  std::size_t baseline = 0;  // index of the candidate that ratios are taken to
+  std::size_t baseline = 0;                                  // index of the candidate that ratios are taken to
   std::int64_t repeats = 7;
   std::uint64_t seed = 1;
   bool errors = true;  // compare with float64, which takes the host minutes above 4096 x 4096
@@ -25,7 +25,7 @@ struct SpectralMeasurement {
   optim::spectral::SpectralOptions options;
   optim::spectral::SpectralReport report;
   double seconds_median = 0, seconds_min = 0;
-  double ratio = 1;               // median over the repeats of its seconds / the baseline's seconds beside it
+  double ratio = 1;                    // median over the repeats of its seconds / the baseline's seconds beside it
   double relative_error_max = NAN;     // of σᵖ, over singular values in [ε, 1]·σ_max
   double relative_error_scaled = NAN;  // the same over [ε, 1]·scale, which is what the method is designed for
   double relative_error_frobenius = NAN;
@@ -45,8 +45,7 @@ struct SpectralBenchmarkResult {
 };
 
 // The matrix has random singular vectors and σ geometric from 1 to the first candidate's ε; without errors it is Gaussian,
-// and they are NaN. Each candidate
-// and its product run once unmeasured, then in turn, `repeats` times.
+// and they are NaN. Each candidate and its product run once unmeasured, then in turn, `repeats` times.
 SpectralBenchmarkResult run_spectral_benchmark(Session& session, const SpectralBenchmark& benchmark);
 
 double median(std::vector<double> values);  // of at least one

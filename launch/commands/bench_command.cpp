@@ -5,8 +5,7 @@
 namespace muonp::launch {
 
 void add_bench_command(CLI::App& app, Context& context) {
-  CLI::App* bench =
-      app.add_subcommand("bench", "Measure speed: of the spectral power, or of a training step");
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed: of the spectral power, or of a training step");
   bench->require_subcommand(1);
   bench->footer(
       "Examples:\n"

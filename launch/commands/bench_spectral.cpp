@@ -93,15 +93,12 @@ Json as_json(const SpectralMeasurement& m) {
 }
 
 std::string as_json(const Arguments& a, int threads, const SpectralBenchmarkResult& result) {
-  Json object = {{"rows", a.benchmark.rows},
-                 {"cols", a.benchmark.cols},
-                 {"threads", threads},
-                 {"repeats", a.benchmark.repeats}};
+  Json object = {
+      {"rows", a.benchmark.rows}, {"cols", a.benchmark.cols}, {"threads", threads}, {"repeats", a.benchmark.repeats}};
   object.update(as_json(result.measurements.front()));
   if (result.measurements.size() > 1) {
     object["ratio_to"] = result.measurements[a.benchmark.baseline].options.method;
-    for (std::size_t i = 1; i < result.measurements.size(); ++i)
-      object["others"].push_back(as_json(result.measurements[i]));
+    for (std::size_t i = 1; i < result.measurements.size(); ++i) object["others"].push_back(as_json(result.measurements[i]));
   }
   return object.dump(2);
 }
@@ -114,12 +111,11 @@ std::string as_table(const Arguments& a, const std::string& device, const Spectr
   Table table({"method", "p", "storage", "steps", "median", "fastest", "ratio", "Gflop", "Gflop/s", "of product",
                "worst error", "Frobenius"},
               {Align::left, right, Align::left, right, right, right, right, right, right, right, right, right});
-  table.caption(fmt::format("{} x {} on {}, {} repeats{}", a.benchmark.rows, a.benchmark.cols, device,
-                            a.benchmark.repeats, errors));
+  table.caption(
+      fmt::format("{} x {} on {}, {} repeats{}", a.benchmark.rows, a.benchmark.cols, device, a.benchmark.repeats, errors));
   for (const SpectralMeasurement& m : result.measurements)
-    table.add({m.options.method, optim::spectral::to_string(m.options.p),
-               std::string(core::name_of(m.options.dtype)), fmt::format("{}", m.report.steps),
-               format_duration(m.seconds_median), format_duration(m.seconds_min),
+    table.add({m.options.method, optim::spectral::to_string(m.options.p), std::string(core::name_of(m.options.dtype)),
+               fmt::format("{}", m.report.steps), format_duration(m.seconds_median), format_duration(m.seconds_min),
                fmt::format("{:.3f}", m.ratio), fmt::format("{:.2f}", m.report.flops * 1e-9),
                fmt::format("{:.1f}", m.gflops()), format_percent(m.gflops() / m.gemm_gflops),
                error_cell(m.relative_error_max), error_cell(m.relative_error_frobenius)});
@@ -133,8 +129,7 @@ std::string as_table(const Arguments& a, const std::string& device, const Spectr
 int run(Session& session, Arguments a) {
   complete(a, session.device().kind());
   const SpectralBenchmarkResult result = run_spectral_benchmark(session, a.benchmark);
-  session.log().info("{}",
-                     a.json ? as_json(a, session.threads(), result) : as_table(a, session.device().name(), result));
+  session.log().info("{}", a.json ? as_json(a, session.threads(), result) : as_table(a, session.device().name(), result));
   return 0;
 }
 

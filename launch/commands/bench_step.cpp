@@ -63,8 +63,7 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
     steps.push_back(whole_step(session, learner, i));
     peak_bytes = std::max(peak_bytes, session.device().allocator()->use().peak_total - of_device);
   }
-  const StartFacts facts{config, learner.model(), learner.optimizer().plan(), learner.batches(), "", "", "",
-                         0};
+  const StartFacts facts{config, learner.model(), learner.optimizer().plan(), learner.batches(), "", "", "", 0};
   const StepOutcome& step = median_of(steps);
   const auto middle = peaks.begin() + static_cast<std::ptrdiff_t>(peaks.size() / 2);
   std::ranges::nth_element(peaks, middle);
@@ -80,8 +79,7 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
           {"communication_seconds", step.report.communication_seconds},
           {"spectral_seconds", step.report.spectral_seconds},
           {"other_seconds", step.other_seconds()},
-          {"forward_backward_tokens_per_second",
-           static_cast<double>(learner.tokens_per_step()) / (forward + backward)},
+          {"forward_backward_tokens_per_second", static_cast<double>(learner.tokens_per_step()) / (forward + backward)},
           {"attention", attention_text(session, config)},
           {"model_flops", flops},
           {"peak_gflops", peak * 1e-9},
@@ -114,8 +112,7 @@ std::string as_table(const nlohmann::ordered_json& r) {
 }  // namespace
 
 void add_bench_step_command(CLI::App& bench, Context& context) {
-  CLI::App* command =
-      bench.add_subcommand("step", "Training steps of a configuration, split into their parts");
+  CLI::App* command = bench.add_subcommand("step", "Training steps of a configuration, split into their parts");
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config);
   add_integer_option(*command, "--repeats", a->repeats, kRepeats, "Steps measured, after one that is not");

@@ -33,15 +33,13 @@ struct Arguments {
 // The checkpoint folders that `folder` stands for: itself, or those of a run or of its folder of checkpoints,
 // the one that was written first before the others. Error if there are none.
 std::vector<std::string> checkpoints_of(const std::string& folder) {
-  if (!core::is_directory(folder))
-    core::fail("{}: no such folder; valid are a run's folder and a checkpoint's", folder);
+  if (!core::is_directory(folder)) core::fail("{}: no such folder; valid are a run's folder and a checkpoint's", folder);
   if (core::exists(folder + "/" + core::kManifestName)) return {folder};
   const std::string inside = folder + "/checkpoints";
   const core::CheckpointStore store(core::is_directory(inside) ? inside : folder);
   std::vector<std::string> paths;
   for (const std::int64_t step : store.by_age()) paths.push_back(store.path_of(step));
-  if (paths.empty())
-    core::fail("{}: no checkpoint is here; valid are a run's folder and a checkpoint's", store.directory());
+  if (paths.empty()) core::fail("{}: no checkpoint is here; valid are a run's folder and a checkpoint's", store.directory());
   return paths;
 }
 
@@ -87,8 +85,8 @@ std::string as_table(const ordered_json& rows) {
     const auto number = [&](const char* key) { return row.at(key).is_null() ? "-" : row.at(key).dump(); };
     const ordered_json& starts = row.at("starts");
     const std::string start = starts.empty() ? "-" : starts.back().at("step").dump();
-    table.add({number("step"), start, row.at("date"), number("world_size"), number("zero"),
-               format_bytes(row.at("bytes")), number("files")});
+    table.add({number("step"), start, row.at("date"), number("world_size"), number("zero"), format_bytes(row.at("bytes")),
+               number("files")});
   }
   return table.render() + damaged;
 }
@@ -140,8 +138,8 @@ int verify(Session& session, const Arguments& a) {
     for (const std::string& defect : defects) session.log().info("  {}", defect);
   }
   if (damaged > 0)
-    session.log().error(fmt::format("{} of {} checkpoint{} damaged", damaged, paths.size(),
-                                    paths.size() == 1 ? " is" : "s are"));
+    session.log().error(
+        fmt::format("{} of {} checkpoint{} damaged", damaged, paths.size(), paths.size() == 1 ? " is" : "s are"));
   return damaged > 0 ? kStatusError : 0;
 }
 
@@ -165,25 +163,21 @@ core::Checkpoint opened(const Arguments& a) {
 int export_to_file(Session& session, const Arguments& a) {
   const core::Checkpoint checkpoint = opened(a);
   core::remove_abandoned_files(core::parent_directory(a.out));
-  Progress bar("elements", std::max<std::int64_t>(1, weight_elements(checkpoint)), 0,
-               progress_options_for(stderr));
+  Progress bar("elements", std::max<std::int64_t>(1, weight_elements(checkpoint)), 0, progress_options_for(stderr));
   const StopSignals signals;
   const std::int64_t bytes = export_weights(checkpoint, a.out, core::parse_dtype(a.dtype), [&](std::int64_t done) {
     bar.update(done, "");
     require_no_stop(a.out + " is as it was");
   });
   bar.clear();
-  session.log().info("{}: the weights of step {} in {}, {}", a.out, checkpoint.step(), a.dtype,
-                     format_bytes(bytes));
+  session.log().info("{}: the weights of step {} in {}, {}", a.out, checkpoint.step(), a.dtype, format_bytes(bytes));
   return 0;
 }
 
-void add(CLI::App& parent, Context& context, const std::shared_ptr<Arguments>& a, const char* name,
-         const char* what, int (*work)(Session&, const Arguments&),
-         const std::function<void(CLI::App&)>& options) {
+void add(CLI::App& parent, Context& context, const std::shared_ptr<Arguments>& a, const char* name, const char* what,
+         int (*work)(Session&, const Arguments&), const std::function<void(CLI::App&)>& options) {
   CLI::App* command = parent.add_subcommand(name, what);
-  command->add_option("DIR", a->folder, "Folder of a run (<run.dir>/<run.name>) or of a checkpoint")
-      ->required();
+  command->add_option("DIR", a->folder, "Folder of a run (<run.dir>/<run.name>) or of a checkpoint")->required();
   options(*command);
   command->callback([a, work, &context] {
     context.session.device = "cpu";
@@ -211,16 +205,15 @@ void add_checkpoint_command(CLI::App& app, Context& context) {
             "Examples:\n"
             "  muonp checkpoint list runs/quickstart-p-1-2 --json");
       });
-  add(*parent, context, a, "verify", "Read everything and compare it with its checksums", verify,
-      [](CLI::App& c) {
-        c.footer(
-            "Ends with status 1 if anything is wrong.\n"
-            "Examples:\n"
-            "  muonp checkpoint verify runs/quickstart-p-1-2\n"
-            "  muonp checkpoint verify runs/quickstart-p-1-2/checkpoints/step-00000420");
-      });
-  add(*parent, context, a, "export", "The model's weights as a safetensors file for any library",
-      export_to_file, [a](CLI::App& c) {
+  add(*parent, context, a, "verify", "Read everything and compare it with its checksums", verify, [](CLI::App& c) {
+    c.footer(
+        "Ends with status 1 if anything is wrong.\n"
+        "Examples:\n"
+        "  muonp checkpoint verify runs/quickstart-p-1-2\n"
+        "  muonp checkpoint verify runs/quickstart-p-1-2/checkpoints/step-00000420");
+  });
+  add(*parent, context, a, "export", "The model's weights as a safetensors file for any library", export_to_file,
+      [a](CLI::App& c) {
         c.add_option("OUT", a->out, "File to write")->required();
         add_integer_option(c, "--step", a->step, {.min = 0}, "Step to export; the newest that is intact if not given")
             ->default_str("");

@@ -14,14 +14,14 @@
 namespace CLI {
 class App;
 class Option;
-}
+}  // namespace CLI
 
 namespace muonp::launch {
 
 // Exit statuses (docs/errors.md).
-inline constexpr int kStatusError = 1;     // bad input or environment
-inline constexpr int kStatusUsage = 2;     // bad command line
-inline constexpr int kStatusInternal = 3;  // a defect of this program
+inline constexpr int kStatusError = 1;       // bad input or environment
+inline constexpr int kStatusUsage = 2;       // bad command line
+inline constexpr int kStatusInternal = 3;    // a defect of this program
 inline constexpr int kStatusOfSignal = 128;  // and its number: asked to stop before there was a result
 
 struct Context {

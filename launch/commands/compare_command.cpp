@@ -20,11 +20,10 @@ struct Arguments {
   std::string svg, metric = "val_loss", axis = "step", title;
 };
 
-const std::map<std::string, std::pair<RunAxis, std::string>> kAxes = {
-    {"step", {RunAxis::step, "optimizer steps"}},
-    {"tokens", {RunAxis::tokens, "tokens"}},
-    {"seconds", {RunAxis::seconds, "training time [s]"}},
-    {"sent", {RunAxis::sent, "sent per rank [MB]"}}};
+const std::map<std::string, std::pair<RunAxis, std::string>> kAxes = {{"step", {RunAxis::step, "optimizer steps"}},
+                                                                      {"tokens", {RunAxis::tokens, "tokens"}},
+                                                                      {"seconds", {RunAxis::seconds, "training time [s]"}},
+                                                                      {"sent", {RunAxis::sent, "sent per rank [MB]"}}};
 
 std::string axis_label(const std::string& metric) {
   if (metric == "val_loss") return "validation loss [nats per token]";
@@ -47,8 +46,7 @@ void make_names_unique(std::vector<RunHistory>& runs, const std::vector<std::str
     if (uses[runs[i].name] > 1) runs[i].name = paths[i];
 }
 
-std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs,
-                     const std::vector<RunSummary>& summaries) {
+std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs, const std::vector<RunSummary>& summaries) {
   constexpr Align right = Align::right;
   Table table({"run", "steps", "final " + a.metric, "best " + a.metric, "at step", "train loss", "time", "tokens/s",
                "sent per rank"},
@@ -73,15 +71,13 @@ std::string legend_of(const RunSummary& s) {
 
 constexpr std::size_t kMostWithTraining = 8;  // curves of training that can be told apart
 
-Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs,
-             const std::vector<RunSummary>& summaries) {
+Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs, const std::vector<RunSummary>& summaries) {
   const auto& [axis, label] = kAxes.at(a.axis);
   const bool loss = a.metric == "val_loss";
   const bool training_too = loss && runs.size() <= kMostWithTraining;
   Plot plot{a.title, "", label, axis_label(a.metric), {}, axis == RunAxis::sent};
   if (plot.title.empty())
-    plot.title =
-        fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
+    plot.title = fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
   plot.subtitle = !loss          ? "numbers: best value"
                   : training_too ? "strong: validation, light: training; numbers: best validation loss"
                                  : "validation; numbers: best validation loss";
@@ -133,8 +129,7 @@ int run(Session& session, const Arguments& a) {
 }  // namespace
 
 void add_compare_command(CLI::App& app, Context& context) {
-  CLI::App* command =
-      app.add_subcommand("compare", "Compare runs: a table of losses and speed, and their curves");
+  CLI::App* command = app.add_subcommand("compare", "Compare runs: a table of losses and speed, and their curves");
   auto a = std::make_shared<Arguments>();
   command->add_option("RUN", a->runs, "Folders of runs, or their metrics.jsonl")->required();
   command->add_option("--svg", a->svg, "Draw the curves into this file")->type_name("FILE");

@@ -34,7 +34,8 @@ std::vector<Matrix> matrices_of(const StartFacts& facts) {
     if (size == 0 || !facts.plan.groups.group_for(static_cast<int>(p)).config.whole_matrices()) continue;
     matrices.push_back({size / parameters[p]->shape.back(), parameters[p]->shape.back()});
   }
-  if (matrices.empty()) core::fail("no parameter belongs to a group whose rule moves matrices: there is nothing to compress");
+  if (matrices.empty())
+    core::fail("no parameter belongs to a group whose rule moves matrices: there is nothing to compress");
   return matrices;
 }
 

@@ -48,12 +48,10 @@ int run(Session& session, const Arguments& a) {
 }  // namespace
 
 void add_config_command(CLI::App& app, Context& context) {
-  CLI::App* command =
-      app.add_subcommand("config", "Check a configuration and print it with all defaults filled in");
+  CLI::App* command = app.add_subcommand("config", "Check a configuration and print it with all defaults filled in");
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config, false);
-  command->add_flag("--reference", a->reference,
-                    "Print every key with its default, valid values and meaning");
+  command->add_flag("--reference", a->reference, "Print every key with its default, valid values and meaning");
   command->add_option("--get", a->keys, "Print only the value of this key, for scripts (repeatable)")
       ->expected(1)
       ->take_all()

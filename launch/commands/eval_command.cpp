@@ -42,8 +42,7 @@ core::TokenSource text_of(Session& session, const Arguments& a, const TrainedMod
   for (const std::string& line : require_same_values(a.run, trained.identity, data_identity(data, dataset), kCompared,
                                                      "--data evaluates on a text that the run was not trained with"))
     session.log().warn("{}", line);
-  if (dataset.validation.size() == 0)
-    core::fail("{} was trained without validation text; name one with --data", a.run);
+  if (dataset.validation.size() == 0) core::fail("{} was trained without validation text; name one with --data", a.run);
   return dataset.validation;
 }
 
@@ -57,23 +56,20 @@ int run(Session& session, const Arguments& a) {
   double sum = 0;
   for (std::int64_t first = 0; first < count; first += most) {
     const std::int64_t rows = std::min(most, count - first);
-    const models::TokenBatch batch{
-        Tensor::on_host({rows, time}, core::Dtype::int32),
-        Tensor::on_host({rows, time}, core::Dtype::int32)};
+    const models::TokenBatch batch{Tensor::on_host({rows, time}, core::Dtype::int32),
+                                   Tensor::on_host({rows, time}, core::Dtype::int32)};
     windows.fill_batch(first, rows, batch.inputs.span<std::int32_t>(), batch.targets.span<std::int32_t>());
     core::Tape tape(device, false);
     sum += static_cast<double>(rows) *
-           static_cast<double>(
-               core::read_scalar(tape.queue(), trained.model->loss(tape, batch, {})->value));
+           static_cast<double>(core::read_scalar(tape.queue(), trained.model->loss(tape, batch, {})->value));
   }
   const double loss = plain_nan(sum / static_cast<double>(count));
   if (a.json) {
-    session.log().info("{}", nlohmann::ordered_json{{"run", a.run},
-                                                    {"step", trained.step},
-                                                    {"loss", loss},
-                                                    {"perplexity", std::exp(loss)},
-                                                    {"tokens", count * time}}
-                                 .dump(2));
+    session.log().info(
+        "{}",
+        nlohmann::ordered_json{
+            {"run", a.run}, {"step", trained.step}, {"loss", loss}, {"perplexity", std::exp(loss)}, {"tokens", count * time}}
+            .dump(2));
     return 0;
   }
   Table table({"run", "step", "tokens", "loss", "perplexity"},
@@ -87,16 +83,14 @@ int run(Session& session, const Arguments& a) {
 }  // namespace
 
 void add_eval_command(CLI::App& app, Context& context) {
-  CLI::App* command =
-      app.add_subcommand("eval", "Loss of a trained model on its validation text, or on another");
+  CLI::App* command = app.add_subcommand("eval", "Loss of a trained model on its validation text, or on another");
   auto a = std::make_shared<Arguments>();
   command->add_option("RUN", a->run, "Folder of the run (<run.dir>/<run.name>)")->required();
   command
       ->add_option("--checkpoint", a->checkpoint,
                    "latest, a step, a checkpoint's folder, or a file from `muonp checkpoint export`")
       ->capture_default_str();
-  command->add_option("--data", a->data,
-                      "Text or token file to evaluate on instead of the run's validation text");
+  command->add_option("--data", a->data, "Text or token file to evaluate on instead of the run's validation text");
   add_integer_option(*command, "--batches", a->batches, {.min = 0, .max = 1 << 30},
                      "Batches of the run's data.batch sequences; 0 for all");
   add_threads_option(*command, a->threads);

@@ -30,8 +30,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                      {"optimizer_bytes", b.optimizer},
                      {"exchange_bytes", b.exchange},
                      {"host_bytes", b.host},
-                     {"activations_bytes",
-                      facts.activation_bytes()},
+                     {"activations_bytes", facts.activation_bytes()},
                      {"snapshot_bytes", facts.snapshot_bytes(r)},
                      {"peak_bytes", planned_peak_bytes(facts, r)},
                      {"load", owners_of.load(r)}});
@@ -76,8 +75,7 @@ int run(Session& session, const Arguments& a) {
 }  // namespace
 
 void add_plan_command(CLI::App& app, Context& context) {
-  CLI::App* command =
-      app.add_subcommand("plan", "What a configuration needs: memory, owners, bytes sent, per rank");
+  CLI::App* command = app.add_subcommand("plan", "What a configuration needs: memory, owners, bytes sent, per rank");
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config);
   add_integer_option(*command, "--ranks", a->ranks, {.min = 1, .max = 65536}, "Number of ranks to plan for");

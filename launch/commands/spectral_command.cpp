@@ -99,8 +99,7 @@ std::string as_json(const Arguments& a, const NpyArray& g, const Outcome& outcom
                                    {"epsilon", a.options.epsilon},
                                    {"tolerance", a.options.tolerance},
                                    {"dtype", core::name_of(a.options.dtype)}};
-  object["scale"] =
-      g.shape.size() == 2 ? nlohmann::ordered_json(report.scale.at(0)) : nlohmann::ordered_json(report.scale);
+  object["scale"] = g.shape.size() == 2 ? nlohmann::ordered_json(report.scale.at(0)) : nlohmann::ordered_json(report.scale);
   object["steps"] = report.steps;
   object["restarts"] = report.restarts;
   object["predicted_error"] = number(report.predicted_error);
@@ -122,19 +121,17 @@ std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outco
   Table table({"", ""});
   table.caption(fmt::format("{}: {} {}", a.out, core::to_string(g.shape), core::name_of(a.options.dtype)));
   if (!g.original.empty()) table.add({"converted to float32, C order", fmt::format("{}: {}", a.in, g.original)});
-  table.add(
-      {"exponent, method", fmt::format("{}, {}", optim::spectral::to_string(a.options.p), a.options.method)});
-  table.add(
-      {"scale", *low == *high ? fmt::format("{:.6g}", *low) : fmt::format("{:.6g} to {:.6g}", *low, *high)});
+  table.add({"exponent, method", fmt::format("{}, {}", optim::spectral::to_string(a.options.p), a.options.method)});
+  table.add({"scale", *low == *high ? fmt::format("{:.6g}", *low) : fmt::format("{:.6g} to {:.6g}", *low, *high)});
   table.add({"steps, restarts", fmt::format("{}, {}", report.steps, report.restarts)});
   table.add({"predicted error", percent_or_unknown(report.predicted_error)});
-  table.add({"work", fmt::format("{:.3g} Gflop in {}, {:.3g} Gflop/s", report.flops * 1e-9,
-                                 format_duration(outcome.seconds), report.flops * 1e-9 / outcome.seconds)});
+  table.add({"work", fmt::format("{:.3g} Gflop in {}, {:.3g} Gflop/s", report.flops * 1e-9, format_duration(outcome.seconds),
+                                 report.flops * 1e-9 / outcome.seconds)});
   if (a.check) {
     table.rule();
     table.add({"worst error of a singular value",
-               fmt::format("{}, of {} of {} that are at least eps times the scale",
-                           percent_or_unknown(checked.worst), checked.counted, checked.values)});
+               fmt::format("{}, of {} of {} that are at least eps times the scale", percent_or_unknown(checked.worst),
+                           checked.counted, checked.values)});
     table.add({"relative Frobenius error", percent_or_unknown(checked.frobenius)});
   }
   return table.render();
@@ -154,8 +151,7 @@ int run(Session& session, Arguments a) {
 }  // namespace
 
 void add_spectral_command(CLI::App& app, Context& context) {
-  CLI::App* command =
-      app.add_subcommand("spectral", "Apply the spectral power to the matrices of a .npy file");
+  CLI::App* command = app.add_subcommand("spectral", "Apply the spectral power to the matrices of a .npy file");
   auto a = std::make_shared<Arguments>();
   command->footer(kFooter);
   command->add_option("--in", a->in, "Matrix G, or a batch (.npy: float16, float32, float64)")
@@ -175,8 +171,7 @@ void add_spectral_command(CLI::App& app, Context& context) {
   command->add_option("--device", a->device, "auto, cpu or cuda")->capture_default_str();
   add_threads_option(*command, a->threads);
   command->add_flag("--json", a->json, "Report as JSON");
-  command->add_flag("--check", a->check,
-                    "Measure the error against a singular value decomposition in float64");
+  command->add_flag("--check", a->check, "Measure the error against a singular value decomposition in float64");
   command->callback([a, &context] {
     a->options.p = optim::spectral::parse_exponent(a->p);
     context.session.device = a->device;

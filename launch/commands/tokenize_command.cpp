@@ -49,13 +49,11 @@ void learn(const Session& session, const Arguments& a, const std::vector<std::st
   const StopSignals signals;
   core::write_file(a.out, model);
   const std::int64_t read = std::min(sample_bytes, bytes_in(files));
-  session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, format_bytes(read),
-                     since(watch), a.out);
+  session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, format_bytes(read), since(watch), a.out);
 }
 
 // Into --bin, or only to count.
-void encode(const Session& session, const Arguments& a, const std::string& model,
-            const std::vector<std::string>& files) {
+void encode(const Session& session, const Arguments& a, const std::string& model, const std::vector<std::string>& files) {
   const core::TokenizerHandle tokenizer = core::open_tokenizer(model);
   const std::int64_t bytes = bytes_in(files);
   const double watch = core::seconds_now();
@@ -68,9 +66,8 @@ void encode(const Session& session, const Arguments& a, const std::string& model
     core::make_directories(core::parent_directory(a.bin));
     tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), poll);
   }
-  session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}",
-                     tokenizer->vocabulary(), bytes, tokens,
-                     static_cast<double>(bytes) / static_cast<double>(tokens), since(watch),
+  session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}", tokenizer->vocabulary(), bytes,
+                     tokens, static_cast<double>(bytes) / static_cast<double>(tokens), since(watch),
                      a.bin.empty() ? "" : fmt::format(": {}", a.bin));
 }
 
@@ -90,15 +87,13 @@ int run(const Session& session, const Arguments& a) {
 }  // namespace
 
 void add_tokenize_command(CLI::App& app, Context& context) {
-  CLI::App* command =
-      app.add_subcommand("tokenize", "Learn a BPE tokenizer from text, encode text into token files");
+  CLI::App* command = app.add_subcommand("tokenize", "Learn a BPE tokenizer from text, encode text into token files");
   auto a = std::make_shared<Arguments>();
   command->add_option("--in", a->in, "Text file, or folder of text files")->required();
   CLI::Option* vocabulary =
       add_integer_option(*command, "--vocab", a->vocabulary, {.min = 258, .max = 1'000'000}, "Pieces to learn");
   CLI::Option* out = command->add_option("--out", a->out, "Model file to write");
-  CLI::Option* model =
-      command->add_option("--model", a->model, "Encode with this model file (or byte), learn nothing");
+  CLI::Option* model = command->add_option("--model", a->model, "Encode with this model file (or byte), learn nothing");
   command->add_option("--bin", a->bin, "Token file to write");
   command->add_option("--format", a->format, "Of the token file: llmc or nanogpt")
       ->check(CLI::IsMember({"llmc", "nanogpt"}))

@@ -12,8 +12,8 @@ const BuildInfo& build_info() {  // the macros are defined for this file by laun
 
 std::string describe_build() {
   const BuildInfo& info = build_info();
-  return fmt::format("muonp {} ({}, commit {}, {}, oneDNN {}, {})", info.version, info.build_type,
-                     info.commit, info.architecture, info.onednn, info.mpi);
+  return fmt::format("muonp {} ({}, commit {}, {}, oneDNN {}, {})", info.version, info.build_type, info.commit,
+                     info.architecture, info.onednn, info.mpi);
 }
 
 }  // namespace muonp::launch

@@ -8,9 +8,7 @@
 
 namespace muonp::launch {
 
-bool ended(const std::future<void>& work) {
-  return work.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
-}
+bool ended(const std::future<void>& work) { return work.wait_for(std::chrono::seconds(0)) == std::future_status::ready; }
 
 namespace {
 

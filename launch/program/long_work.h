@@ -22,8 +22,8 @@ void run_on_rank_zero(dist::Communicator& communicator, const std::function<void
 void run_on_all_until_stopped(dist::Communicator& communicator,
                               const std::function<void(const std::function<void()>&)>& work);
 
-// For work that is under way. ended(): on this rank, now. wait_in_contact() returns when it has ended on
-// all ranks; collective; aborts as above.
+// For work that is under way. ended(): on this rank, now. wait_in_contact() returns when it has ended on all ranks;
+// collective; aborts as above.
 bool ended(const std::future<void>& work);
 void wait_in_contact(dist::Communicator& communicator, const std::future<void>& work);
 

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/base/processors.h"
 #include "core/device/cpu/team.h"
 #include "dist/comm/agreement.h"
@@ -31,14 +32,14 @@ std::unique_ptr<dist::MpiSession> start_mpi(const SessionSettings& settings) {
     core::fail("this command runs in one process, but {} were started; call it without mpirun", launched);
   if (!settings.ranks) return nullptr;
   const double start_seconds = std::max(settings.timeout_seconds, dist::kMpiStartSeconds);
-  auto mpi = dist::MpiSession::launched()
-                 ? std::make_unique<dist::MpiSession>(settings.timeout_seconds, start_seconds)
-                 : nullptr;
+  auto mpi =
+      dist::MpiSession::launched() ? std::make_unique<dist::MpiSession>(settings.timeout_seconds, start_seconds) : nullptr;
   // Otherwise each would train alone.
   if (const int size = mpi ? mpi->size() : 1; size < launched)
-    core::fail("the launcher started {} processes, but MPI sees {}; with Slurm use srun --mpi=pmix (srun --mpi=list shows "
-               "what it has), and otherwise the mpirun of the MPI that muonp was built with",
-               launched, size);
+    core::fail(
+        "the launcher started {} processes, but MPI sees {}; with Slurm use srun --mpi=pmix (srun --mpi=list shows "
+        "what it has), and otherwise the mpirun of the MPI that muonp was built with",
+        launched, size);
   return mpi;
 }
 
@@ -54,23 +55,20 @@ void require_gpu_of_its_own(dist::Communicator& communicator, const core::Device
   std::map<std::string, int> users;
   const std::vector<std::string> all = communicator.all_gather_bytes(device.identity());
   for (int rank = 0; rank < static_cast<int>(all.size()); ++rank) {
-    const auto [user, first] = users.emplace(all[static_cast<std::size_t>(rank)], rank);
+    const auto [user, first] = users.emplace(all[core::at(rank)], rank);
     if (!first)
-      throw dist::AgreedError(
-          fmt::format("device: cuda: ranks {} and {} would share one GPU ({}); start one rank per GPU", user->second,
-                      rank, user->first));
+      throw dist::AgreedError(fmt::format("device: cuda: ranks {} and {} would share one GPU ({}); start one rank per GPU",
+                                          user->second, rank, user->first));
   }
 }
 
 }  // namespace
 
 LaunchedAs launched_as() {
-  constexpr const char* kNames[][2] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                                       {"PMI_RANK", "PMI_SIZE"},
-                                       {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};
+  constexpr const char* kNames[][2] = {
+      {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, {"PMI_RANK", "PMI_SIZE"}, {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}};
   for (const auto& [rank, size] : kNames)
-    if (const int processes = environment_number(size, 0); processes >= 1)
-      return {environment_number(rank, 0), processes};
+    if (const int processes = environment_number(size, 0); processes >= 1) return {environment_number(rank, 0), processes};
   return {};
 }
 

@@ -21,8 +21,8 @@ struct SessionSettings {
   std::int64_t threads = 0;       // of kThreads, per rank; 0 shares out to the ranks of a host what they may use of it
   double timeout_seconds = 30;    // longest wait for another rank
   bool emulate_bfloat16 = false;  // CPU: bfloat16 products in software (core/device/device.h)
-  bool ranks = false;  // true: one session over all processes that mpirun started; false: this process alone
-  core::NamedValues alike = {};  // what all ranks must have been started with
+  bool ranks = false;             // true: one session over all processes that mpirun started; false: this process alone
+  core::NamedValues alike = {};   // what all ranks must have been started with
 };
 
 // Rank and number of processes as the launcher (mpirun, srun) says in the environment, before MPI is

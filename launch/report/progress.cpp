@@ -40,8 +40,7 @@ ProgressOptions progress_options_for(std::FILE* out) {
   options.terminal = isatty(fileno(out)) != 0 && !dumb;
   options.unicode = box_style_of_environment() == BoxStyle::unicode;
   winsize size{};
-  if (options.terminal && ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
-    options.columns = size.ws_col;
+  if (options.terminal && ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0) options.columns = size.ws_col;
   return options;
 }
 
@@ -50,8 +49,7 @@ Progress::Progress(std::string what, std::int64_t total, std::int64_t done, Prog
   MUONP_ASSERT(total >= 1 && done >= 0 && done <= total, "progress {} of {}", done, total);
   if (!options_.clock) options_.clock = core::seconds_now;
   started_ = options_.clock();
-  shown_ = options_.terminal ? started_ - options_.redraw_seconds
-                             : started_;  // the bar shows at once, a line later
+  shown_ = options_.terminal ? started_ - options_.redraw_seconds : started_;  // the bar shows at once, a line later
 }
 
 Progress::~Progress() { clear(); }
@@ -60,8 +58,7 @@ std::string Progress::time_left() const {
   const double elapsed = options_.clock() - started_;
   const std::int64_t steps = done_ - start_;
   if (steps <= 0 || done_ == total_) return "";
-  return format_duration(elapsed / static_cast<double>(steps) * static_cast<double>(total_ - done_)) +
-         " left";
+  return format_duration(elapsed / static_cast<double>(steps) * static_cast<double>(total_ - done_)) + " left";
 }
 
 std::string Progress::bar_line() const {
@@ -73,10 +70,9 @@ std::string Progress::bar_line() const {
   const std::size_t width = std::min<std::size_t>(40, columns > used + 2 ? columns - used - 2 : 0);
   std::string bar;
   if (width >= 8) {
-    const auto filled = static_cast<std::size_t>(static_cast<double>(width) * static_cast<double>(done_) /
-                                                 static_cast<double>(total_));
-    for (std::size_t i = 0; i < width; ++i)
-      bar += options_.unicode ? (i < filled ? "█" : "░") : (i < filled ? "#" : ".");
+    const auto filled =
+        static_cast<std::size_t>(static_cast<double>(width) * static_cast<double>(done_) / static_cast<double>(total_));
+    for (std::size_t i = 0; i < width; ++i) bar += options_.unicode ? (i < filled ? "█" : "░") : (i < filled ? "#" : ".");
     if (!options_.unicode) bar = fmt::format("[{}]", bar);
   }
   return cut(fmt::format("{} {}{}", what_, bar, right), columns);
@@ -99,8 +95,8 @@ void Progress::update(std::int64_t done, const std::string& note) {
   if (options_.terminal) return draw();
   const std::string left = time_left();
   const double percent = 100.0 * static_cast<double>(done_) / static_cast<double>(total_);
-  std::fputs(fmt::format("{} {}/{} ({:.0f} %){}{}{}{}\n", what_, done_, total_, percent,
-                         left.empty() ? "" : ", ", left, note_.empty() ? "" : ", ", note_)
+  std::fputs(fmt::format("{} {}/{} ({:.0f} %){}{}{}{}\n", what_, done_, total_, percent, left.empty() ? "" : ", ", left,
+                         note_.empty() ? "" : ", ", note_)
                  .c_str(),
              options_.out);
   std::fflush(options_.out);

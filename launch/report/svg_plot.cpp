@@ -117,8 +117,7 @@ class Canvas {
     if (y_.empty()) core::fail("there is nothing to draw: no series has a finite value");
     double legend = 0;
     for (const PlotSeries& s : series_)
-      legend = std::max(legend,
-                        kLetter * static_cast<double>(display_width(s.name) + display_width(s.detail) + 2));
+      legend = std::max(legend, kLetter * static_cast<double>(display_width(s.name) + display_width(s.detail) + 2));
     right_ = kWidth - kRightMargin - kLegendGap - 34 - std::min(legend, 320.0);
     x_ticks_ = plot.log_x ? log_ticks(x_.low, x_.high) : nice_ticks(x_.low, x_.high, 8);
     y_ticks_ = nice_ticks(y_.low, y_.high, 7);
@@ -157,8 +156,8 @@ class Canvas {
   }
 
   void text(double x, double y, const char* anchor, const std::string& content, const char* extra = "") {
-    out_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", x, y, anchor,
-                        extra, escaped(content));
+    out_ += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\"{}>{}</text>\n", x, y, anchor, extra,
+                        escaped(content));
   }
 
   void axes() {
@@ -166,24 +165,21 @@ class Canvas {
     const double y_step = y_ticks_[1] - y_ticks_[0], x_step = x_ticks_[1] - x_ticks_[0];
     for (const double tick : y_ticks_) {
       const double y = to_y(tick);
-      out_ +=
-          fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e4e4e4\"/>\n",
-                      kLeft, y, right_, y);
+      out_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e4e4e4\"/>\n", kLeft, y,
+                          right_, y);
       text(kLeft - 9, y + 4.5, "end", tick_label(tick, y_step));
     }
     for (const double tick : x_ticks_) {
       if (tick < x_.low - 1e-9 * x_step || tick > x_.high + 1e-9 * x_step) continue;
       const double x = to_x(tick);
-      out_ +=
-          fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#f0f0f0\"/>\n",
-                      x, kTop, x, bottom());
-      out_ +=
-          fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#666666\"/>\n",
-                      x, bottom(), x, bottom() + 5);
+      out_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#f0f0f0\"/>\n", x, kTop, x,
+                          bottom());
+      out_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#666666\"/>\n", x,
+                          bottom(), x, bottom() + 5);
       text(x, bottom() + 21, "middle", plot_.log_x ? fmt::format("{:g}", std::pow(10, tick)) : tick_label(tick, x_step));
     }
-    out_ += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\" fill=\"none\" stroke=\"#666666\"/>\n",
-                        kLeft, kTop, bottom(), right_);
+    out_ += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\" fill=\"none\" stroke=\"#666666\"/>\n", kLeft, kTop,
+                        bottom(), right_);
     text((kLeft + right_) / 2, kHeight - 18, "middle", plot_.x_label, " font-size=\"14\"");
     const double middle = (kTop + bottom()) / 2;
     const std::string turn = fmt::format(" font-size=\"14\" transform=\"rotate(-90 22 {:.1f})\"", middle);
@@ -210,13 +206,12 @@ class Canvas {
     for (std::size_t i = 0; i < series_.size(); ++i) {
       const auto& strong = series_[i].strong;
       if (strong.empty()) continue;
-      out_ += fmt::format("<path d=\"{}\" stroke=\"{}\" stroke-width=\"2.4\"{}/>\n", path(strong), colour(i),
-                          dash(i));
+      out_ += fmt::format("<path d=\"{}\" stroke=\"{}\" stroke-width=\"2.4\"{}/>\n", path(strong), colour(i), dash(i));
       if (strong.size() > kMarkersBelow) continue;
       for (const PlotPoint& p : strong)
-        if (std::isfinite(p.y)) out_ +=
-            fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.4\" fill=\"{}\" stroke=\"#ffffff\"/>\n",
-                        to_x(p.x), to_y(p.y), colour(i));
+        if (std::isfinite(p.y))
+          out_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.4\" fill=\"{}\" stroke=\"#ffffff\"/>\n", to_x(p.x),
+                              to_y(p.y), colour(i));
     }
     out_ += "</g>\n";
   }
@@ -230,8 +225,7 @@ class Canvas {
       out_ += fmt::format(
           "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" "
           "stroke-width=\"{}\"{}{}/>\n",
-          x, y - 4.5, x + 26, y - 4.5, colour(i), strong ? 2.4 : 1.2, strong ? "" : " stroke-opacity=\"0.5\"",
-          dash(i));
+          x, y - 4.5, x + 26, y - 4.5, colour(i), strong ? 2.4 : 1.2, strong ? "" : " stroke-opacity=\"0.5\"", dash(i));
       out_ += fmt::format(
           "<text x=\"{:.1f}\" y=\"{:.1f}\" fill=\"#1a1a1a\">{}<tspan fill=\"#666666\" "
           "dx=\"7\">{}</tspan></text>\n",

@@ -24,9 +24,9 @@ struct Plot {
   bool log_x = false;  // points that are not above 0 are then left out
 };
 
-// The y range goes from the lowest point to the highest of the strong lines, so that a training loss that
-// begins far up does not flatten everything; without strong lines it covers the light ones. A value that
-// is not finite is a gap in its line. Error if there is nothing to draw.
+// The y range goes from the lowest point to the highest of the strong lines, so that a training loss that begins far up does
+// not flatten everything; without strong lines it covers the light ones. A value that is not finite is a gap in its line.
+// Error if there is nothing to draw.
 std::string render_svg(const Plot& plot);
 
 // Round values (1, 2, 2.5 or 5 times a power of ten apart) that cover [low, high], about `wanted` of them.

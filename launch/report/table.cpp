@@ -24,8 +24,8 @@ std::string repeated(const char* piece, std::size_t times) {
   return text;
 }
 
-std::string rule_line(const Box& box, const std::vector<std::size_t>& widths, const char* left,
-                      const char* cross, const char* right) {
+std::string rule_line(const Box& box, const std::vector<std::size_t>& widths, const char* left, const char* cross,
+                      const char* right) {
   std::string line = left;
   for (std::size_t c = 0; c < widths.size(); ++c) {
     if (c > 0) line += cross;
@@ -39,8 +39,8 @@ std::string padded(const std::string& text, std::size_t width, Align align) {
   return align == Align::left ? text + space : space + text;
 }
 
-std::string cell_line(const Box& box, const std::vector<std::size_t>& widths,
-                      const std::vector<Align>& alignment, const std::vector<std::string>& cells) {
+std::string cell_line(const Box& box, const std::vector<std::size_t>& widths, const std::vector<Align>& alignment,
+                      const std::vector<std::string>& cells) {
   std::string line = box.vertical;
   for (std::size_t c = 0; c < cells.size(); ++c)
     line += fmt::format(" {} {}", padded(cells[c], widths[c], alignment[c]), box.vertical);
@@ -54,8 +54,7 @@ BoxStyle box_style_of_environment() {
     const char* value = std::getenv(name);
     if (value == nullptr || *value == '\0') continue;
     std::string lower(value);
-    std::transform(lower.begin(), lower.end(), lower.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? c | 32 : c; });
+    std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c | 32 : c; });
     const bool utf8 = lower.find("utf-8") != std::string::npos || lower.find("utf8") != std::string::npos;
     return utf8 ? BoxStyle::unicode : BoxStyle::ascii;
   }
@@ -63,28 +62,26 @@ BoxStyle box_style_of_environment() {
 }
 
 std::size_t display_width(const std::string& text) {
-  return static_cast<std::size_t>(std::count_if(
-      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }));
 }
 
 Table::Table(std::vector<std::string> titles, std::vector<Align> alignment)
     : titles_(std::move(titles)), alignment_(std::move(alignment)) {
-  MUONP_ASSERT(!titles_.empty() && alignment_.size() <= titles_.size(), "{} columns, {} alignments",
-               titles_.size(), alignment_.size());
+  MUONP_ASSERT(!titles_.empty() && alignment_.size() <= titles_.size(), "{} columns, {} alignments", titles_.size(),
+               alignment_.size());
   alignment_.resize(titles_.size(), Align::left);
 }
 
 void Table::add(std::vector<std::string> cells) {
-  MUONP_ASSERT(cells.size() == titles_.size(), "{} cells in a table of {} columns", cells.size(),
-               titles_.size());
+  MUONP_ASSERT(cells.size() == titles_.size(), "{} cells in a table of {} columns", cells.size(), titles_.size());
   rows_.push_back(std::move(cells));
 }
 
 void Table::rule() { rows_.emplace_back(); }
 
 std::size_t Table::rows() const {
-  return static_cast<std::size_t>(
-      std::count_if(rows_.begin(), rows_.end(), [](const auto& row) { return !row.empty(); }));
+  return static_cast<std::size_t>(std::count_if(rows_.begin(), rows_.end(), [](const auto& row) { return !row.empty(); }));
 }
 
 std::string Table::render(BoxStyle style) const {
@@ -112,15 +109,13 @@ std::string Table::render(BoxStyle style) const {
   } else {
     line(rule_line(box, widths, box.top_left, box.top_cross, box.top_right));
   }
-  const bool headed =
-      std::any_of(titles_.begin(), titles_.end(), [](const std::string& t) { return !t.empty(); });
+  const bool headed = std::any_of(titles_.begin(), titles_.end(), [](const std::string& t) { return !t.empty(); });
   if (headed) {
     line(cell_line(box, widths, alignment_, titles_));
     line(rule_line(box, widths, box.left, box.cross, box.right));
   }
   for (const auto& row : rows_)
-    line(row.empty() ? rule_line(box, widths, box.left, box.cross, box.right)
-                     : cell_line(box, widths, alignment_, row));
+    line(row.empty() ? rule_line(box, widths, box.left, box.cross, box.right) : cell_line(box, widths, alignment_, row));
   line(rule_line(box, widths, box.bottom_left, box.bottom_cross, box.bottom_right));
   return text;
 }

@@ -22,9 +22,7 @@ namespace {
 json to_json(const core::CheckpointEntry& entry) { return {entry.name, entry.bytes, entry.checksum}; }
 
 json to_json(const LossHistory& history) {
-  return {{"last", history.losses},
-          {"skipped", history.skipped},
-          {"skipped_in_a_row", history.skipped_in_a_row}};
+  return {{"last", history.losses}, {"skipped", history.skipped}, {"skipped_in_a_row", history.skipped_in_a_row}};
 }
 
 core::CheckpointEntry entry_from(const json& j) {
@@ -67,8 +65,7 @@ class StateValues {
     return state_.at(key);
   }
   [[noreturn]] void refuse(const char* key, const char* expected) const {
-    core::fail("{}/manifest.json: the state's '{}' is not {}; no run of this program wrote it", path_, key,
-               expected);
+    core::fail("{}/manifest.json: the state's '{}' is not {}; no run of this program wrote it", path_, key, expected);
   }
   std::string path_;
   json state_;
@@ -123,9 +120,8 @@ void Checkpointing::charge() {
 void Checkpointing::save(const RunProgress& progress, Older older) {
   if (save_ && !said_late_ && session_.rank() == 0)
     session_.log().warn(
-        "the checkpoint of step {} is still being written now that the one of step {} is due, and training "
-        "waits; a "
-        "larger checkpoint.every leaves more time",
+        "the checkpoint of step {} is still being written now that the one of step {} is due, and training waits; a larger "
+        "checkpoint.every leaves more time",
         save_->progress.step, progress.step);
   said_late_ = said_late_ || save_ != nullptr;
   const Block block(*this);
@@ -155,8 +151,8 @@ void Checkpointing::save(const RunProgress& progress, Older older) {
 std::vector<core::TensorPiece> Checkpointing::pieces() {
   core::Queue& queue = session_.device().queue();
   const std::vector<optim::StateTensor> state = learner_.optimizer().state_to_save();
-  MUONP_ASSERT(!snapshot_ || bytes_of(state) == snapshot_.bytes(), "{} bytes of state, {} at the start",
-               bytes_of(state), snapshot_.bytes());
+  MUONP_ASSERT(!snapshot_ || bytes_of(state) == snapshot_.bytes(), "{} bytes of state, {} at the start", bytes_of(state),
+               snapshot_.bytes());
   std::vector<core::TensorPiece> pieces;
   char* copy = snapshot_ ? static_cast<char*>(snapshot_.raw()) : nullptr;
   for (const optim::StateTensor& t : state) {
@@ -177,8 +173,7 @@ void Checkpointing::write(std::vector<core::TensorPiece> pieces) {
   Save* save = save_.get();
   const std::string name = core::piece_file_name(kStatePrefix, session_.rank());
   save->work = worker_.run([this, save, name, pieces = std::move(pieces)] {
-    save->mine =
-        core::write_pieces(core::CheckpointPart(store_.directory(), save->progress.step), name, pieces);
+    save->mine = core::write_pieces(core::CheckpointPart(store_.directory(), save->progress.step), name, pieces);
   });
 }
 
@@ -246,9 +241,8 @@ Descent Checkpointing::choose(DamagedCheckpoints& damaged) const {
   store_.clean();
   if (resume == "none" && !store_.steps().empty())
     core::fail(
-        "checkpoint.resume is none, but {} holds checkpoints of an earlier run; go on with it (auto), "
-        "choose "
-        "another run.name, or remove that folder",
+        "checkpoint.resume is none, but {} holds checkpoints of an earlier run; go on with it (auto), choose another "
+        "run.name, or remove that folder",
         store_.directory());
   if (resume == "none") return {};
   const LinesOfDescent lines(config_.directory(), store_, session_.log(), damaged);
@@ -296,8 +290,7 @@ RunProgress Checkpointing::load(const std::string& path) {
     const StateValues state(*checkpoint);
     progress = {state.count("step"), state.count("updates"), state.count("tokens"), state.real("seconds"), state.losses()};
     if (progress.step != checkpoint->step())
-      core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint->step(),
-                 progress.step);
+      core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint->step(), progress.step);
     changes = require_same_run(path, identity_of(*checkpoint), identity_.values, config_.checkpoint.allow);
     same_world_size = state.count("world_size") == session_.world_size();
     pieces = core::index_pieces(*checkpoint, kStatePrefix, rank, ranks);

@@ -66,14 +66,14 @@ class Checkpointing {
   void advance();
   // Waits until the save that is under way, if any, is over.
   void finish();
-  // Follows checkpoint.resume (launch/train/descent.h). Collective. Nothing if the run starts from the beginning; Error if it may
-  // not: the checkpoint is of another run (launch/train/run_identity.h), none that exists is intact, `none` would overwrite some,
-  // or a branch would mix with another line.
+  // Follows checkpoint.resume (launch/train/descent.h). Collective. Nothing if the run starts from the beginning; Error if
+  // it may not: the checkpoint is of another run (launch/train/run_identity.h), none that exists is intact, `none` would
+  // overwrite some, or a branch would mix with another line.
   std::optional<RunProgress> resume();
 
  private:
-  struct Save;           // one that is under way
-  struct Block;          // the training thread's stay in one of these calls
+  struct Save;                                        // one that is under way
+  struct Block;                                       // the training thread's stay in one of these calls
   Descent choose(DamagedCheckpoints& damaged) const;  // rank 0
   void verify(const std::string& path);               // all ranks, each a share of the files
   RunProgress load(const std::string& path);
@@ -93,8 +93,7 @@ class Checkpointing {
   core::CheckpointStore store_;
   const RunIdentity identity_;
   std::vector<BranchStart> starts_;  // rank 0: what this run descends from
-  core::Tensor
-      snapshot_;  // host memory, used again by every save; none if state is written from where it lies
+  core::Tensor snapshot_;            // host memory, used again by every save; none if state is written from where it lies
   std::unique_ptr<Save> save_;
   double charged_ = 0;  // the time up to which blocked_seconds of save_ is counted
   bool said_late_ = false;

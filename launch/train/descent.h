@@ -71,7 +71,7 @@ class LinesOfDescent {
  private:
   struct Branch;
   Branch find(const std::string& named) const;
-  std::optional<core::Checkpoint> found(const std::string& path) const;  // nothing if it is damaged
+  std::optional<core::Checkpoint> found(const std::string& path) const;                         // nothing if it is damaged
   std::optional<core::Checkpoint> newest_intact(const std::vector<std::int64_t>& steps) const;  // in the order of writing
   [[noreturn]] void refuse(const Branch& branch, const std::vector<std::int64_t>& others) const;
 

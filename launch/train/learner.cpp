@@ -43,9 +43,8 @@ BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
   BatchPlan plan{data.batch, data.batch / world_size, data.micro_batch, 0};
   if (plan.micro_batch == 0) plan.micro_batch = plan.per_rank;
   if (plan.per_rank % plan.micro_batch != 0)
-    core::fail(
-        "data.micro_batch: {} does not divide the {} sequences of a rank (data.batch {} over {} ranks)",
-        plan.micro_batch, plan.per_rank, data.batch, world_size);
+    core::fail("data.micro_batch: {} does not divide the {} sequences of a rank (data.batch {} over {} ranks)",
+               plan.micro_batch, plan.per_rank, data.batch, world_size);
   plan.passes = plan.per_rank / plan.micro_batch;
   return plan;
 }
@@ -53,9 +52,7 @@ BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
 optim::ParallelOptions parallel_options(const RunConfig& config, const models::LanguageModel& model,
                                         core::DeviceKind device) {
   constexpr double kFloatsPerMib = 1 << 18;
-  const auto elements = [](double mib) {
-    return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib));
-  };
+  const auto elements = [](double mib) { return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib)); };
   return {.zero = static_cast<int>(config.parallel.zero),
           .bucket_elements = elements(config.parallel.bucket_mib),
           .wave_elements = elements(config.parallel.wave_mib),
@@ -83,11 +80,9 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
 
 RunConfig resolve(RunConfig config) {
   config.model = config.model.resolved();
-  if (config.model.vocabulary == 0)
-    config.model.vocabulary = core::open_tokenizer(config.data.tokenizer)->vocabulary();
+  if (config.model.vocabulary == 0) config.model.vocabulary = core::open_tokenizer(config.data.tokenizer)->vocabulary();
   if (config.data.sequence > config.model.context)
-    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence,
-               config.model.context);
+    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence, config.model.context);
   return config;
 }
 
@@ -102,8 +97,10 @@ void Learner::prepare() {
   batches_ = make_batch_plan(config_.data, session_.world_size());
   if (config_.compute() == Dtype::bfloat16)
     if (const std::string why = core::product_refusal(session_.device().queue(), Dtype::bfloat16); !why.empty())
-      core::fail("parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
-                 "the same numbers slowly", why);
+      core::fail(
+          "parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
+          "the same numbers slowly",
+          why);
   model_ = models::make_gpt(config_.model);
 }
 
@@ -113,23 +110,23 @@ Learner::Learner(const RunConfig& config, Session& session) : config_(config), s
   dist::run_on_all(communicator, [&] { prepare(); });
   run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
     if (session_.rank() == 0)
-      token_files = core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary,
-                                          [&](const std::string& line) { session_.log().info("{}", line); }, poll);
+      token_files = core::prepare_dataset(
+          config_.data, config_.directory(), config_.model.vocabulary,
+          [&](const std::string& line) { session_.log().info("{}", line); }, poll);
   });
   token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());
   dist::run_on_all(communicator, [&] {
     dataset_ = core::open_dataset(config_.data, token_files);
     train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
-                                                  static_cast<std::uint64_t>(config_.run.seed),
-                                                  config_.data.shuffle);
+                                                  static_cast<std::uint64_t>(config_.run.seed), config_.data.shuffle);
     if (dataset_.validation.size() > 0)
       validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
     data_identity_ = launch::data_identity(config_.data, dataset_);
   });
   dist::require_same(communicator, data_identity_);
-  optimizer_ = std::make_unique<optim::DistributedOptimizer>(
-      session_.device(), model_->parameters(), config_.optimizer,
-      parallel_options(config_, *model_, session_.device().kind()), communicator);
+  optimizer_ = std::make_unique<optim::DistributedOptimizer>(session_.device(), model_->parameters(), config_.optimizer,
+                                                             parallel_options(config_, *model_, session_.device().kind()),
+                                                             communicator);
 }
 
 // What cannot be read any more, on this rank only perhaps, is zeros, ids that every model has; all ranks hear of it at the
@@ -139,8 +136,7 @@ void Learner::fill(const models::TokenBatch& batch, const std::function<void()>&
     read();
   } catch (const core::Error&) {
     fail_next(std::current_exception());
-    for (const Tensor& ids : {batch.inputs, batch.targets})
-      std::memset(ids.raw(), 0, static_cast<std::size_t>(ids.bytes()));
+    for (const Tensor& ids : {batch.inputs, batch.targets}) std::memset(ids.raw(), 0, static_cast<std::size_t>(ids.bytes()));
   }
 }
 
@@ -170,13 +166,12 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
   optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
 
   core::Tape tape(device, true, &optimizer_->weights());
-  const core::Variable loss = model_->loss(
-      tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
+  const core::Variable loss =
+      model_->loss(tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
   result.loss = loss->value;
   result.middle = device.queue().now();
   result.forward_waits = optimizer_->take_waits();
-  tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(),
-                optimizer_->gradients());
+  tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(), optimizer_->gradients());
   result.end = device.queue().now();
   result.backward_waits = optimizer_->take_waits();
   return result;

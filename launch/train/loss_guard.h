@@ -54,7 +54,7 @@ class LossGuard {
     double median = 0, spread = 0;
   };
   Level level() const;
-  bool full() const { return static_cast<std::int64_t>(history_.losses.size()) >= settings_.window; }
+  bool full() const { return std::ssize(history_.losses) >= settings_.window; }
 
   const GuardSection settings_;
   const bool forbids_;

@@ -37,8 +37,7 @@ bool for_each_line(const std::string& content, const Use& use) {
 Json parse_line(const std::string& path, std::int64_t number, std::string_view line) {
   Json object = Json::parse(line, nullptr, false);
   if (!object.is_object())
-    core::fail("{}:{}: not a JSON object; the file is damaged, move it away to start a new one", path,
-               number);
+    core::fail("{}:{}: not a JSON object; the file is damaged, move it away to start a new one", path, number);
   return object;
 }
 
@@ -50,8 +49,7 @@ std::pair<std::string, bool> kept_lines(const std::string& path, std::int64_t fi
   for_each_line(content, [&](std::int64_t number, std::string_view line) {
     const Json object = parse_line(path, number, line);
     const auto step = object.find("step");
-    const bool again =
-        step != object.end() && step->is_number() && step->get<double>() >= static_cast<double>(first_step);
+    const bool again = step != object.end() && step->is_number() && step->get<double>() >= static_cast<double>(first_step);
     if (!again) kept.append(line).push_back('\n');
   });
   const bool changed = kept.size() != content.size();
@@ -88,8 +86,7 @@ MetricsWriter::MetricsWriter(const std::string& path, std::int64_t first_step) :
 void MetricsWriter::write(const MetricFields& fields) {
   const std::string line = metrics_line(fields) + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
-  if (!written || std::fflush(file_.get()) != 0)
-    core::fail("{}: cannot be written: {}", path_, std::strerror(errno));
+  if (!written || std::fflush(file_.get()) != 0) core::fail("{}: cannot be written: {}", path_, std::strerror(errno));
 }
 
 std::vector<MetricNumbers> read_metrics(const std::string& path) {

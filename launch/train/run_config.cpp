@@ -27,8 +27,7 @@ void ParallelSection::describe(Fields& f) {
             "threads per rank; 0 shares out to the ranks of a host what they may use of it (docs/running.md) [threads]");
   f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536},
          "size of a bucket of gradients and weights, as float32 [MiB]");
-  f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536},
-         "matrices an owner holds in one wave of the exchange [MiB]");
+  f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536}, "matrices an owner holds in one wave of the exchange [MiB]");
   f.boolean("overlap", overlap, "communicate on a thread of its own while the rank computes");
   f.integer("prefetch", prefetch, {.min = 0, .max = 1 << 20},
             "buckets of weights gathered ahead of their use; only used at stage 3 [buckets]");
@@ -68,8 +67,7 @@ void CheckpointSection::describe(Fields& f) {
 
 void LogSection::describe(Fields& f) {
   f.integer("every", every, {.min = 1}, "steps between step lines [steps]");
-  f.integer("validate_every", validate_every, {.min = 0},
-            "steps between validations; 0 for the last step only [steps]");
+  f.integer("validate_every", validate_every, {.min = 0}, "steps between validations; 0 for the last step only [steps]");
   f.integer("validation_batches", validation_batches, {.min = 0},
             "batches per validation; 0 for all of the validation text [batches]");
   f.integer("hash_every", hash_every, {.min = 0},
@@ -121,7 +119,8 @@ void RunConfig::validate() const {
 
 RunConfig load_run_config(const std::string& file, std::span<const std::string> overrides, core::Origin origin) {
   RunConfig config;
-  core::read_config(file, overrides, [&](Fields& f) { config.describe(f); }, origin);
+  core::read_config(
+      file, overrides, [&](Fields& f) { config.describe(f); }, origin);
   config.validate();
   return config;
 }

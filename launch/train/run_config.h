@@ -1,5 +1,5 @@
-// Everything a run is made from: the sections of the YAML file, each a plain struct with defaults.
-// `muonp config --reference` prints them all.
+// Everything a run is made from: the sections of the YAML file, each a plain struct with defaults. `muonp config
+// --reference` prints them all.
 #pragma once
 
 #include <cstdint>

@@ -31,7 +31,7 @@ struct RunSummary {
   std::optional<double> steps, seconds, tokens, sent_bytes;  // at the end
   std::optional<double> final_value;                         // of the metric; NaN where it was not finite
   std::optional<double> best_value, best_step;               // of the finite values
-  std::optional<double> train_loss;  // mean of `loss` over the last twentieth of the steps
+  std::optional<double> train_loss;                          // mean of `loss` over the last twentieth of the steps
 };
 // What is not known of the run is left empty.
 RunSummary summarize(const RunHistory& run, const std::string& metric);

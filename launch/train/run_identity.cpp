@@ -140,8 +140,7 @@ NamedValues data_identity(const core::DataConfig& config, const core::Dataset& d
 RunIdentity run_identity(const RunConfig& config, const NamedValues& data) {
   RunIdentity identity;
   for (NamedValue& v : values_of(config))
-    if (change_of(v.name) != Change::free && find(data, v.name) == nullptr)
-      identity.values.push_back(std::move(v));
+    if (change_of(v.name) != Change::free && find(data, v.name) == nullptr) identity.values.push_back(std::move(v));
   identity.values.insert(identity.values.end(), data.begin(), data.end());
   std::error_code unknown;
   identity.folder = std::filesystem::current_path(unknown).string();

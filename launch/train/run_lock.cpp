@@ -104,7 +104,8 @@ Flock try_flock(int file, const std::string& path) {
 }
 
 bool is_file_at(int file, const std::string& path) {
-  struct stat ours {}, named {};
+  struct stat ours {
+  }, named{};
   return ::fstat(file, &ours) == 0 && ::stat(path.c_str(), &named) == 0 && ours.st_ino == named.st_ino &&
          ours.st_dev == named.st_dev;
 }
@@ -201,8 +202,7 @@ void RunLock::touch_now_and_then(const std::stop_token& stop) const {
   std::mutex mutex;
   std::unique_lock lock(mutex);
   std::condition_variable_any ended;
-  while (!ended.wait_for(lock, stop, kBeat, [&] { return stop.stop_requested(); }))
-    ::futimens(file_.descriptor, nullptr);
+  while (!ended.wait_for(lock, stop, kBeat, [&] { return stop.stop_requested(); })) ::futimens(file_.descriptor, nullptr);
 }
 
 }  // namespace muonp::launch

@@ -20,29 +20,26 @@ std::string run_table(const StartFacts& f) {
   table.add({"run", fmt::format("{}, {} steps, seed {}", c.directory(), c.run.steps, c.run.seed)});
   table.add({"model", f.model.description()});
   if (!f.data.empty()) table.add({"data", f.data});
-  table.add({"batch",
-             fmt::format("{} sequences of {} = {} tokens a step; {} a rank, in {} of {}", f.batches.batch,
-                         time, format_count(static_cast<double>(f.batches.batch * time)), f.batches.per_rank,
-                         f.batches.passes == 1 ? "1 pass" : fmt::format("{} passes", f.batches.passes),
-                         f.batches.micro_batch)});
+  table.add({"batch", fmt::format("{} sequences of {} = {} tokens a step; {} a rank, in {} of {}", f.batches.batch, time,
+                                  format_count(static_cast<double>(f.batches.batch * time)), f.batches.per_rank,
+                                  f.batches.passes == 1 ? "1 pass" : fmt::format("{} passes", f.batches.passes),
+                                  f.batches.micro_batch)});
   table.add({"ranks", f.ranks});
   table.add({"device", f.device});
-  table.add(
-      {"compute", fmt::format("{}{}", c.parallel.compute,
-                              f.peak > 0 ? fmt::format(", products at {:.1f} Gflop/s a rank", f.peak * 1e-9)
-                                         : std::string())});
+  table.add({"compute",
+             fmt::format("{}{}", c.parallel.compute,
+                         f.peak > 0 ? fmt::format(", products at {:.1f} Gflop/s a rank", f.peak * 1e-9) : std::string())});
   if (plan.options.device == core::DeviceKind::cuda)
     table.add({"attention", core::describe_attention({f.batches.micro_batch, time, c.model.heads, c.model.head_size()},
                                                      plan.options.weight_dtype)});
   table.add({"work", fmt::format("{:.1f} Gflop a rank and step in forward and backward",
                                  1e-9 * f.model.step_flops(f.batches.per_rank, time))});
-  table.add({"shards", fmt::format("ZeRO {}, {} bucket{}, communication {}", plan.options.zero,
-                                   plan.shards.buckets().size(), plan.shards.buckets().size() == 1 ? "" : "s",
-                                   plan.options.overlap ? "overlapped" : "in line")});
+  table.add({"shards",
+             fmt::format("ZeRO {}, {} bucket{}, communication {}", plan.options.zero, plan.shards.buckets().size(),
+                         plan.shards.buckets().size() == 1 ? "" : "s", plan.options.overlap ? "overlapped" : "in line")});
   const dist::OwnerPlan& owners = plan.matrix_owners();
-  table.add({"owners", fmt::format("{} matrices in {} wave{}, imbalance {:.3f} (largest load / mean)",
-                                   owners.tasks().size(), owners.waves(), owners.waves() == 1 ? "" : "s",
-                                   owners.imbalance())});
+  table.add({"owners", fmt::format("{} matrices in {} wave{}, imbalance {:.3f} (largest load / mean)", owners.tasks().size(),
+                                   owners.waves(), owners.waves() == 1 ? "" : "s", owners.imbalance())});
   if (plan.compression) table.add({"compressed", plan.options.compression.text()});
   const auto sent = static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes));
   table.add({"network", fmt::format("{} sent per rank and step", format_bytes(sent))});
@@ -53,8 +50,8 @@ std::string group_table(const StartFacts& f) {
   Table table({"group", "rule", "parameters", "elements", "lr"},
               {Align::left, Align::left, Align::right, Align::right, Align::right});
   for (const optim::GroupRow& row : f.plan.groups.rows())
-    table.add({row.group, row.rule, std::to_string(row.parameters),
-               format_count(static_cast<double>(row.elements)), fmt::format("{:g}", row.lr)});
+    table.add({row.group, row.rule, std::to_string(row.parameters), format_count(static_cast<double>(row.elements)),
+               fmt::format("{:g}", row.lr)});
   return table.render();
 }
 
@@ -75,15 +72,20 @@ std::string rank_table(const StartFacts& f) {
     int owned = 0;
     for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) owned += owners.owner(t) == r;
     const std::int64_t total = planned_peak_bytes(f, r) + (on_host ? f.snapshot_bytes(r) : 0);
-    std::vector<std::string> row = {std::to_string(r),         format_bytes(b.weights),  format_bytes(b.gradients),
-                                    format_bytes(b.optimizer), format_bytes(b.exchange), format_bytes(activations),
-                                    format_bytes(f.snapshot_bytes(r)), format_bytes(total), std::to_string(owned),
+    std::vector<std::string> row = {std::to_string(r),
+                                    format_bytes(b.weights),
+                                    format_bytes(b.gradients),
+                                    format_bytes(b.optimizer),
+                                    format_bytes(b.exchange),
+                                    format_bytes(activations),
+                                    format_bytes(f.snapshot_bytes(r)),
+                                    format_bytes(total),
+                                    std::to_string(owned),
                                     mean > 0 ? fmt::format("{:.3f}", owners.load(r) / mean) : "-"};
     if (offload) row.push_back(format_bytes(b.host));
     table.add(row);
   }
-  return table.render() +
-         (n > kMostRankRows ? fmt::format("\n... and {} ranks more", n - kMostRankRows) : "");
+  return table.render() + (n > kMostRankRows ? fmt::format("\n... and {} ranks more", n - kMostRankRows) : "");
 }
 
 }  // namespace
@@ -95,8 +97,6 @@ std::int64_t planned_peak_bytes(const StartFacts& f, int rank) {
   return b.weights + b.gradients + b.optimizer + std::max(b.exchange, activations);
 }
 
-std::string start_report(const StartFacts& f) {
-  return run_table(f) + "\n" + group_table(f) + "\n" + rank_table(f);
-}
+std::string start_report(const StartFacts& f) { return run_table(f) + "\n" + group_table(f) + "\n" + rank_table(f); }
 
 }  // namespace muonp::launch

@@ -16,8 +16,7 @@ struct StartFacts {
   double peak = 0;                  // flop/s of one rank's matrix products; 0: not measured
 
   std::int64_t activation_bytes() const {  // of one micro-batch
-    return model.activation_bytes(batches.micro_batch, config.data.sequence, plan.options.weight_dtype,
-                                  plan.options.device);
+    return model.activation_bytes(batches.micro_batch, config.data.sequence, plan.options.weight_dtype, plan.options.device);
   }
   std::int64_t snapshot_bytes(int rank) const {  // host memory; 0 where nothing is saved in the background
     return config.checkpoint.copies_state() ? plan.snapshot_bytes(rank) : 0;

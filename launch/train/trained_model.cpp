@@ -22,8 +22,8 @@ core::Checkpoint open_checkpoint(const std::string& run_directory, const std::st
   std::string refused;
   auto latest = store.latest([&](const std::string& why) { refused += "\n  " + why; });
   if (!latest)
-    core::fail("{}: no {}checkpoint to read the weights from{}", store.directory(),
-               refused.empty() ? "" : "intact ", refused);
+    core::fail("{}: no {}checkpoint to read the weights from{}", store.directory(), refused.empty() ? "" : "intact ",
+               refused);
   return *std::move(latest);
 }
 
@@ -67,11 +67,9 @@ Source source_of(const std::string& run_directory, const std::string& which) {
 
 }  // namespace
 
-TrainedModel load_trained_model(Session& session, const std::string& run_directory,
-                                const std::string& checkpoint) {
+TrainedModel load_trained_model(Session& session, const std::string& run_directory, const std::string& checkpoint) {
   const std::string file = run_directory + "/config.resolved.yaml";
-  if (!core::exists(file))
-    core::fail("{}: not there; give the folder of a run that `muonp train` made", file);
+  if (!core::exists(file)) core::fail("{}: not there; give the folder of a run that `muonp train` made", file);
   const Source source = source_of(run_directory, checkpoint);
   TrainedModel trained;
   trained.step = source.step;
@@ -86,8 +84,8 @@ TrainedModel load_trained_model(Session& session, const std::string& run_directo
     session.log().warn("{}", line);
   trained.model = models::make_gpt(trained.config.model);
   require_same_parameters(source.path, source.parameters, trained.model->parameters());
-  trained.parameters = std::make_unique<core::PlainParameters>(session.device(), trained.model->parameters(),
-                                                               trained.config.compute(), 0);
+  trained.parameters =
+      std::make_unique<core::PlainParameters>(session.device(), trained.model->parameters(), trained.config.compute(), 0);
   for (const core::Parameter* p : trained.model->parameters()) read_value(session.device(), source.read, *p);
   return trained;
 }

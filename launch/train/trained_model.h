@@ -25,7 +25,6 @@ struct TrainedModel {
 // `run_directory` is what `muonp train` wrote; `checkpoint` is "latest", a step, a checkpoint's folder, or a file that
 // `muonp checkpoint export` wrote. Error names what is missing, and how model or tokenizer differ from the checkpoint's; a
 // warning, what the checkpoint does not say.
-TrainedModel load_trained_model(Session& session, const std::string& run_directory,
-                                const std::string& checkpoint);
+TrainedModel load_trained_model(Session& session, const std::string& run_directory, const std::string& checkpoint);
 
 }  // namespace muonp::launch

@@ -35,8 +35,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
       lock_(hold_folder(config_, session)),
       learner_(config_, session),
       checkpointing_(
-          config_, session, learner_, [this](const SaveReport& saved) { tell_saved(saved); },
-          [this] { lock_->require(); }) {
+          config_, session, learner_, [this](const SaveReport& saved) { tell_saved(saved); }, [this] { lock_->require(); }) {
   if (config_.log.peak) measure_first_peak();
   if (const auto resumed = checkpointing_.resume()) {
     progress_ = *resumed;
@@ -46,8 +45,14 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
   }
   guard_.emplace(config_.guard, progress_.losses);
   const std::string device = session_.device_text(), ranks = session_.communicator().description();
-  const StartFacts facts{config_, learner_.model(), learner_.optimizer().plan(), learner_.batches(), device, ranks,
-                         learner_.dataset().description, peak_ ? peak_->rate() : 0};
+  const StartFacts facts{config_,
+                         learner_.model(),
+                         learner_.optimizer().plan(),
+                         learner_.batches(),
+                         device,
+                         ranks,
+                         learner_.dataset().description,
+                         peak_ ? peak_->rate() : 0};
   run_on_rank_zero(session_.communicator(), [&] {
     if (!done()) write_records();  // nothing of a run that is over changes
     for (const auto& observer : observers_) observer->started({facts, progress_.step, done()});
@@ -120,9 +125,10 @@ void Trainer::one_step(bool stop_requested) {
 }
 
 void Trainer::stop_before(const StepOutcome& outcome) const {
-  throw dist::AgreedError(fmt::format("step {}: {} (guard.spike: stop). The same step comes again when the run goes on: "
-                                      "with guard.spike: skip it is left out",
-                                      progress_.step + 1, guard_->explain(outcome.loss)));
+  throw dist::AgreedError(
+      fmt::format("step {}: {} (guard.spike: stop). The same step comes again when the run goes on: "
+                  "with guard.spike: skip it is left out",
+                  progress_.step + 1, guard_->explain(outcome.loss)));
 }
 
 void Trainer::require_equal_weights() {

@@ -27,8 +27,7 @@ std::vector<Weight> weights_of(const core::PieceReader& reader, core::Dtype dtyp
   for (const std::string& name : reader.names())
     if (name.ends_with(kMaster))
       weights.push_back(
-          {name,
-           {name.substr(0, name.size() - kMaster.size()), core::stored_type_of(dtype), reader.shape(name)}});
+          {name, {name.substr(0, name.size() - kMaster.size()), core::stored_type_of(dtype), reader.shape(name)}});
   return weights;
 }
 
@@ -55,9 +54,8 @@ std::int64_t export_weights(const core::Checkpoint& checkpoint, const std::strin
   std::vector<core::TensorSpec> specs;
   for (const Weight& w : weights) specs.push_back(w.spec);
   // "format" is what Hugging Face's loaders ask for.
-  const std::map<std::string, std::string> metadata{{"format", "pt"},
-                                                    {kStep, std::to_string(checkpoint.step())},
-                                                    {kIdentity, to_json(identity_of(checkpoint))}};
+  const std::map<std::string, std::string> metadata{
+      {"format", "pt"}, {kStep, std::to_string(checkpoint.step())}, {kIdentity, to_json(identity_of(checkpoint))}};
   core::AtomicFile out(file, core::SafetensorsWriter::file_bytes(specs, metadata));
   core::SafetensorsWriter writer(out, specs, metadata);
   std::int64_t done = 0;
@@ -102,8 +100,8 @@ void WeightsFile::read(const std::string& name, const core::Shape& shape, float*
   const auto* entry = reader_.find(name);
   if (entry == nullptr) core::fail("{} has no tensor '{}'", reader_.path(), name);
   if (entry->spec.shape != shape)
-    core::fail("{}: tensor '{}' has shape {}, this model needs {}", reader_.path(), name,
-               core::to_string(entry->spec.shape), core::to_string(shape));
+    core::fail("{}: tensor '{}' has shape {}, this model needs {}", reader_.path(), name, core::to_string(entry->spec.shape),
+               core::to_string(shape));
   const std::int64_t size = core::element_count(shape);
   if (entry->spec.type == core::StoredType::f32) {
     std::memcpy(to, entry->data, static_cast<std::size_t>(entry->spec.bytes()));

@@ -23,7 +23,7 @@ std::int64_t weight_elements(const core::Checkpoint& checkpoint);
 class WeightsFile {
  public:
   explicit WeightsFile(const std::string& path) : reader_(path) {}
-  std::int64_t step() const;  // of the checkpoint; 0 if the file does not say
+  std::int64_t step() const;     // of the checkpoint; 0 if the file does not say
   RunIdentity identity() const;  // of the checkpoint; without values if the file does not say
   std::set<std::string> names() const;
   // All elements, converted to float32 (exactly). Error: the file lacks the name, or has another shape or

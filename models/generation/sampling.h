@@ -24,9 +24,8 @@ std::int32_t sample_token(std::span<const float> logits, const SamplingOptions& 
 // Continues `prompt` (at least one token) by `count` tokens and returns the continuation. The model sees at
 // most the last model.context() tokens and is evaluated anew for each. on_token, if set, is called with every
 // token at once; false from it ends the text.
-std::vector<std::int32_t> generate(core::Device& device, LanguageModel& model,
-                                   std::span<const std::int32_t> prompt, std::int64_t count,
-                                   const SamplingOptions& options,
+std::vector<std::int32_t> generate(core::Device& device, LanguageModel& model, std::span<const std::int32_t> prompt,
+                                   std::int64_t count, const SamplingOptions& options,
                                    const std::function<bool(std::int32_t)>& on_token = {});
 
 }  // namespace muonp::models

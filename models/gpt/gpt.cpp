@@ -45,8 +45,7 @@ class Dropout {
   }
 
  private:
-  static constexpr std::uint64_t kMark = 1ull
-                                         << 63;  // apart from the streams of sample order and initial values
+  static constexpr std::uint64_t kMark = 1ull << 63;  // apart from the streams of sample order and initial values
   double probability_;
   DropoutKey key_;
   std::int64_t sequence_elements_;
@@ -68,8 +67,7 @@ class Block {
         qkv_(set, name + ".attention.qkv", 3 * c.width, c.width, c.bias, kStddev),
         projection_(set, name + ".attention.projection", c.width, c.width, c.bias, residual_stddev(c)),
         mlp_norm_(set, name + ".mlp_norm", c.width, norm_kind(c), c.bias),
-        up_(set, name + (gated(c) ? ".mlp.gate_up" : ".mlp.up"), (gated(c) ? 2 : 1) * c.hidden(), c.width,
-            c.bias, kStddev),
+        up_(set, name + (gated(c) ? ".mlp.gate_up" : ".mlp.up"), (gated(c) ? 2 : 1) * c.hidden(), c.width, c.bias, kStddev),
         down_(set, name + ".mlp.down", c.width, c.hidden(), c.bias, residual_stddev(c)) {}
 
   Variable operator()(Tape& tape, Variable x, Dropout dropout) const {
@@ -101,9 +99,7 @@ class Block {
 
   static bool gated(const GptConfig& c) { return c.activation == "swiglu"; }
   // 2·layers sub-layers add to the stream; so scaled, its variance at the start does not grow with depth.
-  static double residual_stddev(const GptConfig& c) {
-    return kStddev / std::sqrt(2.0 * static_cast<double>(c.layers));
-  }
+  static double residual_stddev(const GptConfig& c) { return kStddev / std::sqrt(2.0 * static_cast<double>(c.layers)); }
 
   std::int64_t heads_;
   ops::RotaryTable* angles_;
@@ -117,19 +113,18 @@ class Block {
 class Gpt final : public LanguageModel {
  public:
   explicit Gpt(const GptConfig& c) : config_(c) {
-    token_embedding_ = &set_.add("token_embedding.weight", {c.vocabulary, c.width}, ParameterKind::embedding,
-                                 normal_init(kStddev));
+    token_embedding_ =
+        &set_.add("token_embedding.weight", {c.vocabulary, c.width}, ParameterKind::embedding, normal_init(kStddev));
     if (c.positions == "learned")
-      position_embedding_ = &set_.add("position_embedding.weight", {c.context, c.width},
-                                      ParameterKind::embedding, normal_init(kStddev));
+      position_embedding_ =
+          &set_.add("position_embedding.weight", {c.context, c.width}, ParameterKind::embedding, normal_init(kStddev));
     else
       angles_.emplace(c.context, c.head_size());
     for (std::int64_t i = 0; i < c.layers; ++i)
       blocks_.emplace_back(set_, fmt::format("blocks.{}", i), c, angles_ ? &*angles_ : nullptr);
     final_norm_.emplace(set_, "final_norm", c.width, norm_kind(c), c.bias);
     head_ = c.tied_head ? token_embedding_
-                        : &set_.add("head.weight", {c.vocabulary, c.width}, ParameterKind::head,
-                                    normal_init(kStddev));
+                        : &set_.add("head.weight", {c.vocabulary, c.width}, ParameterKind::head, normal_init(kStddev));
   }
 
   Variable loss(Tape& tape, const TokenBatch& batch, const DropoutKey& key) override {
@@ -154,8 +149,8 @@ class Gpt final : public LanguageModel {
   std::int64_t context() const override { return config_.context; }
 
   std::string description() const override {
-    return fmt::format("GPT, {} layers, {} wide, {} heads, {:.1f} M parameters", config_.layers,
-                       config_.width, config_.heads, static_cast<double>(set_.elements()) * 1e-6);
+    return fmt::format("GPT, {} layers, {} wide, {} heads, {:.1f} M parameters", config_.layers, config_.width,
+                       config_.heads, static_cast<double>(set_.elements()) * 1e-6);
   }
 
   core::WeightReads weight_reads() const override {
@@ -173,9 +168,7 @@ class Gpt final : public LanguageModel {
     return reads;
   }
 
-  double step_flops(std::int64_t batch, std::int64_t time) const override {
-    return gpt_step_flops(config_, batch, time);
-  }
+  double step_flops(std::int64_t batch, std::int64_t time) const override { return gpt_step_flops(config_, batch, time); }
   double skipped_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_skipped_flops(config_, batch, time);
   }
@@ -192,8 +185,7 @@ class Gpt final : public LanguageModel {
   Variable stream(Tape& tape, const Tensor& inputs, const DropoutKey* key) const {
     MUONP_ASSERT(inputs.rank() == 2, "inputs {}", core::to_string(inputs.shape()));
     if (inputs.dim(1) > config_.context)
-      core::fail("a sequence of {} tokens is longer than the model's context of {}", inputs.dim(1),
-                 config_.context);
+      core::fail("a sequence of {} tokens is longer than the model's context of {}", inputs.dim(1), config_.context);
     Dropout dropout(config_, key, inputs.dim(1) * config_.width);
     Variable x = dropout(tape, ops::embedding(tape, inputs, *token_embedding_, position_embedding_));
     for (std::uint64_t i = 0; i < blocks_.size(); ++i) {
@@ -220,8 +212,7 @@ class Gpt final : public LanguageModel {
 
 std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config) {
   const GptConfig c = config.resolved();
-  if (c.vocabulary == 0)
-    core::fail("model.vocabulary is not given, and neither the preset nor a tokenizer sets it");
+  if (c.vocabulary == 0) core::fail("model.vocabulary is not given, and neither the preset nor a tokenizer sets it");
   return std::make_unique<Gpt>(c);
 }
 

@@ -19,12 +19,12 @@ struct GptConfig {
   std::string positions = "learned";  // learned | rotary
   std::string activation = "gelu";    // gelu | relu2 | swiglu
   std::string norm = "layer_norm";    // layer_norm | rms_norm
-  double mlp_ratio = 4;   // hidden width of the MLP / width; a swiglu has two projections of that width
-  bool bias = true;       // in linear layers and layer norms
-  bool tied_head = true;  // the head's weight is the token embedding
-  double dropout = 0;     // after the embedding and each sub-layer; only while training
-  std::int64_t head_chunk_rows = 0;  // rows of logits held at a time; 0: all of the micro-batch
-  std::string recompute = "none";    // none | blocks: activations of a block are computed again in the backward pass
+  double mlp_ratio = 4;               // hidden width of the MLP / width; a swiglu has two projections of that width
+  bool bias = true;                   // in linear layers and layer norms
+  bool tied_head = true;              // the head's weight is the token embedding
+  double dropout = 0;                 // after the embedding and each sub-layer; only while training
+  std::int64_t head_chunk_rows = 0;   // rows of logits held at a time; 0: all of the micro-batch
+  std::string recompute = "none";     // none | blocks: activations of a block are computed again in the backward pass
 
   void describe(core::Fields& fields);
 
@@ -52,7 +52,7 @@ double gpt_skipped_flops(const GptConfig& config, std::int64_t batch, std::int64
 double gpt_recomputed_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Highest number of bytes of activations, and of the angles of rotary positions, at one time during a recorded forward pass
 // and its backward pass, with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
-std::int64_t gpt_activation_bytes(const GptConfig& config, std::int64_t batch, std::int64_t time,
-                                  core::Dtype dtype, core::DeviceKind device);
+std::int64_t gpt_activation_bytes(const GptConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                                  core::DeviceKind device);
 
 }  // namespace muonp::models

@@ -54,11 +54,10 @@ void fill(std::string_view key, std::int64_t& value, std::int64_t from_preset) {
 }
 
 void check(const GptConfig& c) {
-  if (c.width % c.heads != 0)
-    core::fail("model.width: {} is not a multiple of model.heads, {}", c.width, c.heads);
+  if (c.width % c.heads != 0) core::fail("model.width: {} is not a multiple of model.heads, {}", c.width, c.heads);
   if (c.positions == "rotary" && c.head_size() % 2 != 0)
-    core::fail("model.positions: rotary needs an even head size, and model.width {} / model.heads {} is {}",
-               c.width, c.heads, c.head_size());
+    core::fail("model.positions: rotary needs an even head size, and model.width {} / model.heads {} is {}", c.width,
+               c.heads, c.head_size());
   if (!(c.mlp_ratio > 0) || c.hidden() < 1)
     core::fail("model.mlp_ratio: {} leaves no hidden unit at width {}", c.mlp_ratio, c.width);
   if (!(c.dropout >= 0 && c.dropout < 1)) core::fail("model.dropout: {} is not in [0, 1)", c.dropout);
@@ -97,8 +96,7 @@ GptConfig GptConfig::resolved() const {
   check_choice("activation", activation, kActivations);
   check_choice("norm", norm, kNorms);
   check_choice("recompute", recompute, kRecompute);
-  const Preset& from =
-      *std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& p) { return p.name == preset; });
+  const Preset& from = *std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& p) { return p.name == preset; });
   GptConfig c = *this;
   fill("layers", c.layers, from.layers);
   fill("heads", c.heads, from.heads);

@@ -10,8 +10,7 @@ namespace muonp::models {
 // Parameters "<name>.weight" [outputs, inputs] and, with bias, "<name>.bias" [outputs] = 0.
 class Linear {
  public:
-  Linear(ParameterSet& set, const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias,
-         double stddev);
+  Linear(ParameterSet& set, const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias, double stddev);
   core::Variable operator()(core::Tape& tape, const core::Variable& x) const;
   void list_reads(core::WeightReads& reads) const { reads.operation({weight_, bias_}, {weight_}); }
 

@@ -4,10 +4,8 @@
 
 namespace muonp::models {
 
-core::Parameter& ParameterSet::add(std::string name, core::Shape shape, core::ParameterKind kind,
-                                   core::Initializer init) {
-  const bool taken =
-      std::any_of(storage_.begin(), storage_.end(), [&](const auto& p) { return p.name == name; });
+core::Parameter& ParameterSet::add(std::string name, core::Shape shape, core::ParameterKind kind, core::Initializer init) {
+  const bool taken = std::any_of(storage_.begin(), storage_.end(), [&](const auto& p) { return p.name == name; });
   MUONP_ASSERT(!taken, "two parameters are called {}", name);
   core::Parameter& parameter = storage_.emplace_back();
   parameter.name = std::move(name);

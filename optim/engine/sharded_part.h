@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/index.h"
 #include "dist/zero/exact_transport.h"
 #include "dist/zero/reducer.h"
 #include "dist/zero/weight_gatherer.h"
@@ -53,7 +54,7 @@ class ShardedPart final : public Part {
   void apply(int parameter, const Update& update, const StepInputs& inputs);
   void publish_when_complete(int parameter);
   const GroupConfig& config_of(int parameter) const { return plan_.sharded_groups.group_for(parameter).config; }
-  int parameter_of(int task) const { return plan_.owners.tasks()[static_cast<std::size_t>(task)].parameter; }
+  int parameter_of(int task) const { return plan_.owners.tasks()[core::at(task)].parameter; }
 
   core::Device& device_;
   const ExecutionPlan& plan_;

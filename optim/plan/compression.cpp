@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "dist/comm/operation.h"
 
@@ -23,7 +24,7 @@ std::optional<dist::CompressorSpec> spec_of(const char* key, const std::string& 
 
 std::vector<dist::ParameterSpec> flat_specs(const core::ParameterList& parameters, const dist::OwnerPlan& owners) {
   std::vector<dist::ParameterSpec> specs = specs_of(parameters);
-  for (const dist::MatrixTask& task : owners.tasks()) specs[static_cast<std::size_t>(task.parameter)].shape = {0};
+  for (const dist::MatrixTask& task : owners.tasks()) specs[core::at(task.parameter)].shape = {0};
   return specs;
 }
 
@@ -47,19 +48,19 @@ std::vector<dist::ParameterSpec> specs_of(const core::ParameterList& parameters)
 
 core::ParameterList chosen(const core::ParameterList& parameters, const std::vector<int>& indices) {
   core::ParameterList result;
-  for (const int i : indices) result.push_back(parameters[static_cast<std::size_t>(i)]);
+  for (const int i : indices) result.push_back(parameters[core::at(i)]);
   return result;
 }
 
-CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers,
-                                     const std::string& others) {
+CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers, const std::string& others) {
   CompressionOptions options{spec_of("to_owner", to_owner), spec_of("to_workers", to_workers),
                              place_among(kOthers, others, "compression.others") == 1};
   if (options.to_owner.has_value() != options.to_workers.has_value())
-    core::fail("compression.{} is none, but compression.{} is {}: both directions are compressed or neither is; "
-               "identity sends everything",
-               options.to_owner ? "to_workers" : "to_owner", options.to_owner ? "to_owner" : "to_workers",
-               options.to_owner ? to_owner : to_workers);
+    core::fail(
+        "compression.{} is none, but compression.{} is {}: both directions are compressed or neither is; "
+        "identity sends everything",
+        options.to_owner ? "to_workers" : "to_owner", options.to_owner ? "to_owner" : "to_workers",
+        options.to_owner ? to_owner : to_workers);
   return options;
 }
 
@@ -76,8 +77,7 @@ std::vector<int> compressed_parameters(const core::ParameterList& parameters, co
   std::vector<int> chosen;
   for (int p = 0; p < core::to_int(parameters.size()); ++p) {
     const bool matrix = groups.group_for(p).config.whole_matrices();
-    if (parameters[static_cast<std::size_t>(p)]->size() > 0 && (matrix ? options.matrices() : options.others))
-      chosen.push_back(p);
+    if (parameters[core::at(p)]->size() > 0 && (matrix ? options.matrices() : options.others)) chosen.push_back(p);
   }
   return chosen;
 }
@@ -86,8 +86,8 @@ std::int64_t CompressionPlan::snapshot_bytes(int rank) const {
   const int ranks = flat.world_size();
   std::int64_t elements = 0;
   for (int i = 0; i < matrices(); ++i) {  // a share of W; states (the momentum), estimate; the owner's G and X
-    const dist::FeedbackMatrix& m = feedback.matrices[static_cast<std::size_t>(i)];
-    const Rule& rule = *groups.group_for(owners.tasks()[static_cast<std::size_t>(i)].parameter).config.rule;
+    const dist::FeedbackMatrix& m = feedback.matrices[core::at(i)];
+    const Rule& rule = *groups.group_for(owners.tasks()[core::at(i)].parameter).config.rule;
     const auto states = static_cast<std::int64_t>(rule.states_of(Home::shard).size());
     elements += dist::cut(m.size(), ranks, rank).count + (states + 1) * m.size();
     elements += dist::make_compressor(m.to_owner, m.rows, m.cols)->state_elements();
@@ -111,7 +111,7 @@ CompressionPlan make_compression_plan(std::vector<int> chosen, const core::Param
   dist::ShardPlan flat(flat_specs(parameters, owners), world_size, bucket_elements);
   dist::FeedbackPlan feedback;
   for (std::size_t t = 0; t < owners.tasks().size(); ++t) {
-    const core::Parameter& p = *parameters[static_cast<std::size_t>(owners.tasks()[t].parameter)];
+    const core::Parameter& p = *parameters[core::at(owners.tasks()[t].parameter)];
     const std::int64_t cols = p.shape.back();
     feedback.matrices.push_back(
         {p.name, p.size() / cols, cols, owners.owner(core::to_int(t)), *options.to_owner, *options.to_workers});

@@ -28,16 +28,15 @@ struct CompressionOptions {
   std::string text() const;  // "matrices top_k 0.1 to owners, natural to workers; others int8"
 };
 // From the texts of a configuration, where "none" is nothing. Error for an unknown compressor and for one direction alone.
-CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers,
-                                     const std::string& others);
+CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers, const std::string& others);
 
 // Of the parameters that are compressed; their indices count within this set. A pure function of its arguments.
 struct CompressionPlan {
   std::vector<int> parameters;  // in the model's list, ascending
   std::vector<dist::ParameterSpec> specs;
   Groups groups;
-  dist::OwnerPlan owners;     // a task for each matrix
-  dist::ShardPlan flat;       // all parameters; those that are matrices have size 0 here
+  dist::OwnerPlan owners;       // a task for each matrix
+  dist::ShardPlan flat;         // all parameters; those that are matrices have size 0 here
   dist::FeedbackPlan feedback;  // matrices in the order of the owner plan's tasks, then the slices, bucket by bucket
 
   int matrices() const { return core::to_int(owners.tasks().size()); }

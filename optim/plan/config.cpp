@@ -12,8 +12,7 @@ namespace {
 constexpr std::string_view kAxes[] = {"rows", "columns"};
 
 void describe_select(GroupConfig& g, core::Fields& f) {
-  f.text_list("select", g.select,
-              "name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector");
+  f.text_list("select", g.select, "name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector");
 }
 
 void describe_splits(std::vector<SplitConfig>& splits, core::Fields& f) {
@@ -36,8 +35,7 @@ void check_splits(const std::string& path, const std::vector<SplitConfig>& split
     const std::string where = fmt::format("{}.splits[{}]", path, i);
     if (s.name.empty()) core::fail("{}.name is empty: every split needs a name", where);
     if (s.pattern.empty()) core::fail("{}.pattern is empty: it chooses the fused matrices by name", where);
-    if (s.parts.size() < 2)
-      core::fail("{}.parts has {} entry: a split has at least two parts", where, s.parts.size());
+    if (s.parts.size() < 2) core::fail("{}.parts has {} entry: a split has at least two parts", where, s.parts.size());
     if (!names.insert(s.name).second) core::fail("{}.name {} is used twice", where, s.name);
     if (std::set<std::string>(s.parts.begin(), s.parts.end()).size() != s.parts.size())
       core::fail("{}.parts names a part twice: [{}]", where, fmt::join(s.parts, ", "));
@@ -49,8 +47,7 @@ void check_splits(const std::string& path, const std::vector<SplitConfig>& split
 void SplitConfig::describe(core::Fields& f) {
   f.text("name", name, "what the split is called in messages and tables", core::Presence::required);
   f.text("pattern", pattern, "names of the fused parameters, with * and ?", core::Presence::required);
-  f.choice("axis", axis, kAxes,
-           "the parts lie one after the other along the rows or the columns, all of one size");
+  f.choice("axis", axis, kAxes, "the parts lie one after the other along the rows or the columns, all of one size");
   f.text_list("parts", parts, "names of the parts, in order");
 }
 
@@ -133,8 +130,7 @@ void OptimizerConfig::validate() const {
     const std::string path = fmt::format("optimizer.groups[{}]", i);
     if (groups[i].name.empty()) core::fail("{}.name is empty: every group needs a name", path);
     if (!names.insert(groups[i].name).second) core::fail("{}.name {} is used twice", path, groups[i].name);
-    if (groups[i].select.empty())
-      core::fail("{}.select is empty: group {} would have no parameters", path, groups[i].name);
+    if (groups[i].select.empty()) core::fail("{}.select is empty: group {} would have no parameters", path, groups[i].name);
     groups[i].validate(path);
   }
 }

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "core/base/hash.h"
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/offload.h"
 #include "dist/comm/operation.h"
@@ -24,9 +25,10 @@ std::vector<int> all_but(const std::vector<int>& indices, int count) {
 
 void refuse_stages_without_whole_weights(const ParallelOptions& options) {
   if (options.compression.any() && dist::ZeroStage(options.zero).reduces_each_pass)
-    core::fail("compression with parallel.zero: {}: every rank keeps momentum, estimates and weights of what is "
-               "compressed whole, which stages from 2 on exist to shard; valid are 0 and 1",
-               options.zero);
+    core::fail(
+        "compression with parallel.zero: {}: every rank keeps momentum, estimates and weights of what is "
+        "compressed whole, which stages from 2 on exist to shard; valid are 0 and 1",
+        options.zero);
   if (options.compression.any() && options.offload)
     core::fail("parallel.offload: optimizer with compression: momentum and estimates are on the device; valid is none");
 }
@@ -35,7 +37,7 @@ void refuse_stages_without_whole_weights(const ParallelOptions& options) {
 class MatrixWorkspace {
  public:
   MatrixWorkspace(const dist::OwnerPlan& owners, const Groups& groups, const std::vector<dist::ParameterSpec>& specs,
-                    core::DeviceKind device, int rank)
+                  core::DeviceKind device, int rank)
       : owners_(owners), groups_(groups), specs_(specs), rank_(rank) {
     for (const Group& group : groups.groups())
       steps_.push_back(group.config.whole_matrices() ? group.config.rule->matrix_step(device) : nullptr);
@@ -44,9 +46,9 @@ class MatrixWorkspace {
     std::vector<std::vector<MatrixInput>> inputs(steps_.size());
     for (const int t : owners_.wave(wave)) {
       if (owners_.owner(t) != rank_) continue;
-      const int p = owners_.tasks()[static_cast<std::size_t>(t)].parameter;
-      const dist::ParameterSpec& spec = specs_[static_cast<std::size_t>(p)];
-      inputs[static_cast<std::size_t>(groups_.group_of(p))].push_back({spec.name, spec.shape, groups_.split_of(p), {}, {}});
+      const int p = owners_.tasks()[core::at(t)].parameter;
+      const dist::ParameterSpec& spec = specs_[core::at(p)];
+      inputs[core::at(groups_.group_of(p))].push_back({spec.name, spec.shape, groups_.split_of(p), {}, {}});
     }
     std::int64_t most = 0;
     for (std::size_t g = 0; g < inputs.size(); ++g)
@@ -69,9 +71,8 @@ std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, co
     if (!group.config.whole_matrices()) continue;
     const auto step = group.config.rule->matrix_step(device);
     for (int index : group.parameters) {
-      const core::Parameter& p = *parameters[static_cast<std::size_t>(index)];
-      if (p.size() > 0)
-        tasks.push_back({p.name, index, step->cost(p.name, p.shape, groups.split_of(index)), p.size()});
+      const core::Parameter& p = *parameters[core::at(index)];
+      if (p.size() > 0) tasks.push_back({p.name, index, step->cost(p.name, p.shape, groups.split_of(index)), p.size()});
     }
   }
   return tasks;
@@ -84,9 +85,10 @@ namespace {
 void refuse_norms_of_sums_that_nobody_has(const std::vector<int>& compressed, const Groups& groups) {
   for (const int p : compressed)
     if (const GroupConfig& group = groups.group_for(p).config; group.rule->needs().gradient_norm)
-      core::fail("compression with optimizer.{}: its rule, {}, needs the norm of each gradient's mean over ranks, and where "
-                 "gradients are sent compressed the mean is never there",
-                 group.name, group.rule->name());
+      core::fail(
+          "compression with optimizer.{}: its rule, {}, needs the norm of each gradient's mean over ranks, and where "
+          "gradients are sent compressed the mean is never there",
+          group.name, group.rule->name());
 }
 
 }  // namespace
@@ -97,8 +99,9 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
   refuse_stages_without_whole_weights(options);
   if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
   if (options.offload && options.device == core::DeviceKind::cpu)
-    core::fail("parallel.offload: optimizer: a CPU keeps the optimizer's state in host memory anyway; valid with "
-               "device: cpu is none");
+    core::fail(
+        "parallel.offload: optimizer: a CPU keeps the optimizer's state in host memory anyway; valid with "
+        "device: cpu is none");
   Groups groups(config, parameters);
   std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
   refuse_norms_of_sums_that_nobody_has(compressed, groups);
@@ -133,8 +136,7 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
     plan.gathers.emplace(plan.shards, core::positions_of(reads.forward, parameters),
                          core::positions_of(reads.backward, parameters), options.prefetch);
   if (zero.reduces_each_pass)
-    plan.whole_gradients =
-        dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
+    plan.whole_gradients = dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
   return plan;
 }
 
@@ -151,9 +153,9 @@ OwnedStates owned_states(const dist::OwnerPlan& owners, const Groups& groups, co
   for (int w = 0; w < owners.waves(); ++w) {
     std::int64_t elements = 0;
     for (const int t : owners.wave(w)) {
-      const int p = owners.tasks()[static_cast<std::size_t>(t)].parameter;
+      const int p = owners.tasks()[core::at(t)].parameter;
       if (owners.owner(t) != rank) continue;
-      for (const OwnerState& state : owner_states(groups, specs[static_cast<std::size_t>(p)], p))
+      for (const OwnerState& state : owner_states(groups, specs[core::at(p)], p))
         elements += core::element_count(state.shape);
     }
     owned.elements += elements;
@@ -229,7 +231,7 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   for (int w = 0; w < plan.owners.waves(); ++w) {
     std::int64_t owned = 0;
     for (const int t : plan.owners.wave(w))
-      if (plan.owners.owner(t) == rank) owned += plan.owners.tasks()[static_cast<std::size_t>(t)].elements;
+      if (plan.owners.owner(t) == rank) owned += plan.owners.tasks()[core::at(t)].elements;
     moved = std::max(moved, 4 * owned + workspace(w));
   }
   const std::int64_t elements = matrices + plan.flat.padded_elements();
@@ -243,7 +245,7 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   for (const Group& group : plan.groups.groups()) {
     const auto states = static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size());
     for (const int p : group.parameters) {
-      const std::int64_t whole = core::element_count(plan.specs[static_cast<std::size_t>(p)].shape);
+      const std::int64_t whole = core::element_count(plan.specs[core::at(p)].shape);
       bytes.optimizer += 4 * states * (group.config.whole_matrices() ? whole : plan.flat.piece(p, rank).count());
     }
   }
@@ -256,8 +258,8 @@ std::int64_t ExecutionPlan::snapshot_bytes(int rank) const {
   std::int64_t elements = 0;
   for (const Group& group : sharded_groups.groups())
     for (int p : group.parameters)
-      elements += (1 + static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size())) *
-                  shards.piece(p, rank).count();
+      elements +=
+          (1 + static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size())) * shards.piece(p, rank).count();
   elements += owned_states(owners, sharded_groups, shards.parameters(), rank).elements;
   if (compression) elements += owned_states(compression->owners, compression->groups, compression->specs, rank).elements;
   return 4 * elements + (compression ? compression->snapshot_bytes(rank) : 0);
@@ -286,7 +288,7 @@ double ExecutionPlan::bytes_sent_by_update() const {
   const double n = shards.world_size(), share = (n - 1) / n;
   std::int64_t matrices = 0, own = 0;
   for (int t = 0; t < core::to_int(owners.tasks().size()); ++t) {
-    const dist::MatrixTask& task = owners.tasks()[static_cast<std::size_t>(t)];
+    const dist::MatrixTask& task = owners.tasks()[core::at(t)];
     matrices += task.elements;
     own += shards.piece(task.parameter, owners.owner(t)).count();
   }
@@ -299,7 +301,7 @@ double ExecutionPlan::bytes_sent_by_update() const {
 
 std::uint64_t ExecutionPlan::hash() const {
   const std::string text = describe();
-  return core::hash_bytes(text.data(), static_cast<std::int64_t>(text.size()));
+  return core::hash_bytes(text.data(), std::ssize(text));
 }
 
 std::string ExecutionPlan::describe() const {
@@ -307,8 +309,8 @@ std::string ExecutionPlan::describe() const {
       fmt::format("zero {} buckets of {} waves of {} weights {}{}\n", options.zero, options.bucket_elements,
                   options.wave_elements, core::name_of(options.weight_dtype), options.offload ? " offload" : "");
   for (const Group& group : groups.groups())
-    text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name,
-                        group.config.rule->text(), group.config.lr.text(), group.parameters.size(), group.elements);
+    text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name, group.config.rule->text(),
+                        group.config.lr.text(), group.parameters.size(), group.elements);
   if (gathers) text += gathers->describe();
   text += shards.describe() + owners.describe();
   if (compression)

@@ -29,8 +29,8 @@ struct ParallelOptions {
   bool overlap = false;                             // communicate on a thread of its own
   core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
   core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
-  bool offload = false;  // optimizer state, and masters that are no weights, in host memory; GPUs only
-  int prefetch = 1;                                 // stage 3: buckets of weights gathered ahead of use
+  bool offload = false;          // optimizer state, and masters that are no weights, in host memory; GPUs only
+  int prefetch = 1;              // stage 3: buckets of weights gathered ahead of use
   core::WeightReads reads = {};  // of a pass of the model; empty: its parameters one by one, and back
   CompressionOptions compression = {};
 };

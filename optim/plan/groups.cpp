@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/base/math.h"
 
 namespace muonp::optim {
@@ -39,18 +40,15 @@ void check_unique(const core::ParameterList& parameters) {
   std::set<std::string_view> names;
   for (const core::Parameter* p : parameters)
     if (!names.insert(p->name).second)
-      core::fail(
-          "parameter {} is listed twice: names are unique, and a tied weight is one parameter, listed once",
-          p->name);
+      core::fail("parameter {} is listed twice: names are unique, and a tied weight is one parameter, listed once", p->name);
 }
 
 core::ParameterKind parse_kind(std::string_view selector, const std::string& group) {
   const std::string_view word = selector.substr(kKindPrefix.size());
   for (const core::ParameterKind kind : kKinds)
     if (word == core::name_of(kind)) return kind;
-  core::fail(
-      "group {}: {} is no kind of parameter; valid: kind:matrix, kind:embedding, kind:head, kind:vector",
-      group, selector);
+  core::fail("group {}: {} is no kind of parameter; valid: kind:matrix, kind:embedding, kind:head, kind:vector", group,
+             selector);
 }
 
 // Edits that make the text match the pattern, where * takes any run for nothing.
@@ -72,11 +70,9 @@ int pattern_distance(std::string_view pattern, std::string_view text) {
 std::string nearest_names(std::string_view pattern, const core::ParameterList& parameters) {
   std::vector<std::pair<int, std::string>> names;
   for (const core::Parameter* p : parameters) names.emplace_back(pattern_distance(pattern, p->name), p->name);
-  std::stable_sort(names.begin(), names.end(),
-                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::string text;
-  for (std::size_t i = 0; i < std::min(kNamesShown, names.size()); ++i)
-    text += (i == 0 ? "" : ", ") + names[i].second;
+  for (std::size_t i = 0; i < std::min(kNamesShown, names.size()); ++i) text += (i == 0 ? "" : ", ") + names[i].second;
   return text;
 }
 
@@ -87,10 +83,8 @@ std::vector<int> matching(std::string_view pattern, const core::ParameterList& p
   return found;
 }
 
-[[noreturn]] void fail_unmatched(const std::string& what, std::string_view pattern,
-                                 const core::ParameterList& parameters) {
-  core::fail("{}: pattern {} matches no parameter; the nearest are {}", what, pattern,
-             nearest_names(pattern, parameters));
+[[noreturn]] void fail_unmatched(const std::string& what, std::string_view pattern, const core::ParameterList& parameters) {
+  core::fail("{}: pattern {} matches no parameter; the nearest are {}", what, pattern, nearest_names(pattern, parameters));
 }
 
 class Assigner {
@@ -124,7 +118,7 @@ class Assigner {
   Group group_;  // the one being filled
   int index_ = 0;
 
-  const core::Parameter& at(int i) const { return *parameters_[static_cast<std::size_t>(i)]; }
+  const core::Parameter& at(int i) const { return *parameters_[core::at(i)]; }
 
   void open(const GroupConfig& config) {
     group_ = Group{.config = config, .parameters = {}};
@@ -132,7 +126,7 @@ class Assigner {
   }
 
   void take(int i) {
-    int& group = group_of[static_cast<std::size_t>(i)];
+    int& group = group_of[core::at(i)];
     if (group >= 0) return;
     group = index_;
     group_.parameters.push_back(i);
@@ -149,14 +143,13 @@ class Assigner {
     const std::vector<int> found = matching(selector, parameters_);
     if (found.empty()) fail_unmatched("group " + group_.config.name, selector, parameters_);
     for (const int i : found) take(i);
-    const auto mine = [this](int i) { return group_of[static_cast<std::size_t>(i)] == index_; };
+    const auto mine = [this](int i) { return group_of[core::at(i)] == index_; };
     if (std::none_of(found.begin(), found.end(), mine)) {
-      const int holder = group_of[static_cast<std::size_t>(found.front())];
+      const int holder = group_of[core::at(found.front())];
       core::fail(
           "group {}: all that pattern {} matches belongs to an earlier group ({} to {}); put the narrower "
           "selection first",
-          group_.config.name, selector, at(found.front()).name,
-          groups[static_cast<std::size_t>(holder)].config.name);
+          group_.config.name, selector, at(found.front()).name, groups[core::at(holder)].config.name);
     }
   }
 
@@ -164,12 +157,11 @@ class Assigner {
     std::vector<int> found = matching(config.pattern, parameters_);
     const std::string what = fmt::format("group {}, split {}", group_.config.name, config.name);
     if (found.empty()) fail_unmatched(what, config.pattern, parameters_);
-    std::erase_if(found, [this](int i) { return group_of[static_cast<std::size_t>(i)] != index_; });
+    std::erase_if(found, [this](int i) { return group_of[core::at(i)] != index_; });
     if (found.empty()) core::fail("{}: pattern {} matches no parameter of the group", what, config.pattern);
     for (const int i : found) {
-      std::optional<Split>& slot = splits[static_cast<std::size_t>(i)];
-      if (slot)
-        core::fail("parameter {} is matched by two splits, {} and {}", at(i).name, slot->name, config.name);
+      std::optional<Split>& slot = splits[core::at(i)];
+      if (slot) core::fail("parameter {} is matched by two splits, {} and {}", at(i).name, slot->name, config.name);
       slot = Split{.name = config.name, .columns = config.columns(), .parts = config.parts};
     }
   }
@@ -180,7 +172,7 @@ class Assigner {
     for (const SplitConfig& config : group_.config.splits) split(config);
     if (group_.config.whole_matrices())
       for (const int i : group_.parameters) {
-        const auto& split = splits[static_cast<std::size_t>(i)];
+        const auto& split = splits[core::at(i)];
         matrix_batch(at(i).name, at(i).shape, split ? &*split : nullptr);
       }
     groups.push_back(std::move(group_));
@@ -205,7 +197,7 @@ Groups Groups::restricted_to(const std::vector<int>& parameters, const core::Par
   for (const Group& g : groups_) result.groups_.push_back({g.config, {}, 0});
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const auto from = static_cast<std::size_t>(parameters[i]);
-    Group& group = result.groups_[static_cast<std::size_t>(group_of_[from])];
+    Group& group = result.groups_[core::at(group_of_[from])];
     group.parameters.push_back(core::to_int(i));
     group.elements += all[from]->size();
     result.group_of_.push_back(group_of_[from]);
@@ -215,7 +207,7 @@ Groups Groups::restricted_to(const std::vector<int>& parameters, const core::Par
 }
 
 const Split* Groups::split_of(int parameter) const {
-  const auto& split = splits_[static_cast<std::size_t>(parameter)];
+  const auto& split = splits_[core::at(parameter)];
   return split ? &*split : nullptr;
 }
 
@@ -224,7 +216,7 @@ std::vector<GroupRow> Groups::rows() const {
   for (const Group& g : groups_)
     rows.push_back({.group = g.config.name,
                     .rule = g.config.rule->text(),
-                    .parameters = static_cast<std::int64_t>(g.parameters.size()),
+                    .parameters = std::ssize(g.parameters),
                     .elements = g.elements,
                     .lr = g.config.lr.at(1)});
   return rows;

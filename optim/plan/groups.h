@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/autograd/parameter.h"
+#include "core/base/index.h"
 #include "optim/plan/config.h"
 
 namespace muonp::optim {
@@ -37,10 +38,8 @@ class Groups {
   Groups(const OptimizerConfig& config, const core::ParameterList& parameters);
 
   const std::vector<Group>& groups() const { return groups_; }
-  int group_of(int parameter) const { return group_of_[static_cast<std::size_t>(parameter)]; }
-  const Group& group_for(int parameter) const {
-    return groups_[static_cast<std::size_t>(group_of(parameter))];
-  }
+  int group_of(int parameter) const { return group_of_[core::at(parameter)]; }
+  const Group& group_for(int parameter) const { return groups_[core::at(group_of(parameter))]; }
   // The same groups of some of the parameters, given in ascending order and counted anew from 0; a group may be left empty.
   Groups restricted_to(const std::vector<int>& parameters, const core::ParameterList& all) const;
   // Null where the parameter is not split. The pointer is valid as long as this object, and after it is

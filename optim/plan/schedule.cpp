@@ -20,19 +20,15 @@ double falling(double final_fraction, std::int64_t done, std::int64_t of) {
 }  // namespace
 
 void ScheduleConfig::describe(core::Fields& f) {
-  f.choice("kind", kind, kScheduleKinds,
-           "how the learning rate falls after the warm-up; wsd: constant, then a decay");
+  f.choice("kind", kind, kScheduleKinds, "how the learning rate falls after the warm-up; wsd: constant, then a decay");
   f.integer("warmup", warmup, {.min = 0}, "length of the linear warm-up [steps]");
-  f.real("decay_fraction", decay_fraction, {.min = 0, .max = 1},
-         "wsd: share of the run that the final decay takes");
-  f.real("final_fraction", final_fraction, {.min = 0, .max = 1},
-         "share of the learning rate that the decay ends at");
+  f.real("decay_fraction", decay_fraction, {.min = 0, .max = 1}, "wsd: share of the run that the final decay takes");
+  f.real("final_fraction", final_fraction, {.min = 0, .max = 1}, "share of the learning rate that the decay ends at");
 }
 
 void ScheduleConfig::validate(std::int64_t total_steps) const {
   if (warmup > total_steps)
-    core::fail("schedule.warmup is {} steps, longer than the run of {}; valid: 0 to {}", warmup, total_steps,
-               total_steps);
+    core::fail("schedule.warmup is {} steps, longer than the run of {}; valid: 0 to {}", warmup, total_steps, total_steps);
   if (kind == "wsd" && warmup + decay_steps(*this, total_steps) > total_steps)
     core::fail(
         "schedule.warmup ({} steps) and schedule.decay_fraction ({}, {} steps) together exceed the run of {} "

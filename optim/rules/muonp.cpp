@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/index.h"
 #include "core/device/for_each.h"
 #include "optim/rules/spectral_step.h"
 #include "optim/spectral/gradient_norm.h"
@@ -66,7 +67,7 @@ ShapeScale parse_shape_scale(std::string_view name) {
   core::fail("scale {} is unknown: choose one of {}", name, fmt::join(kShapeScales, ", "));
 }
 
-std::string_view name_of(ShapeScale scale) { return kShapeScales[static_cast<std::size_t>(scale)]; }
+std::string_view name_of(ShapeScale scale) { return kShapeScales[core::at(scale)]; }
 
 namespace {
 

@@ -12,7 +12,7 @@ MatrixBatch matrix_batch(std::string_view name, const core::Shape& shape, const 
         name, core::to_string(shape));
   MatrixBatch batch{.count = shape.size() == 3 ? shape[0] : 1, .rows = shape[shape.size() - 2], .cols = shape.back()};
   if (split == nullptr) return batch;
-  const auto parts = static_cast<std::int64_t>(split->parts.size());
+  const auto parts = std::ssize(split->parts);
   std::int64_t& divided = split->columns ? batch.cols : batch.rows;
   if (divided % parts != 0)
     core::fail("parameter {} of shape {}: split {} makes {} parts along its {} {}, which {} does not divide", name,

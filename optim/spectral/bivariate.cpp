@@ -39,8 +39,7 @@ int products_of_power(int k) {
 // One matrix: the small matrices of a step and the running products.
 class Bivariate final : public PerMatrix {
  public:
-  Bivariate(const SpectralOptions& options, const Coefficients& published)
-      : PerMatrix(options), published_(published) {}
+  Bivariate(const SpectralOptions& options, const Coefficients& published) : PerMatrix(options), published_(published) {}
 
   double flops(std::int64_t rows, std::int64_t cols) const override {
     const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
@@ -142,10 +141,8 @@ class Bivariate final : public PerMatrix {
     const double norm = std::sqrt(squared), bound = std::sqrt(static_cast<double>(n)) * 1.01;
     if (std::isfinite(norm) && norm <= bound) return;
     core::fail(
-        "the bivariate recurrence diverged: its result has norm {:.4g}, above the bound √n = {:.4g}. Its "
-        "published "
-        "coefficients do so where one singular value carries most of the norm; method coupled_minimax does "
-        "not",
+        "the bivariate recurrence diverged: its result has norm {:.4g}, above the bound √n = {:.4g}. Its published "
+        "coefficients do so where one singular value carries most of the norm; method coupled_minimax does not",
         norm, std::sqrt(static_cast<double>(n)));
   }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/base/remember.h"
 #include "core/device/symmetric.h"
@@ -40,16 +41,14 @@ int long_matrices(const Schedule& schedule, Exponent p) {
 
 class Recurrence {
  public:
-  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule,
-             const Input& input)
+  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule, const Input& input)
       : queue_(device.queue()),
         scratch_(device, dtype),
         p_(p),
         schedule_(schedule),
         input_(input),
         n_(std::min(input.g.rows, input.g.cols)) {
-    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_})
-      *small = scratch_.matrix(n_, n_);
+    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
     if (small_matrices(schedule) == 7) right_ = scratch_.matrix(n_, n_);
   }
 
@@ -91,8 +90,8 @@ class Recurrence {
     return view;
   }
 
-  void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c,
-                std::span<const SymmetricForm> forms = {}, double alpha = 1) {
+  void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, std::span<const SymmetricForm> forms = {},
+                double alpha = 1) {
     core::symmetric_product(queue_, static_cast<float>(alpha), a, b, c, forms);
     flops_ += core::symmetric_flops(n_, n_, queue_.kind());
   }
@@ -126,7 +125,7 @@ class Recurrence {
 
   // power_ = w_k(A). In the first step A is still that of the undivided G, and A² is there for its moments.
   void form_weight(int k) {
-    const DesignStep& step = schedule_.design->steps[static_cast<std::size_t>(k)];
+    const DesignStep& step = schedule_.design->steps[core::at(k)];
     double unit = 1;  // what the eigenvalue 1 of the design is in A
     if (k == 0) {
       multiply(gram_, gram_, next_);
@@ -136,8 +135,7 @@ class Recurrence {
     const double center = step.octic ? step.octic->center : (step.low + step.high) / 2;
     const auto shift = static_cast<float>(center * unit);
     if (k == 0) {
-      const SymmetricForm square{
-          .out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
+      const SymmetricForm square{.out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
       core::symmetric_forms(queue_, next_, {&square, 1});
     }
     add_to_diagonal(queue_, gram_, -shift);
@@ -157,15 +155,12 @@ class Recurrence {
     if (c.size() == 3) {
       const SymmetricForm weight{
           .out = power_, .product = f(2), .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
-      squared ? core::symmetric_forms(queue_, next_, {&weight, 1})
-              : multiply(gram_, gram_, power_, {&weight, 1});
+      squared ? core::symmetric_forms(queue_, next_, {&weight, 1}) : multiply(gram_, gram_, power_, {&weight, 1});
       return;
     }
     MUONP_ASSERT(c.size() == 5, "degree {}", c.size() - 1);
     // (c₂ + c₃X + c₄X²)·X² + c₀ + c₁X
-    square_with(
-        {.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}},
-        squared);
+    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}}, squared);
     const SymmetricForm weight{.out = power_, .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
     multiply(spare_, next_, power_, {&weight, 1});
   }
@@ -182,17 +177,15 @@ class Recurrence {
     const auto term = [](const MatrixView& matrix, double factor) {
       return core::SymmetricTerm{.matrix = matrix, .factor = static_cast<float>(factor)};
     };
-    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)},
-                squared);
-    const SymmetricForm factors[] = {
-        {.out = left_, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
-        {.out = right_, .first = term(next_, o.e2 * y)},
-        {.out = power_,
-         .product = static_cast<float>(o.e0),
-         .identity = static_cast<float>(o.f0),
-         .first = term(next_, o.f2 * y),
-         .second = term(gram_, o.f1 * x),
-         .mirror = false}};
+    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
+    const SymmetricForm factors[] = {{.out = left_, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
+                                     {.out = right_, .first = term(next_, o.e2 * y)},
+                                     {.out = power_,
+                                      .product = static_cast<float>(o.e0),
+                                      .identity = static_cast<float>(o.f0),
+                                      .first = term(next_, o.f2 * y),
+                                      .second = term(gram_, o.f1 * x),
+                                      .mirror = false}};
     multiply(next_, spare_, power_, factors, y);
     const auto sign = static_cast<float>(o.sign);
     const SymmetricForm weight{.out = power_, .product = sign, .first = term(power_, sign)};
@@ -302,7 +295,7 @@ class Recurrence {
   double flops_ = 0;
   double scale_ = 1;      // bound on σ_max of G·factor
   double gram_unit_ = 1;  // what the Gram matrix of G·factor was divided by in the first step
-  double divisor_ = 1;  // what source_ is still to be divided by
+  double divisor_ = 1;    // what source_ is still to be divided by
   bool product_holds_ = false;
   MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
   MatrixView left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
@@ -351,9 +344,7 @@ class CoupledMinimax final : public PerMatrix {
   }
 
  private:
-  bool trivial(std::int64_t rows, std::int64_t cols) const {
-    return options().p.m() == 0 || rows == 0 || cols == 0;
-  }
+  bool trivial(std::int64_t rows, std::int64_t cols) const { return options().p.m() == 0 || rows == 0 || cols == 0; }
 
   const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {
     std::lock_guard lock(mutex_);
@@ -368,8 +359,6 @@ class CoupledMinimax final : public PerMatrix {
 
 }  // namespace
 
-Method make_coupled_minimax(const SpectralOptions& options) {
-  return std::make_unique<CoupledMinimax>(options);
-}
+Method make_coupled_minimax(const SpectralOptions& options) { return std::make_unique<CoupledMinimax>(options); }
 
 }  // namespace muonp::optim::spectral

@@ -24,8 +24,7 @@ constexpr double kRidge = 1e-6, kRelativeRidge = 1e-4;
 
 class CoupledNewton final : public PerMatrix {
  public:
-  CoupledNewton(const SpectralOptions& options, int applications)
-      : PerMatrix(options), applications_(applications) {}
+  CoupledNewton(const SpectralOptions& options, int applications) : PerMatrix(options), applications_(applications) {}
 
   double flops(std::int64_t rows, std::int64_t cols) const override {
     const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);

@@ -56,8 +56,7 @@ struct RowSquares {
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const float* p = data + row.index * stride;
-    sums[row.index] =
-        row.sum([](float value) { return static_cast<double>(value) * static_cast<double>(value); }, p);
+    sums[row.index] = row.sum([](float value) { return static_cast<double>(value) * static_cast<double>(value); }, p);
   }
 };
 
@@ -66,20 +65,18 @@ struct AddToDiagonal {
   T* data;
   std::int64_t step;
   float value;
-  MUONP_HD void operator()(std::int64_t i) const {
-    data[i * step] = T(static_cast<float>(data[i * step]) + value);
-  }
+  MUONP_HD void operator()(std::int64_t i) const { data[i * step] = T(static_cast<float>(data[i * step]) + value); }
 };
 
 }  // namespace
 
 void copy_scaled(core::Queue& queue, const MatrixView& from, double factor, const MatrixView& to) {
-  MUONP_ASSERT(from.dtype == Dtype::float32 && from.rows == to.rows && from.cols == to.cols,
-               "[{}, {}] into [{}, {}]", from.rows, from.cols, to.rows, to.cols);
+  MUONP_ASSERT(from.dtype == Dtype::float32 && from.rows == to.rows && from.cols == to.cols, "[{}, {}] into [{}, {}]",
+               from.rows, from.cols, to.rows, to.cols);
   core::with_storage(to.dtype, [&]<class T>(T) {
-    core::for_each_row(queue, from.rows, from.cols,
-                       CopyScaled<T>{static_cast<const float*>(from.data), from.stride, factor,
-                                     static_cast<T*>(to.data), to.stride});
+    core::for_each_row(
+        queue, from.rows, from.cols,
+        CopyScaled<T>{static_cast<const float*>(from.data), from.stride, factor, static_cast<T*>(to.data), to.stride});
   });
 }
 
@@ -96,15 +93,13 @@ void affine(core::Queue& queue, float identity, float factor, const MatrixView& 
 
 void add_to_diagonal(core::Queue& queue, const MatrixView& x, float value) {
   core::with_storage(x.dtype, [&]<class T>(T) {
-    core::for_each(queue, std::min(x.rows, x.cols),
-                   AddToDiagonal<T>{static_cast<T*>(x.data), x.stride + 1, value});
+    core::for_each(queue, std::min(x.rows, x.cols), AddToDiagonal<T>{static_cast<T*>(x.data), x.stride + 1, value});
   });
 }
 
 double squared_norm(core::Queue& queue, const MatrixView& x) {
   core::HostResult<double> of_row(queue, x.rows);
-  core::for_each_row(queue, x.rows, x.cols,
-                     RowSquares{static_cast<const float*>(x.data), x.stride, of_row.to_write()});
+  core::for_each_row(queue, x.rows, x.cols, RowSquares{static_cast<const float*>(x.data), x.stride, of_row.to_write()});
   double total = 0;
   for (const double sum : of_row.read()) total += sum;
   return total;

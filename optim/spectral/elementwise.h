@@ -11,8 +11,8 @@ void copy_scaled(core::Queue& queue, const core::MatrixView& from, double factor
 
 // out = identity·I + factor·out + term_factor·X, where X, if it has data, has out's shape and dtype. I has
 // ones where row and column are equal.
-void affine(core::Queue& queue, float identity, float factor, const core::MatrixView& out,
-            float term_factor = 0, const core::MatrixView& term = {});
+void affine(core::Queue& queue, float identity, float factor, const core::MatrixView& out, float term_factor = 0,
+            const core::MatrixView& term = {});
 
 // X ← X + value·I.
 void add_to_diagonal(core::Queue& queue, const core::MatrixView& x, float value);
@@ -21,14 +21,12 @@ void add_to_diagonal(core::Queue& queue, const core::MatrixView& x, float value)
 double squared_norm(core::Queue& queue, const core::MatrixView& x);
 
 // out = alpha·(X·S) for tall or square X, alpha·(S·X) for wide X, + beta·out; S is min(rows, cols) square.
-void multiply_small(core::Queue& queue, float alpha, const core::MatrixView& x, const core::MatrixView& small,
-                    float beta, const core::MatrixView& out);
+void multiply_small(core::Queue& queue, float alpha, const core::MatrixView& x, const core::MatrixView& small, float beta,
+                    const core::MatrixView& out);
 
 inline bool is_wide(const core::MatrixView& x) { return x.rows < x.cols; }
 // The side on which the smaller Gram matrix stands, as gram() takes it.
-inline core::Op gram_side(const core::MatrixView& x) {
-  return is_wide(x) ? core::Op::none : core::Op::transpose;
-}
+inline core::Op gram_side(const core::MatrixView& x) { return is_wide(x) ? core::Op::none : core::Op::transpose; }
 // The smaller Gram matrix by a plain product.
 void plain_gram(core::Queue& queue, const core::MatrixView& x, const core::MatrixView& out);
 

@@ -45,9 +45,8 @@ std::vector<Exponent> all_exponents() {
 
 std::string nearest_list(double value) {
   std::vector<Exponent> all = all_exponents();
-  std::stable_sort(all.begin(), all.end(), [value](Exponent a, Exponent b) {
-    return std::abs(a.value() - value) < std::abs(b.value() - value);
-  });
+  std::stable_sort(all.begin(), all.end(),
+                   [value](Exponent a, Exponent b) { return std::abs(a.value() - value) < std::abs(b.value() - value); });
   return fmt::format("{}, {} and {}", to_string(all[0]), to_string(all[1]), to_string(all[2]));
 }
 
@@ -67,8 +66,7 @@ bool stands_for(double value, Exponent p) { return std::abs(value - p.value()) <
 Exponent parse_exponent(std::string_view text) {
   const std::size_t slash = text.find('/');
   if (slash != std::string_view::npos) {
-    const auto numerator = parse_whole(text.substr(0, slash)),
-               denominator = parse_whole(text.substr(slash + 1));
+    const auto numerator = parse_whole(text.substr(0, slash)), denominator = parse_whole(text.substr(slash + 1));
     if (!numerator || !denominator || *denominator <= 0)
       core::fail("p: \"{}\" is neither a fraction nor a number; write 1/2, -1/4, 0 or 0.25", text);
     const std::int64_t divisor = std::gcd(*numerator, *denominator);

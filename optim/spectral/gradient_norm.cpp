@@ -50,8 +50,7 @@ double sum_in_chunks(core::Queue& queue, std::int64_t n, const Make& make) {
 
 SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece) {
   const std::int64_t n = piece.size();
-  const double sum =
-      sum_in_chunks(queue, n, [&](double* sums) { return SquareSums{piece.data<float>(), n, sums}; });
+  const double sum = sum_in_chunks(queue, n, [&](double* sums) { return SquareSums{piece.data<float>(), n, sums}; });
   return {.sum = sum, .finite = std::isfinite(sum)};
 }
 

@@ -9,9 +9,8 @@
 namespace muonp::optim {
 
 struct SquareSum {
-  double sum = 0;  // add over pieces and ranks; the root of the total is the norm
-  bool finite =
-      true;  // every element is finite (the largest sum that finite floats reach is far below double's limit)
+  double sum = 0;      // add over pieces and ranks; the root of the total is the norm
+  bool finite = true;  // every element is finite (the largest sum that finite floats reach is far below double's limit)
 };
 
 SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece);

@@ -8,6 +8,7 @@
 #include <tuple>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/base/remember.h"
 #include "optim/spectral/polynomial.h"
 
@@ -27,9 +28,8 @@ class Exchange {
     for (int round = 0; round < kRounds; ++round) {
       solve();
       const std::vector<Real> points = extrema();
-      const Real worst = *std::max_element(points.begin(), points.end(), [this](Real x, Real y) {
-        return std::abs(deviation(x)) < std::abs(deviation(y));
-      });
+      const Real worst = *std::max_element(
+          points.begin(), points.end(), [this](Real x, Real y) { return std::abs(deviation(x)) < std::abs(deviation(y)); });
       const Real largest = std::abs(deviation(worst));
       if (largest - std::abs(level_) <= kRelative * largest + kFloor) return largest;
       if (alternates(points))
@@ -57,7 +57,7 @@ class Exchange {
     reference_.resize(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i) {
       const Real t = (1 - std::cos(std::acos(Real(-1)) * i / (count - 1))) / 2, root = left + (1 - left) * t;
-      reference_[static_cast<std::size_t>(i)] = root * root;
+      reference_[core::at(i)] = root * root;
     }
     reference_.front() = low_;
     reference_.back() = 1;
@@ -104,8 +104,7 @@ class Exchange {
       if (!same_sign(*right)) std::rotate(reference_.begin(), reference_.end() - 1, reference_.end());
       reference_.front() = worst;
     } else if (right == reference_.end()) {
-      if (!same_sign(reference_.back()))
-        std::rotate(reference_.begin(), reference_.begin() + 1, reference_.end());
+      if (!same_sign(reference_.back())) std::rotate(reference_.begin(), reference_.begin() + 1, reference_.end());
       reference_.back() = worst;
     } else {
       *(same_sign(*right) ? right : right - 1) = worst;
@@ -135,8 +134,8 @@ constexpr double kNarrow = 4;  // wider intervals need every degree they are giv
 }  // namespace
 
 MinimaxWeight minimax_weight(int root, double low, double high, int degree) {
-  MUONP_ASSERT(root >= 1 && low > 0 && low < high && degree >= 0 && degree <= 8,
-               "root {}, [{}, {}], degree {}", root, low, high, degree);
+  MUONP_ASSERT(root >= 1 && low > 0 && low < high && degree >= 0 && degree <= 8, "root {}, [{}, {}], degree {}", root, low,
+               high, degree);
   // On a narrow interval a low degree is already as exact as the products can be; higher ones would only add
   // large cancelling coefficients.
   MinimaxWeight weight;

@@ -36,8 +36,7 @@ struct Design {
 // the step before leaves: [(1 − E)²ʰ, (1 + E)²ʰ]. The first interval is widened upwards by first_cushion,
 // later ones by cushion on both sides, for rounding. Where a step of degree 8 has no Octic, the design ends
 // there with an infinite error.
-Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion,
-                    double cushion);
+Design design_steps(Exponent p, double epsilon, const std::vector<int>& degrees, double first_cushion, double cushion);
 
 // design_steps(), remembered for the life of the process. Thread-safe.
 std::shared_ptr<const Design> cached_design(Exponent p, double epsilon, const std::vector<int>& degrees,

@@ -24,8 +24,7 @@ double rounding(const Octic& o, double low, double high) {
     whole = std::max(whole, std::abs(l * r + o.e0 * v + o.f2 * y + o.f1 * x + o.f0));
   }
   const double of_v = q + std::abs(o.c4) + std::abs(o.c3);
-  const double of_left = of_v + std::abs(o.d2) + std::abs(o.d1) + left,
-               of_right = of_v + std::abs(o.e2) + right;
+  const double of_left = of_v + std::abs(o.d2) + std::abs(o.d1) + left, of_right = of_v + std::abs(o.e2) + right;
   const double of_rest = std::abs(o.e0) * of_v + std::abs(o.f2) + std::abs(o.f1) + std::abs(o.f0);
   return (of_left * right + of_right * left + left * right + of_rest) / whole;
 }
@@ -69,8 +68,7 @@ double Octic::operator()(double a) const {
 std::optional<Octic> factor_octic(const std::vector<double>& coefficients, double low, double high) {
   constexpr int kOffsets = 20;
   constexpr double kTolerable = 200;  // roundings
-  MUONP_ASSERT(coefficients.size() == 9 && low < high, "{} coefficients on [{}, {}]", coefficients.size(),
-               low, high);
+  MUONP_ASSERT(coefficients.size() == 9 && low < high, "{} coefficients on [{}, {}]", coefficients.size(), low, high);
   const double radius = (high - low) / 2;
   std::optional<Octic> best;
   double least = kTolerable;
@@ -80,8 +78,7 @@ std::optional<Octic> factor_octic(const std::vector<double>& coefficients, doubl
     for (std::size_t k = 0; k < b.size(); ++k) b[k] *= std::pow(radius, static_cast<double>(k));
     for (int branch : {-1, 1}) {
       const std::optional<Octic> candidate = solve(b, center, radius, branch);
-      const double cost =
-          candidate ? rounding(*candidate, low, high) : std::numeric_limits<double>::infinity();
+      const double cost = candidate ? rounding(*candidate, low, high) : std::numeric_limits<double>::infinity();
       if (!(cost < least)) continue;
       least = cost;
       best = candidate;

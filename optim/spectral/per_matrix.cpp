@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/base/index.h"
 #include "core/device/cpu/tasks.h"
 #include "core/device/host_view.h"
 #include "optim/spectral/elementwise.h"
@@ -41,21 +42,17 @@ MatrixView matrix_of(const Tensor& t, std::int64_t index) {
 void check_tensors(const Tensor& g, const Tensor& z) {
   MUONP_ASSERT((g.rank() == 2 || g.rank() == 3) && g.shape() == z.shape(), "spectral power of {} into {}",
                core::to_string(g.shape()), core::to_string(z.shape()));
-  MUONP_ASSERT(g.dtype() == core::Dtype::float32 && z.dtype() == core::Dtype::float32,
-               "{} and {}, not float32", name_of(g.dtype()), name_of(z.dtype()));
+  MUONP_ASSERT(g.dtype() == core::Dtype::float32 && z.dtype() == core::Dtype::float32, "{} and {}, not float32",
+               name_of(g.dtype()), name_of(z.dtype()));
   const char *g_begin = static_cast<const char*>(g.raw()), *z_begin = static_cast<const char*>(z.raw());
-  MUONP_ASSERT(g_begin + g.bytes() <= z_begin || z_begin + z.bytes() <= g_begin,
-               "the result overlaps its input");
+  MUONP_ASSERT(g_begin + g.bytes() <= z_begin || z_begin + z.bytes() <= g_begin, "the result overlaps its input");
 }
 
 }  // namespace
 
-double PerMatrix::gain(const Input& input, double scale) const {
-  return std::pow(scale / input.factor, options_.p.value());
-}
+double PerMatrix::gain(const Input& input, double scale) const { return std::pow(scale / input.factor, options_.p.value()); }
 
-Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Tensor& z,
-                                std::int64_t index) const {
+Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Tensor& z, std::int64_t index) const {
   core::Queue& queue = device.queue();
   Input input{matrix_of(g, index), 1, 0};
   const MatrixView out = matrix_of(z, index);
@@ -74,8 +71,8 @@ Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Ten
   try {
     outcome = one(device, input, out);
   } catch (const core::Error& error) {
-    core::fail("spectral power, {} at p = {}: matrix {} of {} ([{}, {}]): {}", options_.method,
-               to_string(options_.p), index, batch_size(g), out.rows, out.cols, error.what());
+    core::fail("spectral power, {} at p = {}: matrix {} of {} ([{}, {}]): {}", options_.method, to_string(options_.p), index,
+               batch_size(g), out.rows, out.cols, error.what());
   }
   outcome.scale /= input.factor;
   return outcome;
@@ -94,9 +91,7 @@ SpectralReport PerMatrix::apply(core::Device& device, const Tensor& g, const Ten
 
   const std::int64_t rows = g.dim(-2), cols = g.dim(-1), n = std::min(rows, cols);
   std::vector<Outcome> outcomes(static_cast<std::size_t>(batch));
-  const auto run = [&](std::int64_t i) {
-    outcomes[static_cast<std::size_t>(i)] = one_of_batch(device, g, z, i);
-  };
+  const auto run = [&](std::int64_t i) { outcomes[core::at(i)] = one_of_batch(device, g, z, i); };
   if (batch >= queue.threads() && core::gemm_flops(n, n, std::max(rows, cols)) < kSmallProduct)
     core::run_tasks(queue, batch, run);
   else

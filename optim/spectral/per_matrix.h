@@ -38,8 +38,7 @@ class PerMatrix : public SpectralPower {
   double gain(const Input& input, double scale) const;
 
  private:
-  Outcome one_of_batch(core::Device& device, const core::Tensor& g, const core::Tensor& z,
-                       std::int64_t index) const;
+  Outcome one_of_batch(core::Device& device, const core::Tensor& g, const core::Tensor& z, std::int64_t index) const;
 
   SpectralOptions options_;
 };

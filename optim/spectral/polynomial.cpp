@@ -34,12 +34,10 @@ std::vector<double> shifted(const std::vector<double>& coefficients, double shif
 
 // Between two neighbouring roots of the derivative (and the ends) a polynomial is monotone: at most one root
 // there.
-std::vector<long double> roots_between(const std::vector<long double>& coefficients, long double low,
-                                       long double high) {
+std::vector<long double> roots_between(const std::vector<long double>& coefficients, long double low, long double high) {
   if (coefficients.size() < 2) return {};
   std::vector<long double> derivative(coefficients.size() - 1);
-  for (std::size_t k = 1; k < coefficients.size(); ++k)
-    derivative[k - 1] = coefficients[k] * static_cast<long double>(k);
+  for (std::size_t k = 1; k < coefficients.size(); ++k) derivative[k - 1] = coefficients[k] * static_cast<long double>(k);
   std::vector<long double> ends = roots_between(derivative, low, high);
   ends.insert(ends.begin(), low);
   ends.push_back(high);

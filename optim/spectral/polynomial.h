@@ -11,7 +11,6 @@ long double evaluate(const std::vector<long double>& coefficients, long double x
 std::vector<double> shifted(const std::vector<double>& coefficients, double shift);
 
 // Where the polynomial changes sign in (low, high), ascending.
-std::vector<long double> roots_between(const std::vector<long double>& coefficients, long double low,
-                                       long double high);
+std::vector<long double> roots_between(const std::vector<long double>& coefficients, long double low, long double high);
 
 }  // namespace muonp::optim::spectral

@@ -95,8 +95,8 @@ Method make_polar_express(const SpectralOptions& options) {
   do {
     degrees.push_back(2);
     if (degrees.size() > 16)
-      core::fail("polar_express does not reach a tolerance of {} for epsilon {} in 16 steps",
-                 options.tolerance, options.epsilon);
+      core::fail("polar_express does not reach a tolerance of {} for epsilon {} in 16 steps", options.tolerance,
+                 options.epsilon);
     design = cached_design(options.p, options.epsilon, degrees, std::max(kCushion, cushion), cushion);
   } while (design->error > options.tolerance);
   std::vector<Quintic> steps;

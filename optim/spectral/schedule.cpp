@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/base/remember.h"
 #include "core/device/symmetric.h"
@@ -41,9 +42,7 @@ int bits(int value) { return std::popcount(static_cast<unsigned>(value)); }
 int top_bit(int value) { return std::bit_width(static_cast<unsigned>(value)) - 1; }
 int polynomial_products(int degree) { return degree == 8 ? 3 : degree == 4 ? 2 : 1; }
 // Products between two steps: powers of W, onto A and onto T.
-int update_products(Exponent p) {
-  return std::max(top_bit(p.m()), top_bit(2 * p.h())) + bits(p.h()) + bits(p.m());
-}
+int update_products(Exponent p) { return std::max(top_bit(p.m()), top_bit(2 * p.h())) + bits(p.h()) + bits(p.m()); }
 
 // Depth-first search for the sequence of degrees with the fewest products that reaches the tolerance; among
 // equals the most accurate. Products on the long side do not depend on the degrees, so one sequence serves
@@ -116,14 +115,13 @@ int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
 double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
   const int h = p.h(), m = p.m(), steps = core::to_int(schedule.degrees.size());
   const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
-  const double half = core::symmetric_flops(n, n), gram = core::symmetric_flops(n, k),
-               full = core::gemm_flops(n, n, k);
+  const double half = core::symmetric_flops(n, n), gram = core::symmetric_flops(n, k), full = core::gemm_flops(n, n, k);
   const bool same = h == m;  // Y and Z are one matrix
   double total = gram;
   bool gathered = false;  // T holds a product already
   for (int i = 0; i < steps; ++i) {
     const bool last = i + 1 == steps, restart = i < schedule.restarts && !last;
-    int halves = polynomial_products(schedule.degrees[static_cast<std::size_t>(i)]);
+    int halves = polynomial_products(schedule.degrees[core::at(i)]);
     const int update = last ? 0 : restart ? h : 2 * h;
     halves += std::max(top_bit(m), update ? top_bit(update) : 0);  // squarings of W
     halves += bits(m) - 1;                                         // Wᵐ
@@ -153,9 +151,8 @@ Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dty
   s.degrees = best_degrees(p, from, kDesignShare * tolerance, dtype);
   if (s.degrees.empty())
     core::fail(
-        "a spectral power p = {} within a relative error of {} for singular values from {} on takes more "
-        "than {} "
-        "steps in {}; larger values of tolerance and epsilon are valid",
+        "a spectral power p = {} within a relative error of {} for singular values from {} on takes more than {} steps in "
+        "{}; larger values of tolerance and epsilon are valid",
         to_string(p), tolerance, epsilon, rules.max_steps, name_of(dtype));
   s.design = cached_design(p, from, s.degrees, rules.first_cushion, rules.cushion);
   s.long_result = narrow;

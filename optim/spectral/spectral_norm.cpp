@@ -35,8 +35,7 @@ double normalise(core::Queue& queue, const Tensor& x) {
 }
 
 // Eigenvalues of the symmetric tridiagonal matrix that are below x (Sturm count).
-int count_below(const std::vector<double>& diagonal, const std::vector<double>& off_squared, double x,
-                double tiny) {
+int count_below(const std::vector<double>& diagonal, const std::vector<double>& off_squared, double x, double tiny) {
   int below = 0;
   double pivot = 1;
   for (std::size_t i = 0; i < diagonal.size(); ++i) {
@@ -57,8 +56,7 @@ double largest_eigenvalue(const std::vector<double>& diagonal, const std::vector
   const double tiny = 1e-30 * high;
   for (int i = 0; i < 60 && low < high; ++i) {
     const double middle = (low + high) / 2;
-    (count_below(diagonal, off_squared, middle, tiny) == core::to_int(diagonal.size()) ? high : low) =
-        middle;
+    (count_below(diagonal, off_squared, middle, tiny) == core::to_int(diagonal.size()) ? high : low) = middle;
   }
   return low;
 }
@@ -66,8 +64,7 @@ double largest_eigenvalue(const std::vector<double>& diagonal, const std::vector
 // Of the upper bidiagonal k × (k + 1) matrix with these diagonals.
 double largest_singular_value(const std::vector<double>& alpha, const std::vector<double>& beta) {
   // Relative to the largest entry, so that squares neither underflow nor overflow.
-  const double unit =
-      std::max(*std::max_element(alpha.begin(), alpha.end()), *std::max_element(beta.begin(), beta.end()));
+  const double unit = std::max(*std::max_element(alpha.begin(), alpha.end()), *std::max_element(beta.begin(), beta.end()));
   if (unit == 0) return 0;
   std::vector<double> diagonal, off_squared;
   for (std::size_t i = 0; i < alpha.size(); ++i) {

@@ -15,14 +15,12 @@ constexpr double kSmallestEpsilon = 1e-5, kSmallestTolerance = 1e-4;
 
 void check_numbers(const SpectralOptions& o) {
   if (!(o.epsilon >= kSmallestEpsilon && o.epsilon < 1))
-    core::fail("epsilon: {} is out of range; valid are numbers from {} up to 1, such as 1e-3", o.epsilon,
-               kSmallestEpsilon);
+    core::fail("epsilon: {} is out of range; valid are numbers from {} up to 1, such as 1e-3", o.epsilon, kSmallestEpsilon);
   if (!(o.tolerance >= kSmallestTolerance && o.tolerance < 1))
     core::fail("tolerance: {} is out of range; valid are numbers from {} up to 1, such as 0.01", o.tolerance,
                kSmallestTolerance);
-  MUONP_ASSERT(
-      o.p.denominator >= 1 && 2 * o.p.numerator >= -o.p.denominator && o.p.numerator <= o.p.denominator,
-      "p = {}/{}", o.p.numerator, o.p.denominator);
+  MUONP_ASSERT(o.p.denominator >= 1 && 2 * o.p.numerator >= -o.p.denominator && o.p.numerator <= o.p.denominator,
+               "p = {}/{}", o.p.numerator, o.p.denominator);
 }
 
 void check_dtype(const SpectralOptions& o, bool can_be_narrow) {
@@ -36,10 +34,9 @@ struct Entry {
   Method (*make)(const SpectralOptions&);
   bool can_be_narrow;
 };
-constexpr Entry kEntries[] = {
-    {"coupled_minimax", make_coupled_minimax, true}, {"newton_schulz5", make_newton_schulz5, true},
-    {"polar_express", make_polar_express, true},     {"bivariate", make_bivariate, false},
-    {"coupled_newton", make_coupled_newton, false},  {"svd", make_svd, false}};
+constexpr Entry kEntries[] = {{"coupled_minimax", make_coupled_minimax, true}, {"newton_schulz5", make_newton_schulz5, true},
+                              {"polar_express", make_polar_express, true},     {"bivariate", make_bivariate, false},
+                              {"coupled_newton", make_coupled_newton, false},  {"svd", make_svd, false}};
 static_assert(std::size(kEntries) == std::size(kMethods));
 
 const Entry& entry_of(std::string_view method) {

@@ -30,8 +30,8 @@ struct SpectralOptions {
 inline constexpr std::string_view kStorages[] = {"auto", "float32", "tf32", "float16", "bfloat16"};
 core::Dtype parse_storage(std::string_view name, std::string_view method, core::DeviceKind device);
 
-struct SpectralReport {        // of one call
-  std::vector<double> scale;   // per matrix: the bound on σ_max that G was divided by; 0 for a zero matrix
+struct SpectralReport {       // of one call
+  std::vector<double> scale;  // per matrix: the bound on σ_max that G was divided by; 0 for a zero matrix
   int steps = 0, restarts = 0;
   double predicted_error = 0;  // designed relative error of σᵖ on [ε, 1]; NaN where the method has no bound
   double flops = 0;            // as executed, whole batch

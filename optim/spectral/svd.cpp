@@ -71,8 +71,7 @@ class Svd final : public PerMatrix {
     const auto floats = [&](core::Shape shape) {
       return Tensor::empty(device, std::move(shape), Dtype::float32, Category::exchange);
     };
-    const Tensor g = floats({m, n}), s = floats({k}), vt = floats({k, n}), u = floats({m, k}),
-                 work = floats({d.work});
+    const Tensor g = floats({m, n}), s = floats({k}), vt = floats({k, n}), u = floats({m, k}), work = floats({d.work});
     const Tensor integers = Tensor::empty(device, {8 * k}, Dtype::int32, Category::exchange);
     copy_scaled(queue, input.g, input.factor, MatrixView(g));
     const int info = d.call(g.data<float>(), s.data<float>(), vt.data<float>(), u.data<float>(), work.data<float>(), d.work,
@@ -104,8 +103,7 @@ class Svd final : public PerMatrix {
   }
 
   // Row i of Vᵀ times (σ_i/largest)ᵖ, or 0 where σ_i is below the threshold.
-  void raise_rows(core::Queue& queue, const Tensor& s, float largest, double threshold,
-                  const Tensor& vt) const {
+  void raise_rows(core::Queue& queue, const Tensor& s, float largest, double threshold, const Tensor& vt) const {
     const double p = options().p.value();
     const float* sigma = s.data<float>();
     float* rows = vt.data<float>();

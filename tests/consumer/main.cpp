@@ -13,8 +13,7 @@ int main() {
   double first = 0, last = 0;
   dist::run_ranks(4, [&](dist::Communicator& communicator) {
     const auto device = core::make_cpu_device(1);
-    core::Parameter weight{"weight", {6, 4}, core::ParameterKind::matrix,
-                           {core::Initializer::Kind::normal, 0.5}, {}, {}};
+    core::Parameter weight{"weight", {6, 4}, core::ParameterKind::matrix, {core::Initializer::Kind::normal, 0.5}, {}, {}};
     optim::OptimizerConfig config;
     config.matrices.rule.as<optim::Muonp>().p = "1/2";
     config.matrices.lr = 0.5;

@@ -20,10 +20,9 @@ std::string save_small_checkpoint(const std::string& directory, std::int64_t ste
     for (std::size_t i = 0; i < data.size(); ++i)
       data[i] = static_cast<float>(step * 100 + rank * 50) + static_cast<float>(i);
     const std::int64_t b = rank * 12;
-    const std::vector<TensorPiece> pieces{
-        {"a/master", {4, 6}, Dtype::float32, b, b + 12, data.data()},
-        {"a/momentum", {4, 6}, Dtype::float32, b, b + 12, data.data()},
-        {"b/master", {7}, Dtype::bfloat16, rank * 3, rank * 3 + 3 + rank, data.data()}};
+    const std::vector<TensorPiece> pieces{{"a/master", {4, 6}, Dtype::float32, b, b + 12, data.data()},
+                                          {"a/momentum", {4, 6}, Dtype::float32, b, b + 12, data.data()},
+                                          {"b/master", {7}, Dtype::bfloat16, rank * 3, rank * 3 + 3 + rank, data.data()}};
     entries.push_back(write_pieces(CheckpointPart(directory, step), piece_file_name("state", rank), pieces));
   }
   writer.commit(entries, R"({"step": 3, "seconds": 1.5, "nested": {"list": [1, 2]}})");

@@ -16,9 +16,7 @@ constexpr double kRound = 0x1p-9;  // of bfloat16, to nearest
 struct Sizes {
   std::size_t batch, time, heads, head_size;
   std::size_t width() const { return heads * head_size; }
-  Shape shape(std::size_t parts) const {
-    return {std::int64_t(batch), std::int64_t(time), std::int64_t(parts * width())};
-  }
+  Shape shape(std::size_t parts) const { return {std::int64_t(batch), std::int64_t(time), std::int64_t(parts * width())}; }
 };
 
 // A value and a bound on what roundings change of it.
@@ -81,9 +79,7 @@ class Head {
   std::size_t at(std::size_t t, std::size_t part, std::size_t i) const {
     return (b_ * s_.time + t) * 3 * s_.width() + part * s_.width() + h_ * s_.head_size + i;
   }
-  std::size_t out(std::size_t t, std::size_t i) const {
-    return (b_ * s_.time + t) * s_.width() + h_ * s_.head_size + i;
-  }
+  std::size_t out(std::size_t t, std::size_t i) const { return (b_ * s_.time + t) * s_.width() + h_ * s_.head_size + i; }
 
   const Sizes& s_;
   std::size_t b_, h_;
@@ -133,9 +129,10 @@ TEST(Attention, Bfloat16IsWithinItsRoundings) {
   auto device = make_test_device(2, Bfloat16::emulated);
   for (const Sizes s : {Sizes{2, 64, 3, 16}, Sizes{1, 192, 1, 64}, Sizes{3, 70, 2, 8}, Sizes{1, 64, 1, 20},
                         Sizes{2, 1, 2, 8}, Sizes{1, 128, 1, 128}}) {
-    SCOPED_TRACE(fmt::format("{} sequences of {}, {} heads of {}: {}", s.batch, s.time, s.heads, s.head_size,
-                             describe_attention({std::int64_t(s.batch), std::int64_t(s.time), std::int64_t(s.heads),
-                                                 std::int64_t(s.head_size)}, Dtype::bfloat16)));
+    SCOPED_TRACE(fmt::format(
+        "{} sequences of {}, {} heads of {}: {}", s.batch, s.time, s.heads, s.head_size,
+        describe_attention({std::int64_t(s.batch), std::int64_t(s.time), std::int64_t(s.heads), std::int64_t(s.head_size)},
+                           Dtype::bfloat16)));
     const Numbers qkv = stored_numbers(s.shape(3), 1), dout = stored_numbers(s.shape(1), 2);
     const Results expected = reference(s, qkv, dout);
     const Computed got = compute(*device, s, qkv, dout);

@@ -13,8 +13,8 @@ std::size_t launches(std::int64_t batch, std::int64_t time) {
   const auto device = muonp::test::remember(make_cuda_device(0, "test"));
   constexpr std::int64_t kHeads = 2, kSize = 4;
   Tape tape(*device, true);
-  const Variable x = tape.variable(
-      Tensor::zeros(*device, {batch, time, 3 * kHeads * kSize}, Dtype::float32, Category::other));
+  const Variable x =
+      tape.variable(Tensor::zeros(*device, {batch, time, 3 * kHeads * kSize}, Dtype::float32, Category::other));
   const std::size_t before = cuda_host::operations();
   const Variable y = ops::attention(tape, x, kHeads);
   const std::size_t between = cuda_host::operations();

@@ -89,8 +89,7 @@ TEST_F(Autograd, Pitfall30_UnusedParametersGetZeroGradientsAndAreAnnouncedLast) 
       for (const Parameter* p : parameters) fill(p->gradient, NAN);  // what an earlier step left behind
     plain.start_step();
     Tape tape(*device, true);
-    tape.backward(sum(tape, ops::linear(tape, tape.constant(ones({1, 2})), used, nullptr)), 1, parameters,
-                  plain);
+    tape.backward(sum(tape, ops::linear(tape, tape.constant(ones({1, 2})), used, nullptr)), 1, parameters, plain);
     EXPECT_THAT(names(plain.completed()), ElementsAre("used", "last", "first"));
     EXPECT_EQ(to_numbers(parameters[0]->gradient), Numbers(4, 0.0));
     EXPECT_EQ(to_numbers(parameters[2]->gradient), Numbers(4, 0.0));
@@ -118,10 +117,8 @@ TEST_F(Autograd, Pitfall33_BackwardTwiceOrWithoutRecordingIsAClearError) {
   const Variable x = tape.constant(ones({1, 2}));
   const Variable loss = sum(tape, ops::linear(tape, x, a, nullptr));
   tape.backward(loss, 1, parameters, plain);
-  EXPECT_THAT(message_of<InternalError>([&] { tape.backward(loss, 1, parameters, plain); }),
-              HasSubstr("a second time"));
-  EXPECT_THAT(message_of<InternalError>([&] { ops::linear(tape, x, a, nullptr); }),
-              HasSubstr("after the backward"));
+  EXPECT_THAT(message_of<InternalError>([&] { tape.backward(loss, 1, parameters, plain); }), HasSubstr("a second time"));
+  EXPECT_THAT(message_of<InternalError>([&] { ops::linear(tape, x, a, nullptr); }), HasSubstr("after the backward"));
   EXPECT_EQ(plain.completed().size(), 1u);
 
   Tape silent(*device, false);
@@ -135,11 +132,9 @@ TEST_F(Autograd, BackwardFromSomethingElseThanALossIsAClearError) {
   PlainParameters plain(*device, parameters, Dtype::float32, 1);
   Tape tape(*device, true);
   const Variable y = ops::linear(tape, tape.constant(ones({1, 2})), a, nullptr);
-  EXPECT_THAT(message_of<InternalError>([&] { tape.backward(y, 1, parameters, plain); }),
-              HasSubstr("float32 scalar"));
-  EXPECT_THAT(
-      message_of<InternalError>([&] { tape.backward(tape.constant(ones({1})), 1, parameters, plain); }),
-      HasSubstr("no parameter"));
+  EXPECT_THAT(message_of<InternalError>([&] { tape.backward(y, 1, parameters, plain); }), HasSubstr("float32 scalar"));
+  EXPECT_THAT(message_of<InternalError>([&] { tape.backward(tape.constant(ones({1})), 1, parameters, plain); }),
+              HasSubstr("no parameter"));
   EXPECT_THAT(message_of<InternalError>([&] { tape.backward(sum(tape, y), 1, {}, plain); }),
               HasSubstr("a was used but is not in the model's list"));
 }
@@ -208,8 +203,7 @@ TEST_F(Autograd, ScaleMultipliesEveryGradient) {
   Parameter& a = matrix("a", 2);
   PlainParameters plain(*device, parameters, Dtype::float32, 1);
   Tape tape(*device, true);
-  tape.backward(sum(tape, ops::linear(tape, tape.constant(ones({1, 2})), a, nullptr)), 0.25f, parameters,
-                plain);
+  tape.backward(sum(tape, ops::linear(tape, tape.constant(ones({1, 2})), a, nullptr)), 0.25f, parameters, plain);
   EXPECT_EQ(to_numbers(a.gradient), Numbers(4, 0.25));
 }
 
@@ -285,6 +279,8 @@ TEST_F(Autograd, ACheckpointKeepsItsInputOnlyAndRunsTwice) {
 TEST_F(Autograd, AWeightWithoutAValueIsNamed) {
   Parameter& a = matrix("a", 2);
   Tape tape(*device, false);
-  EXPECT_THAT(message_of<InternalError>([&] { ops::linear(tape, tape.constant(ones({1, 2})), a, nullptr); }),
+  EXPECT_THAT(message_of<InternalError>([&] {
+                ops::linear(tape, tape.constant(ones({1, 2})), a, nullptr);
+              }),
               HasSubstr("a is read where its value is not there"));
 }

@@ -28,8 +28,7 @@ struct Matrix {
 
   Matrix(std::int64_t r, std::int64_t c, std::int64_t slack, std::uint64_t seed)
       : rows(r), cols(c), stride(c + slack), values(static_cast<std::size_t>(r * stride)) {
-    for (std::size_t i = 0; i < values.size(); ++i)
-      values[i] = T(static_cast<float>(random_below(seed, 0, i, 9)) - 4.0f);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = T(static_cast<float>(random_below(seed, 0, i, 9)) - 4.0f);
     memory = Tensor::empty(test_device(), {r * stride}, dtype_of<T>, Category::other);
     send();
   }
@@ -52,10 +51,9 @@ double reference(const Matrix<T>& a, const Matrix<T>& b, Op op_a, Op op_b, std::
 
 // Integers of this size are exact in float32 and bfloat16 operands, and their sums in float32.
 template <class T, class Result>
-void check_gemm(Device& device, std::int64_t m, std::int64_t n, std::int64_t k, Op op_a, Op op_b, float alpha,
-                float beta) {
-  SCOPED_TRACE(fmt::format("{}x{}x{} ops {}{} alpha {} beta {}", m, n, k, static_cast<int>(op_a),
-                           static_cast<int>(op_b), alpha, beta));
+void check_gemm(Device& device, std::int64_t m, std::int64_t n, std::int64_t k, Op op_a, Op op_b, float alpha, float beta) {
+  SCOPED_TRACE(fmt::format("{}x{}x{} ops {}{} alpha {} beta {}", m, n, k, static_cast<int>(op_a), static_cast<int>(op_b),
+                           alpha, beta));
   Matrix<T> a(op_a == Op::none ? m : k, op_a == Op::none ? k : m, 3, 1);
   Matrix<T> b(op_b == Op::none ? k : n, op_b == Op::none ? n : k, 5, 2);
   Matrix<Result> c(m, n, 2, 3);
@@ -67,8 +65,7 @@ void check_gemm(Device& device, std::int64_t m, std::int64_t n, std::int64_t k, 
       const double wanted = alpha * reference(a, b, op_a, op_b, r, j) + beta * before.at(r, j);
       ASSERT_EQ(c.at(r, j), static_cast<float>(Result(static_cast<float>(wanted)))) << r << ", " << j;
     }
-    for (std::int64_t j = n; j < c.stride; ++j)
-      ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
+    for (std::int64_t j = n; j < c.stride; ++j) ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
   }
 }
 
@@ -124,8 +121,7 @@ TEST(Gemm, ZeroBetaDoesNotReadTheResult) {
   const auto check = [&]<class T>(T) {
     const Tensor abc = Tensor::empty(*device, {3, 1, 1}, dtype_of<T>, Category::other);
     set_values<T>(abc, {T(2.0f), T(3.0f), T(NAN)});
-    gemm(device->queue(), Op::none, Op::none, 1, MatrixView(abc[0]), MatrixView(abc[1]), 0,
-         MatrixView(abc[2]));
+    gemm(device->queue(), Op::none, Op::none, 1, MatrixView(abc[0]), MatrixView(abc[1]), 0, MatrixView(abc[2]));
     EXPECT_EQ(float(value_of<T>(abc[2])), 6);
   };
   check(float());
@@ -150,8 +146,7 @@ TEST(Gemm, SizesOfZero) {
 TEST(Gemm, WrongArgumentsAreRefused) {
   auto device = make_test_device(1, Bfloat16::emulated);
   const Tensor data = Tensor::zeros(*device, {64}, Dtype::float32, Category::other);
-  const auto view = [&](std::int64_t rows, std::int64_t cols, std::int64_t stride,
-                        Dtype dtype = Dtype::float32) {
+  const auto view = [&](std::int64_t rows, std::int64_t cols, std::int64_t stride, Dtype dtype = Dtype::float32) {
     return MatrixView(data.raw(), rows, cols, stride, dtype);
   };
   const auto run = [&](const MatrixView& a, const MatrixView& b, const MatrixView& c) {
@@ -173,8 +168,8 @@ TEST(Gemm, BatchEqualsALoopWithSharedAndStridedOperands) {
     auto device = make_test_device(threads);
     constexpr std::int64_t count = 5, m = 6, n = 7, k = 8;
     Matrix<float> a(count * m, k, 0, 1), b(k, n, 0, 2), c(count * m, n, 3, 3), d(count * m, n, 3, 3);
-    gemm_batched(device->queue(), count, Op::none, Op::none, 1, {a.view().block(0, 0, m, k), m * k},
-                 {b.view(), 0}, 1, {c.view().block(0, 0, m, n), m * c.stride});
+    gemm_batched(device->queue(), count, Op::none, Op::none, 1, {a.view().block(0, 0, m, k), m * k}, {b.view(), 0}, 1,
+                 {c.view().block(0, 0, m, n), m * c.stride});
     for (std::int64_t i = 0; i < count; ++i)
       gemm(device->queue(), Op::none, Op::none, 1, a.view().block(i * m, 0, m, k), b.view(), 1,
            d.view().block(i * m, 0, m, n));
@@ -188,8 +183,7 @@ TEST(Gemm, OverlappingBatchResultsAreRefused) {
   auto device = make_test_device(1);
   const Tensor x = Tensor::zeros(*device, {32}, Dtype::float32, Category::other);
   const MatrixView a(x.raw(), 2, 2, 2), c(x.flat(16, 16).raw(), 2, 2, 2);
-  EXPECT_THROW(gemm_batched(device->queue(), 2, Op::none, Op::none, 1, {a, 0}, {a, 0}, 0, {c, 3}),
-               InternalError);
+  EXPECT_THROW(gemm_batched(device->queue(), 2, Op::none, Op::none, 1, {a, 0}, {a, 0}, 0, {c, 3}), InternalError);
 }
 
 // Operands whose offsets in elements, and in bytes, do not fit 32 bits: few pages of a large reservation are
@@ -197,8 +191,7 @@ TEST(Gemm, OverlappingBatchResultsAreRefused) {
 TEST(Gemm, Pitfall14_OffsetsPast32Bits) {
   constexpr std::int64_t batch_stride = (std::int64_t{1} << 31) + 48;
   constexpr std::size_t bytes = (2 * batch_stride + 4096) * sizeof(float);
-  void* reserved =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* reserved = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   ASSERT_NE(reserved, MAP_FAILED);
   auto device = make_cpu_test_device(1);
   const StridedBatch batch{{reserved, 2, 2, 2}, batch_stride};
@@ -208,13 +201,11 @@ TEST(Gemm, Pitfall14_OffsetsPast32Bits) {
     data[0] = 1, data[1] = 2, data[2] = 3, data[3] = static_cast<float>(i);
   }
   std::vector<float> one = {1, 0, 0, 1}, out(12);
-  gemm_batched(device->queue(), 3, Op::none, Op::none, 1, batch, {{one.data(), 2, 2, 2}, 0}, 0,
-               {{out.data(), 2, 2, 2}, 4});
+  gemm_batched(device->queue(), 3, Op::none, Op::none, 1, batch, {{one.data(), 2, 2, 2}, 0}, 0, {{out.data(), 2, 2, 2}, 4});
   EXPECT_THAT(out, testing::ElementsAre(1, 2, 3, 0, 1, 2, 3, 1, 1, 2, 3, 2));
   // Rows so far apart that row 2 begins past 2³¹ elements.
   const MatrixView tall(reserved, 3, 2, batch_stride);
-  EXPECT_EQ(static_cast<float*>(tall.block(2, 1, 1, 1).data) - static_cast<float*>(reserved),
-            2 * batch_stride + 1);
+  EXPECT_EQ(static_cast<float*>(tall.block(2, 1, 1, 1).data) - static_cast<float*>(reserved), 2 * batch_stride + 1);
   float sum[2];
   float ones[3] = {1, 1, 1};
   gemm(device->queue(), Op::none, Op::none, 1, {ones, 1, 3, 3}, tall, 0, {sum, 1, 2, 2});
@@ -271,10 +262,8 @@ TEST(Symmetric, ProductEqualsTheFullProductForEverySize) {
       c.fetch();
       full.fetch();
       for (std::int64_t r = 0; r < n; ++r) {
-        for (std::int64_t j = 0; j < n; ++j)
-          ASSERT_EQ(c.at(r, j), full.at(r, j)) << n << ": " << r << ", " << j;
-        for (std::int64_t j = n; j < c.stride; ++j)
-          ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
+        for (std::int64_t j = 0; j < n; ++j) ASSERT_EQ(c.at(r, j), full.at(r, j)) << n << ": " << r << ", " << j;
+        for (std::int64_t j = n; j < c.stride; ++j) ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
       }
     }
   }
@@ -293,8 +282,7 @@ TEST(Symmetric, GramOfEitherSide) {
         const Op other = side == Op::none ? Op::transpose : Op::none;
         for (std::int64_t r = 0; r < n; ++r)
           for (std::int64_t j = 0; j < n; ++j)
-            ASSERT_EQ(c.at(r, j), reference(a, a, side, other, r, j))
-                << rows << "x" << cols << ": " << r << ", " << j;
+            ASSERT_EQ(c.at(r, j), reference(a, a, side, other, r, j)) << rows << "x" << cols << ": " << r << ", " << j;
       }
     }
   }
@@ -372,9 +360,7 @@ TEST(Symmetric, Moments) {
         yy += y.at(r, c) * y.at(r, c);
       }
     }
-    EXPECT_THAT(symmetric_moments(device->queue(), x.view(), y.view()),
-                testing::ElementsAre(trace, xx, xy, yy))
-        << n;
+    EXPECT_THAT(symmetric_moments(device->queue(), x.view(), y.view()), testing::ElementsAre(trace, xx, xy, yy)) << n;
   }
 }
 

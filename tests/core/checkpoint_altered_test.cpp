@@ -24,14 +24,12 @@ using testing::AnyOf;
 using testing::HasSubstr;
 
 constexpr std::size_t kMostMemory = std::size_t{8} << 20;  // the longest altered file has 2 MB
-const std::string kRank0 = "state-00000.safetensors", kRank1 = "state-00001.safetensors",
-                  kManifest = "manifest.json";
+const std::string kRank0 = "state-00000.safetensors", kRank1 = "state-00001.safetensors", kManifest = "manifest.json";
 
 class AlteredCheckpoint : public testing::Test {
  protected:
   AlteredCheckpoint()
-      : earlier_(save_small_checkpoint(folder_.path(), 10)),
-        path_(save_small_checkpoint(folder_.path(), 20)) {
+      : earlier_(save_small_checkpoint(folder_.path(), 10)), path_(save_small_checkpoint(folder_.path(), 20)) {
     read_checkpoint(path_);
     for (const std::string& name : {kRank0, kRank1, kManifest}) whole_[name] = get(path_ + "/" + name);
   }
@@ -87,14 +85,10 @@ constexpr const char* kState = R"({"a":1})";
 
 // A manifest with one member replaced by `text` and a checksum that fits.
 std::string manifest_with(const std::string& key, const std::string& text) {
-  const std::map<std::string, std::string> members{{"files", "[]"},
-                                                   {"format", "\"muonp checkpoint\""},
-                                                   {"state", kState},
-                                                   {"step", "20"},
-                                                   {"version", "1"}};
+  const std::map<std::string, std::string> members{
+      {"files", "[]"}, {"format", "\"muonp checkpoint\""}, {"state", kState}, {"step", "20"}, {"version", "1"}};
   std::string body;
-  for (const auto& [name, value] : members)
-    body += fmt::format("\"{}\":{},", name, name == key ? text : value);
+  for (const auto& [name, value] : members) body += fmt::format("\"{}\":{},", name, name == key ? text : value);
   body.pop_back();
   const std::string compact = "{" + body + "}";
   const std::uint64_t checksum = hash_bytes(compact.data(), static_cast<std::int64_t>(compact.size()));
@@ -105,8 +99,7 @@ TEST_F(AlteredCheckpoint, Pitfall41_FlippedBitsAreRefused) {
   for (const std::string& name : {kRank0, kRank1, kManifest})
     for (std::uint64_t i = 0; i < 60; ++i) {
       std::string content = whole(name);
-      const std::uint64_t at = random_below(11, refused_, 0, content.size()),
-                          bit = random_below(11, refused_, 1, 8);
+      const std::uint64_t at = random_below(11, refused_, 0, content.size()), bit = random_below(11, refused_, 1, 8);
       content[at] = static_cast<char>(content[at] ^ (1 << bit));
       expect_refused(name, content, fmt::format("{} byte {} bit {}", name, at, bit));
     }
@@ -115,11 +108,9 @@ TEST_F(AlteredCheckpoint, Pitfall41_FlippedBitsAreRefused) {
 
 TEST_F(AlteredCheckpoint, Pitfall41_FilesCutShortOrLongerAreRefused) {
   for (const std::string& name : {kRank0, kRank1, kManifest}) {
-    const std::size_t size =
-        whole(name).size() - (name == kManifest ? 1 : 0);  // its last line break is not missed
+    const std::size_t size = whole(name).size() - (name == kManifest ? 1 : 0);  // its last line break is not missed
     for (std::size_t part = 0; part < 20; ++part)
-      expect_refused(name, whole(name).substr(0, size * part / 20),
-                     fmt::format("{} cut to {}/20", name, part));
+      expect_refused(name, whole(name).substr(0, size * part / 20), fmt::format("{} cut to {}/20", name, part));
     expect_refused(name, whole(name).substr(0, size - 1), name + " without its last byte");
     expect_refused(name, whole(name) + "x", name + " with a byte more");
     EXPECT_THAT(refusal([&] { std::filesystem::remove(file(name)); }), HasSubstr(path_));
@@ -152,9 +143,9 @@ TEST_F(AlteredCheckpoint, Pitfall41_FilesOfAnotherRankOrStepAreRefused) {
 TEST_F(AlteredCheckpoint, Pitfall41_ImpossibleHeaderLengthsAreRefused) {
   const auto size = static_cast<std::uint64_t>(whole(kRank1).size());
   const std::uint64_t largest = ~std::uint64_t{0};
-  for (const std::uint64_t length : {std::uint64_t{0}, std::uint64_t{1}, size - 8, size - 7, size,
-                                     std::uint64_t{1} << 31, std::uint64_t{1} << 32, std::uint64_t{1} << 40,
-                                     std::uint64_t{1} << 62, std::uint64_t{1} << 63, largest - 7, largest}) {
+  for (const std::uint64_t length :
+       {std::uint64_t{0}, std::uint64_t{1}, size - 8, size - 7, size, std::uint64_t{1} << 31, std::uint64_t{1} << 32,
+        std::uint64_t{1} << 40, std::uint64_t{1} << 62, std::uint64_t{1} << 63, largest - 7, largest}) {
     expect_refused(kRank1, with_length(whole(kRank1), length), fmt::format("header length {}", length));
     expect_refused_signed(with_length(whole(kRank1), length), fmt::format("header length {}", length));
   }
@@ -164,8 +155,7 @@ TEST_F(AlteredCheckpoint, Pitfall41_ManifestsOfWrongTypesAndSizesAreRefused) {
   const std::string deep = std::string(500'000, '[') + std::string(500'000, ']');
   const std::string entry = R"({"name":"state-00000.safetensors","bytes":8,"xxh3":"0000000000000000"})";
   const std::vector<std::pair<std::string, std::vector<std::string>>> bad{
-      {"step",
-       {"-1", "1.5", "1e300", "20.0", "18446744073709551615", "\"20\"", "null", "[20]", "{}", deep, "21"}},
+      {"step", {"-1", "1.5", "1e300", "20.0", "18446744073709551615", "\"20\"", "null", "[20]", "{}", deep, "21"}},
       {"version", {"0", "2", "\"1\"", "null", "1e308", "[]", deep}},
       {"format", {"1", "null", "\"\"", "[\"muonp checkpoint\"]", deep}},
       {"state", {deep, R"({"a":1,"a":2})", "", "nul"}},
@@ -194,12 +184,11 @@ TEST_F(AlteredCheckpoint, Pitfall41_ManifestsOfWrongTypesAndSizesAreRefused) {
   for (const auto& [key, texts] : bad)
     for (const std::string& text : texts)
       expect_refused(kManifest, manifest_with(key, text), key + ": " + text.substr(0, 60));
-  for (const std::string& text : {std::string(), std::string("null"), std::string("[]"), deep,
-                                  std::string(2000, '{'), std::string("\xff\xfe"), std::string(100, '\0')})
+  for (const std::string& text : {std::string(), std::string("null"), std::string("[]"), deep, std::string(2000, '{'),
+                                  std::string("\xff\xfe"), std::string(100, '\0')})
     expect_refused(kManifest, text, text.substr(0, 20));
   const std::string harmless = manifest_with("", "");
-  EXPECT_EQ(refusal([&] { put(file(kManifest), harmless); }), "")
-      << "the cases above are refused for another reason";
+  EXPECT_EQ(refusal([&] { put(file(kManifest), harmless); }), "") << "the cases above are refused for another reason";
 }
 
 TEST_F(AlteredCheckpoint, Pitfall41_PieceFilesWithImpossibleHeadersAreRefused) {
@@ -209,12 +198,9 @@ TEST_F(AlteredCheckpoint, Pitfall41_PieceFilesWithImpossibleHeadersAreRefused) {
   };
   const auto extent = [](const std::string& name, const std::string& begin, const std::string& end,
                          const std::string& shape) {
-    return fmt::format(R"("__metadata__":{{"{}":"{{\"begin\":{},\"end\":{},\"shape\":{}}}"}})", name, begin,
-                       end, shape);
+    return fmt::format(R"("__metadata__":{{"{}":"{{\"begin\":{},\"end\":{},\"shape\":{}}}"}})", name, begin, end, shape);
   };
-  const auto file_of = [](const std::string& a, const std::string& b) {
-    return piece_file("{" + a + "," + b + "}", 8);
-  };
+  const auto file_of = [](const std::string& a, const std::string& b) { return piece_file("{" + a + "," + b + "}", 8); };
   EXPECT_EQ(refusal([&] {
               put(file(kRank1), file_of(tensor("c@0", "[2]", "[0,8]"), extent("c@0", "0", "2", "[2]")));
               put(file(kRank0), piece_file("{}", 0));
@@ -238,8 +224,7 @@ TEST_F(AlteredCheckpoint, Pitfall41_PieceFilesWithImpossibleHeadersAreRefused) {
                                          tensor("c@0", "[2]", "[0,4]"),
                                          tensor("c@0", "[1]", "[0,4]") + "," + tensor("d@0", "[2]", "[0,8]"),
                                          "\"c@0\":" + deep};
-  for (const std::string& t : tensors)
-    expect_refused_signed(file_of(t, extent("c@0", "0", "2", "[2]")), t.substr(0, 80));
+  for (const std::string& t : tensors) expect_refused_signed(file_of(t, extent("c@0", "0", "2", "[2]")), t.substr(0, 80));
   const std::vector<std::string> extents{extent("d@0", "0", "2", "[2]"),
                                          extent("c@0", "0", "3", "[3]"),
                                          extent("c@0", "1", "3", "[3]"),
@@ -261,8 +246,7 @@ TEST_F(AlteredCheckpoint, Pitfall41_PieceFilesWithImpossibleHeadersAreRefused) {
                                          "\"__metadata__\":" + deep,
                                          "\"x\":1",
                                          extent("c@0", "0", "2", "[9]")};  // the rest of it is in no file
-  for (const std::string& e : extents)
-    expect_refused_signed(file_of(tensor("c@0", "[2]", "[0,8]"), e), e.substr(0, 80));
+  for (const std::string& e : extents) expect_refused_signed(file_of(tensor("c@0", "[2]", "[0,8]"), e), e.substr(0, 80));
 }
 
 TEST_F(AlteredCheckpoint, Pitfall41_AnythingBehindFittingChecksumsIsReadOrRefused) {
@@ -270,8 +254,7 @@ TEST_F(AlteredCheckpoint, Pitfall41_AnythingBehindFittingChecksumsIsReadOrRefuse
   for (std::uint64_t i = 0; i < 400; ++i) {
     std::string content = whole(kRank1);
     for (std::uint64_t k = 0; k <= i % 4; ++k)
-      content[random_below(5, i, 2 * k, content.size())] =
-          static_cast<char>(random_below(5, i, 2 * k + 1, 256));
+      content[random_below(5, i, 2 * k, content.size())] = static_cast<char>(random_below(5, i, 2 * k + 1, 256));
     const std::string message = refusal([&] {
       put(file(kRank1), content);
       sign_checkpoint(path_);

@@ -45,9 +45,8 @@ void try_piece_file(const std::string& content) {
   make_directories(path);
   const std::string name = "state-00000.safetensors";
   muonp::test::put(path + "/" + name, content);
-  muonp::test::put(
-      path + "/" + kManifestName,
-      write_manifest({1, {{name, static_cast<std::int64_t>(content.size()), checksum_of(content)}}, "{}"}));
+  muonp::test::put(path + "/" + kManifestName,
+                   write_manifest({1, {{name, static_cast<std::int64_t>(content.size()), checksum_of(content)}}, "{}"}));
   try {
     muonp::test::read_checkpoint(path);
   } catch (const Error&) {

@@ -83,8 +83,7 @@ TEST(CheckpointFuzz, SeededMutationsAreReadOrRefused) {
   Mutator mutate(inputs, 41);
   for (int i = 0; i < 6000; ++i) {
     std::string input = inputs[mutate.below(inputs.size())];
-    for (std::uint64_t changes = 1 + mutate.below(4); changes > 0; --changes)
-      input = mutate(std::move(input));
+    for (std::uint64_t changes = 1 + mutate.below(4); changes > 0; --changes) input = mutate(std::move(input));
     run(input);
   }
 }

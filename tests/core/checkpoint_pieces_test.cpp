@@ -37,8 +37,7 @@ float value_of(std::size_t t, std::int64_t i) {
 
 void append(std::vector<char>& bytes, Dtype dtype, float value) {
   const auto add = [&](const auto& x) {
-    bytes.insert(bytes.end(), reinterpret_cast<const char*>(&x),
-                 reinterpret_cast<const char*>(&x) + sizeof(x));
+    bytes.insert(bytes.end(), reinterpret_cast<const char*>(&x), reinterpret_cast<const char*>(&x) + sizeof(x));
   };
   if (dtype == Dtype::float32) add(value);
   if (dtype == Dtype::bfloat16) add(bfloat16(value));
@@ -71,8 +70,7 @@ Checkpoint save(const std::string& directory, int ranks) {
       const std::int64_t begin = std::clamp<std::int64_t>(cut(total, rank, ranks) - start, 0, size);
       const std::int64_t end = std::clamp<std::int64_t>(cut(total, rank + 1, ranks) - start, 0, size);
       data.push_back(bytes_of(t, begin, end));
-      pieces.push_back(
-          {kTensors[t].name, kTensors[t].shape, kTensors[t].dtype, begin, end, data.back().data()});
+      pieces.push_back({kTensors[t].name, kTensors[t].shape, kTensors[t].dtype, begin, end, data.back().data()});
       start += size;
     }
     entries.push_back(write_pieces(CheckpointPart(directory, 1), piece_file_name("optimizer", rank), pieces));
@@ -125,8 +123,7 @@ TEST(CheckpointPieces, Pitfall36_ReadAtAnyNumberOfRanks) {
           std::vector<float> floats(static_cast<std::size_t>(end - begin));
           reader.read_float(w.name, w.shape, w.dtype, begin, end, floats.data());
           for (std::int64_t i = begin; i < end; ++i)
-            ASSERT_EQ(floats[static_cast<std::size_t>(i - begin)], value_of(t, i))
-                << w.name << " element " << i;
+            ASSERT_EQ(floats[static_cast<std::size_t>(i - begin)], value_of(t, i)) << w.name << " element " << i;
         }
       }
     }
@@ -148,7 +145,9 @@ TEST(CheckpointPieces, OnlyFilesThatHoldWhatIsReadAreOpened) {
   reader.read_raw(first.name, first.shape, first.dtype, 0, 5, raw.data());
   EXPECT_EQ(raw, bytes_of(0, 0, 5));
   std::vector<float> all(85);
-  EXPECT_THAT(error_of([&] { reader.read_float("embedding", {17, 5}, Dtype::float32, 0, 85, all.data()); }),
+  EXPECT_THAT(error_of([&] {
+                reader.read_float("embedding", {17, 5}, Dtype::float32, 0, 85, all.data());
+              }),
               HasSubstr("optimizer-00001"));
   EXPECT_THAT(error_of([&] { Checkpoint(checkpoint.path()); }), HasSubstr("optimizer-00001"));
   EXPECT_EQ(Checkpoint(checkpoint.path(), 0, 4).step(), 1);  // looks at its share of the files
@@ -180,10 +179,8 @@ TEST(CheckpointPieces, Pitfall17_OtherShapeOrDtypeIsRefusedByName) {
               AllOf(HasSubstr("'embedding'"), HasSubstr("has shape [17, 5], this run needs [5, 17]")));
   EXPECT_THAT(read("embedding", {85}, Dtype::float32), HasSubstr("has shape [17, 5], this run needs [85]"));
   EXPECT_THAT(read("blocks.0.up.weight/momentum", {7, 11}, Dtype::float32),
-              AllOf(HasSubstr("'blocks.0.up.weight/momentum'"),
-                    HasSubstr("has dtype bfloat16, this run needs float32")));
-  EXPECT_THAT(read("absent", {1}, Dtype::float32),
-              HasSubstr("has no tensor 'absent' in its optimizer-* files"));
+              AllOf(HasSubstr("'blocks.0.up.weight/momentum'"), HasSubstr("has dtype bfloat16, this run needs float32")));
+  EXPECT_THAT(read("absent", {1}, Dtype::float32), HasSubstr("has no tensor 'absent' in its optimizer-* files"));
   EXPECT_THROW(reader.read_float("embedding", {17, 5}, Dtype::float32, 80, 86, to.data()), InternalError);
   EXPECT_TRUE(reader.contains("norm"));
   EXPECT_EQ(reader.dtype("norm"), Dtype::float16);
@@ -205,8 +202,7 @@ TEST(CheckpointPieces, GapsAndOverlapsAreErrors) {
                     HasSubstr("optimizer-00001")));
   EXPECT_THAT(error_with({{piece(0, 4)}, {{"w", {2, 5}, Dtype::float32, 4, 10, nullptr}}}),
               HasSubstr("tensor 'w' is float32 [10] in"));
-  EXPECT_THAT(error_with({{piece(0, 4)}, {{"w", {10}, Dtype::int32, 4, 10, nullptr}}}),
-              HasSubstr("but int32 [10] in"));
+  EXPECT_THAT(error_with({{piece(0, 4)}, {{"w", {10}, Dtype::int32, 4, 10, nullptr}}}), HasSubstr("but int32 [10] in"));
 }
 
 TEST(CheckpointPieces, ForeignFilesAreRefused) {
@@ -225,10 +221,9 @@ TEST(CheckpointPieces, ForeignFilesAreRefused) {
   EXPECT_EQ(error_for(w, {{"w@2", R"({"begin":2,"end":6,"shape":[3,2]})"}}), "");
   EXPECT_THAT(error_for(w, {}), HasSubstr("'w@2' is no piece of a checkpoint"));
   for (const char* bad :
-       {"", "7", R"({"begin":2,"end":6})", R"({"begin":3,"end":7,"shape":[9]})",
-        R"({"begin":2,"end":6,"shape":[5]})", R"({"begin":2,"end":7,"shape":[9]})",
-        R"({"begin":2,"end":6,"shape":[-3,-3]})", R"({"begin":2,"end":6,"shape":[4294967296,4294967296]})",
-        R"({"begin":"2","end":6,"shape":[9]})"})
+       {"", "7", R"({"begin":2,"end":6})", R"({"begin":3,"end":7,"shape":[9]})", R"({"begin":2,"end":6,"shape":[5]})",
+        R"({"begin":2,"end":7,"shape":[9]})", R"({"begin":2,"end":6,"shape":[-3,-3]})",
+        R"({"begin":2,"end":6,"shape":[4294967296,4294967296]})", R"({"begin":"2","end":6,"shape":[9]})"})
     EXPECT_THAT(error_for(w, {{"w@2", bad}}), HasSubstr("impossible interval")) << bad;
   EXPECT_THAT(error_for({"w@0", StoredType::u64, {1}}, {{"w@0", R"({"begin":0,"end":1,"shape":[1]})"}}),
               HasSubstr("dtype U64"));
@@ -242,8 +237,7 @@ TEST(CheckpointPieces, Pitfall40_ReadingCopiesOnlyWhatIsAskedFor) {
     const std::vector<float> data(kElements, 1.0f);
     CheckpointWriter writer = store.begin(1);
     const TensorPiece piece{"w", {kElements}, Dtype::float32, 0, kElements, data.data()};
-    writer.commit(std::vector{write_pieces(CheckpointPart(folder.path(), 1), "optimizer-0", {&piece, 1})},
-                  "{}");
+    writer.commit(std::vector{write_pieces(CheckpointPart(folder.path(), 1), "optimizer-0", {&piece, 1})}, "{}");
   }
   const auto allocated = [] {
     const struct mallinfo2 info = ::mallinfo2();

@@ -41,10 +41,9 @@ void save(const std::string& directory, std::int64_t step, int ranks = 2, std::s
   CheckpointWriter writer = CheckpointStore(directory).begin(step);
   std::vector<CheckpointEntry> entries;
   for (int rank = ranks - 1; rank >= 0; --rank)
-    entries.push_back(
-        CheckpointPart(directory, step).add_file(fmt::format("rank-{}", rank), 0, [&](AtomicFile& file) {
-          file.write(content_of(step, rank, bytes));
-        }));
+    entries.push_back(CheckpointPart(directory, step).add_file(fmt::format("rank-{}", rank), 0, [&](AtomicFile& file) {
+      file.write(content_of(step, rank, bytes));
+    }));
   writer.commit(entries, fmt::format(R"({{"seed": 7, "loss": 0.1, "step": {}}})", step));
 }
 
@@ -90,8 +89,7 @@ TEST(CheckpointStore, WritesAndOpens) {
   EXPECT_EQ(entries_in(directory), 1);
   EXPECT_EQ(entries_in(directory + "/step-00001200"), 4);
   const std::string content = content_of(1200, 0, 1000);
-  EXPECT_EQ(store.open(1200).entries().front(),
-            (CheckpointEntry{"rank-0", 1000, hash_bytes(content.data(), 1000)}));
+  EXPECT_EQ(store.open(1200).entries().front(), (CheckpointEntry{"rank-0", 1000, hash_bytes(content.data(), 1000)}));
 }
 
 TEST(CheckpointStore, IsInvisibleUntilCommitted) {
@@ -202,20 +200,16 @@ TEST(CheckpointStore, Pitfall41_AlteredFilesAreNamedAndRefused) {
     store.open(1);
     return message;
   };
-  EXPECT_THAT(
-      altered("rank-1", [](std::string& s) { s.resize(999); }),
-      HasSubstr("step-00000001/rank-1 was truncated or altered: it has 999 bytes, the manifest says 1000"));
+  EXPECT_THAT(altered("rank-1", [](std::string& s) { s.resize(999); }),
+              HasSubstr("step-00000001/rank-1 was truncated or altered: it has 999 bytes, the manifest says 1000"));
   EXPECT_THAT(altered("rank-1", [](std::string& s) { s[500] ^= 1; }),
-              AllOf(HasSubstr("step-00000001/rank-1 was altered: its XXH3 checksum is"),
-                    HasSubstr("the manifest says")));
+              AllOf(HasSubstr("step-00000001/rank-1 was altered: its XXH3 checksum is"), HasSubstr("the manifest says")));
   EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.resize(s.size() / 2); }),
               HasSubstr("manifest.json is damaged"));
-  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.clear(); }),
-              HasSubstr("manifest.json is damaged"));
+  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.clear(); }), HasSubstr("manifest.json is damaged"));
   EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.replace(s.find("0.1"), 3, "0.2"); }),
               HasSubstr("manifest.json was altered: its checksum is"));
-  EXPECT_THAT(altered("manifest.json",
-                      [](std::string& s) { s.replace(s.find("\"version\": 1"), 12, "\"version\": 9"); }),
+  EXPECT_THAT(altered("manifest.json", [](std::string& s) { s.replace(s.find("\"version\": 1"), 12, "\"version\": 9"); }),
               HasSubstr("format version 9; this program reads version 1"));
   EXPECT_THAT(altered("manifest.json", [](std::string& s) { s = "[1]"; }), HasSubstr("not the manifest"));
   EXPECT_THAT(altered("manifest.json", [](std::string& s) { s = "{\"format\": \"other\"}"; }),
@@ -268,8 +262,7 @@ TEST(CheckpointStore, CallersMistakesAreCaught) {
   EXPECT_THROW(writer.commit(std::vector{entry}, "no json"), InternalError);
   CheckpointEntry wrong = entry;
   wrong.bytes = 2;
-  EXPECT_THAT(error_of([&] { writer.commit(std::vector{wrong}, "{}"); }),
-              HasSubstr("has 1 bytes, 2 were written"));
+  EXPECT_THAT(error_of([&] { writer.commit(std::vector{wrong}, "{}"); }), HasSubstr("has 1 bytes, 2 were written"));
   writer.commit(std::vector{entry}, "{}");
   EXPECT_THROW(writer.commit(std::vector{entry}, "{}"), InternalError);
 }
@@ -318,8 +311,7 @@ TEST(CheckpointStore, Pitfall41_TheOnlyOneIsNeverAbsentWhileItIsReplaced) {
   std::atomic<bool> stop = false;
   std::int64_t looks = 0, absent = 0;
   std::thread observer([&] {
-    for (; !stop.load(); ++looks)
-      absent += std::filesystem::exists(folder / "step-00000005/manifest.json") ? 0 : 1;
+    for (; !stop.load(); ++looks) absent += std::filesystem::exists(folder / "step-00000005/manifest.json") ? 0 : 1;
   });
   for (int i = 0; i < 30; ++i) save(folder.path(), 5, 2, 100);
   stop = true;

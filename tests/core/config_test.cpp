@@ -136,14 +136,12 @@ TEST(Config, TextFieldsKeepNumbersAsText) {
 }
 
 TEST(Config, Pitfall42_UnknownKeyNamesPlaceNearestAndValidKeys) {
-  EXPECT_EQ(
-      problem(kSteps + "optimizer:\n  moment: 0.9\n"),
-      "a.yaml:4: optimizer.moment: unknown key; did you mean 'momentum'? valid keys are 'p', 'momentum', "
-      "'nesterov', 'method' and 'groups'");
+  EXPECT_EQ(problem(kSteps + "optimizer:\n  moment: 0.9\n"),
+            "a.yaml:4: optimizer.moment: unknown key; did you mean 'momentum'? valid keys are 'p', 'momentum', "
+            "'nesterov', 'method' and 'groups'");
   EXPECT_EQ(problem("rnu: {steps: 3}\n" + kSteps),
             "a.yaml:1: rnu: unknown key; did you mean 'run'? valid keys are 'run', 'optimizer' and 'files'");
-  EXPECT_THAT(problem(kSteps + "xyzzy: 1\n"),
-              AllOf(HasSubstr("unknown key; valid keys"), Not(HasSubstr("did you"))));
+  EXPECT_THAT(problem(kSteps + "xyzzy: 1\n"), AllOf(HasSubstr("unknown key; valid keys"), Not(HasSubstr("did you"))));
 }
 
 TEST(Config, Pitfall42_UnknownKeyInsideAListEntry) {
@@ -152,15 +150,13 @@ TEST(Config, Pitfall42_UnknownKeyInsideAListEntry) {
 }
 
 TEST(Config, Pitfall42_GarbageNumbersAreRefused) {
-  for (const std::string value :
-       {"ten", "0x10", "12abc", "1.5", "nan", ".inf", "inf", "1e", "--1", "'3'", "[3]", "{a: 1}",
-        "99999999999999999999", "1e30", "true", "1 000", "~", ""}) {
-    EXPECT_THAT(problem("run:\n  steps: " + value + "\n"),
-                StartsWith("a.yaml:2: run.steps: expected an integer ≥ 1"))
+  for (const std::string value : {"ten", "0x10", "12abc", "1.5", "nan", ".inf", "inf", "1e", "--1", "'3'", "[3]", "{a: 1}",
+                                  "99999999999999999999", "1e30", "true", "1 000", "~", ""}) {
+    EXPECT_THAT(problem("run:\n  steps: " + value + "\n"), StartsWith("a.yaml:2: run.steps: expected an integer ≥ 1"))
         << value;
   }
-  for (const std::string value : {"half", "0.5x", "nan", ".nan", ".inf", "-inf", "infinity", "1e999",
-                                  "1e-999", "0.5.5", "0,5", "1/2", "\"0.5\"", "[0.5]", ""}) {
+  for (const std::string value : {"half", "0.5x", "nan", ".nan", ".inf", "-inf", "infinity", "1e999", "1e-999", "0.5.5",
+                                  "0,5", "1/2", "\"0.5\"", "[0.5]", ""}) {
     EXPECT_THAT(problem(kSteps + "optimizer:\n  momentum: " + value + "\n"),
                 StartsWith("a.yaml:4: optimizer.momentum: expected a number in [0, 1]"))
         << value;
@@ -176,38 +172,30 @@ TEST(Config, IntegralDecimalsAreIntegers) {
   EXPECT_EQ(read("run: {steps: 1e3}").steps, 1000);
   EXPECT_EQ(read("run: {steps: 2.0}").steps, 2);
   EXPECT_EQ(read("run: {steps: +5}").steps, 5);
-  EXPECT_EQ(read("run: {steps: 1, seed: -9223372036854775808}").seed,
-            std::numeric_limits<std::int64_t>::min());
+  EXPECT_EQ(read("run: {steps: 1, seed: -9223372036854775808}").seed, std::numeric_limits<std::int64_t>::min());
   EXPECT_EQ(read("run: {steps: 9223372036854775807}").steps, std::numeric_limits<std::int64_t>::max());
 }
 
 TEST(Config, OutOfRangeSaysTheRange) {
-  EXPECT_EQ(problem("run:\n  steps: 0\n"),
-            "a.yaml:2: run.steps: 0 is out of range; it must be an integer ≥ 1");
+  EXPECT_EQ(problem("run:\n  steps: 0\n"), "a.yaml:2: run.steps: 0 is out of range; it must be an integer ≥ 1");
   EXPECT_EQ(problem(kSteps + "optimizer:\n  momentum: 1.5\n"),
             "a.yaml:4: optimizer.momentum: 1.5 is out of range; it must be a number in [0, 1]");
 }
 
 TEST(Config, WrongChoiceSaysTheChoices) {
-  EXPECT_EQ(problem(kSteps + "optimizer:\n  method: fats\n"),
-            "a.yaml:4: optimizer.method: 'fats' is not a valid value; did you mean 'fast'? valid values are "
-            "'fast' and "
-            "'exact'");
+  EXPECT_EQ(
+      problem(kSteps + "optimizer:\n  method: fats\n"),
+      "a.yaml:4: optimizer.method: 'fats' is not a valid value; did you mean 'fast'? valid values are 'fast' and 'exact'");
 }
 
 TEST(Config, WrongKindsOfValues) {
   EXPECT_EQ(problem("run: 3\n"), "a.yaml:1: run: expected a section (keys with values), found '3'");
-  EXPECT_THAT(problem("- 1\n- 2\n"),
-              HasSubstr("a.yaml:1: expected a section (keys with values), found a list"));
-  EXPECT_THAT(problem("just words\n"),
-              HasSubstr("a.yaml:1: expected a section (keys with values), found 'just words'"));
+  EXPECT_THAT(problem("- 1\n- 2\n"), HasSubstr("a.yaml:1: expected a section (keys with values), found a list"));
+  EXPECT_THAT(problem("just words\n"), HasSubstr("a.yaml:1: expected a section (keys with values), found 'just words'"));
   EXPECT_THAT(problem("run:\n  steps: 1\n  name: [a]\n"), StartsWith("a.yaml:3: run.name: expected a text"));
-  EXPECT_THAT(problem("run:\n  steps: 1\n  name:\n"),
-              HasSubstr("a.yaml:3: run.name: expected a text (\"\" for an empty"));
-  EXPECT_THAT(problem(kSteps + "files: a.txt\n"),
-              StartsWith("a.yaml:3: files: expected a list of texts, as in [a, b]"));
-  EXPECT_THAT(problem(kSteps + "files: [a, [b]]\n"),
-              StartsWith("a.yaml:3: files.1: expected a text, found a list"));
+  EXPECT_THAT(problem("run:\n  steps: 1\n  name:\n"), HasSubstr("a.yaml:3: run.name: expected a text (\"\" for an empty"));
+  EXPECT_THAT(problem(kSteps + "files: a.txt\n"), StartsWith("a.yaml:3: files: expected a list of texts, as in [a, b]"));
+  EXPECT_THAT(problem(kSteps + "files: [a, [b]]\n"), StartsWith("a.yaml:3: files.1: expected a text, found a list"));
   EXPECT_THAT(problem(kSteps + "optimizer:\n  groups: {name: a}\n"),
               StartsWith("a.yaml:4: optimizer.groups: expected a list of sections, found a section"));
   EXPECT_THAT(problem(kSteps + "optimizer:\n  groups: [a]\n"),
@@ -215,26 +203,21 @@ TEST(Config, WrongKindsOfValues) {
 }
 
 TEST(Config, MissingRequiredKeys) {
-  EXPECT_EQ(problem("files: []\n"),
-            "a.yaml: run.steps: missing, and it has no default (optimizer steps [steps])");
-  EXPECT_EQ(problem("\nrun:\n  name: a\n"),
-            "a.yaml:2: run.steps: missing, and it has no default (optimizer steps [steps])");
-  EXPECT_THAT(problem(kSteps + "optimizer:\n  groups:\n    - lr: 1\n"),
-              HasSubstr("optimizer.groups.0.name: missing"));
+  EXPECT_EQ(problem("files: []\n"), "a.yaml: run.steps: missing, and it has no default (optimizer steps [steps])");
+  EXPECT_EQ(problem("\nrun:\n  name: a\n"), "a.yaml:2: run.steps: missing, and it has no default (optimizer steps [steps])");
+  EXPECT_THAT(problem(kSteps + "optimizer:\n  groups:\n    - lr: 1\n"), HasSubstr("optimizer.groups.0.name: missing"));
   EXPECT_THAT(problem(kSteps + "optimizer:\n  groups:\n    - name: ''\n"),
               StartsWith("a.yaml:5: optimizer.groups.0.name: must not be empty"));
 }
 
 TEST(Config, AllProblemsOfAFileInOneMessage) {
-  EXPECT_EQ(
-      problem("run:\n  steps: 0\n  sede: 1\nfiles: 3\n"),
-      "a.yaml:2: run.steps: 0 is out of range; it must be an integer ≥ 1\n"
-      "a.yaml:3: run.sede: unknown key; did you mean 'seed'? valid keys are 'steps', 'seed' and 'name'\n"
-      "a.yaml:4: files: expected a list of texts, as in [a, b], found '3'");
+  EXPECT_EQ(problem("run:\n  steps: 0\n  sede: 1\nfiles: 3\n"),
+            "a.yaml:2: run.steps: 0 is out of range; it must be an integer ≥ 1\n"
+            "a.yaml:3: run.sede: unknown key; did you mean 'seed'? valid keys are 'steps', 'seed' and 'name'\n"
+            "a.yaml:4: files: expected a list of texts, as in [a, b], found '3'");
   std::string many = kSteps;
   for (int i = 0; i < 14; ++i) many += fmt::format("unknown{}: 1\n", i);
-  EXPECT_THAT(problem(many),
-              AllOf(HasSubstr("unknown9:"), Not(HasSubstr("unknown10:")), HasSubstr("\n... and 4 more")));
+  EXPECT_THAT(problem(many), AllOf(HasSubstr("unknown9:"), Not(HasSubstr("unknown10:")), HasSubstr("\n... and 4 more")));
 }
 
 TEST(Config, SyntaxErrorsNameTheLine) {
@@ -263,10 +246,9 @@ TEST(Config, ReferencesThatMultiplyOrContainThemselvesEnd) {
 }
 
 TEST(Config, OverridesUseTheSamePaths) {
-  const Settings s =
-      read("run: {steps: 3, name: first}\noptimizer: {groups: [{name: a, lr: 1}, {name: b, lr: 2}]}\n",
-           {"run.steps=1e2", "run.name=x y=z", "optimizer.p=-1/4", "optimizer.groups.1.lr=0.5",
-            "files=[c.txt, 'd, e.txt']", "optimizer.nesterov = false"});
+  const Settings s = read("run: {steps: 3, name: first}\noptimizer: {groups: [{name: a, lr: 1}, {name: b, lr: 2}]}\n",
+                          {"run.steps=1e2", "run.name=x y=z", "optimizer.p=-1/4", "optimizer.groups.1.lr=0.5",
+                           "files=[c.txt, 'd, e.txt']", "optimizer.nesterov = false"});
   EXPECT_EQ(s.steps, 100);
   EXPECT_EQ(s.name, "x y=z");
   EXPECT_EQ(s.p, "-1/4");
@@ -285,13 +267,11 @@ TEST(Config, AnOverrideMayGiveWhatTheFileLacks) {
 
 TEST(Config, Pitfall42_OverridesAreCheckedAsTheFileIs) {
   EXPECT_EQ(problem(kSteps, {"optimizer.moment=0.9"}),
-            "--set optimizer.moment=0.9: optimizer.moment: unknown key; did you mean 'momentum'? valid keys "
-            "are 'p', "
+            "--set optimizer.moment=0.9: optimizer.moment: unknown key; did you mean 'momentum'? valid keys are 'p', "
             "'momentum', 'nesterov', 'method' and 'groups'");
   EXPECT_EQ(problem(kSteps, {"run.steps=many"}),
             "--set run.steps=many: run.steps: expected an integer ≥ 1, but 'many' is not an integer");
-  EXPECT_THAT(problem(kSteps, {"run.steps="}),
-              HasSubstr("--set run.steps=: run.steps: expected an integer ≥ 1, found"));
+  EXPECT_THAT(problem(kSteps, {"run.steps="}), HasSubstr("--set run.steps=: run.steps: expected an integer ≥ 1, found"));
   EXPECT_THAT(problem(kSteps, {"run=3"}), StartsWith("--set run=3: run: expected a section"));
   EXPECT_THAT(problem(kSteps, {"run.name.x=3"}), StartsWith("--set run.name.x=3: run.name: expected a text"));
   EXPECT_THAT(problem(kSteps, {"run.steps"}), StartsWith("--set run.steps: no '='"));

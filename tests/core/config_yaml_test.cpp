@@ -23,11 +23,20 @@ std::string written(std::string value) {
 }
 
 TEST(ConfigYaml, NumbersHaveAPoint) {
-  const std::pair<double, std::string> kTable[] = {
-      {1e-8, "1.0e-08"}, {1e-10, "1.0e-10"},   {3e-3, "0.003"},    {0.1, "0.1"},           {0, "0.0"},
-      {1, "1.0"},           {-3, "-3.0"},       {1e15, "1000000000000000.0"}, {1e16, "1.0e+16"},
-      {1e30, "1.0e+30"}, {1.5e-300, "1.5e-300"}, {5e-324, "5.0e-324"}, {1e6, "1000000.0"},
-      {std::numeric_limits<double>::max(), "1.7976931348623157e+308"}};
+  const std::pair<double, std::string> kTable[] = {{1e-8, "1.0e-08"},
+                                                   {1e-10, "1.0e-10"},
+                                                   {3e-3, "0.003"},
+                                                   {0.1, "0.1"},
+                                                   {0, "0.0"},
+                                                   {1, "1.0"},
+                                                   {-3, "-3.0"},
+                                                   {1e15, "1000000000000000.0"},
+                                                   {1e16, "1.0e+16"},
+                                                   {1e30, "1.0e+30"},
+                                                   {1.5e-300, "1.5e-300"},
+                                                   {5e-324, "5.0e-324"},
+                                                   {1e6, "1000000.0"},
+                                                   {std::numeric_limits<double>::max(), "1.7976931348623157e+308"}};
   for (const auto& [value, text] : kTable) {
     EXPECT_EQ(written(value), "x: " + text + "\n");
     double again = 7;
@@ -37,20 +46,61 @@ TEST(ConfigYaml, NumbersHaveAPoint) {
 }
 
 TEST(ConfigYaml, TextsThatLookLikeSomethingElseAreQuoted) {
-  const std::pair<std::string, std::string> kTable[] = {
-      {"yes", "\"yes\""}, {"No", "\"No\""}, {"ON", "\"ON\""}, {"off", "\"off\""}, {"y", "\"y\""}, {"N", "\"N\""},
-      {"true", "\"true\""}, {"False", "\"False\""}, {"null", "\"null\""}, {"~", "\"~\""}, {"", "\"\""}, {"0", "\"0\""},
-      {"-1", "\"-1\""}, {"+1", "\"+1\""}, {"1_000", "\"1_000\""}, {"0o7", "\"0o7\""}, {"010", "\"010\""},
-      {"0x1F", "\"0x1F\""},
-      {"0b11", "\"0b11\""}, {"12:30:00", "\"12:30:00\""}, {"1e5", "\"1e5\""}, {"1.0e-08", "\"1.0e-08\""}, {".5", "\".5\""},
-      {".inf", "\".inf\""}, {"-.INF", "\"-.INF\""}, {".nan", "\".nan\""}, {"2026-11-26", "\"2026-11-26\""}, {"=", "\"=\""},
-      {"<<", "\"<<\""}, {"-", "\"-\""}, {"---", "\"---\""}, {"...", "\"...\""}, {".", "\".\""}, {"..", "\"..\""},
-      {"a b", "\"a b\""},
-      {"a: b", "\"a: b\""}, {"#x", "\"#x\""}, {"lr=1e-3", "\"lr=1e-3\""}, {"a\tb", "\"a\\tb\""}, {"\x01", "\"\\x01\""},
-      {"\xc2\x85", "\"\\x85\""}, {"\xe2\x80\xa8", "\"\\u2028\""}, {"\xef\xbb\xbf", "\"\\ufeff\""}, {"日本", "\"日本\""},
-      {"1/2", "1/2"}, {"-1/4", "-1/4"}, {"byte", "byte"}, {"runs/a", "runs/a"}, {"/data/x.txt", "/data/x.txt"},
-      {"../x", "../x"},
-      {"e5", "e5"}, {"inf", "inf"}, {"nothing", "nothing"}, {"top_k", "top_k"}, {"quickstart-p-1-2", "quickstart-p-1-2"}};
+  const std::pair<std::string, std::string> kTable[] = {{"yes", "\"yes\""},
+                                                        {"No", "\"No\""},
+                                                        {"ON", "\"ON\""},
+                                                        {"off", "\"off\""},
+                                                        {"y", "\"y\""},
+                                                        {"N", "\"N\""},
+                                                        {"true", "\"true\""},
+                                                        {"False", "\"False\""},
+                                                        {"null", "\"null\""},
+                                                        {"~", "\"~\""},
+                                                        {"", "\"\""},
+                                                        {"0", "\"0\""},
+                                                        {"-1", "\"-1\""},
+                                                        {"+1", "\"+1\""},
+                                                        {"1_000", "\"1_000\""},
+                                                        {"0o7", "\"0o7\""},
+                                                        {"010", "\"010\""},
+                                                        {"0x1F", "\"0x1F\""},
+                                                        {"0b11", "\"0b11\""},
+                                                        {"12:30:00", "\"12:30:00\""},
+                                                        {"1e5", "\"1e5\""},
+                                                        {"1.0e-08", "\"1.0e-08\""},
+                                                        {".5", "\".5\""},
+                                                        {".inf", "\".inf\""},
+                                                        {"-.INF", "\"-.INF\""},
+                                                        {".nan", "\".nan\""},
+                                                        {"2026-11-26", "\"2026-11-26\""},
+                                                        {"=", "\"=\""},
+                                                        {"<<", "\"<<\""},
+                                                        {"-", "\"-\""},
+                                                        {"---", "\"---\""},
+                                                        {"...", "\"...\""},
+                                                        {".", "\".\""},
+                                                        {"..", "\"..\""},
+                                                        {"a b", "\"a b\""},
+                                                        {"a: b", "\"a: b\""},
+                                                        {"#x", "\"#x\""},
+                                                        {"lr=1e-3", "\"lr=1e-3\""},
+                                                        {"a\tb", "\"a\\tb\""},
+                                                        {"\x01", "\"\\x01\""},
+                                                        {"\xc2\x85", "\"\\x85\""},
+                                                        {"\xe2\x80\xa8", "\"\\u2028\""},
+                                                        {"\xef\xbb\xbf", "\"\\ufeff\""},
+                                                        {"日本", "\"日本\""},
+                                                        {"1/2", "1/2"},
+                                                        {"-1/4", "-1/4"},
+                                                        {"byte", "byte"},
+                                                        {"runs/a", "runs/a"},
+                                                        {"/data/x.txt", "/data/x.txt"},
+                                                        {"../x", "../x"},
+                                                        {"e5", "e5"},
+                                                        {"inf", "inf"},
+                                                        {"nothing", "nothing"},
+                                                        {"top_k", "top_k"},
+                                                        {"quickstart-p-1-2", "quickstart-p-1-2"}};
   for (const auto& [value, text] : kTable) {
     EXPECT_EQ(written(value), "x: " + text + "\n");
     std::string again = "before";
@@ -93,13 +143,19 @@ TEST(ConfigYaml, TabsThatIndentAreNamed) {
 TEST(ConfigYaml, SpacesThatAreNoneAreNamed) {
   EXPECT_THAT(problem("run:\n\xc2\xa0\xc2\xa0steps: 1\n"),
               AllOf(StartsWith("a.yaml:2: "), HasSubstr("a no-break space (U+00A0)")));
-  EXPECT_THAT(problem("run:\n  steps:\xc2\xa0" "1\n"), AllOf(StartsWith("a.yaml:2: "), HasSubstr("no-break space")));
+  EXPECT_THAT(problem("run:\n  steps:\xc2\xa0"
+                      "1\n"),
+              AllOf(StartsWith("a.yaml:2: "), HasSubstr("no-break space")));
   EXPECT_THAT(problem("run:\n  steps: 1\xc2\xa0\n"), AllOf(StartsWith("a.yaml:2: "), HasSubstr("no-break space")));
   EXPECT_THAT(problem("run:\n  steps: 1\n\xc2\xa0\n  seed: 2\n"),
               AllOf(StartsWith("a.yaml:3: "), HasSubstr("no-break space")));
   EXPECT_THAT(problem("run:\n\xe3\x80\x80steps: 1\n"), HasSubstr("(U+3000)"));
-  EXPECT_EQ(problem("run:\n  name: \"a\xc2\xa0" "b\"  # with\xc2\xa0one\n"), "no error");
-  EXPECT_EQ(problem("run: {}\n", {"run.name=a\xe3\x80\x80" "b"}), "no error");
+  EXPECT_EQ(problem("run:\n  name: \"a\xc2\xa0"
+                    "b\"  # with\xc2\xa0one\n"),
+            "no error");
+  EXPECT_EQ(problem("run: {}\n", {"run.name=a\xe3\x80\x80"
+                                  "b"}),
+            "no error");
 }
 
 TEST(ConfigYaml, WhatOtherReadersUnderstandIsRefusedByName) {

@@ -50,8 +50,7 @@ std::string sample_text() {
 
 struct Batch {
   std::vector<std::int32_t> inputs, targets;
-  Batch(std::int64_t count, std::int64_t sequence)
-      : inputs(static_cast<std::size_t>(count * sequence)), targets(inputs) {}
+  Batch(std::int64_t count, std::int64_t sequence) : inputs(static_cast<std::size_t>(count * sequence)), targets(inputs) {}
 };
 
 }  // namespace
@@ -102,8 +101,7 @@ TEST(Dataset, BadInputIsNamed) {
               HasSubstr("3 tokens; one sequence of 3 (data.sequence) needs 4"));
   EXPECT_THAT(error_with(config_for(folder / "fifty", 10), run),
               AllOf(HasSubstr("data.validation_fraction"), HasSubstr("has 5 tokens")));
-  EXPECT_THAT(error_with(config_for(folder / "empty"), run),
-              HasSubstr("data.train: " + (folder / "empty") + " is empty"));
+  EXPECT_THAT(error_with(config_for(folder / "empty"), run), HasSubstr("data.train: " + (folder / "empty") + " is empty"));
   EXPECT_THAT(error_with(config_for(folder / "absent"), run),
               HasSubstr("data.train: there is no file or folder " + (folder / "absent")));
   EXPECT_THAT(error_with(config_for(""), run), HasSubstr("data.train is empty"));
@@ -151,11 +149,12 @@ TEST(Dataset, BpeTextIsEncodedOnce) {
   DataConfig config = config_for(folder / "text", 16);
   config.tokenizer = folder / "bpe.model";
   config.cache = folder / "cache";
-  EXPECT_THAT(error_of([&] { open_dataset(config, {folder / "absent.bin", ""}); }),
+  EXPECT_THAT(error_of([&] {
+                open_dataset(config, {folder / "absent.bin", ""});
+              }),
               HasSubstr("is not there; rank 0 makes it"));
   EXPECT_THROW(open_dataset(config, {}), InternalError);
-  EXPECT_THAT(error_with(config, folder.path(), 289),
-              HasSubstr("has ids up to 289, outside the model's vocabulary of 289"));
+  EXPECT_THAT(error_with(config, folder.path(), 289), HasSubstr("has ids up to 289, outside the model's vocabulary of 289"));
   int said = 0;
   const auto say = [&](const std::string& line) {
     EXPECT_THAT(line, HasSubstr("encoding " + (folder / "text")));
@@ -182,8 +181,7 @@ TEST(Dataset, TextsLongerThanOnePartAreEncodedAsAWhole) {
   put(folder / "text", text);
   put(folder / "tail", std::string(100, 'z'));
   const TokenizerHandle bytes = make_byte_tokenizer();
-  const std::int64_t count =
-      tokenize_files(*bytes, {folder / "text", folder / "tail"}, folder / "t.bin", TokenFormat::llmc);
+  const std::int64_t count = tokenize_files(*bytes, {folder / "text", folder / "tail"}, folder / "t.bin", TokenFormat::llmc);
   EXPECT_EQ(count, static_cast<std::int64_t>(text.size()) + 100);
   const TokenSource source = TokenSource::from_token_files({folder / "t.bin"});
   std::vector<std::int32_t> ids(static_cast<std::size_t>(count));
@@ -202,8 +200,7 @@ TEST(Batches, TargetsAreTheNextTokens) {
     for (std::int64_t i = 0; i < 3; ++i) {
       const std::int64_t start = batches.order().window(step, i) * 8;
       for (std::int64_t k = 0; k < 8; ++k) {
-        ASSERT_EQ(batch.inputs[static_cast<std::size_t>(i * 8 + k)],
-                  sample_text()[static_cast<std::size_t>(start + k)]);
+        ASSERT_EQ(batch.inputs[static_cast<std::size_t>(i * 8 + k)], sample_text()[static_cast<std::size_t>(start + k)]);
         ASSERT_EQ(batch.targets[static_cast<std::size_t>(i * 8 + k)],
                   sample_text()[static_cast<std::size_t>(start + k + 1)]);
       }
@@ -217,8 +214,7 @@ TEST(Batches, Pitfall38_TheSetOfTokensOverAResumeWithAnotherWorldSizeIsExact) {
   std::vector<std::uint16_t> ids(50 * 4 + 1);
   std::iota(ids.begin(), ids.end(), std::uint16_t{0});
   put(folder / "x.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
-  const auto run = [&](std::int64_t first, std::int64_t last, std::int64_t ranks,
-                       std::vector<std::int32_t>& seen) {
+  const auto run = [&](std::int64_t first, std::int64_t last, std::int64_t ranks, std::vector<std::int32_t>& seen) {
     const TrainBatches batches(TokenSource::from_token_files({folder / "x.bin"}), 4, 10, 3, true);
     for (std::int64_t step = first; step < last; ++step)
       for (std::int64_t rank = 0; rank < ranks; ++rank) {

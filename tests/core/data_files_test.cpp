@@ -114,8 +114,7 @@ TEST(DataFiles, TextThatBeginsLikeSomethingElseIsText) {
   const TemporaryFolder folder;
   for (const std::string_view text :
        {"PK is a name", "BZh is no word", "RIFF of the sea, WAVE after wave",
-        "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n",
-        "GGUF", "PAR 1", "%PDX", "\xef\xbb\xbfmarked as UTF-8", "",
+        "\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n", "GGUF", "PAR 1", "%PDX", "\xef\xbb\xbfmarked as UTF-8", "",
         "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"}) {
     put(folder / "a", text);
     EXPECT_EQ(problem_with(folder / "a"), "") << text;

@@ -67,12 +67,9 @@ TEST(SampleOrder, LooksShuffled) {
     const Windows order = epoch_of(n, 3, epoch);
     double mean = 0;
     int neighbours = 0;
-    for (std::int64_t i = 0; i < n; ++i)
-      mean += static_cast<double>(i * order[static_cast<std::size_t>(i)]) / n;
-    for (std::size_t i = 1; i < order.size(); ++i)
-      neighbours += std::abs(order[i] - order[i - 1]) == 1 ? 1 : 0;
-    const double expected = (n - 1.0) * (n - 1.0) / 4,
-                 deviation = n * static_cast<double>(n) / 12 / std::sqrt(n);
+    for (std::int64_t i = 0; i < n; ++i) mean += static_cast<double>(i * order[static_cast<std::size_t>(i)]) / n;
+    for (std::size_t i = 1; i < order.size(); ++i) neighbours += std::abs(order[i] - order[i - 1]) == 1 ? 1 : 0;
+    const double expected = (n - 1.0) * (n - 1.0) / 4, deviation = n * static_cast<double>(n) / 12 / std::sqrt(n);
     EXPECT_NEAR(mean, expected, 5 * deviation);
     EXPECT_LT(neighbours, 2 + 5 * std::sqrt(2.0) + 1);
   }
@@ -82,8 +79,7 @@ TEST(SampleOrder, LooksShuffled) {
 TEST(SampleOrder, SmallSizesAreUniform) {
   constexpr int kDraws = 10'000;
   std::vector<int> first(5);
-  for (std::uint64_t epoch = 0; epoch < kDraws; ++epoch)
-    ++first[static_cast<std::size_t>(permuted(0, 5, 11, epoch))];
+  for (std::uint64_t epoch = 0; epoch < kDraws; ++epoch) ++first[static_cast<std::size_t>(permuted(0, 5, 11, epoch))];
   double chi = 0;
   for (const int count : first) chi += std::pow(count - kDraws / 5.0, 2) / (kDraws / 5.0);
   EXPECT_LT(chi, 23.5);  // exceeded once in 10,000
@@ -135,8 +131,7 @@ TEST(SampleOrder, Pitfall38_ResumeAtAnotherWorldSizeSeesTheSameWindows) {
   for (const std::int64_t before : {1, 2, 4, 5})
     for (const std::int64_t after : {1, 2, 3, 7}) {
       Windows seen = trained_on(SampleOrder(101, 12, 9, true), 0, 17, before);
-      const Windows rest =
-          trained_on(SampleOrder(101, 12, 9, true), 17, 40, after);  // a new process: only the step
+      const Windows rest = trained_on(SampleOrder(101, 12, 9, true), 17, 40, after);  // a new process: only the step
       seen.insert(seen.end(), rest.begin(), rest.end());
       EXPECT_EQ(seen, expected) << before << " ranks, then " << after;
     }

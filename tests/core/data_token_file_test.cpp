@@ -72,8 +72,7 @@ TEST(TokenFile, WritesWhatLlmcAndNanogptRead) {
               HasSubstr("a vocabulary of 65537 does not fit"));
   TokenFileWriter writer(folder / "x.bin", TokenFormat::llmc, 300);
   EXPECT_THROW(writer.write(Ids{300}), InternalError);
-  EXPECT_THAT(error_of([] { parse_token_format("csv"); }),
-              AllOf(HasSubstr("'csv'"), HasSubstr("nanogpt and llmc")));
+  EXPECT_THAT(error_of([] { parse_token_format("csv"); }), AllOf(HasSubstr("'csv'"), HasSubstr("nanogpt and llmc")));
 }
 
 TEST(TokenFile, ReadsAndSlicesOverSeveralFiles) {
@@ -82,8 +81,7 @@ TEST(TokenFile, ReadsAndSlicesOverSeveralFiles) {
   put(folder / "empty", "");
   put(folder / "b", "de");
   put(folder / "c", "f");
-  const TokenSource source =
-      TokenSource::from_bytes({folder / "a", folder / "empty", folder / "b", folder / "c"});
+  const TokenSource source = TokenSource::from_bytes({folder / "a", folder / "empty", folder / "b", folder / "c"});
   ASSERT_EQ(source.size(), 6);
   for (std::int64_t first = 0; first <= 6; ++first)
     for (std::int64_t end = first; end <= 6; ++end) {
@@ -109,9 +107,7 @@ TEST(TokenFile, Pitfall14_PositionsPast2To31) {
   std::error_code refused;  // the file is a hole but for one id
   std::filesystem::resize_file(folder / "x.bin", static_cast<std::uintmax_t>(2 * ids), refused);
   if (refused) GTEST_SKIP() << "no sparse file of 8 GiB can be made here: " << refused.message();
-  std::fstream(folder / "x.bin", std::ios::in | std::ios::out | std::ios::binary)
-      .seekp(2 * marked)
-      .write("\x39\x05", 2);
+  std::fstream(folder / "x.bin", std::ios::in | std::ios::out | std::ios::binary).seekp(2 * marked).write("\x39\x05", 2);
   const TokenSource source = TokenSource::from_token_files({folder / "x.bin"});
   ASSERT_EQ(source.size(), ids);
   Ids found(3);
@@ -132,13 +128,10 @@ TEST(TokenFile, ContradictionsAreErrors) {
   EXPECT_EQ(open(header(20240520, 1, 0)), "");
   EXPECT_THAT(open(""), HasSubstr("x.bin is empty"));
   EXPECT_THAT(open("abc"), HasSubstr("its 3 bytes are no whole number of 16-bit ids"));
-  EXPECT_THAT(open(header(20240520, 2, 1) + "ab"),
-              HasSubstr("version 2 in its llm.c header; with magic 20240520 only 1"));
+  EXPECT_THAT(open(header(20240520, 2, 1) + "ab"), HasSubstr("version 2 in its llm.c header; with magic 20240520 only 1"));
   EXPECT_THAT(open(header(20240801, 1, 1) + "abcd"), HasSubstr("with magic 20240801 only 7"));
-  EXPECT_THAT(open(header(20240520, 1, 2) + "abc"),
-              HasSubstr("its header says 2 ids of 2 bytes, it has 3 bytes"));
-  EXPECT_THAT(open(header(20240520, 1, 2) + "abcdef"),
-              HasSubstr("its header says 2 ids of 2 bytes, it has 6 bytes"));
+  EXPECT_THAT(open(header(20240520, 1, 2) + "abc"), HasSubstr("its header says 2 ids of 2 bytes, it has 3 bytes"));
+  EXPECT_THAT(open(header(20240520, 1, 2) + "abcdef"), HasSubstr("its header says 2 ids of 2 bytes, it has 6 bytes"));
   EXPECT_THAT(open(header(20240801, 7, -1) + "abcd"), HasSubstr("its header says 4294967295 ids"));
   EXPECT_THAT(open(header(20240522, 1, 1) + "ab"), HasSubstr("evaluation file"));
 }
@@ -163,9 +156,9 @@ TEST(TokenSource, FingerprintIsOfTheIdsAndNotOfTheirFiles) {
   const TemporaryFolder folder;
   put(folder / "a", "some text");
   put(folder / "b", "of letters");
-  put(folder / "wide.bin", header(20240801, 7, 19) + raw(std::vector<std::uint32_t>{
-                                                            's', 'o', 'm', 'e', ' ', 't', 'e', 'x', 't', 'o',
-                                                            'f', ' ', 'l', 'e', 't', 't', 'e', 'r', 's'}));
+  put(folder / "wide.bin",
+      header(20240801, 7, 19) + raw(std::vector<std::uint32_t>{'s', 'o', 'm', 'e', ' ', 't', 'e', 'x', 't', 'o', 'f', ' ',
+                                                               'l', 'e', 't', 't', 'e', 'r', 's'}));
   const TokenSource bytes = TokenSource::from_bytes({folder / "a", folder / "b"});
   EXPECT_EQ(bytes.fingerprint(), TokenSource::from_token_files({folder / "wide.bin"}).fingerprint());
   EXPECT_NE(bytes.fingerprint(), TokenSource::from_bytes({folder / "b", folder / "a"}).fingerprint());

@@ -1,7 +1,7 @@
 #include "core/files/files.h"
 
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pty.h>
 #include <sys/mount.h>
@@ -95,8 +95,7 @@ TEST(AtomicFile, ChecksumIsOfTheWholeContent) {
   std::string content(3'000'001, 'x');
   for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 2654435761u >> 13);
   AtomicFile file(folder / "a", 5'000'000);  // more than needed: the reserved rest is given back
-  for (std::size_t at = 0; at < content.size(); at += 70'000)
-    file.write(std::string_view(content).substr(at, 70'000));
+  for (std::size_t at = 0; at < content.size(); at += 70'000) file.write(std::string_view(content).substr(at, 70'000));
   file.patch(12, "PATCH", 5);
   content.replace(12, 5, "PATCH");
   const FileSummary summary = file.commit();
@@ -109,15 +108,13 @@ TEST(AtomicFile, ChecksumIsOfTheWholeContent) {
 
 TEST(AtomicFile, BadPathsAreErrors) {
   const TemporaryFolder folder;
-  EXPECT_THAT(error_of([&] { AtomicFile(folder / "missing/a"); }),
-              HasSubstr("missing/a: No such file"));
+  EXPECT_THAT(error_of([&] { AtomicFile(folder / "missing/a"); }), HasSubstr("missing/a: No such file"));
   EXPECT_THAT(error_of([&] { AtomicFile file(folder.path()); }), HasSubstr("it is a folder"));
   EXPECT_THAT(error_of([&] { read_file(folder / "none"); }), HasSubstr("none: No such file"));
   EXPECT_THAT(error_of([&] { read_file(folder.path()); }), HasSubstr("it is a folder"));
   EXPECT_THAT(error_of([&] { list_directory(folder / "none"); }), HasSubstr("cannot list"));
   put(folder / "file", "x");
-  EXPECT_THAT(error_of([&] { make_directories(folder / "file/below"); }),
-              HasSubstr("cannot make the folder"));
+  EXPECT_THAT(error_of([&] { make_directories(folder / "file/below"); }), HasSubstr("cannot make the folder"));
 }
 
 TEST(AtomicFile, FullDiskIsFoundBeforeWritingAndKeepsWhatWasThere) {
@@ -137,8 +134,7 @@ TEST(AtomicFile, FullDiskWhileWritingKeepsWhatWasThere) {
   if (!tiny.refusal().empty()) GTEST_SKIP() << tiny.refusal();
   const std::string path = tiny.path() + "/a";
   put(path, "precious");
-  EXPECT_THAT(error_of([&] { write_file(path, std::string(2'000'000, 'x')); }),
-              HasSubstr("No space left on device"));
+  EXPECT_THAT(error_of([&] { write_file(path, std::string(2'000'000, 'x')); }), HasSubstr("No space left on device"));
   EXPECT_THAT(error_of([&] {
                 AtomicFile file(path);
                 for (int i = 0; i < 100; ++i) file.write(std::string(100'000, 'x'));
@@ -154,8 +150,7 @@ TEST(AtomicFile, FailedWriteKeepsWhatWasThere) {
   put(folder / "a", "precious");
   {
     const FileSizeLimit limit(100'000);
-    EXPECT_THAT(error_of([&] { AtomicFile(folder / "a", 200'000); }),
-                HasSubstr("200000 bytes needed): File too large"));
+    EXPECT_THAT(error_of([&] { AtomicFile(folder / "a", 200'000); }), HasSubstr("200000 bytes needed): File too large"));
     EXPECT_THAT(error_of([&] {
                   AtomicFile file(folder / "a");
                   for (int i = 0; i < 30; ++i) file.write(std::string(10'000, 'x'));
@@ -171,8 +166,7 @@ TEST(AtomicFile, OnlyAFullDiskSpeaksOfBytes) {
   const TemporaryFolder folder;
   ::chmod(folder.path().c_str(), 0555);
   const uid_t user = ::geteuid();
-  if (user == 0 && ::seteuid(65534) != 0)
-    GTEST_SKIP() << "root may write everywhere and cannot become another user here";
+  if (user == 0 && ::seteuid(65534) != 0) GTEST_SKIP() << "root may write everywhere and cannot become another user here";
   const std::string message = error_of([&] { write_file(folder / "a", "x"); });
   ASSERT_EQ(::seteuid(user), 0);
   EXPECT_THAT(message, EndsWith("a: Permission denied"));
@@ -329,8 +323,7 @@ TEST(MappedFile, NoPermissionIsAnError) {
   ::chmod(folder.path().c_str(), 0755);
   ::chmod((folder / "a").c_str(), 0);
   const uid_t user = ::geteuid();
-  if (user == 0 && ::seteuid(65534) != 0)
-    GTEST_SKIP() << "root may read every file and cannot become another user here";
+  if (user == 0 && ::seteuid(65534) != 0) GTEST_SKIP() << "root may read every file and cannot become another user here";
   const std::string message = error_of([&] { MappedFile(folder / "a"); });
   ASSERT_EQ(::seteuid(user), 0);
   EXPECT_THAT(message, HasSubstr("a: Permission denied"));

@@ -42,8 +42,7 @@ struct Reduce {
     float* q = y + row.index * row.cols;
     const float sum = row.sum([=](std::int64_t c) { return p[c]; });
     const float best = row.max([=](std::int64_t c) { return p[c]; });
-    const double half =
-        row.part(row.cols / 2).sum([=](std::int64_t c) { return static_cast<double>(p[c]) * 0x1p30; });
+    const double half = row.part(row.cols / 2).sum([=](std::int64_t c) { return static_cast<double>(p[c]) * 0x1p30; });
     row.each([=](std::int64_t c) { q[c] = p[c] - best; });
     row.each([=](std::int64_t c) { q[c] = q[c] + sum; });
     sums[row.index] = sum;
@@ -67,10 +66,12 @@ struct ReduceArrays {
     const bfloat16* b = y + first;
     sums[row.index] = row.sum([](float p, bfloat16 q) { return p * float(q); }, a, b);
     maxima[row.index] = row.max([](bfloat16 q) { return float(q); }, b);
-    row.over([](float p, bfloat16 q, float& r, bfloat16& s) {
-      r += p;
-      s = bfloat16(p - float(q));
-    }, a, b, z + first, Written<bfloat16>{w.data + first});
+    row.over(
+        [](float p, bfloat16 q, float& r, bfloat16& s) {
+          r += p;
+          s = bfloat16(p - float(q));
+        },
+        a, b, z + first, Written<bfloat16>{w.data + first});
   }
 };
 
@@ -96,10 +97,12 @@ struct WeightedColumns {
   std::int64_t cols;
   MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
     const auto weight = static_cast<float>(r % 3);
-    return use([=](float p, bfloat16 q, float& weighted, float& sum) {
-      weighted += p * weight;
-      sum += p + float(q);
-    }, x + r * cols, y + r * cols);
+    return use(
+        [=](float p, bfloat16 q, float& weighted, float& sum) {
+          weighted += p * weight;
+          sum += p + float(q);
+        },
+        x + r * cols, y + r * cols);
   }
 };
 
@@ -134,9 +137,7 @@ struct ForEach : ::testing::Test {
     set_values(t, values);
     return t;
   }
-  Tensor empty(std::int64_t n, Dtype dtype = Dtype::float32) {
-    return Tensor::empty(*device, {n}, dtype, Category::other);
-  }
+  Tensor empty(std::int64_t n, Dtype dtype = Dtype::float32) { return Tensor::empty(*device, {n}, dtype, Category::other); }
 };
 
 }  // namespace
@@ -215,8 +216,13 @@ TEST_F(ForEach, RowsOverArraysGiveWhatPlainLoopsGive) {
       set_values(other, y);
       fill(out, bfloat16(99.0f));
       for_each_row(queue, rows, cols,
-                   ReduceArrays{in.data<float>(), other.data<bfloat16>(), both.data<float>(), {out.data<bfloat16>()},
-                                sums.data<float>(), maxima.data<float>(), shift});
+                   ReduceArrays{in.data<float>(),
+                                other.data<bfloat16>(),
+                                both.data<float>(),
+                                {out.data<bfloat16>()},
+                                sums.data<float>(),
+                                maxima.data<float>(),
+                                shift});
       const std::vector<float> z = values_of(both), sum = values_of(sums), best = values_of(maxima);
       const std::vector<bfloat16> w = values_of<bfloat16>(out);
       for (std::int64_t r = 0; r < rows; ++r) {

@@ -51,13 +51,13 @@ inline Variable weighted_sum(Tape& tape, const Variable& v, const Numbers& weigh
   test::set_value(value, 0, static_cast<float>(sum));
   Variable out = tape.result(value, true);
   if (!tape.recording()) return out;
-  tape.record({}, [&tape, weights, shape = v->value.shape(), dtype = v->value.dtype(), dv = v->gradient,
-                   dout = out->gradient] {
-    const float scale = test::value_of(dout->tensor);
-    Numbers scaled = weights;
-    for (double& w : scaled) w *= scale;
-    if (dv) ops::add_gradient(tape, *dv, to_tensor(tape.device(), shape, dtype, scaled));
-  });
+  tape.record({},
+              [&tape, weights, shape = v->value.shape(), dtype = v->value.dtype(), dv = v->gradient, dout = out->gradient] {
+                const float scale = test::value_of(dout->tensor);
+                Numbers scaled = weights;
+                for (double& w : scaled) w *= scale;
+                if (dv) ops::add_gradient(tape, *dv, to_tensor(tape.device(), shape, dtype, scaled));
+              });
   return out;
 }
 
@@ -109,8 +109,7 @@ class OpCheck {
       tape.backward(total, 0.5f, parameters_, plain);
       const double factor = 0.5 * uses;
       for (std::size_t i = 0; i < variables.size(); ++i)
-        compare(fmt::format("input gradient {}", i), to_numbers(variables[i]->gradient->tensor),
-                differences[i], factor);
+        compare(fmt::format("input gradient {}", i), to_numbers(variables[i]->gradient->tensor), differences[i], factor);
       for (std::size_t i = 0; i < parameters_.size(); ++i)
         compare(fmt::format("parameter gradient {}", i), to_numbers(parameters_[i]->gradient),
                 differences[variables.size() + i], factor);
@@ -163,17 +162,14 @@ class OpCheck {
     return result;
   }
 
-  Tensor tensor(const Shape& shape, const Numbers& values) const {
-    return to_tensor(*device_, shape, dtype_, values);
-  }
+  Tensor tensor(const Shape& shape, const Numbers& values) const { return to_tensor(*device_, shape, dtype_, values); }
 
   // Standard normal, representable in the dtype.
   Numbers random(const Shape& shape) {
     Numbers values(static_cast<std::size_t>(element_count(shape)));
     for (double& v : values) {
       v = case_.input_scale * normal(7, 0, drawn_++);
-      v = dtype_ == Dtype::float32 ? double(static_cast<float>(v))
-                                   : double(float(bfloat16(static_cast<float>(v))));
+      v = dtype_ == Dtype::float32 ? double(static_cast<float>(v)) : double(float(bfloat16(static_cast<float>(v))));
     }
     return values;
   }

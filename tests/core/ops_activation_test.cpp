@@ -38,9 +38,7 @@ Numbers swiglu_reference(const Numbers& x, std::size_t rows, std::size_t hidden)
 
 TEST(Gelu, MatchesReferenceAndDifferences) { check_op(elementwise_case(ops::gelu, gelu)); }
 
-TEST(ReluSquared, MatchesReferenceAndDifferences) {
-  check_op(elementwise_case(ops::relu_squared, relu_squared));
-}
+TEST(ReluSquared, MatchesReferenceAndDifferences) { check_op(elementwise_case(ops::relu_squared, relu_squared)); }
 
 TEST(Swiglu, MatchesReferenceAndDifferences) {
   OpCase c;

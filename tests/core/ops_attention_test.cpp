@@ -58,9 +58,7 @@ Numbers rotary_reference(Numbers x, const Sizes& s) {
 OpCase attention_case(const Sizes& s) {
   OpCase c;
   c.inputs = {s.shape()};
-  c.op = [=](Tape& tape, const auto& x, const auto&) {
-    return ops::attention(tape, x[0], std::int64_t(s.heads));
-  };
+  c.op = [=](Tape& tape, const auto& x, const auto&) { return ops::attention(tape, x[0], std::int64_t(s.heads)); };
   c.reference = [=](const std::vector<Numbers>& v) { return attention_reference(v[0], s); };
   return c;
 }
@@ -84,8 +82,7 @@ TEST(Attention, LongSequencesMatchTheReference) {
     Numbers x(std::size_t(element_count(s.shape())));
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(1, 2, i));
     Tape tape(*device, false);
-    const Variable y =
-        ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), 2);
+    const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), 2);
     const Numbers got = to_numbers(y->value), expected = attention_reference(x, s);
     for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 64 * 0x1p-24) << time;
   }
@@ -98,8 +95,7 @@ TEST(Attention, LaterPositionsDoNotChangeEarlierOnes) {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(1, 3, i));
   Tape tape(*device, false);
   const auto run = [&] {
-    return to_numbers(
-        ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), 2)->value);
+    return to_numbers(ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), 2)->value);
   };
   const Numbers before = run();
   for (std::size_t i = 6 * 3 * s.width(); i < x.size(); ++i) x[i] = 1e6;
@@ -122,8 +118,8 @@ TEST(Attention, ScratchOfTheCpuGrowsWithTimeNotItsSquare) {
   constexpr std::int64_t kHeads = 8, kSize = 8, kBatch = 4;
   const auto peak = [&](std::int64_t time) {
     Tape tape(*device, true);
-    const Variable x = tape.variable(
-        Tensor::zeros(*device, {kBatch, time, 3 * kHeads * kSize}, Dtype::float32, Category::other));
+    const Variable x =
+        tape.variable(Tensor::zeros(*device, {kBatch, time, 3 * kHeads * kSize}, Dtype::float32, Category::other));
     device->allocator()->reset_peak();
     const Variable y = ops::attention(tape, x, kHeads);
     PlainParameters none(*device, {}, Dtype::float32, 1);
@@ -148,8 +144,7 @@ TEST(Attention, ScratchIsBoundedByTheBlocksOfQueries) {
   tape.backward(weighted_sum(tape, y, Numbers(std::size_t(y->value.size()), 1.0)), 1, {}, none);
   const std::int64_t peak = device->allocator()->use().peak_of(Category::activations);
   EXPECT_LT(peak, 4 * kBlock * 4 + 8 * qkv.bytes());
-  static_assert(4 * kHeads * kTime * kTime * 4 > 4 * kBlock * 4 + 8 * 3 * kHeads * kTime * 4,
-                "all scores are more");
+  static_assert(4 * kHeads * kTime * kTime * 4 > 4 * kBlock * 4 + 8 * 3 * kHeads * kTime * 4, "all scores are more");
 }
 
 // The CPU's loop, which runs heads on several threads.

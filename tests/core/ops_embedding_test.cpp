@@ -74,9 +74,8 @@ TEST(Embedding, IdOutsideTheVocabularyIsNamedWithItsPlace) {
   const auto check = [](std::vector<std::int32_t> ids, bool ignored) {
     return message_of([&] { ops::check_tokens(to_ids({2, 3}, ids), 50, ignored, "token"); });
   };
-  EXPECT_THAT(
-      check({1, 2, 3, 4, 50, 6}, false),
-      ::testing::HasSubstr("token 50 at sequence 1, position 1 is outside the model's vocabulary of 50"));
+  EXPECT_THAT(check({1, 2, 3, 4, 50, 6}, false),
+              ::testing::HasSubstr("token 50 at sequence 1, position 1 is outside the model's vocabulary of 50"));
   EXPECT_THAT(check({-1, 2, 3, 4, 5, 6}, false), ::testing::HasSubstr("token -1 at sequence 0, position 0"));
   EXPECT_THAT(check({-2, 2, 3, 4, 5, 6}, true), ::testing::HasSubstr("token -2"));
   EXPECT_EQ(check({-1, 2, 3, 4, 49, 0}, true), "nothing was thrown");

@@ -10,8 +10,7 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
-Numbers reference(const std::vector<Numbers>& v, const Ids& targets, std::size_t width,
-                  std::size_t vocabulary) {
+Numbers reference(const std::vector<Numbers>& v, const Ids& targets, std::size_t width, std::size_t vocabulary) {
   double total = 0;
   int counted = 0;
   for (std::size_t r = 0; r < targets.size(); ++r) {
@@ -53,9 +52,7 @@ TEST(HeadLoss, MatchesReferenceAndDifferencesForEveryChunkSize) {
   }
 }
 
-TEST(HeadLoss, VocabularyLargerThanOneBlockOfTheGradient) {
-  check_op(head_case({4, 515, -1, 512, 511}, 1, 520, 2));
-}
+TEST(HeadLoss, VocabularyLargerThanOneBlockOfTheGradient) { check_op(head_case({4, 515, -1, 512, 511}, 1, 520, 2)); }
 
 // Words that do not fill whole 16 bytes: a GPU takes the last ones apart.
 TEST(HeadLoss, VocabulariesOfEverySizeMatchTheReference) {
@@ -77,8 +74,7 @@ TEST(HeadLoss, TargetOutsideTheVocabularyIsNamed) {
     ops::head_loss(tape, x, weight, to_ids({1, 3}, {4, 5, -1}));
     FAIL() << "no error";
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("target 5 at sequence 0, position 1"), std::string::npos)
-        << e.what();
+    EXPECT_NE(std::string(e.what()).find("target 5 at sequence 0, position 1"), std::string::npos) << e.what();
   }
 }
 
@@ -101,8 +97,8 @@ TEST(HeadLoss, ChunksBoundTheMemory) {
   EXPECT_LT(run(0), 100 * 1000 * 4 * 1.05);
   EXPECT_LT(run(10), 10 * 1000 * 4 * 1.15);
   Tape tape(*device, false);  // without recording nothing stays
-  ops::head_loss(tape, tape.constant(Tensor::zeros(*device, {100, 4}, Dtype::float32, Category::other)),
-                 weight, to_ids({100}, Ids(100, 3)), 10);
+  ops::head_loss(tape, tape.constant(Tensor::zeros(*device, {100, 4}, Dtype::float32, Category::other)), weight,
+                 to_ids({100}, Ids(100, 3)), 10);
   EXPECT_EQ(device->allocator()->use().of(Category::activations), 0);
 }
 

@@ -24,9 +24,7 @@ OpCase linear_case(bool bias, std::int64_t rows, std::int64_t inputs, std::int64
   c.inputs = {{rows, inputs}};
   c.parameters = {{outputs, inputs}};
   if (bias) c.parameters.push_back({outputs});
-  c.op = [=](Tape& tape, const auto& x, const auto& p) {
-    return ops::linear(tape, x[0], *p[0], bias ? p[1] : nullptr);
-  };
+  c.op = [=](Tape& tape, const auto& x, const auto& p) { return ops::linear(tape, x[0], *p[0], bias ? p[1] : nullptr); };
   c.reference = [=](const std::vector<Numbers>& v) { return reference(v, rows, inputs, outputs); };
   return c;
 }
@@ -53,6 +51,5 @@ TEST(Linear, RefusesShapesAndDtypesThatDoNotFit) {
   EXPECT_THROW(ops::linear(tape, zeros({2, 3}, Dtype::float32), weight, nullptr), InternalError);
   EXPECT_THROW(ops::linear(tape, zeros({2, 4}, Dtype::bfloat16), weight, nullptr), InternalError);
   EXPECT_THROW(ops::linear(tape, zeros({2, 4}, Dtype::float32), weight, &weight), InternalError);
-  EXPECT_EQ(ops::linear(tape, zeros({2, 5, 4}, Dtype::float32), weight, nullptr)->value.shape(),
-            (Shape{2, 5, 3}));
+  EXPECT_EQ(ops::linear(tape, zeros({2, 5, 4}, Dtype::float32), weight, nullptr)->value.shape(), (Shape{2, 5, 3}));
 }

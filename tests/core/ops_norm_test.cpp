@@ -27,8 +27,7 @@ OpCase norm_case(bool centred, bool bias, std::int64_t rows, std::int64_t cols) 
   c.parameters = {{cols}};
   if (bias) c.parameters.push_back({cols});
   c.op = [=](Tape& tape, const auto& x, const auto& p) {
-    return centred ? ops::layer_norm(tape, x[0], *p[0], bias ? p[1] : nullptr)
-                   : ops::rms_norm(tape, x[0], *p[0]);
+    return centred ? ops::layer_norm(tape, x[0], *p[0], bias ? p[1] : nullptr) : ops::rms_norm(tape, x[0], *p[0]);
   };
   c.reference = [=](const std::vector<Numbers>& v) { return reference(v, rows, cols, centred); };
   return c;
@@ -58,8 +57,7 @@ TEST(LayerNorm, LargeMeanKeepsItsPrecision) {
   Numbers x(64);
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = 4096 + double(i % 2);
   Tape tape(*device, false);
-  const Variable y =
-      ops::layer_norm(tape, tape.constant(to_tensor(*device, {1, 64}, Dtype::float32, x)), gain, nullptr);
+  const Variable y = ops::layer_norm(tape, tape.constant(to_tensor(*device, {1, 64}, Dtype::float32, x)), gain, nullptr);
   for (std::size_t i = 0; i < x.size(); ++i)
     EXPECT_NEAR(to_numbers(y->value)[i], (i % 2 ? 0.5 : -0.5) / std::sqrt(0.25 + 1e-5), 1e-6);
 }

@@ -39,8 +39,7 @@ Numbers mask_of(const ops::DropoutMask& mask, std::int64_t size) {
   auto device = make_test_device(2);
   Tape tape(*device, true);
   const Numbers ones(static_cast<std::size_t>(size), 1.0);
-  return to_numbers(
-      ops::dropout(tape, tape.variable(to_tensor(*device, {size}, Dtype::float32, ones)), mask)->value);
+  return to_numbers(ops::dropout(tape, tape.variable(to_tensor(*device, {size}, Dtype::float32, ones)), mask)->value);
 }
 
 }  // namespace

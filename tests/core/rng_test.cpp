@@ -72,8 +72,7 @@ TEST(Initialize, AnyPartEqualsThatPartOfTheWhole) {
   for (const std::int64_t begin : {0, 1, 255, 256, 257, 1000})
     for (const std::int64_t count : {0, 1, 3, 200}) {
       const std::vector<float> part = initial(p, 3, begin, count);
-      EXPECT_EQ(part, std::vector<float>(whole.begin() + begin, whole.begin() + begin + count))
-          << begin << " " << count;
+      EXPECT_EQ(part, std::vector<float>(whole.begin() + begin, whole.begin() + begin + count)) << begin << " " << count;
     }
   EXPECT_THROW(initial(p, 3, 1200, 31), InternalError);
 }

@@ -72,8 +72,7 @@ TEST(Safetensors, LayoutIsTheFormatsOwn) {
   const FileSummary summary = file.commit();
   std::string header = R"({"w":{"data_offsets":[0,8],"dtype":"F32","shape":[1,2]}})";
   header.resize((header.size() + 7) / 8 * 8, ' ');
-  EXPECT_EQ(get(folder / "x"),
-            with_header(header, 0) + std::string(reinterpret_cast<const char*>(values), 8));
+  EXPECT_EQ(get(folder / "x"), with_header(header, 0) + std::string(reinterpret_cast<const char*>(values), 8));
   EXPECT_EQ(summary.bytes, SafetensorsWriter::file_bytes({{"w", StoredType::f32, {1, 2}}}));
 }
 
@@ -85,8 +84,7 @@ TEST(Safetensors, WriterHoldsItsCallerToTheAnnouncement) {
   writer.write("1234567", 7);
   EXPECT_THROW(writer.finish(), InternalError);
   AtomicFile other(folder / "y");
-  EXPECT_THROW(SafetensorsWriter(other, {{"w", StoredType::f32, {2}}, {"w", StoredType::f32, {2}}}),
-               InternalError);
+  EXPECT_THROW(SafetensorsWriter(other, {{"w", StoredType::f32, {2}}, {"w", StoredType::f32, {2}}}), InternalError);
 }
 
 TEST(Safetensors, EveryDefectIsNamed) {
@@ -104,22 +102,16 @@ TEST(Safetensors, EveryDefectIsNamed) {
   EXPECT_THAT(header("{\"\xff\":1}"), HasSubstr("no JSON"));
   EXPECT_THAT(header(R"({"w":7})"), HasSubstr("'w' has no dtype"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","data_offsets":[0,8]}})"), HasSubstr("'w' has no shape"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})"),
-              HasSubstr("unknown dtype \"F31\""));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})"), HasSubstr("unknown dtype \"F31\""));
   EXPECT_THAT(header(R"({"w":{"dtype":4,"shape":[2],"data_offsets":[0,8]}})"), HasSubstr("unknown dtype 4"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})"),
               HasSubstr("'w' has 8 bytes, but F32 [3] needs 12"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})"),
-              HasSubstr("dimension -2"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})"),
-              HasSubstr("dimension 2.5"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})"), HasSubstr("dimension -2"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})"), HasSubstr("dimension 2.5"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":2,"data_offsets":[0,8]}})"), HasSubstr("no list"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})"),
-              HasSubstr("2^63"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8]}})"),
-              HasSubstr("no count"));
-  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})"),
-              HasSubstr("lies at [8, 0)"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})"), HasSubstr("2^63"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8]}})"), HasSubstr("no count"));
+  EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})"), HasSubstr("lies at [8, 0)"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[0]}})"), HasSubstr("no pair"));
   EXPECT_THAT(header(R"({"w":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}})", 16),
               HasSubstr("begins at data byte 8, but the tensors before it end at 0"));
@@ -141,8 +133,7 @@ TEST(Safetensors, EveryDefectIsNamed) {
               HasSubstr("nested deeper than 64 levels"));
   EXPECT_THAT(refusal(folder, "1234567"), HasSubstr("it has 7 bytes"));
   EXPECT_THAT(refusal(folder, ""), HasSubstr("x is empty"));
-  EXPECT_THAT(refusal(folder, std::string(8, '\xff') + "{}"),
-              HasSubstr("its header length is 18446744073709551615"));
+  EXPECT_THAT(refusal(folder, std::string(8, '\xff') + "{}"), HasSubstr("its header length is 18446744073709551615"));
   EXPECT_EQ(refusal(folder, with_header("{}", 0)), "");
   EXPECT_THAT(header(good, 9), HasSubstr(folder / "x"));
 }
@@ -154,8 +145,7 @@ TEST(Safetensors, HeaderLengthsBeyondTheFileAreRefusedBeforeReading) {
     const std::uint64_t length = std::uint64_t{1} << shift;
     std::memcpy(content.data(), &length, 8);
     std::fill(content.begin() + 10, content.end(), ' ');
-    EXPECT_THAT(refusal(folder, content),
-                HasSubstr(fmt::format("its header length is {}, the file has 4096", length)));
+    EXPECT_THAT(refusal(folder, content), HasSubstr(fmt::format("its header length is {}, the file has 4096", length)));
   }
 }
 

@@ -32,9 +32,7 @@ class TemporaryFolder {
 };
 
 // Plain file access that does not go through the code under test.
-inline void put(const std::string& path, std::string_view content) {
-  std::ofstream(path, std::ios::binary) << content;
-}
+inline void put(const std::string& path, std::string_view content) { std::ofstream(path, std::ios::binary) << content; }
 inline std::string get(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};

@@ -128,12 +128,12 @@ TEST(Dtype, EveryBfloat16AndFloat16RoundTrips) {
 }
 
 TEST(Dtype, RoundsToNearestEven) {
-  EXPECT_EQ(float(bfloat16(1.0f + 0x1p-8f)), 1.0f);                 // tie to even
+  EXPECT_EQ(float(bfloat16(1.0f + 0x1p-8f)), 1.0f);  // tie to even
   EXPECT_EQ(float(bfloat16(1.0f + 0x1.8p-8f)), 1.0f + 0x1p-7f);
   EXPECT_EQ(float(float16(1.0f + 0x1p-11f)), 1.0f);
   EXPECT_EQ(float(float16(65519.0f)), 65504.0f);
   EXPECT_TRUE(std::isinf(float(float16(65520.0f))));
   EXPECT_EQ(float(float16(0x1p-25f)), 0.0f);
-  EXPECT_EQ(float(float16(0x1.8p-24f)), 0x1p-23f);                  // tie between two subnormals, to even
+  EXPECT_EQ(float(float16(0x1.8p-24f)), 0x1p-23f);  // tie between two subnormals, to even
   EXPECT_TRUE(std::isnan(float(bfloat16(NAN))));
 }

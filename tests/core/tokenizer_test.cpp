@@ -41,8 +41,7 @@ std::string sample_text(std::size_t lines) {
   std::string text;
   for (std::uint64_t line = 0; line < lines; ++line) {
     for (std::uint64_t w = 0; w < 12; ++w) {
-      const std::uint64_t a = random_below(1, line, 2 * w, words.size()),
-                          b = random_below(1, line, 2 * w + 1, words.size());
+      const std::uint64_t a = random_below(1, line, 2 * w, words.size()), b = random_below(1, line, 2 * w + 1, words.size());
       text += (w ? " " : "") + words[std::min(a, b)];
     }
     text += ".\n";
@@ -83,8 +82,8 @@ TEST(Utf8, AcceptsExactlyTheValidCharacters) {
   EXPECT_EQ(length("\xef\xbf\xbd"), 3u);
   EXPECT_EQ(length("\xf0\x90\x80\x80"), 4u);
   EXPECT_EQ(length("\xf4\x8f\xbf\xbf"), 4u);
-  for (const char* bad : {"", "\x80", "\xc2", "\xc2z", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xe2\x96",
-                          "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"})
+  for (const char* bad : {"", "\x80", "\xc2", "\xc2z", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xe2\x96", "\xed\xa0\x80",
+                          "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff"})
     EXPECT_EQ(length(bad), 0u) << bad;
   EXPECT_EQ(utf8_cut("a\xe2\x96\x81z", 3), 1u);
   EXPECT_EQ(utf8_cut("a\xe2\x96\x81z", 4), 4u);
@@ -177,8 +176,7 @@ TEST_F(Bpe, ImpossibleVocabulariesSayWhatIsPossible) {
   EXPECT_THAT(train(100'000), AllOf(HasSubstr("100000 pieces"), HasSubstr("its words give no more than ")));
   EXPECT_FALSE(std::filesystem::exists(*folder_ / "x.model"));
   put(*folder_ / "nothing", std::string("\n\n\xff\t\0", 5));
-  EXPECT_THAT(error_of([&] { train_bpe({*folder_ / "nothing"}, 300, *folder_ / "x.model"); }),
-              HasSubstr("no UTF-8 text"));
+  EXPECT_THAT(error_of([&] { train_bpe({*folder_ / "nothing"}, 300, *folder_ / "x.model"); }), HasSubstr("no UTF-8 text"));
   EXPECT_THAT(error_of([&] { train_bpe({*folder_ / "absent"}, 300, *folder_ / "x.model"); }),
               HasSubstr("absent: No such file"));
 }

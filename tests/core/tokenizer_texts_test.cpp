@@ -53,10 +53,29 @@ std::vector<Kind> kinds() {
 
 // Text that has everything, valid UTF-8 or not, mixed by chance.
 std::string mixture(std::uint64_t seed) {
-  static const std::vector<std::string> kParts = {
-      " ", "  ", "\n", "\t", "\r\n", "A", "GATTACA", "天地", "です", "ไม่", "\xc2\xa0", "\xe3\x80\x80", "\xe2\x96\x81",
-      "\xe2\x96\x85", "\xef\xbf\xbd", "\xff", "\xe2\x96", std::string(1, '\0'), "<0x20>", "<unk>", "😀",
-      "e\xcc\x81", "\xef\xbb\xbf"};
+  static const std::vector<std::string> kParts = {" ",
+                                                  "  ",
+                                                  "\n",
+                                                  "\t",
+                                                  "\r\n",
+                                                  "A",
+                                                  "GATTACA",
+                                                  "天地",
+                                                  "です",
+                                                  "ไม่",
+                                                  "\xc2\xa0",
+                                                  "\xe3\x80\x80",
+                                                  "\xe2\x96\x81",
+                                                  "\xe2\x96\x85",
+                                                  "\xef\xbf\xbd",
+                                                  "\xff",
+                                                  "\xe2\x96",
+                                                  std::string(1, '\0'),
+                                                  "<0x20>",
+                                                  "<unk>",
+                                                  "😀",
+                                                  "e\xcc\x81",
+                                                  "\xef\xbb\xbf"};
   std::string text;
   for (std::uint64_t i = 0; i < 40; ++i) {
     const std::uint64_t part = random_below(seed, 1, i, 2 * kParts.size());

@@ -41,20 +41,17 @@ std::string message_on_all(int n, const F& call) {
 }
 
 TEST(Agreement, EqualHashesPass) {
-  run_ranks(
-      4, [](Communicator& comm) { dist::require_agreement(comm, "plan", 7, "text that is not looked at"); });
+  run_ranks(4, [](Communicator& comm) { dist::require_agreement(comm, "plan", 7, "text that is not looked at"); });
 }
 
 TEST(Agreement, Pitfall24_ADifferentPlanIsNamedOnAllRanks) {
   const std::string message = message_on_all(4, [](Communicator& comm) {
     const std::int64_t width = comm.rank() == 2 ? 33 : 32;
-    const dist::ShardPlan plan({{"embedding", {50, 8}}, {"blocks.0.up", {width, 8}}, {"head", {8, 50}}}, 4,
-                               400);
+    const dist::ShardPlan plan({{"embedding", {50, 8}}, {"blocks.0.up", {width, 8}}, {"head", {8, 50}}}, 4, 400);
     dist::require_agreement(comm, "the shard plan", plan.hash(), plan.describe());
   });
   EXPECT_THAT(message, HasSubstr("the shard plan differs between ranks: line 3 is"));
-  EXPECT_THAT(message,
-              HasSubstr("on ranks 0, 1, 3: bucket 1: 256 of 256 elements used by blocks.0.up [32, 8]"));
+  EXPECT_THAT(message, HasSubstr("on ranks 0, 1, 3: bucket 1: 256 of 256 elements used by blocks.0.up [32, 8]"));
   EXPECT_THAT(message, HasSubstr("on rank 2: bucket 1: 264 of 320 elements used by blocks.0.up [33, 8]"));
 }
 
@@ -69,8 +66,8 @@ TEST(Agreement, LongLinesAreCutAroundTheDifference) {
 }
 
 TEST(Agreement, HashesAreShownWhenTheDescriptionsAreEqual) {
-  const std::string message = message_on_all(
-      3, [](Communicator& c) { dist::require_agreement(c, "weights", c.rank() == 1 ? 0xabc : 1, "same"); });
+  const std::string message =
+      message_on_all(3, [](Communicator& c) { dist::require_agreement(c, "weights", c.rank() == 1 ? 0xabc : 1, "same"); });
   EXPECT_THAT(message, AllOf(HasSubstr("weights differs"), HasSubstr("on rank 1: 0000000000000abc")));
 }
 
@@ -129,11 +126,8 @@ TEST(Agreement, Pitfall45_OneRankFailsAndAllThrowTheSame) {
 TEST(Agreement, EqualMessagesAreSaidOnce) {
   const auto all = [](Communicator& comm) { dist::run_on_all(comm, [] { core::fail("no such file"); }); };
   EXPECT_EQ(message_on_all(3, all), "no such file");
-  const auto some = [](Communicator& comm) {
-    dist::run_on_all(comm, [&] { MUONP_ASSERT(comm.rank() == 1, "a defect"); });
-  };
-  EXPECT_THAT(message_on_all(3, some),
-              AllOf(HasSubstr("ranks 0, 2: internal error: "), HasSubstr("a defect")));
+  const auto some = [](Communicator& comm) { dist::run_on_all(comm, [&] { MUONP_ASSERT(comm.rank() == 1, "a defect"); }); };
+  EXPECT_THAT(message_on_all(3, some), AllOf(HasSubstr("ranks 0, 2: internal error: "), HasSubstr("a defect")));
 }
 
 TEST(Agreement, NoFailurePasses) {

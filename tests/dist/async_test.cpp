@@ -110,8 +110,8 @@ TEST(AsyncQueue, StreamWorkRunsInSubmitWithinAnOverlap) {
   queue.wait(first);
   queue.wait(second);
   queue.drain();
-  EXPECT_THAT(overlaps.calls, testing::ElementsAre("begin", "barrier", "end", "begin", "barrier", "end",
-                                                   "wait 1", "wait 2", "wait 2"));
+  EXPECT_THAT(overlaps.calls,
+              testing::ElementsAre("begin", "barrier", "end", "begin", "barrier", "end", "wait 1", "wait 2", "wait 2"));
 }
 
 TEST(AsyncQueue, AStreamsFailureIsDeliveredAndItsOverlapEnds) {
@@ -182,8 +182,7 @@ TEST(AsyncQueue, ARankThatFailsEndsTheWorkersOfOthers) {
     queue.submit([&] { comm.barrier(); });
     queue.drain();
   };
-  expect_error<core::Error>([&] { dist::run_ranks(3, body); },
-                            testing::HasSubstr("rank 1 of 3: out of data"));
+  expect_error<core::Error>([&] { dist::run_ranks(3, body); }, testing::HasSubstr("rank 1 of 3: out of data"));
 }
 
 }  // namespace

@@ -30,8 +30,7 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void compare(dist::Communicator& comm, dist::OperationKind kind, std::int64_t bytes,
-             std::vector<Contender> contenders) {
+void compare(dist::Communicator& comm, dist::OperationKind kind, std::int64_t bytes, std::vector<Contender> contenders) {
   const int repeats = bytes >= (16 << 20) ? 11 : bytes >= (1 << 20) ? 41 : 201;
   for (int i = 0; i < repeats; ++i)
     for (Contender& c : contenders) {
@@ -43,8 +42,7 @@ void compare(dist::Communicator& comm, dist::OperationKind kind, std::int64_t by
       c.seconds.push_back(seconds[0]);
     }
   if (comm.rank() != 0) return;
-  const double sent =
-      static_cast<double>(dist::bytes_sent({.kind = kind, .count = bytes / 4}, 0, comm.size()));
+  const double sent = static_cast<double>(dist::bytes_sent({.kind = kind, .count = bytes / 4}, 0, comm.size()));
   for (const Contender& c : contenders) {
     const double s = median(c.seconds);
     std::printf("%-15s %9.0f KB  %-26s %10.0f us %7.2f GB/s\n", std::string(dist::name_of(kind)).c_str(),
@@ -63,15 +61,10 @@ void run(dist::Communicator& comm, std::int64_t bytes) {
   compare(comm, dist::OperationKind::reduce_scatter, bytes,
           {{"ours", [&] { comm.reduce_scatter(span); }, {}},
            {"MPI_Reduce_scatter_block",
-            [&] {
-              MPI_Reduce_scatter_block(data.data(), other.data(), part, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-            },
+            [&] { MPI_Reduce_scatter_block(data.data(), other.data(), part, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); },
             {}},
            {"MPI_Reduce_scatter",
-            [&] {
-              MPI_Reduce_scatter(data.data(), other.data(), counts.data(), MPI_FLOAT, MPI_SUM,
-                                 MPI_COMM_WORLD);
-            },
+            [&] { MPI_Reduce_scatter(data.data(), other.data(), counts.data(), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); },
             {}}});
   compare(comm, dist::OperationKind::all_gather, bytes,
           {{"ours", [&] { comm.all_gather(span); }, {}},
@@ -81,9 +74,7 @@ void run(dist::Communicator& comm, std::int64_t bytes) {
   std::fill(data.begin(), data.end(), 0.0f);
   compare(comm, dist::OperationKind::all_reduce, bytes,
           {{"ours", [&] { comm.all_reduce(span, dist::Reduce::sum); }, {}},
-           {"MPI_Allreduce",
-            [&] { MPI_Allreduce(MPI_IN_PLACE, data.data(), n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); },
-            {}}});
+           {"MPI_Allreduce", [&] { MPI_Allreduce(MPI_IN_PLACE, data.data(), n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); }, {}}});
   mine[0] = 0;
 }
 
@@ -91,9 +82,7 @@ void latencies(dist::Communicator& comm) {
   double value[1] = {0};
   compare(comm, dist::OperationKind::all_reduce_values, 8,
           {{"ours", [&] { comm.all_reduce(value, dist::Reduce::sum); }, {}},
-           {"MPI_Allreduce",
-            [&] { MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD); },
-            {}}});
+           {"MPI_Allreduce", [&] { MPI_Allreduce(MPI_IN_PLACE, value, 1, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD); }, {}}});
   compare(comm, dist::OperationKind::barrier, 0,
           {{"ours", [&] { comm.barrier(); }, {}}, {"MPI_Barrier", [&] { MPI_Barrier(MPI_COMM_WORLD); }, {}}});
 }

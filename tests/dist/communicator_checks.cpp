@@ -38,8 +38,7 @@ void reduce_scatter_of(Communicator& comm, std::int64_t slice) {
   fill(data, comm.rank());
   comm.reduce_scatter(data.span());
   for (std::int64_t i = comm.rank() * slice; i < (comm.rank() + 1) * slice; ++i)
-    ASSERT_EQ(static_cast<float>(data[i]), sum_over_ranks(comm.size(), i))
-        << "element " << i << ", slice " << slice;
+    ASSERT_EQ(static_cast<float>(data[i]), sum_over_ranks(comm.size(), i)) << "element " << i << ", slice " << slice;
   ASSERT_TRUE(data.intact()) << "slice " << slice;
 }
 
@@ -64,9 +63,7 @@ void all_reduce_of(Communicator& comm, std::int64_t count) {
       float expected = whole(0, i);
       for (int r = 1; r < comm.size(); ++r) {
         const float v = whole(r, i);
-        expected = op == Reduce::sum   ? expected + v
-                   : op == Reduce::max ? std::max(expected, v)
-                                       : std::min(expected, v);
+        expected = op == Reduce::sum ? expected + v : op == Reduce::max ? std::max(expected, v) : std::min(expected, v);
       }
       ASSERT_EQ(static_cast<float>(data[i]), expected) << "element " << i << " of " << count;
     }
@@ -90,9 +87,7 @@ void broadcast_of(Communicator& comm, std::int64_t count) {
 template <class T>
 void exchange_of(Communicator& comm) {
   const auto messages = [](int from, int to) { return (from * 3 + to * 5) % 4; };
-  const auto length = [](int from, int to, int k) {
-    return std::int64_t{(from * 7 + to * 11 + k * 13) % 41};
-  };
+  const auto length = [](int from, int to, int k) { return std::int64_t{(from * 7 + to * 11 + k * 13) % 41}; };
   std::vector<Guarded<T>> out, in;
   std::vector<dist::Transfer> sends, receives;
   for (int peer = comm.size() - 1; peer >= 0; --peer) {  // not in rank order: it must not matter
@@ -230,8 +225,7 @@ void check_long_messages(Communicator& comm) {
   const int before = (comm.rank() + comm.size() - 1) % comm.size();
   const dist::Transfer receive{before, from_before.span()};
   comm.exchange({&send, 1}, {&receive, 1});
-  for (std::int64_t i = 0; i < slice; ++i)
-    ASSERT_EQ(from_before[i], static_cast<float>((i + before) % 1000)) << i;
+  for (std::int64_t i = 0; i < slice; ++i) ASSERT_EQ(from_before[i], static_cast<float>((i + before) % 1000)) << i;
   ASSERT_TRUE(from_before.intact());
 }
 

@@ -40,9 +40,8 @@ class Guarded {
 
 // A whole number in [−8, 8]: sums over a few ranks are exact in every element type.
 inline float whole(int rank, std::int64_t i) {
-  return static_cast<float>(static_cast<int>(core::random_below(7, static_cast<std::uint64_t>(rank),
-                                                                static_cast<std::uint64_t>(i), 17)) -
-                            8);
+  return static_cast<float>(
+      static_cast<int>(core::random_below(7, static_cast<std::uint64_t>(rank), static_cast<std::uint64_t>(i), 17)) - 8);
 }
 // A number whose sums depend on the order.
 inline float rough(int rank, std::int64_t i) {

@@ -88,21 +88,50 @@ Values matrix(int n, std::int64_t rows, std::int64_t cols) {
   };
   const int kind = n % 20 == 0 ? n / 20 % 15 : 20;
   switch (kind) {
-    case 0: each([](auto, auto) { return 1; }); break;                                      // all tie
-    case 1: each([](auto, auto) { return 1.5; }); break;                                    // between two powers
-    case 2: x[x.size() / 2] = -3; break;                                                    // one entry
-    case 3: break;                                                                          // zero
-    case 4: each([](auto r, auto c) { return std::pow(0.9, r + c); }); break;               // rank one, decaying
-    case 5: each([](auto r, auto c) { return r == c ? 1 : 0; }); break;                     // no direction stands out
-    case 6: each([&](auto, auto) { return 1e-30f * normal(random); }); break;               // squares underflow
-    case 7: each([&](auto, auto) { return 1e30f * normal(random); }); break;                // squares overflow
-    case 8: each([&](auto, auto) { return random() % 2 ? 1 : -1; }); break;                 // signs
-    case 9: each([](auto r, auto c) { return (r * 31 + c) % 97 == 0 ? 1e6 : 1e-6; }); break;  // far apart
-    case 10: each([](auto, auto c) { return c == 0 ? 100 : 0.5; }); break;                  // one column
-    case 11: each([&](auto r, auto) { return r == 0 ? normal(random) : 0; }); break;        // one row
-    case 12: each([&](auto, auto) { return 1e-42f * normal(random); }); break;              // subnormal
-    case 13: each([&](auto r, auto c) { return (r + c) % 2 ? 2.0000001 : -0.74999994; }); break;
-    case 14: each([](auto r, auto c) { return r + c == 0 ? 30 : 1; }); break;               // int5 loses all it may
+    case 0:
+      each([](auto, auto) { return 1; });
+      break;  // all tie
+    case 1:
+      each([](auto, auto) { return 1.5; });
+      break;  // between two powers
+    case 2:
+      x[x.size() / 2] = -3;
+      break;  // one entry
+    case 3:
+      break;  // zero
+    case 4:
+      each([](auto r, auto c) { return std::pow(0.9, r + c); });
+      break;  // rank one, decaying
+    case 5:
+      each([](auto r, auto c) { return r == c ? 1 : 0; });
+      break;  // no direction stands out
+    case 6:
+      each([&](auto, auto) { return 1e-30f * normal(random); });
+      break;  // squares underflow
+    case 7:
+      each([&](auto, auto) { return 1e30f * normal(random); });
+      break;  // squares overflow
+    case 8:
+      each([&](auto, auto) { return random() % 2 ? 1 : -1; });
+      break;  // signs
+    case 9:
+      each([](auto r, auto c) { return (r * 31 + c) % 97 == 0 ? 1e6 : 1e-6; });
+      break;  // far apart
+    case 10:
+      each([](auto, auto c) { return c == 0 ? 100 : 0.5; });
+      break;  // one column
+    case 11:
+      each([&](auto r, auto) { return r == 0 ? normal(random) : 0; });
+      break;  // one row
+    case 12:
+      each([&](auto, auto) { return 1e-42f * normal(random); });
+      break;  // subnormal
+    case 13:
+      each([&](auto r, auto c) { return (r + c) % 2 ? 2.0000001 : -0.74999994; });
+      break;
+    case 14:
+      each([](auto r, auto c) { return r + c == 0 ? 30 : 1; });
+      break;  // int5 loses all it may
     default: {
       const float spread = static_cast<float>(n % 7);  // heavier tails as it grows
       each([&](auto, auto) { return normal(random) * std::exp(spread * 0.5f * normal(random)); });
@@ -175,10 +204,8 @@ TEST(Compressor, SmallMessagesAreAsDocumented) {
   // Mean magnitude 12.9/6 = 2.15 = 0x4009999a; bits 1 and 4 are set.
   EXPECT_EQ(Channel(*device, "sign", 2, 3).send(x).bytes, (Bytes{0x9a, 0x99, 0x09, 0x40, 0b010010}));
   // k = 2: −3 and 8 at 1 and 5; l = 1; low bits 1, 1; field bits 0 + (1 >> 1) and 1 + (5 >> 1).
-  EXPECT_EQ(Channel(*device, "top_k 0.3", 2, 3).send(x).bytes,
-            (Bytes{0, 0, 0x40, 0xc0, 0, 0, 0, 0x41, 0b11, 0b1001}));
-  EXPECT_EQ(Channel(*device, "top_k_natural 0.3", 2, 3).send(x).bytes,
-            (Bytes{0, 0, 0, 0x41, 0x82, 1, 0b11, 0b1001}));
+  EXPECT_EQ(Channel(*device, "top_k 0.3", 2, 3).send(x).bytes, (Bytes{0, 0, 0x40, 0xc0, 0, 0, 0, 0x41, 0b11, 0b1001}));
+  EXPECT_EQ(Channel(*device, "top_k_natural 0.3", 2, 3).send(x).bytes, (Bytes{0, 0, 0, 0x41, 0x82, 1, 0b11, 0b1001}));
 }
 
 TEST(Compressor, IndicesOfAnyDensityComeBack) {
@@ -325,9 +352,7 @@ TEST(Compressor, BytesDependOnTheKeyAndTheValuesAlone) {
     for (const auto& bytes : sent) EXPECT_EQ(bytes, sent.front()) << spec;
   }
   const TestDevice device = make_test_device();
-  const auto start = [&](const CompressionKey& key) {
-    return Channel(*device, "rank 2", rows, cols).send(x, key).bytes;
-  };
+  const auto start = [&](const CompressionKey& key) { return Channel(*device, "rank 2", rows, cols).send(x, key).bytes; };
   EXPECT_EQ(start({5, 0, 2}), start({5, 0, 2}));
   EXPECT_NE(start({5, 0, 2}), start({6, 0, 2}));
   EXPECT_NE(start({5, 0, 2}), start({5, 1, 2}));

@@ -132,8 +132,7 @@ TEST(Faulty, FailsAtTheNamedCallOnly) {
     dist::Faulty faulty(comm, 2, dist::Fault::error);
     faulty.barrier();
     faulty.barrier();
-    expect_error<core::Error>([&] { faulty.barrier(); },
-                              AllOf(HasSubstr("injected"), HasSubstr("operation 2: barrier")));
+    expect_error<core::Error>([&] { faulty.barrier(); }, AllOf(HasSubstr("injected"), HasSubstr("operation 2: barrier")));
     faulty.barrier();
   });
 }

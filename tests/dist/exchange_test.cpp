@@ -85,8 +85,7 @@ TEST(ExactTransport, Pitfall26_RecordedBytesEqualTheFormula) {
         }
         EXPECT_EQ(recording.total(OperationKind::exchange).bytes, 4 * sent);
         EXPECT_EQ(recording.total(OperationKind::exchange).calls, calls);
-        const auto reduced =
-            recording.total(stage == 0 ? OperationKind::all_reduce : OperationKind::reduce_scatter);
+        const auto reduced = recording.total(stage == 0 ? OperationKind::all_reduce : OperationKind::reduce_scatter);
         EXPECT_EQ(reduced.calls, static_cast<std::int64_t>(plan.buckets().size()));
         if (stage > 0) {
           EXPECT_EQ(reduced.bytes, 4 * plan.padded_elements() / n * (n - 1));
@@ -105,8 +104,7 @@ TEST(Reducer, Pitfall27_Stage2NeverHoldsAllGradients) {
     backward(*device, model, reducer, c.rank(), 2, 2);
     std::int64_t largest = 0;
     for (const Bucket& b : plan.buckets()) largest = std::max(largest, b.size);
-    EXPECT_EQ(device->allocator()->use().peak_of(core::Category::gradients),
-              4 * (plan.padded_elements() / 2 + largest));
+    EXPECT_EQ(device->allocator()->use().peak_of(core::Category::gradients), 4 * (plan.padded_elements() / 2 + largest));
     EXPECT_EQ(device->allocator()->use().of(core::Category::gradients), 2 * plan.padded_elements());
   });
 }
@@ -115,8 +113,7 @@ TEST(Reducer, Pitfall33_WrongOrderIsAClearError) {
   run_ranks(1, [](Communicator& c) {
     auto device = core::make_cpu_device(1);
     Model model;
-    const ShardedParameters parameters(*device, model.list, ShardPlan(model.specs(), 1, 700), 0, 1,
-                                       Dtype::float32);
+    const ShardedParameters parameters(*device, model.list, ShardPlan(model.specs(), 1, 700), 0, 1, Dtype::float32);
     AsyncQueue async(AsyncQueue::Mode::inline_);
     GradientReducer reducer(*device, parameters, c, async, false);
     EXPECT_THROW(reducer.finish(), core::InternalError);              // a step before any backward pass

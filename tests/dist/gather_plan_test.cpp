@@ -64,8 +64,7 @@ TEST(GatherPlan, WithoutPrefetchABucketIsWholeWhileItIsRead) {
 TEST(GatherPlan, PrefetchGathersAheadAndKeepsWhatTheTurnNeeds) {
   const GatherPlan plan = Model().plan(1);
   // At the table's second use the norm, which the backward pass reads next, stays.
-  EXPECT_THAT(gathers(plan.training()),
-              ElementsAre(L{5, 4}, L{3}, L{2}, L{1}, L{0, 5}, L{}, L{2}, L{3}, L{4}, L{}));
+  EXPECT_THAT(gathers(plan.training()), ElementsAre(L{5, 4}, L{3}, L{2}, L{1}, L{0, 5}, L{}, L{2}, L{3}, L{4}, L{}));
   EXPECT_THAT(plan.training().stops[5].release, ElementsAre(0));
   EXPECT_EQ(plan.training().gathered, 10 * 16);
   EXPECT_EQ(plan.training().most_held, 3 * 16);

@@ -125,13 +125,13 @@ TEST_F(GpuMemory, Pitfall14_ElementwiseKernelsPast2To31) {
 // A matrix whose rows lie `stride` elements apart, with small whole numbers.
 struct Spread {
   Spread(core::Device& on, std::int64_t n, std::int64_t stride, bool symmetric, Dtype dtype = Dtype::float32)
-      : device(on), memory(Tensor::empty(on, {(n - 1) * stride + n}, dtype, Category::other)),
+      : device(on),
+        memory(Tensor::empty(on, {(n - 1) * stride + n}, dtype, Category::other)),
         view(memory.raw(), n, n, stride, dtype) {
     std::vector<float> row(static_cast<std::size_t>(n));
     for (std::int64_t r = 0; r < n; ++r) {
       for (std::int64_t c = 0; c < n; ++c)
-        row[static_cast<std::size_t>(c)] =
-            static_cast<float>(symmetric ? (r * c + r + c) % 7 - 3 : (3 * r + 5 * c) % 7 - 3);
+        row[static_cast<std::size_t>(c)] = static_cast<float>(symmetric ? (r * c + r + c) % 7 - 3 : (3 * r + 5 * c) % 7 - 3);
       device.queue().write(view.block(r, 0, 1, n).data, row.data(), n * 4);
     }
   }

@@ -140,10 +140,9 @@ TEST(Mpi, Pitfall43_AnOperationThatOthersDoNotReachTimesOut) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<float> data(static_cast<std::size_t>(ranks().size()) * 100);
     const dist::Span span(data.data(), ranks().size() * 100, core::Dtype::float32);
-    expect_error<core::Error>(
-        [&] { comm->all_gather(span); },
-        AllOf(HasSubstr("all_gather of"), HasSubstr("(operation 0) made no progress for 0.3 s"),
-              HasSubstr("on rank 0 of"), HasSubstr("nothing came from rank 1")));
+    expect_error<core::Error>([&] { comm->all_gather(span); },
+                              AllOf(HasSubstr("all_gather of"), HasSubstr("(operation 0) made no progress for 0.3 s"),
+                                    HasSubstr("on rank 0 of"), HasSubstr("nothing came from rank 1")));
     EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 5.0);
     expect_error<core::Error>([&] { comm->barrier(); }, HasSubstr("after an earlier failure: all_gather"));
   }
@@ -187,8 +186,7 @@ TEST(Mpi, Pitfall29_LengthsThatDifferAreAnError) {
     else
       checking.exchange({}, {});
   };
-  expect_error<core::Error>(call,
-                            HasSubstr("message 0 from rank 0 to rank 1 is 10 float32, where 12 float32"));
+  expect_error<core::Error>(call, HasSubstr("message 0 from rank 0 to rank 1 is 10 float32, where 12 float32"));
   checking.barrier();
 }
 

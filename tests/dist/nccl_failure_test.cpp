@@ -37,9 +37,7 @@ class NcclFailures : public GpuRanks, public testing::WithParamInterface<Mode> {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 INSTANTIATE_TEST_SUITE_P(Stands, NcclFailures, testing::Values(Mode::kInline, Mode::kAsync),
-                         [](const auto& instance) {
-                           return instance.param == Mode::kInline ? "Inline" : "Async";
-                         });
+                         [](const auto& instance) { return instance.param == Mode::kInline ? "Inline" : "Async"; });
 
 Tensor zeros(core::Device& device, std::int64_t count) {
   return Tensor::zeros(device, {count}, Dtype::float32, core::Category::other);
@@ -69,8 +67,7 @@ TEST_P(NcclFailures, Pitfall43_ARankThatThrowsEndsTheOthers) {
     ++told;
     core::fail("rank {} goes too", nccl.rank());
   };
-  expect_error<Error>([&] { run_on_gpus(3, body); },
-                      AnyOf(HasSubstr("the disk is full"), HasSubstr("goes too")));
+  expect_error<Error>([&] { run_on_gpus(3, body); }, AnyOf(HasSubstr("the disk is full"), HasSubstr("goes too")));
   EXPECT_EQ(told, 2);
 }
 
@@ -130,8 +127,7 @@ TEST_P(NcclFailures, Pitfall29_DifferentCountsAreNamed) {
           different(checking, device);
         });
       },
-      AllOf(HasSubstr("rank 0 calls all_reduce(sum) of 12 float32"),
-            HasSubstr("rank 2 calls all_reduce(sum) of 11")));
+      AllOf(HasSubstr("rank 0 calls all_reduce(sum) of 12 float32"), HasSubstr("rank 2 calls all_reduce(sum) of 11")));
   // Otherwise the stand-in tells; the real library may wait for ever, and the watchdog ends it.
   run_on_gpus(3, [&](Communicator& nccl, core::Device& device) {
     expect_failure(
@@ -192,8 +188,7 @@ TEST_P(NcclFailures, ACallThatNcclRefusesEndsEveryRank) {
     if (nccl.rank() == 0) cuda_host::fail_next("ncclBroadcast", cudaErrorUnknown);
     nccl.barrier();
     expect_failure(
-        nccl, device, [&] { nccl.broadcast(Span(data), 0); },
-        HasSubstr("broadcast of 8 float32 from rank 0"));
+        nccl, device, [&] { nccl.broadcast(Span(data), 0); }, HasSubstr("broadcast of 8 float32 from rank 0"));
     ++told;
   });
   EXPECT_EQ(told, 2);

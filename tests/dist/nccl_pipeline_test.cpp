@@ -18,8 +18,8 @@ class NcclPipeline : public GpuRanks {
     std::uint64_t seed = 0;
     for (const Case& s : cases()) {
       if (delays) start(cuda_host::Mode::kAsync, ++seed);
-      ASSERT_NO_THROW(run_on_gpus(
-          ranks, [&](Communicator& nccl, core::Device& device) { check_reduction(device, nccl, s); }))
+      ASSERT_NO_THROW(
+          run_on_gpus(ranks, [&](Communicator& nccl, core::Device& device) { check_reduction(device, nccl, s); }))
           << "ranks " << ranks << " stage " << s.stage << " passes " << s.passes << " bucket " << s.bucket;
       for (const std::int64_t wave : {50, 100000}) check_waves(ranks, s, wave);
       ASSERT_FALSE(HasFailure()) << "seed " << seed;
@@ -38,8 +38,7 @@ class NcclPipeline : public GpuRanks {
     });
     ASSERT_EQ(all.size(), 5u);
     const std::vector<float>& b = all.at("b.weight");
-    for (std::size_t i = 0; i < b.size(); ++i)
-      ASSERT_EQ(b[i], total_gradient(1, static_cast<std::int64_t>(i)));
+    for (std::size_t i = 0; i < b.size(); ++i) ASSERT_EQ(b[i], total_gradient(1, static_cast<std::int64_t>(i)));
   }
 };
 
@@ -61,8 +60,7 @@ TEST_F(NcclPipeline, Pitfall33_EachBucketIsReducedOnceAStep) {
         dist::AsyncQueue async(recording);
         Model model;
         const dist::ShardPlan plan(model.specs(), 2, 700);
-        const dist::ShardedParameters parameters(device, model.list, plan, nccl.rank(), stage,
-                                                 core::Dtype::float32);
+        const dist::ShardedParameters parameters(device, model.list, plan, nccl.rank(), stage, core::Dtype::float32);
         dist::GradientReducer reducer(device, parameters, recording, async, true);
         for (int step = 1; step <= 2; ++step) {
           backward(device, model, reducer, nccl.rank(), 2, passes);

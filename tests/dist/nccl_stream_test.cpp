@@ -51,8 +51,7 @@ void pipeline(Communicator& nccl, core::Device& device, AsyncQueue* async) {
   std::vector<AsyncQueue::Ticket> tickets(steps);
   const auto take = [&](int s) {
     if (async != nullptr) async->wait(tickets[static_cast<std::size_t>(s)]);
-    results[static_cast<std::size_t>(s)].copy_from(device.queue(),
-                                                   data[static_cast<std::size_t>(s % buffers)]);
+    results[static_cast<std::size_t>(s)].copy_from(device.queue(), data[static_cast<std::size_t>(s % buffers)]);
   };
   for (int s = 0; s < steps; ++s) {
     const Tensor& buffer = data[static_cast<std::size_t>(s % buffers)];
@@ -271,8 +270,7 @@ TEST_F(NcclStreams, Pitfall35_ConstructAndDestroyInALoop) {
 TEST_F(NcclStreams, Pitfall34_ACpuHasNoNccl) {
   dist::run_ranks(1, [](Communicator& host) {
     const auto device = core::make_cpu_device(1);
-    expect_error<core::InternalError>([&] { dist::make_nccl(*device, host, 1); },
-                                      testing::HasSubstr("joins GPUs"));
+    expect_error<core::InternalError>([&] { dist::make_nccl(*device, host, 1); }, testing::HasSubstr("joins GPUs"));
   });
 }
 

@@ -30,11 +30,9 @@ class NcclRanks : public GpuRanks, public testing::WithParamInterface<std::tuple
   NoMemoryCache exact_blocks_;  // with guard bands right at the ends of every tensor
 };
 INSTANTIATE_TEST_SUITE_P(Stands, NcclRanks,
-                         testing::Combine(testing::Values(Mode::kInline, Mode::kAsync),
-                                          testing::Values(1, 2, 3, 4)),
+                         testing::Combine(testing::Values(Mode::kInline, Mode::kAsync), testing::Values(1, 2, 3, 4)),
                          [](const auto& instance) {
-                           return std::string(std::get<0>(instance.param) == Mode::kInline ? "Inline"
-                                                                                           : "Async") +
+                           return std::string(std::get<0>(instance.param) == Mode::kInline ? "Inline" : "Async") +
                                   std::to_string(std::get<1>(instance.param));
                          });
 

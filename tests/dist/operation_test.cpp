@@ -31,8 +31,7 @@ TEST(Operation, CutsTileTheWholeEvenly) {
 
 TEST(Operation, BytesPastTwoToTheThirtyOne) {
   const std::int64_t count = std::int64_t{6} << 30;  // elements
-  EXPECT_EQ(dist::bytes_sent({.kind = OperationKind::reduce_scatter, .count = count}, 1, 3),
-            (std::int64_t{4} << 30) * 4);
+  EXPECT_EQ(dist::bytes_sent({.kind = OperationKind::reduce_scatter, .count = count}, 1, 3), (std::int64_t{4} << 30) * 4);
   EXPECT_EQ(dist::Span(nullptr, count, Dtype::bfloat16).bytes(), std::int64_t{12} << 30);
 }
 
@@ -40,12 +39,10 @@ TEST(Operation, UnevenBytesAddUp) {
   // Everything that ranks send in an all_reduce: each of 10,000 elements goes from 2 others to its owner and
   // back.
   std::int64_t total = 0;
-  for (int r = 0; r < 3; ++r)
-    total += dist::bytes_sent({.kind = OperationKind::all_reduce, .count = 10'000}, r, 3);
+  for (int r = 0; r < 3; ++r) total += dist::bytes_sent({.kind = OperationKind::all_reduce, .count = 10'000}, r, 3);
   EXPECT_EQ(total, 10'000 * 2 * 2 * 4);
   total = 0;  // broadcast: each other rank gets every element once
-  for (int r = 0; r < 3; ++r)
-    total += dist::bytes_sent({.kind = OperationKind::broadcast, .count = 10, .root = 2}, r, 3);
+  for (int r = 0; r < 3; ++r) total += dist::bytes_sent({.kind = OperationKind::broadcast, .count = 10, .root = 2}, r, 3);
   EXPECT_EQ(total, 10 * 2 * 4);
 }
 

@@ -79,13 +79,11 @@ TEST(OwnerPlan, Pitfall23_WithinFourThirdsOfTheBestPossible) {
     for (int ranks : {2, 3}) {
       std::vector<MatrixTask> tasks;
       for (int t = 0; t < 8; ++t)
-        tasks.push_back(
-            {fmt::format("m{}", t), t,
-             1.0 + static_cast<double>(core::random_below(5, trial, static_cast<std::uint64_t>(t), 50)), 10});
+        tasks.push_back({fmt::format("m{}", t), t,
+                         1.0 + static_cast<double>(core::random_below(5, trial, static_cast<std::uint64_t>(t), 50)), 10});
       std::vector<double> loads(static_cast<std::size_t>(ranks));
       const double best = best_possible(tasks, loads, 0);
-      EXPECT_LE(max_load(OwnerPlan(tasks, ranks, kNoLimit), ranks),
-                (4.0 / 3 - 1.0 / (3 * ranks)) * best + 1e-9);
+      EXPECT_LE(max_load(OwnerPlan(tasks, ranks, kNoLimit), ranks), (4.0 / 3 - 1.0 / (3 * ranks)) * best + 1e-9);
     }
 }
 
@@ -101,8 +99,7 @@ TEST(OwnerPlan, Pitfall23_BalancedByCostOnRealShapes) {
 
 // Cost is not the number of elements: the many long matrices are cheap here.
 TEST(OwnerPlan, Pitfall23_ElementsDoNotCount) {
-  const std::vector<MatrixTask> tasks = {
-      {"a", 0, 10, 1}, {"b", 1, 10, 1}, {"c", 2, 1, 100}, {"d", 3, 1, 100}};
+  const std::vector<MatrixTask> tasks = {{"a", 0, 10, 1}, {"b", 1, 10, 1}, {"c", 2, 1, 100}, {"d", 3, 1, 100}};
   const OwnerPlan plan(tasks, 2, kNoLimit);
   EXPECT_NE(plan.owner(0), plan.owner(1));
   EXPECT_NE(plan.owner(2), plan.owner(3));
@@ -124,9 +121,8 @@ TEST(OwnerPlan, MatricesOfOneLayerSpreadWhereItIsFree) {
 }
 
 TEST(OwnerPlan, TiesGoToTheRankWithoutTheLayer) {
-  const OwnerPlan plan(
-      {{"blocks.0.a", 0, 2, 9}, {"blocks.0.b", 1, 1, 9}, {"blocks.1.a", 2, 2, 9}, {"blocks.1.b", 3, 1, 9}}, 2,
-      kNoLimit);
+  const OwnerPlan plan({{"blocks.0.a", 0, 2, 9}, {"blocks.0.b", 1, 1, 9}, {"blocks.1.a", 2, 2, 9}, {"blocks.1.b", 3, 1, 9}},
+                       2, kNoLimit);
   EXPECT_EQ(plan.owner(0), 0);
   EXPECT_EQ(plan.owner(1), 1);
   EXPECT_EQ(plan.owner(2), 1);
@@ -137,9 +133,8 @@ TEST(OwnerPlan, TiesGoToTheRankWithoutTheLayer) {
 std::vector<int> greedy(const std::vector<MatrixTask>& tasks, int ranks) {
   std::vector<std::size_t> order(tasks.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::sort(order, {}, [&](std::size_t t) {
-    return std::tuple(-tasks[t].cost, -tasks[t].elements, tasks[t].name, t);
-  });
+  std::ranges::sort(order, {},
+                    [&](std::size_t t) { return std::tuple(-tasks[t].cost, -tasks[t].elements, tasks[t].name, t); });
   struct Load {
     double cost = 0;
     std::map<std::string, int> layers;
@@ -149,8 +144,8 @@ std::vector<int> greedy(const std::vector<MatrixTask>& tasks, int ranks) {
   std::vector<int> owners(tasks.size());
   for (const std::size_t t : order) {
     const std::string layer = dist::layer_of(tasks[t].name);
-    const auto best = std::ranges::min_element(
-        loads, {}, [&](Load& l) { return std::tuple(l.cost, l.layers[layer], l.elements); });
+    const auto best =
+        std::ranges::min_element(loads, {}, [&](Load& l) { return std::tuple(l.cost, l.layers[layer], l.elements); });
     best->cost += tasks[t].cost;
     best->elements += tasks[t].elements;
     ++best->layers[layer];
@@ -241,8 +236,7 @@ TEST(OwnerPlan, WavesAreOfAboutEqualCost) {
   double summed = 0, most = 0;
   for (int w = 0; w < plan.waves(); ++w) {
     std::vector<double> cost(4);
-    for (int t : plan.wave(w))
-      cost[static_cast<std::size_t>(plan.owner(t))] += tasks[static_cast<std::size_t>(t)].cost;
+    for (int t : plan.wave(w)) cost[static_cast<std::size_t>(plan.owner(t))] += tasks[static_cast<std::size_t>(t)].cost;
     summed += *std::max_element(cost.begin(), cost.end());
   }
   for (int r = 0; r < 4; ++r) most = std::max(most, plan.load(r));

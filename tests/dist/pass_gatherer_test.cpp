@@ -142,8 +142,7 @@ TEST(PassGatherer, Pitfall31_AWeightReadAfterItsReleaseIsCaught) {
     f.read(1, 0);
     EXPECT_FALSE(first.value);
     core::Tape unaware(*f.device, false);  // reads what it finds
-    const core::Variable x =
-        unaware.constant(Tensor::zeros(*f.device, {1, Chain::kWidth}, Dtype::float32, Category::other));
+    const core::Variable x = unaware.constant(Tensor::zeros(*f.device, {1, Chain::kWidth}, Dtype::float32, Category::other));
     EXPECT_THAT(message_of([&] { core::ops::linear(unaware, x, first, nullptr); }),
                 HasSubstr("layers.0.w is read where its value is not there"));
     EXPECT_THAT(message_of([&] { tape.weight(first); }), HasSubstr("layers.0.w is not what the model said"));

@@ -101,14 +101,13 @@ void check_reduction(core::Device& device, Communicator& communicator, const Cas
       ASSERT_EQ(reduced.size(), kept.count());
       const std::vector<float> values = values_of(device, reduced);
       for (std::int64_t i = 0; i < kept.count(); ++i)
-        ASSERT_EQ(values[std::size_t(i)], total_gradient(p, kept.begin + i))
-            << model.list[std::size_t(p)]->name;
+        ASSERT_EQ(values[std::size_t(i)], total_gradient(p, kept.begin + i)) << model.list[std::size_t(p)]->name;
     }
   }
 }
 
-std::map<std::string, std::vector<float>> check_exchange(core::Device& device, Communicator& communicator,
-                                                         const Case& s, std::int64_t wave_elements) {
+std::map<std::string, std::vector<float>> check_exchange(core::Device& device, Communicator& communicator, const Case& s,
+                                                         std::int64_t wave_elements) {
   Model model;
   const ShardPlan plan(model.specs(), communicator.size(), s.bucket);
   const OwnerPlan owners(model.tasks(), communicator.size(), wave_elements);

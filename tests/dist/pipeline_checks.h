@@ -36,8 +36,8 @@ struct Model {
     std::vector<dist::MatrixTask> t;
     for (std::size_t i = 0; i < parameters.size(); ++i)
       if (parameters[i].shape.size() == 2 && parameters[i].size() > 0)
-        t.push_back({parameters[i].name, static_cast<int>(i), static_cast<double>(parameters[i].size()),
-                     parameters[i].size()});
+        t.push_back(
+            {parameters[i].name, static_cast<int>(i), static_cast<double>(parameters[i].size()), parameters[i].size()});
     return t;
   }
 };
@@ -53,13 +53,11 @@ std::vector<Case> cases();
 // The sum over all samples, which is what the reducer must leave.
 float total_gradient(int parameter, std::int64_t i);
 // Writes the gradients of this rank's share of the samples, in `passes` backward passes, as a tape would.
-void backward(core::Device& device, Model& model, dist::GradientReducer& reducer, int rank, int size,
-              int passes);
+void backward(core::Device& device, Model& model, dist::GradientReducer& reducer, int rank, int size, int passes);
 
 void check_reduction(core::Device& device, dist::Communicator& communicator, const Case& s);
 // Gathers, doubles and negates on the owner, scatters; returns every matrix as its owner saw it.
-std::map<std::string, std::vector<float>> check_exchange(core::Device& device,
-                                                         dist::Communicator& communicator, const Case& s,
-                                                         std::int64_t wave_elements);
+std::map<std::string, std::vector<float>> check_exchange(core::Device& device, dist::Communicator& communicator,
+                                                         const Case& s, std::int64_t wave_elements);
 
 }  // namespace muonp::test

@@ -13,14 +13,8 @@ using dist::ShardPlan;
 
 // Odd shapes, a scalar, an empty and a one-row parameter; in order of use.
 std::vector<ParameterSpec> odd_parameters() {
-  return {{"embedding", {251, 7}},
-          {"blocks.0.qkv", {39, 13}},
-          {"blocks.0.bias", {39}},
-          {"blocks.0.empty", {0, 13}},
-          {"blocks.0.row", {1, 13}},
-          {"blocks.1.up", {53, 13}},
-          {"scale", {}},
-          {"head", {251, 13}}};
+  return {{"embedding", {251, 7}},   {"blocks.0.qkv", {39, 13}}, {"blocks.0.bias", {39}}, {"blocks.0.empty", {0, 13}},
+          {"blocks.0.row", {1, 13}}, {"blocks.1.up", {53, 13}},  {"scale", {}},           {"head", {251, 13}}};
 }
 
 class ShardPlans : public testing::TestWithParam<int> {};
@@ -108,8 +102,7 @@ TEST(ShardPlan, Pitfall03_AMatrixStraddlesRanksAndBucketsStayWhole) {
   EXPECT_GE(ranks, 2);
   EXPECT_NE(plan.piece(qkv, 3).begin % 13, 0);  // cut in the middle of a row
   // Larger than a bucket: one of its own, never cut over two.
-  EXPECT_EQ(plan.buckets()[static_cast<std::size_t>(plan.bucket_of(embedding))].parameters,
-            std::vector<int>{embedding});
+  EXPECT_EQ(plan.buckets()[static_cast<std::size_t>(plan.bucket_of(embedding))].parameters, std::vector<int>{embedding});
 }
 
 TEST(ShardPlan, Pitfall08_TinyAndEmptyParameters) {
@@ -138,9 +131,9 @@ TEST(ShardPlan, Pitfall24_HashAndDescriptionChangeWithEveryArgument) {
   auto renamed = odd_parameters(), reshaped = odd_parameters();
   renamed[3].name = "other";
   reshaped[1].shape = {13, 39};  // as many elements
-  for (const ShardPlan& other : {ShardPlan(odd_parameters(), 3, 1000), ShardPlan(odd_parameters(), 4, 700),
-                                 ShardPlan(odd_parameters(), 4, 1000, true), ShardPlan(renamed, 4, 1000),
-                                 ShardPlan(reshaped, 4, 1000)}) {
+  for (const ShardPlan& other :
+       {ShardPlan(odd_parameters(), 3, 1000), ShardPlan(odd_parameters(), 4, 700),
+        ShardPlan(odd_parameters(), 4, 1000, true), ShardPlan(renamed, 4, 1000), ShardPlan(reshaped, 4, 1000)}) {
     EXPECT_NE(plan.hash(), other.hash());
     EXPECT_NE(plan.describe(), other.describe());
   }

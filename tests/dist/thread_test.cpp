@@ -64,9 +64,8 @@ TEST_P(Threads, Pitfall43_OneRankThrowsAndAllEnd) {
     if (comm.rank() == bad) core::fail("the disk is full");
     for (;;) comm.barrier();
   };
-  expect_error<core::Error>(
-      [&] { run_ranks(n, body); },
-      AllOf(HasSubstr(fmt::format("rank {} of {}: ", bad, n)), HasSubstr("the disk is full")));
+  expect_error<core::Error>([&] { run_ranks(n, body); },
+                            AllOf(HasSubstr(fmt::format("rank {} of {}: ", bad, n)), HasSubstr("the disk is full")));
   EXPECT_EQ(ended, n);
 }
 
@@ -125,16 +124,12 @@ TEST(ThreadFailures, Pitfall29_DifferencesBetweenRanksAreNamed) {
     else
       comm.all_gather(data);
   });
-  expect_error<core::Error>([&] { run_ranks(3, kinds); },
-                            AllOf(HasSubstr("rank 0 calls all_gather of 12 float32"),
-                                  HasSubstr("rank 2 calls reduce_scatter of 12 float32")));
-  const auto counts = differ([](Communicator& comm, bool odd, dist::Span data) {
-    comm.all_reduce(data.part(0, odd ? 11 : 12), Reduce::sum);
-  });
-  expect_error<core::Error>([&] { run_ranks(3, counts); },
-                            HasSubstr("rank 2 calls all_reduce(sum) of 11 float32"));
-  const auto roots =
-      differ([](Communicator& comm, bool odd, dist::Span data) { comm.broadcast(data, odd ? 1 : 0); });
+  expect_error<core::Error>([&] { run_ranks(3, kinds); }, AllOf(HasSubstr("rank 0 calls all_gather of 12 float32"),
+                                                                HasSubstr("rank 2 calls reduce_scatter of 12 float32")));
+  const auto counts = differ(
+      [](Communicator& comm, bool odd, dist::Span data) { comm.all_reduce(data.part(0, odd ? 11 : 12), Reduce::sum); });
+  expect_error<core::Error>([&] { run_ranks(3, counts); }, HasSubstr("rank 2 calls all_reduce(sum) of 11 float32"));
+  const auto roots = differ([](Communicator& comm, bool odd, dist::Span data) { comm.broadcast(data, odd ? 1 : 0); });
   expect_error<core::Error>([&] { run_ranks(3, roots); }, HasSubstr("broadcast of 12 float32 from rank 1"));
   const auto lengths = [](Communicator& comm) {
     std::vector<float> data(64);
@@ -145,9 +140,8 @@ TEST(ThreadFailures, Pitfall29_DifferencesBetweenRanksAreNamed) {
     else
       comm.exchange({}, {&receive, 1});
   };
-  expect_error<core::Error>(
-      [&] { run_ranks(2, lengths); },
-      HasSubstr("message 0 from rank 0 to rank 1 is 5 float32, where 6 float32 are expected"));
+  expect_error<core::Error>([&] { run_ranks(2, lengths); },
+                            HasSubstr("message 0 from rank 0 to rank 1 is 5 float32, where 6 float32 are expected"));
 }
 
 TEST(ThreadFailures, PreconditionsAreChecked) {
@@ -156,11 +150,7 @@ TEST(ThreadFailures, PreconditionsAreChecked) {
     const dist::Span odd(data.data(), 7, core::Dtype::float32);
     expect_error<core::InternalError>([&] { comm.reduce_scatter(odd); }, HasSubstr("slices are not equal"));
     expect_error<core::InternalError>([&] { comm.broadcast(odd, 2); }, HasSubstr("root 2 of 2 ranks"));
-    expect_error<core::InternalError>(
-        [&] {
-          comm.broadcast({nullptr, 3, core::Dtype::int32}, 0);
-        },
-        HasSubstr("3"));
+    expect_error<core::InternalError>([&] { comm.broadcast({nullptr, 3, core::Dtype::int32}, 0); }, HasSubstr("3"));
     comm.barrier();
   });
 }

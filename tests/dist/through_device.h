@@ -50,9 +50,7 @@ class ThroughDevice final : public dist::Communicator {
     inner_.exchange(device_sends, device_receives);
     for (std::size_t i = 0; i < in.size(); ++i) down(in[i], receives[i].span);
   }
-  std::vector<std::string> all_gather_bytes(const std::string& mine) override {
-    return inner_.all_gather_bytes(mine);
-  }
+  std::vector<std::string> all_gather_bytes(const std::string& mine) override { return inner_.all_gather_bytes(mine); }
   std::string abort(const std::string& why) noexcept override { return inner_.abort(why); }
 
  private:
@@ -65,9 +63,7 @@ class ThroughDevice final : public dist::Communicator {
     if (data.count > 0) device_.queue().write(t.raw(), data.data, data.bytes());
     return t;
   }
-  static dist::Span on_device(const core::Tensor& t, dist::Span data) {
-    return {t.raw(), data.count, data.dtype};
-  }
+  static dist::Span on_device(const core::Tensor& t, dist::Span data) { return {t.raw(), data.count, data.dtype}; }
   void down(const core::Tensor& t, dist::Span data) {
     if (data.count > 0) device_.queue().read(data.data, t.raw(), data.bytes());
   }

@@ -11,17 +11,14 @@ namespace muonp::e2e {
 class BadInput : public ProgramTest {
  protected:
   // Runs on two ranks and expects status 1 within 30 s and exactly one message, which has all of `words`.
-  void expect_refusal(const std::string& arguments, const std::vector<std::string>& words,
-                      int ranks = 2) const {
+  void expect_refusal(const std::string& arguments, const std::vector<std::string>& words, int ranks = 2) const {
     const Outcome outcome = muonp(arguments, ranks, 60);
     EXPECT_EQ(outcome.status, 1) << arguments << "\n" << outcome.out << outcome.err;
     EXPECT_LT(outcome.seconds, 30) << arguments;
     for (const std::string& word : words)
-      EXPECT_NE(outcome.err.find(word), std::string::npos) << arguments << ": no '" << word << "' in\n"
-                                                           << outcome.err;
+      EXPECT_NE(outcome.err.find(word), std::string::npos) << arguments << ": no '" << word << "' in\n" << outcome.err;
     std::size_t messages = 0;
-    for (std::size_t at = 0; (at = outcome.err.find("muonp: error:", at)) != std::string::npos; ++at)
-      ++messages;
+    for (std::size_t at = 0; (at = outcome.err.find("muonp: error:", at)) != std::string::npos; ++at) ++messages;
     EXPECT_EQ(messages, 1u) << arguments << "\n" << outcome.err;
   }
   void expect_setting_refused(const std::string& setting, const std::vector<std::string>& words) const {
@@ -85,10 +82,8 @@ TEST_F(BadInput, Pitfall15_BivariateNearRankOne) {
 }
 
 TEST_F(BadInput, NoBfloat16OnThisProcessor) {
-  const Outcome outcome =
-      run_shell("export DNNL_MAX_CPU_ISA=AVX2; " +
-                    command("train tiny.yaml --set device=cpu --set parallel.compute=bfloat16", 2),
-                60);
+  const Outcome outcome = run_shell(
+      "export DNNL_MAX_CPU_ISA=AVX2; " + command("train tiny.yaml --set device=cpu --set parallel.compute=bfloat16", 2), 60);
   EXPECT_EQ(outcome.status, 1);
   EXPECT_NE(outcome.err.find("bfloat16"), std::string::npos) << outcome.err;
 }

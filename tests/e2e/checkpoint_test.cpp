@@ -65,8 +65,7 @@ TEST_F(Checkpoints, AreListed) {
   core::write_file(checkpoint("one", 10) + "/state-00000.safetensors", "short");
   const Outcome damaged = muonp("checkpoint list runs/one");
   EXPECT_EQ(damaged.status, 0);
-  EXPECT_NE(damaged.out.find("step-00000010/state-00000.safetensors was truncated"), std::string::npos)
-      << damaged.out;
+  EXPECT_NE(damaged.out.find("step-00000010/state-00000.safetensors was truncated"), std::string::npos) << damaged.out;
   const Outcome none = muonp("checkpoint list .");
   EXPECT_EQ(none.status, 1);
   EXPECT_NE(none.err.find("no checkpoint is here"), std::string::npos) << none.err;
@@ -86,8 +85,7 @@ TEST_F(Checkpoints, Pitfall41_VerifyNamesEveryFileThatWasAltered) {
   for (const char* text : {"step-00000010/state-00000.safetensors was altered",
                            "step-00000010/state-00001.safetensors was altered", "step-00000020: whole"})
     EXPECT_NE(run.out.find(text), std::string::npos) << text << "\n" << run.out;
-  EXPECT_NE(run.err.find(fmt::format("1 of {} checkpoints are damaged", steps() / 10)), std::string::npos)
-      << run.err;
+  EXPECT_NE(run.err.find(fmt::format("1 of {} checkpoints are damaged", steps() / 10)), std::string::npos) << run.err;
   EXPECT_EQ(muonp("checkpoint verify " + checkpoint("one", 20)).status, 0);
   EXPECT_EQ(muonp("checkpoint verify " + checkpoint("one", 10)).status, 1);
 }

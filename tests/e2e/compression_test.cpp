@@ -10,8 +10,12 @@ class Compression : public ProgramTest {
   static std::vector<std::string> settings(const std::string& to_owner, const std::string& to_workers,
                                            const std::string& others) {
     // Of gradients that are not summed the mean's norm is not known: no clipping where runs are compared.
-    return {"compression.to_owner=" + to_owner, "compression.to_workers=" + to_workers, "compression.others=" + others,
-            "optimizer.clip=0", "checkpoint.every=10", "checkpoint.keep=5"};
+    return {"compression.to_owner=" + to_owner,
+            "compression.to_workers=" + to_workers,
+            "compression.others=" + others,
+            "optimizer.clip=0",
+            "checkpoint.every=10",
+            "checkpoint.keep=5"};
   }
 };
 
@@ -64,8 +68,9 @@ TEST_F(Compression, StagesThatShardWhatItNeedsAreRefused) {
 }
 
 TEST_F(Compression, PlanShowsEveryCompressor) {
-  const Outcome plan = muonp("plan tiny.yaml --ranks 4 --compressors --set compression.to_owner='rank 3' "
-                             "--set compression.to_workers=natural");
+  const Outcome plan = muonp(
+      "plan tiny.yaml --ranks 4 --compressors --set compression.to_owner='rank 3' "
+      "--set compression.to_workers=natural");
   EXPECT_EQ(plan.status, 0) << plan.err;
   for (const char* name : {"identity", "top_k 0.1", "top_k_natural 0.1", "natural", "sign", "int8", "rank 16", "rank 3"})
     EXPECT_NE(plan.out.find(std::string(name) + " "), std::string::npos) << name;

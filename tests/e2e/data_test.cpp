@@ -70,9 +70,8 @@ class Data : public ProgramTest {
 TEST_F(Data, AStopWhileTextIsEncodedEndsAllRanksSoonAndLeavesNothing) {
   for (const auto& [ranks, who] : {std::pair<int, std::string>{0, ""}, {2, " | head -n 1"}, {2, " | tail -n 1"}}) {
     const std::string name = fmt::format("stopped{}-{}", ranks, who.size());
-    const Outcome outcome = while_encoding(train_command(name, ranks), "runs/" + name, [&](int) {
-      run_shell(fmt::format("kill -TERM $({}{})", pids_of(name), who));
-    });
+    const Outcome outcome = while_encoding(train_command(name, ranks), "runs/" + name,
+                                           [&](int) { run_shell(fmt::format("kill -TERM $({}{})", pids_of(name), who)); });
     EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
     EXPECT_NE(outcome.out.find("before the first step; the same command starts again."), std::string::npos) << outcome.out;
     EXPECT_LT(took_, 5);  // one second, and as much as a busy machine takes to end processes
@@ -102,8 +101,8 @@ TEST_F(Data, AStopWhileTextIsEncodedForEvaluationLeavesNothing) {
             0);
   run_shell("mkdir " + path("tmp"));
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) {
-    const Outcome outcome = run_shell(
-        "export TMPDIR=" + path("tmp") + "; " + command("eval runs/one --data long.txt"), 120, [&](int pid) {
+    const Outcome outcome =
+        run_shell("export TMPDIR=" + path("tmp") + "; " + command("eval runs/one --data long.txt"), 120, [&](int pid) {
           if (run_shell("ls " + path("tmp") + "/muonp-*/tokens-*.tmp-*").status == 0) kill(pid, signal);
         });
     EXPECT_EQ(outcome.status, 128 + signal) << outcome.out << outcome.err;

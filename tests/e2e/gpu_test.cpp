@@ -16,9 +16,7 @@ class Environment {
   }
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
-  ~Environment() {
-    before_.empty() ? unsetenv(name_) : setenv(name_, before_.c_str(), 1);
-  }
+  ~Environment() { before_.empty() ? unsetenv(name_) : setenv(name_, before_.c_str(), 1); }
 
  private:
   const char* name_;
@@ -73,8 +71,8 @@ TEST_F(Gpu, ACheckpointOfGpusOpensOnTheCpuAndAtAnotherWorldSize) {
 
 // State and masters in host memory: saved, opened and moved to other ranks like any.
 TEST_F(Gpu, OffloadedStateTrainsAndResumesAlike) {
-  std::vector<std::string> half = {"parallel.compute=bfloat16", "parallel.zero=3", "run.steps=8",
-                                         "schedule.kind=constant", "checkpoint.every=2"};
+  std::vector<std::string> half = {"parallel.compute=bfloat16", "parallel.zero=3", "run.steps=8", "schedule.kind=constant",
+                                   "checkpoint.every=2"};
   std::vector<std::string> offload = half;
   offload.push_back("parallel.offload=optimizer");
   train("kept", settings("cuda", half), 2);
@@ -125,8 +123,7 @@ TEST_F(Gpu, AnOldDriverIsNamedWithBothVersions) {
   const Environment driver("CUDA_HOST_DRIVER", "old");
   const Outcome outcome = muonp(train_arguments("old", settings("cuda", {})));
   EXPECT_NE(outcome.status, 0);
-  EXPECT_NE(outcome.err.find("driver is too old: it supports CUDA up to 11.4, this build needs 13.0"),
-            std::string::npos)
+  EXPECT_NE(outcome.err.find("driver is too old: it supports CUDA up to 11.4, this build needs 13.0"), std::string::npos)
       << outcome.err;
 }
 

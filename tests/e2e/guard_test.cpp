@@ -87,8 +87,7 @@ TEST_F(Guard, SkippingForEverEndsTheRun) {
   few.push_back("guard.max_skipped=3");
   const Outcome outcome = muonp(train_arguments("ever", few), 2);
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_NE(outcome.err.find("3 steps in a row were skipped (guard.max_skipped)"), std::string::npos)
-      << outcome.err;
+  EXPECT_NE(outcome.err.find("3 steps in a row were skipped (guard.max_skipped)"), std::string::npos) << outcome.err;
   EXPECT_EQ(metric("ever", "loss").size(), kBad + 2);
 }
 

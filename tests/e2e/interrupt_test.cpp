@@ -52,10 +52,9 @@ TEST_F(Interrupt, SigtermAndCtrlCSaveAndEndWithStatus0) {
       EXPECT_EQ(outcome.status, 0) << name << "\n" << outcome.out.substr(0, 2000) << outcome.err;
       EXPECT_NE(outcome.out.find("Stopped by"), std::string::npos);
       const auto steps = metric(name, "loss").size();
-      EXPECT_TRUE(
-          core::exists(path(fmt::format("runs/{}/checkpoints/step-{:08}/manifest.json", name, steps))));
-      const Outcome more = muonp(
-          train_arguments(name, {fmt::format("run.steps={}", steps + 2), "log.validate_every=0"}), ranks);
+      EXPECT_TRUE(core::exists(path(fmt::format("runs/{}/checkpoints/step-{:08}/manifest.json", name, steps))));
+      const Outcome more =
+          muonp(train_arguments(name, {fmt::format("run.steps={}", steps + 2), "log.validate_every=0"}), ranks);
       EXPECT_EQ(more.status, 0) << more.err;
       EXPECT_EQ(metric(name, "loss").size(), steps + 2);
     }
@@ -89,8 +88,7 @@ TEST_F(Interrupt, SigtermToTheLauncherSavesToo) {
   const Outcome outcome = train_and("all", 2, {}, [](int pid) { kill(pid, SIGTERM); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   const auto steps = metric("all", "loss").size();
-  EXPECT_TRUE(core::exists(path(fmt::format("runs/all/checkpoints/step-{:08}/manifest.json", steps))))
-      << outcome.err;
+  EXPECT_TRUE(core::exists(path(fmt::format("runs/all/checkpoints/step-{:08}/manifest.json", steps)))) << outcome.err;
   EXPECT_LT(outcome.seconds, 60);
 }
 
@@ -131,15 +129,15 @@ TEST_F(Interrupt, ALauncherThatHangsBeforeAnyRankStartsEndsOnTheFirstSignal) {
   write("agent.sh", "#!/bin/sh\nexec sleep 1234567\n");
   run_shell("chmod +x " + path("agent.sh"));
   bool sent = false;
-  const Outcome outcome = run_shell(
-      fmt::format("cd {} && exec {} -np 1 --host node7:1 --mca plm_rsh_agent {} {} train tiny.yaml", path(""), MUONP_MPIRUN,
-                  path("agent.sh"), MUONP_PROGRAM),
-      60, [&](int pid) {
-        if (!sent && run_shell("pgrep -f '[s]leep 1234567'").status == 0) {
-          sent = true;
-          kill(pid, SIGTERM);
-        }
-      });
+  const Outcome outcome =
+      run_shell(fmt::format("cd {} && exec {} -np 1 --host node7:1 --mca plm_rsh_agent {} {} train tiny.yaml", path(""),
+                            MUONP_MPIRUN, path("agent.sh"), MUONP_PROGRAM),
+                60, [&](int pid) {
+                  if (!sent && run_shell("pgrep -f '[s]leep 1234567'").status == 0) {
+                    sent = true;
+                    kill(pid, SIGTERM);
+                  }
+                });
   EXPECT_TRUE(sent);
   EXPECT_GE(outcome.status, 0) << "it was still there";
   EXPECT_EQ(run_shell("pgrep -f '[s]leep 1234567'").out, "");
@@ -196,15 +194,14 @@ TEST_F(Interrupt, MetricsThatCannotBeWrittenEndTheRunWithItsState) {
     std::ofstream(metrics, std::ios::app) << R"({"step":1,"note":")" << std::string(1 << 20, '-') << "\"}\n";
     const std::int64_t before = core::file_size(metrics);
     bool done = false;
-    const Outcome outcome = run_shell(
-        command(train_arguments(name, {kLong, "log.validate_every=0"}), ranks), 90, [&](int) {
-          if (done || core::file_size(metrics) < before + 1000) return;
-          done = true;
-          const auto most = static_cast<rlim_t>(core::file_size(metrics) + 500);
-          const rlimit limit{most, most};
-          std::istringstream pids(run_shell(pids_of(name)).out);
-          for (pid_t pid = 0; pids >> pid;) EXPECT_EQ(prlimit(pid, RLIMIT_FSIZE, &limit, nullptr), 0);
-        });
+    const Outcome outcome = run_shell(command(train_arguments(name, {kLong, "log.validate_every=0"}), ranks), 90, [&](int) {
+      if (done || core::file_size(metrics) < before + 1000) return;
+      done = true;
+      const auto most = static_cast<rlim_t>(core::file_size(metrics) + 500);
+      const rlimit limit{most, most};
+      std::istringstream pids(run_shell(pids_of(name)).out);
+      for (pid_t pid = 0; pids >> pid;) EXPECT_EQ(prlimit(pid, RLIMIT_FSIZE, &limit, nullptr), 0);
+    });
     EXPECT_EQ(outcome.status, 1) << outcome.err;
     EXPECT_NE(outcome.err.find("metrics.jsonl: cannot be written: File too large. The state after step "), std::string::npos)
         << outcome.err;
@@ -233,8 +230,7 @@ TEST_F(Interrupt, Pitfall43_AKilledRankEndsAllWithin30Seconds) {
   EXPECT_NE(outcome.err.find("signal 9"), std::string::npos) << outcome.err;
   // What was saved before opens.
   const std::size_t steps = metric(name, "loss").size();
-  const Outcome more =
-      muonp(train_arguments(name, {fmt::format("run.steps={}", steps + 1), "log.validate_every=0"}), 2);
+  const Outcome more = muonp(train_arguments(name, {fmt::format("run.steps={}", steps + 1), "log.validate_every=0"}), 2);
   EXPECT_EQ(more.status, 0) << more.err;
 }
 
@@ -255,8 +251,8 @@ TEST_F(Interrupt, Pitfall43_ARankIsLostWhileItSavesACheckpoint) {
     const std::string partial = path("runs/" + name + "/checkpoints/step-*.partial");
     const std::string strike = fmt::format("p=$({} | tail -n 1); until compgen -G '{}' >/dev/null; do :; done; kill -{} $p",
                                            pids_of(name), partial, signal);
-    const Outcome outcome = train_and(name, ranks, {"parallel.timeout_seconds=2", "checkpoint.every=1"},
-                                      [&](int) { run_shell(strike); });
+    const Outcome outcome =
+        train_and(name, ranks, {"parallel.timeout_seconds=2", "checkpoint.every=1"}, [&](int) { run_shell(strike); });
     EXPECT_GT(outcome.status, 0) << outcome.err;
     EXPECT_LT(outcome.seconds, 40);
     if (std::string(signal) == "STOP") {

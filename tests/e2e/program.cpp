@@ -17,9 +17,7 @@ namespace muonp::e2e {
 
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::string temporary_folder() {
   std::string name = "/tmp/muonp-e2e-XXXXXX";
@@ -47,8 +45,7 @@ int start(const std::string& command, const std::string& out, const std::string&
 
 }  // namespace
 
-Outcome run_shell(const std::string& command, double timeout_seconds,
-                  const std::function<void(int)>& while_running) {
+Outcome run_shell(const std::string& command, double timeout_seconds, const std::function<void(int)>& while_running) {
   const std::string folder = temporary_folder();
   const double begin = now();
   const int pid = start(command, folder + "/out", folder + "/err");
@@ -75,8 +72,7 @@ Outcome run_shell(const std::string& command, double timeout_seconds,
 
 ProgramTest::ProgramTest() : folder_(temporary_folder()) {
   std::string text;
-  const char* words[] = {"sun ", "moon ", "river ", "stone ", "and ",
-                         "of ",  "the ",  "was\n",  "light ", "water "};
+  const char* words[] = {"sun ", "moon ", "river ", "stone ", "and ", "of ", "the ", "was\n", "light ", "water "};
   for (unsigned i = 0, state = 12345; i < 8000; ++i) {
     state = state * 1664525u + 1013904223u;
     text += words[(state >> 24) % 10];
@@ -91,8 +87,8 @@ ProgramTest::~ProgramTest() {
 
 std::string ProgramTest::tiny_config() {
   return (test::on_gpu() ? "device: cuda\n" : "") +
-         fmt::format("run: {{steps: {}, seed: 5}}\ndata: {{train: text.txt, sequence: {}, batch: 12}}\n",
-                     steps(), sequence()) +
+         fmt::format("run: {{steps: {}, seed: 5}}\ndata: {{train: text.txt, sequence: {}, batch: 12}}\n", steps(),
+                     sequence()) +
          R"(model: {layers: 2, heads: 2, width: 32, context: 32}
 optimizer:
   matrices: {p: 1/2, lr: 3e-3, dtype: float32}
@@ -118,8 +114,7 @@ Outcome ProgramTest::muonp(const std::string& arguments, int ranks, double timeo
   return run_shell(command(arguments, ranks), timeout_seconds);
 }
 
-std::string ProgramTest::train_arguments(const std::string& name,
-                                         const std::vector<std::string>& settings) const {
+std::string ProgramTest::train_arguments(const std::string& name, const std::vector<std::string>& settings) const {
   std::string line = fmt::format("train tiny.yaml --set run.name={}", name);
   for (const std::string& setting : settings) line += " --set " + setting;
   return line;
@@ -143,8 +138,7 @@ double ProgramTest::difference(const std::string& a, const std::string& b) const
   EXPECT_EQ(x.size(), steps());
   EXPECT_EQ(x.size(), y.size());
   double worst = 0;
-  for (std::size_t i = 0; i < std::min(x.size(), y.size()); ++i)
-    worst = std::fmax(worst, std::fabs(x[i] - y[i]) / x[i]);
+  for (std::size_t i = 0; i < std::min(x.size(), y.size()); ++i) worst = std::fmax(worst, std::fabs(x[i] - y[i]) / x[i]);
   return worst;
 }
 

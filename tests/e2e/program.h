@@ -14,8 +14,7 @@
 namespace muonp::e2e {
 
 struct Outcome {
-  int status =
-      -1;  // exit status; 128 + signal if a signal ended it; -1: it was still there after the time-out
+  int status = -1;  // exit status; 128 + signal if a signal ended it; -1: it was still there after the time-out
   std::string out, err;
   double seconds = 0;
 };

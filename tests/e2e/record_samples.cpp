@@ -28,8 +28,7 @@ void record(int argc, char** argv, launch::Session& session) {
   std::ofstream file(fmt::format("{}-{}", out, session.rank()));
   learner.observe_batches([&](const models::TokenBatch& batch) {
     for (std::int64_t row = 0; row < batch.inputs.dim(0); ++row)
-      file << progress.step << ' '
-           << fmt::format("{}", fmt::join(batch.inputs[row].span<std::int32_t>(), " ")) << '\n';
+      file << progress.step << ' ' << fmt::format("{}", fmt::join(batch.inputs[row].span<std::int32_t>(), " ")) << '\n';
   });
   for (const std::int64_t stop = std::atoll(argv[3]); progress.step < stop; ++progress.step)
     learner.step(progress.step, false);

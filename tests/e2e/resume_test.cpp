@@ -14,8 +14,7 @@ class Resume : public ProgramTest {
 };
 
 namespace {
-const std::vector<std::string> kSaveEvery10 = {"checkpoint.every=10", "checkpoint.keep=5",
-                                               "model.dropout=0.1"};
+const std::vector<std::string> kSaveEvery10 = {"checkpoint.every=10", "checkpoint.keep=5", "model.dropout=0.1"};
 }
 
 TEST_F(Resume, IsBitEqualToAnUninterruptedRun) {
@@ -31,8 +30,7 @@ TEST_F(Resume, IsBitEqualToAnUninterruptedRun) {
     EXPECT_EQ(metric(parts, "loss"), metric(whole, "loss"));
     EXPECT_EQ(metric(parts, "val_loss"), metric(whole, "val_loss"));
     // Names, sizes and checksums of every rank's state.
-    EXPECT_EQ(core::Checkpoint(last_checkpoint(parts)).entries(),
-              core::Checkpoint(last_checkpoint(whole)).entries());
+    EXPECT_EQ(core::Checkpoint(last_checkpoint(parts)).entries(), core::Checkpoint(last_checkpoint(whole)).entries());
   }
 }
 
@@ -54,8 +52,7 @@ TEST_F(Resume, Pitfall36_Pitfall38_OpensAtAnotherWorldSizeAndStage) {
     train(name, settings(c.to), c.load);
     const std::vector<double> losses = metric(name, "loss");
     ASSERT_EQ(losses.size(), expected.size());
-    for (std::size_t i = 0; i < losses.size(); ++i)
-      EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << name;
+    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << name;
   }
 }
 
@@ -65,8 +62,8 @@ TEST_F(Resume, Pitfall38_TheSamplesThatAllRanksReadAreThoseOfTheWholeRun) {
   for (int i = 0; i < 6000; ++i) text += fmt::format("{:05} ", i);
   write("numbers.txt", text);
   const auto record = [&](const std::string& out, const std::string& run, std::size_t stop, int ranks, int zero) {
-    const std::string line = fmt::format("tiny.yaml {} {} data.train=numbers.txt run.name={} parallel.zero={}",
-                                         path(out), stop, run, zero);
+    const std::string line =
+        fmt::format("tiny.yaml {} {} data.train=numbers.txt run.name={} parallel.zero={}", path(out), stop, run, zero);
     const Outcome outcome = run_shell(command(line, ranks, MUONP_RECORD_SAMPLES));
     ASSERT_EQ(outcome.status, 0) << outcome.err;
   };

@@ -16,13 +16,11 @@ class Survival : public ProgramTest {
                         const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = settings();
     all.insert(all.end(), more.begin(), more.end());
-    return fmt::format(
-        "cd {} && OMP_NUM_THREADS=1 PMIX_MCA_gds=hash exec {}/resilient.sh --delay 0 {} -- {} {}", path(""),
-        MUONP_LAUNCH_FOLDER, options, MUONP_PROGRAM, train_arguments(run, all));
+    return fmt::format("cd {} && OMP_NUM_THREADS=1 PMIX_MCA_gds=hash exec {}/resilient.sh --delay 0 {} -- {} {}", path(""),
+                       MUONP_LAUNCH_FOLDER, options, MUONP_PROGRAM, train_arguments(run, all));
   }
   // Calls `act` once, when the run has saved some steps.
-  Outcome run_and(const std::string& command, const std::string& run,
-                  const std::function<void(int pid)>& act) const {
+  Outcome run_and(const std::string& command, const std::string& run, const std::function<void(int pid)>& act) const {
     bool done = false;
     return run_shell(command, 120, [&](int pid) {
       if (done || !core::exists(path("runs/" + run + "/checkpoints/step-00000010/manifest.json"))) return;
@@ -38,15 +36,13 @@ class Survival : public ProgramTest {
   void expect_near(const std::string& run, const std::string& whole) const {
     const std::vector<double> losses = metric(run, "loss"), expected = metric(whole, "loss");
     ASSERT_EQ(losses.size(), expected.size());
-    for (std::size_t i = 0; i < losses.size(); ++i)
-      EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << i;
+    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << i;
   }
 };
 
 TEST_F(Survival, AKilledRankCostsNoBitOfTheResult) {
   train("whole", settings(), 3);
-  const Outcome outcome =
-      run_and(resilient("--ranks 3", "killed"), "killed", [](int) { kill_a_rank("killed"); });
+  const Outcome outcome = run_and(resilient("--ranks 3", "killed"), "killed", [](int) { kill_a_rank("killed"); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("restart 1 of at most 100, on 3 ranks"), std::string::npos) << outcome.err;
   EXPECT_EQ(metric("killed", "loss"), metric("whole", "loss"));
@@ -55,8 +51,7 @@ TEST_F(Survival, AKilledRankCostsNoBitOfTheResult) {
 TEST_F(Survival, ABranchGoesOnFromItsOwnCheckpoints) {
   train("whole", settings(), 2);
   const std::string start = "checkpoint.resume=runs/whole/checkpoints/step-00000005";
-  const Outcome outcome =
-      run_and(resilient("--ranks 2", "branch", {start}), "branch", [](int) { kill_a_rank("branch"); });
+  const Outcome outcome = run_and(resilient("--ranks 2", "branch", {start}), "branch", [](int) { kill_a_rank("branch"); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("restart 1 of at most 100, on 2 ranks"), std::string::npos) << outcome.err;
   EXPECT_EQ(outcome.out.find("after step 5 of", outcome.out.find("after step 5 of") + 1), std::string::npos) << outcome.out;
@@ -74,9 +69,9 @@ mkdir started 2>/dev/null || exit 1
 )" MUONP_PROGRAM R"( "$@" --set run.steps=10 && exit 1
 )");
   run_shell("chmod +x " + path("once.sh"));
-  const std::string line = train_arguments(
-      "back", {"checkpoint.every=5", "checkpoint.keep=10000", "log.validate_every=0", "schedule.kind=constant",
-               "checkpoint.resume=5", "checkpoint.set_aside=true"});
+  const std::string line =
+      train_arguments("back", {"checkpoint.every=5", "checkpoint.keep=10000", "log.validate_every=0",
+                               "schedule.kind=constant", "checkpoint.resume=5", "checkpoint.set_aside=true"});
   const Outcome outcome =
       run_shell(fmt::format("cd {} && OMP_NUM_THREADS=1 exec {}/resilient.sh --delay 0 --ranks 1 -- {} {}", path(""),
                             MUONP_LAUNCH_FOLDER, path("once.sh"), line));
@@ -106,8 +101,7 @@ TEST_F(Survival, AnyNameIsAName) {
 
 TEST_F(Survival, FewerRanksGoOnWithTheSameRun) {
   train("whole", settings(), 4);
-  const Outcome outcome =
-      run_and(resilient("--ranks 4 --shrink", "less"), "less", [](int) { kill_a_rank("less"); });
+  const Outcome outcome = run_and(resilient("--ranks 4 --shrink", "less"), "less", [](int) { kill_a_rank("less"); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.err.find("restart 1 of at most 100, on 3 ranks"), std::string::npos) << outcome.err;
   expect_near("less", "whole");
@@ -144,8 +138,8 @@ TEST_F(Survival, GivesUpWhereThereIsNoProgress) {
 }
 
 TEST_F(Survival, BeingAskedToStopIsNoFailure) {
-  const Outcome outcome = run_and(resilient("--ranks 2", "asked", {"run.steps=100000"}), "asked",
-                                  [](int pid) { kill(pid, SIGTERM); });
+  const Outcome outcome =
+      run_and(resilient("--ranks 2", "asked", {"run.steps=100000"}), "asked", [](int pid) { kill(pid, SIGTERM); });
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_NE(outcome.out.find("Stopped by"), std::string::npos) << outcome.out;
   EXPECT_EQ(outcome.err.find("restart"), std::string::npos) << outcome.err;
@@ -159,12 +153,11 @@ class TwoHosts : public Survival {
     if (able.status == 77) GTEST_SKIP() << able.err;
     ASSERT_EQ(able.status, 0) << able.err;
   }
-  std::string over(const std::string& hosts, const std::string& run,
-                   const std::vector<std::string>& more = {}) const {
+  std::string over(const std::string& hosts, const std::string& run, const std::vector<std::string>& more = {}) const {
     std::vector<std::string> all = settings();
     all.insert(all.end(), more.begin(), more.end());
-    return fmt::format("cd {} && OMP_NUM_THREADS=1 exec {} --rate 1gbit -np 4 --host {} -- {} {}", path(""),
-                       MUONP_TWO_HOSTS, hosts, MUONP_PROGRAM, train_arguments(run, all));
+    return fmt::format("cd {} && OMP_NUM_THREADS=1 exec {} --rate 1gbit -np 4 --host {} -- {} {}", path(""), MUONP_TWO_HOSTS,
+                       hosts, MUONP_PROGRAM, train_arguments(run, all));
   }
 };
 
@@ -191,8 +184,7 @@ TEST_F(TwoHosts, Pitfall43_RanksOfAHostThatAreKilledOrStoppedAreNamed) {
     EXPECT_GT(outcome.status, 0) << outcome.err;
     EXPECT_LT(outcome.seconds, 40);
     if (std::string(signal) == "STOP") {
-      EXPECT_NE(outcome.err.find("nothing came from rank 2 (h1); nothing came from rank 3 (h1)"),
-                std::string::npos)
+      EXPECT_NE(outcome.err.find("nothing came from rank 2 (h1); nothing came from rank 3 (h1)"), std::string::npos)
           << outcome.err;
       EXPECT_EQ(outcome.err.find("muonp: error:"), outcome.err.rfind("muonp: error:")) << outcome.err;
     } else {

@@ -46,11 +46,11 @@ TEST_F(Train, Pitfall01_SameLossesWithAccumulationOverlapAndDropout) {
        {Case{1, 4, 0, "false"}, Case{1, 4, 2, "false"}, Case{2, 3, 1, "true"}, Case{2, 3, 2, "true"}, Case{3, 2, 0, "true"},
         Case{4, 1, 1, "false"}, Case{4, 1, 2, "true"}, Case{2, 3, 3, "true"}, Case{3, 2, 3, "false"}}) {
     const std::string name = fmt::format("np{}-micro{}-zero{}", c.ranks, c.micro_batch, c.zero);
-    train(name,
-          {"model.dropout=0.1", fmt::format("data.micro_batch={}", c.micro_batch),
-           fmt::format("parallel.zero={}", c.zero), fmt::format("parallel.overlap={}", c.overlap),
-           fmt::format("model.recompute={}", c.zero == 3 ? "blocks" : "none")},
-          c.ranks);
+    train(
+        name,
+        {"model.dropout=0.1", fmt::format("data.micro_batch={}", c.micro_batch), fmt::format("parallel.zero={}", c.zero),
+         fmt::format("parallel.overlap={}", c.overlap), fmt::format("model.recompute={}", c.zero == 3 ? "blocks" : "none")},
+        c.ranks);
     EXPECT_LE(difference("reference", name), 1e-4) << name;
   }
 }
@@ -60,8 +60,7 @@ TEST_F(Train, Pitfall29_Stage3ValidatesTextThatRanksCannotShareEvenly) {
   const std::vector<std::string> all = {"run.steps=3", "log.validate_every=3", "log.validation_batches=0",
                                         "data.micro_batch=1", "checkpoint.at_end=false"};
   std::vector<std::string> sharded = all;
-  for (const char* setting : {"parallel.zero=3", "parallel.overlap=true", "parallel.check=true"})
-    sharded.push_back(setting);
+  for (const char* setting : {"parallel.zero=3", "parallel.overlap=true", "parallel.check=true"}) sharded.push_back(setting);
   train("whole", all);
   train("sharded", sharded, 3);
   const double expected = metric("whole", "val_loss").back();
@@ -76,9 +75,9 @@ TEST_F(Train, EmulatedBfloat16LearnsLikeFloat32) {
 }
 
 TEST_F(Train, EveryRuleAndMethodRuns) {
-  for (const char* setting : {"optimizer.matrices.rule=adamw", "optimizer.matrices.rule=sgd",
-                              "optimizer.matrices.p=0", "optimizer.matrices.p=-1/4", "optimizer.matrices.p=1",
-                              "optimizer.matrices.method=svd", "optimizer.matrices.method=coupled_newton"}) {
+  for (const char* setting : {"optimizer.matrices.rule=adamw", "optimizer.matrices.rule=sgd", "optimizer.matrices.p=0",
+                              "optimizer.matrices.p=-1/4", "optimizer.matrices.p=1", "optimizer.matrices.method=svd",
+                              "optimizer.matrices.method=coupled_newton"}) {
     train("rule", {setting, "run.steps=4", "checkpoint.at_end=false"}, 2);
     for (double loss : metric("rule", "loss")) EXPECT_TRUE(std::isfinite(loss)) << setting;
   }

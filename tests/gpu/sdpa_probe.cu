@@ -325,8 +325,8 @@ Tensor masked(Graph& g, const Shape& s, const Tensor& scores) {
     return g.pointwise({.mode = CUDNN_POINTWISE_BINARY_SELECT, .x = &x, .b = &none, .t = &valid});
   };
   const Tensor row = index(2), column = index(3);
-  const Tensor seen = g.pointwise(
-      {.mode = CUDNN_POINTWISE_CMP_GE, .x = &row, .b = &column, .compute = CUDNN_DATA_BOOLEAN}, CUDNN_DATA_BOOLEAN);
+  const Tensor seen = g.pointwise({.mode = CUDNN_POINTWISE_CMP_GE, .x = &row, .b = &column, .compute = CUDNN_DATA_BOOLEAN},
+                                  CUDNN_DATA_BOOLEAN);
   const Tensor causal = select(scores, seen);
   if (s.window == 0) return causal;
   const Tensor window = g.number(std::int32_t(s.window)), row2 = index(2), column2 = index(3);
@@ -601,8 +601,11 @@ class Trial {
     const Memory workspace{std::size_t(f.g.workspace())};
     const auto go = [&] {
       f.g.run(target_.handle,
-              {{&f.q, qkv_->at(0)}, {&f.k, part_of(*qkv_, s_.width())}, {&f.v, part_of(*qkv_, s_.width() + s_.kv_width())},
-               {&f.out, out_->at(0)}, {&f.stats, stats_->at(0)}},
+              {{&f.q, qkv_->at(0)},
+               {&f.k, part_of(*qkv_, s_.width())},
+               {&f.v, part_of(*qkv_, s_.width() + s_.kv_width())},
+               {&f.out, out_->at(0)},
+               {&f.stats, stats_->at(0)}},
               workspace.at(0));
     };
     measure(go, 2.0);
@@ -622,10 +625,16 @@ class Trial {
         sums(atomics ? rows * std::size_t(s_.size) * 4 : 0);
     const std::int64_t keys = s_.width(), values = keys + s_.kv_width();
     const auto go = [&] {
-      std::vector<std::pair<const Tensor*, void*>> tensors = {
-          {&f.q, qkv_->at(0)}, {&f.k, part_of(*qkv_, keys)}, {&f.v, part_of(*qkv_, values)},
-          {&f.out, out_->at(0)}, {&f.stats, stats_->at(0)}, {&f.dout, dout_->at(0)}, {&f.delta, delta.at(0)},
-          {&f.dq, dqkv_->at(0)}, {&f.dk, part_of(*dqkv_, keys)}, {&f.dv, part_of(*dqkv_, values)}};
+      std::vector<std::pair<const Tensor*, void*>> tensors = {{&f.q, qkv_->at(0)},
+                                                              {&f.k, part_of(*qkv_, keys)},
+                                                              {&f.v, part_of(*qkv_, values)},
+                                                              {&f.out, out_->at(0)},
+                                                              {&f.stats, stats_->at(0)},
+                                                              {&f.dout, dout_->at(0)},
+                                                              {&f.delta, delta.at(0)},
+                                                              {&f.dq, dqkv_->at(0)},
+                                                              {&f.dk, part_of(*dqkv_, keys)},
+                                                              {&f.dv, part_of(*dqkv_, values)}};
       if (atomics) tensors.push_back({&f.dq_sum, sums.at(0)});
       f.g.run(target_.handle, tensors, workspace.at(0));
     };
@@ -768,10 +777,14 @@ int main(int argc, char** argv) {
   bool quick = false;
   const char *file = nullptr, *only = "";
   for (int i = 1; i < argc; ++i)
-    if (std::strcmp(argv[i], "--quick") == 0) quick = true;
-    else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
-    else if (std::strcmp(argv[i], "--device-json") == 0 && i + 1 < argc) file = argv[++i];
-    else return std::fprintf(stderr, "usage: sdpa_probe [--quick] [--only PART_OF_A_NAME] [--device-json FILE]\n"), 2;
+    if (std::strcmp(argv[i], "--quick") == 0)
+      quick = true;
+    else if (std::strcmp(argv[i], "--only") == 0 && i + 1 < argc)
+      only = argv[++i];
+    else if (std::strcmp(argv[i], "--device-json") == 0 && i + 1 < argc)
+      file = argv[++i];
+    else
+      return std::fprintf(stderr, "usage: sdpa_probe [--quick] [--only PART_OF_A_NAME] [--device-json FILE]\n"), 2;
   setenv("CUDNN_LOGLEVEL_DBG", "2", 0);  // cuDNN reads both at its first call
   setenv("CUDNN_LOGDEST_DBG", "sdpa_probe.log", 0);
   try {

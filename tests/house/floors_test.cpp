@@ -56,7 +56,8 @@ std::vector<std::string> violations(const Floors& floors, const std::vector<Sour
     const Names visible = visible_from(floors, floor);
     for (const std::string& included : includes_of(file))
       if (included.find('/') != std::string::npos && !visible.contains(floor_of(included)))
-        all.push_back(fmt::format("{} includes {}, but {} does not link {}", file.path, included, floor, floor_of(included)));
+        all.push_back(
+            fmt::format("{} includes {}, but {} does not link {}", file.path, included, floor, floor_of(included)));
   }
   return all;
 }

@@ -62,9 +62,8 @@ bool needs_toolkit(const std::map<std::string, const SourceFile*>& by_path, cons
   const auto found = by_path.find(path);
   if (found == by_path.end()) return false;
   const SourceFile& file = *found->second;
-  return std::regex_search(file.text, toolkit) || std::ranges::any_of(includes_of(file), [&](const std::string& next) {
-           return needs_toolkit(by_path, next);
-         });
+  return std::regex_search(file.text, toolkit) ||
+         std::ranges::any_of(includes_of(file), [&](const std::string& next) { return needs_toolkit(by_path, next); });
 }
 
 // for_each.h and pack.h are what core/device/for_each.h includes in its midst; cudnn.h needs NVIDIA's own headers, which the

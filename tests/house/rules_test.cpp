@@ -16,10 +16,15 @@ using ::testing::IsEmpty;
 
 // A function of a back end has one interface; another source file stands in where the back end is not built (no_cuda.cpp,
 // no_nccl.cpp). These may ask what is being compiled.
-const char* const kMayAsk[] = {
-    "core/device/cuda/", "dist/nccl/", "core/device/no_cuda.cpp", "tests/cuda_host/",
-    "core/base/dtype.h", "core/base/math.h", "core/device/for_each.h",     // kernels are written once, for two compilers
-    "tests/dist/nccl_rank_test.cpp", "tests/launch/zero_training.cpp"};    // the stand-in has as many GPUs as it is told
+const char* const kMayAsk[] = {"core/device/cuda/",
+                               "dist/nccl/",
+                               "core/device/no_cuda.cpp",
+                               "tests/cuda_host/",
+                               "core/base/dtype.h",
+                               "core/base/math.h",
+                               "core/device/for_each.h",  // kernels are written once, for two compilers
+                               "tests/dist/nccl_rank_test.cpp",
+                               "tests/launch/zero_training.cpp"};  // the stand-in has as many GPUs as it is told
 
 std::vector<std::string> back_end_conditions(const std::vector<SourceFile>& files) {
   static const std::regex condition(R"re(^\s*#\s*(if|el).*(CUDA|NCCL|CUDNN|CUBLAS|DEVICE_CODE))re");
@@ -43,7 +48,8 @@ std::vector<std::string> long_files(const std::vector<SourceFile>& files) {
 }
 
 TEST(Rules, OnlyFilesOfABackEndAskWhetherItIsBuilt) {
-  const std::vector<std::string> all = back_end_conditions(sources_of({"core", "dist", "optim", "models", "launch", "tests"}));
+  const std::vector<std::string> all =
+      back_end_conditions(sources_of({"core", "dist", "optim", "models", "launch", "tests"}));
   EXPECT_THAT(all, IsEmpty()) << fmt::format("{}", fmt::join(all, "\n"));
 }
 

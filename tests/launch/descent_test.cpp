@@ -25,9 +25,7 @@ struct Lines : testing::Test {
   static void save(const core::CheckpointStore& to, std::int64_t step, const std::vector<BranchStart>& starts = {}) {
     core::CheckpointWriter writer = to.begin(step);
     const core::CheckpointPart part(to.directory(), step);
-    const core::CheckpointEntry entry = part.add_file("x", 0, [](core::AtomicFile& file) {
-      file.write("x");
-    });
+    const core::CheckpointEntry entry = part.add_file("x", 0, [](core::AtomicFile& file) { file.write("x"); });
     writer.commit(std::vector{entry}, nlohmann::json{{"step", step}, {kStartsKey, to_json(starts)}}.dump());
   }
   void save(std::int64_t step, const std::vector<BranchStart>& starts = {}) const { save(store, step, starts); }

@@ -11,9 +11,7 @@
 namespace muonp::launch {
 namespace {
 
-GuardSection settings(const std::string& spike) {
-  return {.spike = spike, .factor = 4, .window = 5, .max_skipped = 3};
-}
+GuardSection settings(const std::string& spike) { return {.spike = spike, .factor = 4, .window = 5, .max_skipped = 3}; }
 
 // Median 4, absolute deviations 2, 1, 0, 1, 2: spread 1.4826, so a spike is above 4 + 4 · 1.4826 = 9.9304.
 LossGuard filled(const std::string& spike) { return {settings(spike), {.losses = {6, 5, 4, 3, 2}}}; }
@@ -25,8 +23,7 @@ TEST(LossGuard, ASpikeIsFactorSpreadsAboveTheMedian) {
 }
 
 TEST(LossGuard, OneSpikeInTheWindowMovesTheLimitLittle) {
-  const LossGuard guard(settings("warn"),
-                        {.losses = {6, 1e9, 4, 3, 2}});  // median 4, deviations 2, 1e9, 0, 1, 2
+  const LossGuard guard(settings("warn"), {.losses = {6, 1e9, 4, 3, 2}});  // median 4, deviations 2, 1e9, 0, 1, 2
   EXPECT_FALSE(guard.is_spike(4 + 4 * 1.4826 * 2));
   EXPECT_TRUE(guard.is_spike(4 + 4 * 1.4827 * 2));
 }

@@ -17,10 +17,8 @@ using ::testing::HasSubstr;
 class Metrics : public TemporaryFolder {};
 
 TEST_F(Metrics, ALineIsOneObjectInTheGivenOrder) {
-  EXPECT_EQ(
-      metrics_line(
-          {{"step", std::int64_t{3}}, {"loss", 2.5}, {"skipped", true}, {"why", std::string("a \"b\"\n")}}),
-      R"({"step":3,"loss":2.5,"skipped":true,"why":"a \"b\"\n"})");
+  EXPECT_EQ(metrics_line({{"step", std::int64_t{3}}, {"loss", 2.5}, {"skipped", true}, {"why", std::string("a \"b\"\n")}}),
+            R"({"step":3,"loss":2.5,"skipped":true,"why":"a \"b\"\n"})");
 }
 
 TEST_F(Metrics, NumbersReadBackExactly) {
@@ -71,24 +69,19 @@ TEST_F(Metrics, ResumingKeepsTheTextOfLinesAsItIs) {
 
 TEST_F(Metrics, ADamagedLineIsNamed) {
   make("m.jsonl", "{\"step\":1}\n{\"step\":\n{\"step\":3}\n");
-  EXPECT_THAT(problem_of([&] { MetricsWriter(path("m.jsonl"), 9); }),
-              HasSubstr("m.jsonl:2: not a JSON object"));
+  EXPECT_THAT(problem_of([&] { MetricsWriter(path("m.jsonl"), 9); }), HasSubstr("m.jsonl:2: not a JSON object"));
   EXPECT_THAT(problem_of([&] { read_metrics(path("m.jsonl")); }), HasSubstr("m.jsonl:2: not a JSON object"));
 }
 
 TEST_F(Metrics, AFolderThatDoesNotExistIsAnError) {
-  EXPECT_THAT(problem_of([&] { MetricsWriter(path("none/m.jsonl"), 1); }),
-              HasSubstr("none/m.jsonl: cannot be opened"));
+  EXPECT_THAT(problem_of([&] { MetricsWriter(path("none/m.jsonl"), 1); }), HasSubstr("none/m.jsonl: cannot be opened"));
 }
 
 TEST_F(Metrics, AFullDiskIsAnError) {
   MetricsWriter writer(path("m.jsonl"), 1);
   writer.write({{"step", std::int64_t{1}}});
   const FileSizeLimit limit(16);
-  EXPECT_THAT(problem_of([&] {
-                writer.write({{"step", std::int64_t{2}}});
-              }),
-              HasSubstr("m.jsonl: cannot be written"));
+  EXPECT_THAT(problem_of([&] { writer.write({{"step", std::int64_t{2}}}); }), HasSubstr("m.jsonl: cannot be written"));
 }
 
 TEST_F(Metrics, ADeviceIsRefused) {
@@ -100,10 +93,9 @@ class RunHistoryTest : public TemporaryFolder {
   RunHistory run() const {
     std::string lines;
     for (int step = 1; step <= 40; ++step) {
-      lines += fmt::format("{{\"step\":{},\"loss\":{},\"seconds\":{},\"tokens\":{}}}\n", step,
-                           5.0 - step * 0.1, step * 0.5, step * 100);
-      if (step % 20 == 0)
-        lines += fmt::format("{{\"step\":{},\"val_loss\":{}}}\n", step, step == 20 ? 2.0 : 2.25);
+      lines += fmt::format("{{\"step\":{},\"loss\":{},\"seconds\":{},\"tokens\":{}}}\n", step, 5.0 - step * 0.1, step * 0.5,
+                           step * 100);
+      if (step % 20 == 0) lines += fmt::format("{{\"step\":{},\"val_loss\":{}}}\n", step, step == 20 ? 2.0 : 2.25);
     }
     std::filesystem::create_directories(path("first"));
     make("first/metrics.jsonl", lines);

@@ -24,8 +24,8 @@ std::string bytes_of(const std::vector<float>& values) {
 }
 
 // A file as NumPy writes it: the header padded to a multiple of 64 bytes.
-std::string npy(const std::string& type, const std::string& order, const std::string& shape,
-                const std::string& values, int version = 1) {
+std::string npy(const std::string& type, const std::string& order, const std::string& shape, const std::string& values,
+                int version = 1) {
   std::string header = "{'descr': '" + type + "', 'fortran_order': " + order + ", 'shape': " + shape + ", }";
   const std::size_t prefix = version == 1 ? 10 : 12;
   while ((prefix + header.size() + 1) % 64 != 0) header += ' ';
@@ -46,16 +46,14 @@ class Npy : public TemporaryFolder {
 
 TEST_F(Npy, ReadsAMatrixOfEachFormatVersion) {
   for (const int version : {1, 2, 3}) {
-    const NpyArray g =
-        read_npy(make("G.npy", npy("<f4", "False", "(2, 3)", bytes_of({1, 2, 3, 4, 5, 6}), version)));
+    const NpyArray g = read_npy(make("G.npy", npy("<f4", "False", "(2, 3)", bytes_of({1, 2, 3, 4, 5, 6}), version)));
     EXPECT_EQ(g.shape, (core::Shape{2, 3}));
     EXPECT_EQ(g.values, (std::vector<float>{1, 2, 3, 4, 5, 6}));
   }
 }
 
 TEST_F(Npy, ReadsABatch) {
-  EXPECT_EQ(read_npy(make("G.npy", npy("<f4", "False", "(2, 1, 2)", bytes_of({1, 2, 3, 4})))).shape,
-            (core::Shape{2, 1, 2}));
+  EXPECT_EQ(read_npy(make("G.npy", npy("<f4", "False", "(2, 1, 2)", bytes_of({1, 2, 3, 4})))).shape, (core::Shape{2, 1, 2}));
 }
 
 TEST_F(Npy, KeysMayComeInAnyOrderAndSpacing) {
@@ -120,8 +118,7 @@ TEST_F(Npy, BatchesInFortranOrder) {
   const NpyArray g = read_npy(make("G.npy", npy("<f4", "True", "(2, 3, 2)", bytes_of(values))));
   for (std::size_t b = 0; b < 2; ++b)
     for (std::size_t r = 0; r < 3; ++r)
-      for (std::size_t c = 0; c < 2; ++c)
-        EXPECT_EQ(g.values[(b * 3 + r) * 2 + c], static_cast<float>(b + 2 * (r + 3 * c)));
+      for (std::size_t c = 0; c < 2; ++c) EXPECT_EQ(g.values[(b * 3 + r) * 2 + c], static_cast<float>(b + 2 * (r + 3 * c)));
 }
 
 TEST_F(Npy, LargeArraysAreConvertedBlockByBlock) {
@@ -156,8 +153,7 @@ TEST_F(Npy, Pitfall42_OtherElementTypesAreNamed) {
 }
 
 TEST_F(Npy, OtherShapesAreRefused) {
-  EXPECT_THAT(problem(npy("<f4", "False", "(2,)", bytes_of({1, 2}))),
-              HasSubstr("the shape is [2]; a matrix"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(2,)", bytes_of({1, 2}))), HasSubstr("the shape is [2]; a matrix"));
   EXPECT_THAT(problem(npy("<f4", "False", "()", bytes_of({1}))), HasSubstr("the shape is []"));
   EXPECT_THAT(problem(npy("<f4", "False", "(1, 1, 1, 1)", bytes_of({1}))), HasSubstr("[1, 1, 1, 1]"));
   EXPECT_THAT(problem(npy("<f4", "False", "(3, 0)", "")), HasSubstr("empty array"));
@@ -170,14 +166,11 @@ TEST_F(Npy, DamagedFilesAreRefused) {
     EXPECT_THAT(problem(good.substr(0, length)), HasSubstr("G.npy")) << length;
   EXPECT_THAT(problem(""), HasSubstr("the file is empty"));
   EXPECT_THAT(problem("PK\x03\x04 something else"), HasSubstr("not a .npy file"));
-  EXPECT_THAT(problem(good.substr(0, good.size() - 1)),
-              HasSubstr("the file is truncated: shape [2, 2] needs more than"));
+  EXPECT_THAT(problem(good.substr(0, good.size() - 1)), HasSubstr("the file is truncated: shape [2, 2] needs more than"));
   EXPECT_THAT(problem(good + "x"), HasSubstr("1 bytes follow the values"));
   EXPECT_THAT(problem(npy("<f4", "False", "(2, 2)", bytes_of({1, 2, 3, 4}), 4)), HasSubstr("version 4"));
-  EXPECT_THAT(problem(npy("<f4", "Maybe", "(2, 2)", bytes_of({1, 2, 3, 4}))),
-              HasSubstr("header is malformed"));
-  EXPECT_THAT(problem(npy("<f4", "False", "(2, -2)", bytes_of({1, 2, 3, 4}))),
-              HasSubstr("header is malformed"));
+  EXPECT_THAT(problem(npy("<f4", "Maybe", "(2, 2)", bytes_of({1, 2, 3, 4}))), HasSubstr("header is malformed"));
+  EXPECT_THAT(problem(npy("<f4", "False", "(2, -2)", bytes_of({1, 2, 3, 4}))), HasSubstr("header is malformed"));
 }
 
 TEST_F(Npy, SizesBeyondAnyFileAreTruncatedFiles) {

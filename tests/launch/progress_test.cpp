@@ -57,8 +57,7 @@ TEST_F(ProgressTest, BarShowsShareTimeLeftAndNote) {
   Progress progress("train", 100, 0, options(true));
   now_ += 25;
   progress.update(25, "loss 3.21");
-  EXPECT_EQ(written(),
-            "\rtrain [#########...........................] 25/100, 1 min 15 s left, loss 3.21\x1b[K");
+  EXPECT_EQ(written(), "\rtrain [#########...........................] 25/100, 1 min 15 s left, loss 3.21\x1b[K");
 }
 
 TEST_F(ProgressTest, BarRedrawsNoOftenerThanAsked) {

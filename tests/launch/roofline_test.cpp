@@ -30,9 +30,7 @@ struct Planned {
     plan = std::make_unique<optim::ExecutionPlan>(optim::make_execution_plan(
         model->parameters(), config.optimizer, parallel_options(config, *model, core::DeviceKind::cuda), ranks));
   }
-  Roofline on(const Machine& machine) const {
-    return roofline({config, *model, *plan, batches, "", "", "", 0}, machine);
-  }
+  Roofline on(const Machine& machine) const { return roofline({config, *model, *plan, batches, "", "", "", 0}, machine); }
 };
 
 const Phase& phase(const Roofline& r, const std::string& name) {
@@ -77,8 +75,8 @@ TEST(Roofline, HiddenPhasesCountOnlyWhereTheyAreLonger) {
   const double forward = std::max(phase(r, "forward").seconds, phase(r, "all-gather of weights").seconds);
   const double spectral = std::max(phase(r, "spectral recurrence").seconds,
                                    phase(r, "gather of momentum").seconds + phase(r, "scatter of updates").seconds);
-  EXPECT_DOUBLE_EQ(r.seconds, forward + backward + spectral + phase(r, "momentum and AdamW").seconds +
-                                  phase(r, "weight update").seconds);
+  EXPECT_DOUBLE_EQ(
+      r.seconds, forward + backward + spectral + phase(r, "momentum and AdamW").seconds + phase(r, "weight update").seconds);
   EXPECT_GE(r.seconds_in_line, r.seconds);
 }
 
@@ -94,8 +92,7 @@ TEST(Roofline, Stage3GathersAgainBehindBackward) {
 }
 
 TEST(Roofline, AnUnknownMachineListsTheKnown) {
-  EXPECT_THAT([] { machine_of("h1000"); },
-              testing::ThrowsMessage<core::Error>(testing::HasSubstr("valid are h100, a100")));
+  EXPECT_THAT([] { machine_of("h1000"); }, testing::ThrowsMessage<core::Error>(testing::HasSubstr("valid are h100, a100")));
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ struct RunLocks : testing::Test {
   std::vector<std::string> said;
 
   std::unique_ptr<RunLock> take(double patience = 0.3) {
-    return std::make_unique<RunLock>(run, [this](const std::string& line) { said.push_back(line); }, patience);
+    return std::make_unique<RunLock>(
+        run, [this](const std::string& line) { said.push_back(line); }, patience);
   }
   std::string refusal(double patience = 0.3) {
     return test::message_of<core::Error>([&] { take(patience); });

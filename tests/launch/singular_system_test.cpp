@@ -60,8 +60,8 @@ TEST_P(Shapes, ExactPowerHasNoError) {
 }
 
 INSTANTIATE_TEST_SUITE_P(TallWideSquare, Shapes,
-                         ::testing::Values(std::pair{17, 9}, std::pair{9, 17}, std::pair{12, 12},
-                                           std::pair{1, 5}, std::pair{5, 1}, std::pair{1, 1}));
+                         ::testing::Values(std::pair{17, 9}, std::pair{9, 17}, std::pair{12, 12}, std::pair{1, 5},
+                                           std::pair{5, 1}, std::pair{1, 1}));
 
 TEST(SpectralErrors, KnownErrorsAreFound) {
   SingularSystem s = random_singular_system(10, 6, 0.1, 1);

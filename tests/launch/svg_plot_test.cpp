@@ -30,17 +30,13 @@ TEST(NiceTicks, AreRoundAndCoverTheRange) {
 
 std::size_t count(const std::string& text, const std::string& piece) {
   std::size_t n = 0;
-  for (std::size_t at = text.find(piece); at != std::string::npos; at = text.find(piece, at + piece.size()))
-    ++n;
+  for (std::size_t at = text.find(piece); at != std::string::npos; at = text.find(piece, at + piece.size())) ++n;
   return n;
 }
 
 TEST(SvgPlot, DrawsEverySeriesInItsColour) {
-  const Plot plot{"Loss",
-                  "",
-                  "steps",
-                  "loss",
-                  {{"a", "3.1", {{0, 4}, {10, 3}}, {{0, 5}, {10, 3}}}, {"b", "", {{0, 5}, {10, 4}}, {}}}};
+  const Plot plot{
+      "Loss", "", "steps", "loss", {{"a", "3.1", {{0, 4}, {10, 3}}, {{0, 5}, {10, 3}}}, {"b", "", {{0, 5}, {10, 4}}, {}}}};
   const std::string svg = render_svg(plot);
   EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
   EXPECT_EQ(count(svg, "stroke=\"#0072B2\""), 3u);  // light line, strong line, legend
@@ -57,8 +53,7 @@ TEST(SvgPlot, EscapesNames) {
 }
 
 TEST(SvgPlot, LeavesOutWhatIsNotFinite) {
-  const std::string svg =
-      render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, NAN}, {2, INFINITY}, {3, 2}}, {}}}});
+  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{0, 1}, {1, NAN}, {2, INFINITY}, {3, 2}}, {}}}});
   EXPECT_THAT(svg, Not(HasSubstr("nan")));
   EXPECT_THAT(svg, Not(HasSubstr("inf")));
   EXPECT_EQ(count(svg, "<circle"), 2u);
@@ -82,8 +77,7 @@ TEST(SvgPlot, ASeriesWithoutAValueStandsInTheLegend) {
 }
 
 TEST(SvgPlot, AHighStartOfALightLineDoesNotFlattenTheRest) {
-  const std::string svg =
-      render_svg({"t", "", "x", "y", {{"a", "", {{1, 2}, {2, 1}}, {{0, 90}, {1, 2}, {2, 0.6}}}}});
+  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{1, 2}, {2, 1}}, {{0, 90}, {1, 2}, {2, 0.6}}}}});
   EXPECT_THAT(svg, HasSubstr(">2.0</text>"));
   EXPECT_THAT(svg, HasSubstr(">0.6</text>"));  // the lowest point is in the picture
   EXPECT_THAT(svg, Not(HasSubstr(">80</text>")));

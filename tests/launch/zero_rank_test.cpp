@@ -14,8 +14,7 @@ std::vector<double> train_as_process(const ZeroRun& run) {
     const TestDevice cpu = make_cpu_test_device(1);
     return train_zero(ranks(), *cpu, run);
   }
-  const TestDevice gpu =
-      remember(core::make_cuda_device(session().local_rank(), fmt::format("rank {}", ranks().rank())));
+  const TestDevice gpu = remember(core::make_cuda_device(session().local_rank(), fmt::format("rank {}", ranks().rank())));
   const auto nccl = dist::make_nccl(*gpu, ranks(), kRankTimeout);
   return train_zero(*nccl, *gpu, run);
 }

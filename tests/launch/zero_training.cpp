@@ -93,8 +93,8 @@ void expect_recorded_as_planned(const dist::Recording& recording, const optim::E
 void expect_sent_as_planned(dist::Communicator& communicator, const dist::Recording& recording,
                             const optim::ExecutionPlan& plan, int passes) {
   double sent = 0;
-  for (const auto kind : {OperationKind::reduce_scatter, OperationKind::all_gather, OperationKind::exchange,
-                          OperationKind::all_reduce})
+  for (const auto kind :
+       {OperationKind::reduce_scatter, OperationKind::all_gather, OperationKind::exchange, OperationKind::all_reduce})
     sent += static_cast<double>(recording.total(kind).bytes);
   communicator.all_reduce(std::span<double>(&sent, 1), dist::Reduce::sum);
   const double planned = plan.bytes_sent_per_step(passes) * communicator.size();

@@ -59,8 +59,7 @@ TEST(GptConfig, PresetsHaveTheParametersTheirNamesSay) {
 }
 
 TEST(GptConfig, RefusalsNameTheKeyAndWhatIsValid) {
-  EXPECT_THAT(refusal([](GptConfig& c) { c.width = 9; }),
-              HasSubstr("model.width: 9 is not a multiple of model.heads, 2"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.width = 9; }), HasSubstr("model.width: 9 is not a multiple of model.heads, 2"));
   EXPECT_THAT(refusal([](GptConfig& c) {
                 c.width = 6;
                 c.positions = "rotary";
@@ -69,8 +68,7 @@ TEST(GptConfig, RefusalsNameTheKeyAndWhatIsValid) {
   EXPECT_THAT(refusal([](GptConfig& c) { c.layers = 0; }), HasSubstr("model.layers is not given"));
   EXPECT_THAT(refusal([](GptConfig& c) { c.layers = 0; }), HasSubstr("gpt2-124m"));
   EXPECT_THAT(refusal([](GptConfig& c) { c.heads = -1; }), HasSubstr("model.heads: -1 is negative"));
-  EXPECT_THAT(refusal([](GptConfig& c) { c.preset = "gpt2"; }),
-              HasSubstr("model.preset: 'gpt2' is not known"));
+  EXPECT_THAT(refusal([](GptConfig& c) { c.preset = "gpt2"; }), HasSubstr("model.preset: 'gpt2' is not known"));
   EXPECT_THAT(refusal([](GptConfig& c) { c.activation = "silu"; }), HasSubstr("gelu, relu2, swiglu"));
   EXPECT_THAT(refusal([](GptConfig& c) { c.norm = "batch"; }), HasSubstr("layer_norm, rms_norm"));
   EXPECT_THAT(refusal([](GptConfig& c) { c.positions = "alibi"; }), HasSubstr("learned, rotary"));
@@ -89,8 +87,8 @@ TEST(GptConfig, UnknownVocabularyIsRefusedOnlyWhenTheModelIsMade) {
 TEST(GptConfig, ReadsFromYamlAndBack) {
   GptConfig c;
   const auto describe = [](GptConfig& config) { return [&config](core::Fields& f) { config.describe(f); }; };
-  core::read_config_text("preset: gpt-10m\nlayers: 2\nactivation: swiglu\nmlp_ratio: 2.6667\n", "test.yaml",
-                         {}, describe(c));
+  core::read_config_text("preset: gpt-10m\nlayers: 2\nactivation: swiglu\nmlp_ratio: 2.6667\n", "test.yaml", {},
+                         describe(c));
   EXPECT_EQ(c.preset, "gpt-10m");
   EXPECT_EQ(c.layers, 2);
   EXPECT_EQ(c.resolved().hidden(), 1024);

@@ -47,8 +47,8 @@ TEST(GptMemory, FormulaMatchesTheAllocator) {
               Instance gpt(c, dtype, cpu());
               const double peak = double(activation_peak(gpt, 2, time));
               EXPECT_NEAR(double(gpt.model->activation_bytes(2, time, dtype, gpt.device->kind())), peak, 0.05 * peak)
-                  << core::name_of(dtype) << ", vocabulary " << vocabulary << ", " << activation << ", "
-                  << positions << ", time " << time << ", dropout " << dropout;
+                  << core::name_of(dtype) << ", vocabulary " << vocabulary << ", " << activation << ", " << positions
+                  << ", time " << time << ", dropout " << dropout;
             }
 }
 

@@ -109,8 +109,7 @@ class GptReference {
         total += weight[j] = std::exp(score / std::sqrt(double(size)));
       }
       for (std::size_t j = 0; j <= t; ++j)
-        for (std::size_t i = h * size; i < (h + 1) * size; ++i)
-          y[i] += weight[j] / total * qkv[j][2 * width + i];
+        for (std::size_t i = h * size; i < (h + 1) * size; ++i) y[i] += weight[j] / total * qkv[j][2 * width + i];
     }
     return y;
   }
@@ -125,9 +124,8 @@ class GptReference {
     }
     Vector hidden = matrix(name + ".up", x);
     for (double& v : hidden)
-      v = c_.activation == "relu2"
-              ? (v > 0 ? v * v : 0)
-              : v / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+      v = c_.activation == "relu2" ? (v > 0 ? v * v : 0)
+                                   : v / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
     return matrix(name + ".down", hidden);
   }
 

@@ -9,8 +9,7 @@ using namespace muonp::models::testing;
 
 namespace {
 
-using Choice =
-    std::tuple<const char*, const char*, const char*, bool, bool>;  // positions, activation, norm, tied, bias
+using Choice = std::tuple<const char*, const char*, const char*, bool, bool>;  // positions, activation, norm, tied, bias
 
 class GptReferenceTest : public ::testing::TestWithParam<Choice> {
  protected:
@@ -43,8 +42,7 @@ const std::vector<std::vector<std::int32_t>> kTargets = {{0, 10, -1, 1, 5}, {4, 
 
 std::string name_of_choice(const ::testing::TestParamInfo<Choice>& choice) {
   const auto& [positions, activation, norm, tied, bias] = choice.param;
-  return fmt::format("{}_{}_{}_{}_{}", positions, activation, norm, tied ? "tied" : "untied",
-                     bias ? "bias" : "plain");
+  return fmt::format("{}_{}_{}_{}_{}", positions, activation, norm, tied ? "tied" : "untied", bias ? "bias" : "plain");
 }
 
 std::vector<std::int32_t> joined(const std::vector<std::vector<std::int32_t>>& rows) {
@@ -65,8 +63,7 @@ TEST_P(GptReferenceTest, LogitsLossAndGradientsMatch) {
   for (std::size_t b = 0; b < 2; ++b) {
     const Vector expected = reference.logits(kInputs[b]).back();
     for (std::size_t v = 0; v < expected.size(); ++v)
-      EXPECT_NEAR(test::value_of(last[std::int64_t(b)], std::int64_t(v)), expected[v],
-                  2e-5 * (1 + std::abs(expected[v])));
+      EXPECT_NEAR(test::value_of(last[std::int64_t(b)], std::int64_t(v)), expected[v], 2e-5 * (1 + std::abs(expected[v])));
   }
 
   const float loss = gpt.step({gpt.ids(joined(kInputs), 2), gpt.ids(joined(kTargets), 2)});

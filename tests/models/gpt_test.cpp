@@ -19,12 +19,10 @@ std::vector<std::vector<float>> gradients(Instance& gpt) {
   return all;
 }
 
-double largest_difference(const std::vector<std::vector<float>>& a,
-                          const std::vector<std::vector<float>>& b) {
+double largest_difference(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b) {
   double worst = 0;
   for (std::size_t p = 0; p < a.size(); ++p)
-    for (std::size_t i = 0; i < a[p].size(); ++i)
-      worst = std::max(worst, double(std::abs(a[p][i] - b[p][i])));
+    for (std::size_t i = 0; i < a[p].size(); ++i) worst = std::max(worst, double(std::abs(a[p][i] - b[p][i])));
   return worst;
 }
 
@@ -38,17 +36,15 @@ TEST(Gpt, ParametersAreInOrderOfFirstUseWithTheirKinds) {
   std::vector<std::string> names;
   for (const core::Parameter* p : model->parameters())
     names.push_back(fmt::format("{} {} {}", p->name, core::name_of(p->kind), core::to_string(p->shape)));
-  EXPECT_THAT(
-      names,
-      ElementsAre("token_embedding.weight embedding [11, 8]", "position_embedding.weight embedding [6, 8]",
-                  "blocks.0.attention_norm.weight vector [8]", "blocks.0.attention_norm.bias vector [8]",
-                  "blocks.0.attention.qkv.weight matrix [24, 8]", "blocks.0.attention.qkv.bias vector [24]",
-                  "blocks.0.attention.projection.weight matrix [8, 8]",
-                  "blocks.0.attention.projection.bias vector [8]", "blocks.0.mlp_norm.weight vector [8]",
-                  "blocks.0.mlp_norm.bias vector [8]", "blocks.0.mlp.up.weight matrix [16, 8]",
-                  "blocks.0.mlp.up.bias vector [16]", "blocks.0.mlp.down.weight matrix [8, 16]",
-                  "blocks.0.mlp.down.bias vector [8]", "final_norm.weight vector [8]",
-                  "final_norm.bias vector [8]", "head.weight head [11, 8]"));
+  EXPECT_THAT(names, ElementsAre("token_embedding.weight embedding [11, 8]", "position_embedding.weight embedding [6, 8]",
+                                 "blocks.0.attention_norm.weight vector [8]", "blocks.0.attention_norm.bias vector [8]",
+                                 "blocks.0.attention.qkv.weight matrix [24, 8]", "blocks.0.attention.qkv.bias vector [24]",
+                                 "blocks.0.attention.projection.weight matrix [8, 8]",
+                                 "blocks.0.attention.projection.bias vector [8]", "blocks.0.mlp_norm.weight vector [8]",
+                                 "blocks.0.mlp_norm.bias vector [8]", "blocks.0.mlp.up.weight matrix [16, 8]",
+                                 "blocks.0.mlp.up.bias vector [16]", "blocks.0.mlp.down.weight matrix [8, 16]",
+                                 "blocks.0.mlp.down.bias vector [8]", "final_norm.weight vector [8]",
+                                 "final_norm.bias vector [8]", "head.weight head [11, 8]"));
 }
 
 TEST(Gpt, GradientsAreAnnouncedInReverseOrderOfFirstUse) {
@@ -69,8 +65,7 @@ TEST(Gpt, LossAtTheStartIsThatOfUniformGuessing) {
   c.preset = "gpt-1m";
   c.vocabulary = 256;
   Instance gpt(c);
-  const core::Tensor inputs = gpt.ids(random_ids(128, 256, 1), 2),
-                     targets = gpt.ids(random_ids(128, 256, 2), 2);
+  const core::Tensor inputs = gpt.ids(random_ids(128, 256, 1), 2), targets = gpt.ids(random_ids(128, 256, 2), 2);
   core::Tape tape(*gpt.device, false);
   const float loss = test::value_of(gpt.model->loss(tape, {inputs, targets}, {})->value);
   // Logits have standard deviation s ≈ 0.02·√width·(norm 1) = 0.23, which adds about s²/2.
@@ -81,15 +76,13 @@ TEST(Gpt, DropoutDoesNotDependOnTheSplitIntoMicroBatches) {
   GptConfig c = tiny_config();
   c.dropout = 0.3;
   Instance gpt(c);
-  const std::vector<std::int32_t> inputs = random_ids(24, c.vocabulary, 1),
-                                  targets = random_ids(24, c.vocabulary, 2);
+  const std::vector<std::int32_t> inputs = random_ids(24, c.vocabulary, 1), targets = random_ids(24, c.vocabulary, 2);
   const auto pass = [&](std::int64_t first, std::int64_t rows) {  // of 4 sequences of 6
     const auto part = [&](const std::vector<std::int32_t>& ids) {
       return gpt.ids({ids.begin() + first * 6, ids.begin() + (first + rows) * 6}, rows);
     };
     const float share = float(rows) / 4;
-    return share *
-           gpt.step({part(inputs), part(targets)}, {.seed = 5, .step = 17, .first_row = first}, share);
+    return share * gpt.step({part(inputs), part(targets)}, {.seed = 5, .step = 17, .first_row = first}, share);
   };
   gpt.plain.start_step();
   const float whole = pass(0, 4);
@@ -160,8 +153,7 @@ TEST(Gpt, Bfloat16IsCloseToFloat32) {
       c.positions = positions;
       c.activation = activation;
       Instance exact(c), narrow(c, core::Dtype::bfloat16);
-      const core::Tensor inputs = exact.ids(random_ids(128, 64, 1), 2),
-                         targets = exact.ids(random_ids(128, 64, 2), 2);
+      const core::Tensor inputs = exact.ids(random_ids(128, 64, 1), 2), targets = exact.ids(random_ids(128, 64, 2), 2);
       EXPECT_NEAR(exact.step({inputs, targets}), narrow.step({inputs, targets}), 0.01);
       double difference = 0, norm = 0;
       const auto g = gradients(exact), h = gradients(narrow);

@@ -16,8 +16,7 @@ const std::vector<float> kLogits = {0.5f, 2.0f, -1.0f, 2.0f, 1.0f};
 
 std::vector<double> shares(const SamplingOptions& options, int count) {
   std::vector<double> share(kLogits.size());
-  for (int i = 0; i < count; ++i)
-    share[std::size_t(sample_token(kLogits, options, std::uint64_t(i)))] += 1.0 / count;
+  for (int i = 0; i < count; ++i) share[std::size_t(sample_token(kLogits, options, std::uint64_t(i)))] += 1.0 / count;
   return share;
 }
 
@@ -74,8 +73,8 @@ TEST(Generate, IsReproducibleAndGoesOnPastTheContext) {
 TEST(Generate, StopsWhenTold) {
   Instance gpt(tiny_config());
   int seen = 0;
-  const auto text = generate(*gpt.device, *gpt.model, std::vector<std::int32_t>{1}, 20, {},
-                             [&](std::int32_t) { return ++seen < 5; });
+  const auto text =
+      generate(*gpt.device, *gpt.model, std::vector<std::int32_t>{1}, 20, {}, [&](std::int32_t) { return ++seen < 5; });
   EXPECT_EQ(text.size(), 5u);
   EXPECT_THROW(generate(*gpt.device, *gpt.model, {}, 1, {}), core::Error);
   EXPECT_THROW(generate(*gpt.device, *gpt.model, std::vector<std::int32_t>{99}, 1, {}), core::Error);

@@ -52,8 +52,7 @@ struct Instance {
 inline std::vector<std::int32_t> random_ids(std::int64_t count, std::int64_t vocabulary, std::uint64_t seed) {
   std::vector<std::int32_t> ids;
   for (std::int64_t i = 0; i < count; ++i)
-    ids.push_back(
-        static_cast<std::int32_t>(core::random_below(seed, 0, std::uint64_t(i), std::uint64_t(vocabulary))));
+    ids.push_back(static_cast<std::int32_t>(core::random_below(seed, 0, std::uint64_t(i), std::uint64_t(vocabulary))));
   return ids;
 }
 

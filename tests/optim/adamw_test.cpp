@@ -37,8 +37,7 @@ TEST_F(AdamWUpdate, MatchesTheEquationsOverManySteps) {
   const std::int64_t n = 20011;  // more than one thread's share, no multiple of a vector
   const AdamWParams params{.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.1};
   Reference reference{.w = random(n, 1), .m = Doubles(n, 0.0), .v = Doubles(n, 0.0)};
-  const core::Tensor w = tensor(*device, reference.w), m = tensor(*device, reference.m),
-                     v = tensor(*device, reference.v);
+  const core::Tensor w = tensor(*device, reference.w), m = tensor(*device, reference.m), v = tensor(*device, reference.v);
   const int steps = 20;
   for (int t = 1; t <= steps; ++t) {
     const core::Tensor gradient = tensor(*device, random(n, 100 + t));
@@ -77,8 +76,7 @@ TEST_F(AdamWUpdate, Pitfall17_TheStepCountsPast256AndPast32Bits) {
 TEST_F(AdamWUpdate, CorrectionKeepsItsDigitsForBetaNearOne) {
   // The corrected mean of one gradient is that gradient: the weight moves by lr.
   const core::Tensor w = tensor(*device, {0}), m = tensor(*device, {0}), v = tensor(*device, {0});
-  adamw_update(queue, {.beta1 = 1 - 1e-9, .beta2 = 1 - 1e-9, .eps = 0}, 1.0, 1, 1.0, w, tensor(*device, {3}),
-               m, v);
+  adamw_update(queue, {.beta1 = 1 - 1e-9, .beta2 = 1 - 1e-9, .eps = 0}, 1.0, 1, 1.0, w, tensor(*device, {3}), m, v);
   EXPECT_NEAR(doubles(w)[0], -1, 8 * kEps);
 }
 
@@ -89,12 +87,12 @@ TEST_F(AdamWUpdate, PiecesGiveTheSameBitsAsTheWhole) {
   Doubles squares = random(n, 4);
   for (double& s : squares) s *= s;
   const auto run = [&](const std::vector<std::int64_t>& cuts) {
-    const core::Tensor w = tensor(*device, weights), g = tensor(*device, gradients),
-                       m = tensor(*device, means), v = tensor(*device, squares);
+    const core::Tensor w = tensor(*device, weights), g = tensor(*device, gradients), m = tensor(*device, means),
+                       v = tensor(*device, squares);
     for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
       const std::int64_t begin = cuts[i], count = cuts[i + 1] - begin;
-      adamw_update(queue, params, 0.1, 3, 0.7, w.flat(begin, count), g.flat(begin, count),
-                   m.flat(begin, count), v.flat(begin, count));
+      adamw_update(queue, params, 0.1, 3, 0.7, w.flat(begin, count), g.flat(begin, count), m.flat(begin, count),
+                   v.flat(begin, count));
     }
     return floats(w);
   };

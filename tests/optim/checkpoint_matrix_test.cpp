@@ -91,8 +91,7 @@ class Gathered {
   std::map<std::string, std::vector<float>> whole_;
 };
 
-void save(dist::Communicator& c, core::Device& device, const DistributedOptimizer& optimizer,
-          const std::string& directory) {
+void save(dist::Communicator& c, core::Device& device, const DistributedOptimizer& optimizer, const std::string& directory) {
   static std::mutex mutex;
   static std::vector<core::CheckpointEntry> entries;
   std::optional<core::CheckpointWriter> writer;
@@ -107,8 +106,8 @@ void save(dist::Communicator& c, core::Device& device, const DistributedOptimize
     views.emplace_back(device.queue(), t.data, core::Access::read);
     pieces.push_back({t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, views.back().raw()});
   }
-  const auto entry = core::write_pieces(core::CheckpointPart(directory, kSteps),
-                                        core::piece_file_name("state", c.rank()), pieces);
+  const auto entry =
+      core::write_pieces(core::CheckpointPart(directory, kSteps), core::piece_file_name("state", c.rank()), pieces);
   {
     const std::lock_guard lock(mutex);
     entries.push_back(entry);

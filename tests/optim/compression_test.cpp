@@ -20,8 +20,8 @@ using core::Dtype;
 
 namespace {
 
-const std::vector<std::string> kCompressors = {"identity", "top_k 0.2", "top_k_natural 0.1", "natural",
-                                               "sign",     "int8",      "rank 2"};
+const std::vector<std::string> kCompressors = {"identity", "top_k 0.2", "top_k_natural 0.1", "natural", "sign",
+                                               "int8",     "rank 2"};
 
 struct Training {
   int ranks = 1, zero = 1, passes = 1, steps = 4;
@@ -249,7 +249,8 @@ TEST(Compression, TheOwnersMeanIsTheMeanOfAllEstimates) {
     const std::string prefix = name.substr(0, name.find('/')) + "/estimate#";
     for (std::size_t i = 0; i < mean.size(); ++i, ++compared) {
       const double expected = (static_cast<double>(stored.state.at(prefix + "0")[i]) + stored.state.at(prefix + "1")[i] +
-                               stored.state.at(prefix + "2")[i]) / 3;
+                               stored.state.at(prefix + "2")[i]) /
+                              3;
       // 10 steps, 3 messages each, rounded to 24 bits when they are added.
       ASSERT_NEAR(mean[i], expected, 60 * 0x1p-24 * 4) << name;
     }
@@ -263,8 +264,12 @@ TEST(Compression, Pitfall26_BytesSentAndKeptEqualThePlan) {
       for (const std::string& spec : kCompressors)
         for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16}) {
           if (dtype == Dtype::bfloat16 && spec != "natural") continue;
-          const Training run{.ranks = ranks, .zero = zero, .to_owner = spec, .to_workers = "top_k_natural 0.3",
-                             .others = ranks % 2 ? "int8" : "none", .dtype = dtype};
+          const Training run{.ranks = ranks,
+                             .zero = zero,
+                             .to_owner = spec,
+                             .to_workers = "top_k_natural 0.3",
+                             .others = ranks % 2 ? "int8" : "none",
+                             .dtype = dtype};
           SCOPED_TRACE(fmt::format("{} ranks, stage {}, {}", ranks, zero, spec));
           std::mutex mutex;
           double total = 0, planned = 0;

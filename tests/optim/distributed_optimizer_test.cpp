@@ -110,9 +110,8 @@ TEST(DistributedOptimizer, Pitfall01_OneSpectralStepPerMatrixHoweverManyMicroBat
       for (int passes : {1, 2, 4}) {
         const Result result = train({.ranks = ranks, .zero = zero, .passes = passes});
         expect_equal_weights(reference, result, 4);
-        EXPECT_EQ(
-            result.spectral_calls,
-            (std::map<std::string, int>{{"a.weight", 4}, {"b.weight", 4}, {"c.weight", 4}, {"d.weight", 4}}));
+        EXPECT_EQ(result.spectral_calls,
+                  (std::map<std::string, int>{{"a.weight", 4}, {"b.weight", 4}, {"c.weight", 4}, {"d.weight", 4}}));
       }
 }
 
@@ -145,16 +144,14 @@ TEST(DistributedOptimizer, Pitfall13_OneRanksNanSkipsTheStepEverywhere) {
     for (float bad : {NAN, INFINITY})
       run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
         Model model;
-        DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}),
-                                       communicator);
+        DistributedOptimizer optimizer(device, model.list, small_config(), options_of({.zero = zero}), communicator);
         optimizer.initialize(3);
         backward(model, optimizer, communicator.rank(), 3, 1, 0, sample_gradient);
         optimizer.step(1);
         const std::vector<float> before = snapshot(optimizer), weights = weights_of(model, optimizer);
-        backward(model, optimizer, communicator.rank(), 3, 1, 1,
-                 [&](int p, std::int64_t i, std::int64_t s, int k) {
-                   return communicator.rank() == 1 && p == 3 && i == 17 ? bad : sample_gradient(p, i, s, k);
-                 });
+        backward(model, optimizer, communicator.rank(), 3, 1, 1, [&](int p, std::int64_t i, std::int64_t s, int k) {
+          return communicator.rank() == 1 && p == 3 && i == 17 ? bad : sample_gradient(p, i, s, k);
+        });
         const StepReport report = optimizer.step(1);
         EXPECT_TRUE(report.skipped);
         EXPECT_EQ(optimizer.steps(), 1);
@@ -179,8 +176,7 @@ TEST(DistributedOptimizer, Pitfall27_AllocatedBytesEqualThePlan) {
         const ExecutionPlan::Bytes planned = optimizer.plan().bytes(communicator.rank());
         const core::MemoryUse used = device.allocator()->use();
         EXPECT_EQ(used.peak_of(core::Category::weights), planned.weights);
-        EXPECT_EQ(used.peak_of(core::Category::gradients), planned.gradients)
-            << ranks << " ranks, stage " << zero;
+        EXPECT_EQ(used.peak_of(core::Category::gradients), planned.gradients) << ranks << " ranks, stage " << zero;
         EXPECT_EQ(used.peak_of(core::Category::optimizer), planned.optimizer);
         EXPECT_LE(used.peak_of(core::Category::exchange), planned.exchange * 102 / 100);
       });
@@ -265,7 +261,8 @@ TEST(DistributedOptimizer, Pitfall31_AnExceptionInAPassLetsWhatIsUnderWayEndFirs
         slow.orphans = 0;  // of the first agreement, before there was anything
         backward(model, optimizer, communicator.rank(), 2, 1, 0, [&](int p, std::int64_t i, std::int64_t s, int k) {
           if (p == bad) {
-            for (core::Parameter& parameter : model.parameters) parameter.gradient = core::Tensor();  // the optimizer's alone
+            for (core::Parameter& parameter : model.parameters)
+              parameter.gradient = core::Tensor();  // the optimizer's alone
             core::fail("the backward pass has failed");
           }
           return sample_gradient(p, i, s, k);
@@ -315,8 +312,8 @@ TEST(DistributedOptimizer, AMillionRanksArePlanned) {
       const bool vector = name == std::string("norm");
       const core::Shape shape = vector ? core::Shape{640} : core::Shape{640, 640};
       const auto kind = vector ? core::ParameterKind::vector : core::ParameterKind::matrix;
-      list.push_back(&parameters.emplace_back(core::Parameter{fmt::format("blocks.{}.{}.weight", layer, name), shape, kind,
-                                                              {core::Initializer::Kind::normal, 0.5}, {}, {}}));
+      list.push_back(&parameters.emplace_back(core::Parameter{
+          fmt::format("blocks.{}.{}.weight", layer, name), shape, kind, {core::Initializer::Kind::normal, 0.5}, {}, {}}));
     }
   for (const int zero : {0, 1, 2, 3}) {
     ParallelOptions options{.zero = zero};
@@ -383,8 +380,7 @@ TEST(DistributedOptimizer, Pitfall36_Pitfall37_StateOf4RanksOpensBitEqualAtOther
   std::map<std::string, std::vector<float>> stored;
   std::mutex mutex;
   std::vector<float> next;
-  const auto advance = [&](Model& model, DistributedOptimizer& optimizer, dist::Communicator& c,
-                           std::int64_t step) {
+  const auto advance = [&](Model& model, DistributedOptimizer& optimizer, dist::Communicator& c, std::int64_t step) {
     backward(model, optimizer, c.rank(), c.size(), 1, step, sample_gradient);
     optimizer.step(1);
   };

@@ -49,8 +49,7 @@ void expect_parity(double tolerance, const std::function<Results(Device&)>& comp
     double largest = 0;
     for (const double v : cpu[r].second) largest = std::max(largest, std::abs(v));
     for (std::size_t i = 0; i < cpu[r].second.size(); ++i)
-      ASSERT_NEAR(cpu[r].second[i], gpu[r].second[i], tolerance * largest)
-          << cpu[r].first << ", element " << i;
+      ASSERT_NEAR(cpu[r].second[i], gpu[r].second[i], tolerance * largest) << cpu[r].first << ", element " << i;
   }
 }
 
@@ -82,8 +81,7 @@ std::vector<Operation> operations() {
   using P = std::vector<Parameter*>;
   std::vector<Operation> all;
   for (const std::int64_t width : {65, 1032}) {
-    const auto add = [&](const std::string& name, std::vector<Shape> inputs, std::vector<Shape> parameters,
-                         auto run) {
+    const auto add = [&](const std::string& name, std::vector<Shape> inputs, std::vector<Shape> parameters, auto run) {
       all.push_back({fmt::format("{}, width {}", name, width), std::move(inputs), std::move(parameters), run,
                      std::max<std::int64_t>(width, 301)});
     };
@@ -95,16 +93,12 @@ std::vector<Operation> operations() {
     });
     add("layer_norm", {x}, {{width}, {width}},
         [](Tape& t, const V& v, const P& p) { return ops::layer_norm(t, v[0], *p[0], p[1]); });
-    add("rms_norm", {x}, {{width}},
-        [](Tape& t, const V& v, const P& p) { return ops::rms_norm(t, v[0], *p[0]); });
+    add("rms_norm", {x}, {{width}}, [](Tape& t, const V& v, const P& p) { return ops::rms_norm(t, v[0], *p[0]); });
     add("gelu", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::gelu(t, v[0]); });
     add("relu_squared", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::relu_squared(t, v[0]); });
-    add("swiglu", {{2, 9, 2 * width}}, {},
-        [](Tape& t, const V& v, const P&) { return ops::swiglu(t, v[0]); });
+    add("swiglu", {{2, 9, 2 * width}}, {}, [](Tape& t, const V& v, const P&) { return ops::swiglu(t, v[0]); });
     add("add", {x, x}, {}, [](Tape& t, const V& v, const P&) { return ops::add(t, v[0], v[1]); });
-    add("dropout", {x}, {}, [](Tape& t, const V& v, const P&) {
-      return ops::dropout(t, v[0], {0.3, 5, 7, 3});
-    });
+    add("dropout", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::dropout(t, v[0], {0.3, 5, 7, 3}); });
     add("head_loss", {x}, {{301, width}}, [](Tape& t, const V& v, const P& p) {
       return ops::head_loss(t, v[0], *p[0], to_ids({2, 9}, ids(18, 301)), 7);
     });
@@ -139,8 +133,7 @@ Results forward_and_backward(Device& device, const Operation& operation, Dtype d
   }
   PlainParameters plain(device, parameters, dtype, 1);
   std::uint64_t seed = 0;
-  for (Parameter* p : parameters)
-    p->value = to_tensor(device, p->shape, dtype, random(p->shape, ++seed, dtype));
+  for (Parameter* p : parameters) p->value = to_tensor(device, p->shape, dtype, random(p->shape, ++seed, dtype));
   Tape tape(device, true);
   std::vector<Variable> inputs;
   for (const Shape& shape : operation.inputs)
@@ -149,10 +142,8 @@ Results forward_and_backward(Device& device, const Operation& operation, Dtype d
   Results results = {{"value", to_numbers(y->value)}};
   plain.start_step();
   tape.backward(weighted_sum(tape, y, random(y->value.shape(), 99, dtype)), 1, parameters, plain);
-  for (const Variable& input : inputs)
-    results.emplace_back("gradient of an input", to_numbers(input->gradient->tensor));
-  for (const Parameter* p : parameters)
-    results.emplace_back("gradient of " + p->name, to_numbers(p->gradient));
+  for (const Variable& input : inputs) results.emplace_back("gradient of an input", to_numbers(input->gradient->tensor));
+  for (const Parameter* p : parameters) results.emplace_back("gradient of " + p->name, to_numbers(p->gradient));
   return results;
 }
 

@@ -13,7 +13,7 @@ using namespace muonp::test;
 // size only.
 TEST(GpuStorage, ErrorsAreOfItsMantissaForEverySpectrumAndSize) {
   if (!test::on_gpu()) return;  // these products exist on GPUs only
-  const std::pair<const char*, double> cases[] = {{"0", 0.025}, {"1/4", 0.04}, {"1/3", 0.03},
+  const std::pair<const char*, double> cases[] = {{"0", 0.025},  {"1/4", 0.04}, {"1/3", 0.03},
                                                   {"1/2", 0.02}, {"3/4", 0.02}, {"-1/4", 0.15}};
   auto device = test::make_test_device();
   for (const core::Dtype dtype : {core::Dtype::tf32, core::Dtype::float16})

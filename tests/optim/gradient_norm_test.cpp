@@ -20,8 +20,7 @@ TEST(GradientNorm, WholeNumbersSumExactlyHoweverCut) {
   for (const auto& [begin, end] : {std::pair(0l, 1l), {1l, 4097l}, {4097l, 4097l}, {4097l, n}})
     pieces += sum_of_squares(device->queue(), t.flat(begin, end - begin)).sum;
   EXPECT_EQ(pieces, dot(values, values));
-  EXPECT_EQ(inner_product(device->queue(), t, tensor(*device, random_integers(n, 2))),
-            dot(values, random_integers(n, 2)));
+  EXPECT_EQ(inner_product(device->queue(), t, tensor(*device, random_integers(n, 2))), dot(values, random_integers(n, 2)));
 }
 
 TEST(GradientNorm, ManyThreadsGiveTheBitsOfOne) {  // on the CPU

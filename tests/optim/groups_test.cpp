@@ -106,17 +106,15 @@ TEST_F(GroupsTest, Pitfall07_ATiedWeightIsListedOnce) {
 
 TEST_F(GroupsTest, APatternWithoutAMatchIsNamedWithTheNearestNames) {
   config.groups = {group("attention", {"*.atention.qkv.weight"})};
-  EXPECT_THAT(message(),
-              AllOf(HasSubstr("group attention"), HasSubstr("*.atention.qkv.weight matches no parameter"),
-                    HasSubstr("blocks.0.attention.qkv.weight")));
+  EXPECT_THAT(message(), AllOf(HasSubstr("group attention"), HasSubstr("*.atention.qkv.weight matches no parameter"),
+                               HasSubstr("blocks.0.attention.qkv.weight")));
   config.groups = {group("x", {"kind:matrices"})};
   EXPECT_THAT(message(), AllOf(HasSubstr("kind:matrices"), HasSubstr("valid: kind:matrix,")));
 }
 
 TEST_F(GroupsTest, ASelectionThatAnEarlierGroupHasTakenIsRefused) {
   config.groups = {group("wide", {"*.weight"}), group("narrow", {"blocks.0.norm.*"})};
-  EXPECT_THAT(message(),
-              AllOf(HasSubstr("group narrow"), HasSubstr("blocks.0.norm.*"), HasSubstr("to wide")));
+  EXPECT_THAT(message(), AllOf(HasSubstr("group narrow"), HasSubstr("blocks.0.norm.*"), HasSubstr("to wide")));
   config.groups = {group("a", {"kind:head"}), group("b", {"kind:head"})};
   EXPECT_THAT(message(), HasSubstr("group b has no parameters"));
 }
@@ -142,20 +140,16 @@ TEST_F(GroupsTest, Pitfall06_SplitsFollowNamesNotShapes) {
     ASSERT_NE(groups.split_of(qkv), nullptr);
     EXPECT_EQ(groups.split_of(qkv)->parts.size(), 3u);
   }
-  for (const int other : {0, 1, 3, 4, 7, 8, 9})
-    EXPECT_EQ(groups.split_of(other), nullptr) << other;  // 4, 8: 24 × 8 too
+  for (const int other : {0, 1, 3, 4, 7, 8, 9}) EXPECT_EQ(groups.split_of(other), nullptr) << other;  // 4, 8: 24 × 8 too
 }
 
 TEST_F(GroupsTest, SplitsThatCannotBeAreRefused) {
   const SplitConfig qkv{.name = "qkv", .pattern = "*.qkv.weight", .parts = {"q", "k", "v"}};
   config.matrices.splits = {{.name = "qkv", .pattern = "*.qvk.weight", .parts = {"q", "k", "v"}}};
-  EXPECT_THAT(message(),
-              AllOf(HasSubstr("group matrices, split qkv"), HasSubstr("nearest"), HasSubstr("qkv.weight")));
+  EXPECT_THAT(message(), AllOf(HasSubstr("group matrices, split qkv"), HasSubstr("nearest"), HasSubstr("qkv.weight")));
   config.matrices.splits = {{.name = "five", .pattern = "*.qkv.weight", .parts = {"a", "b", "c", "d", "e"}}};
-  EXPECT_THAT(message(),
-              AllOf(HasSubstr("blocks.0.attention.qkv.weight of shape [24, 8]"), HasSubstr("24 rows")));
-  config.matrices.splits = {qkv,
-                            {.name = "again", .pattern = "blocks.1.attention.qkv.*", .parts = {"a", "b"}}};
+  EXPECT_THAT(message(), AllOf(HasSubstr("blocks.0.attention.qkv.weight of shape [24, 8]"), HasSubstr("24 rows")));
+  config.matrices.splits = {qkv, {.name = "again", .pattern = "blocks.1.attention.qkv.*", .parts = {"a", "b"}}};
   EXPECT_THAT(message(), HasSubstr("matched by two splits, qkv and again"));
   config.matrices.splits = {{.name = "head", .pattern = "head.*", .parts = {"a", "b"}}};
   EXPECT_THAT(message(), HasSubstr("pattern head.* matches no parameter of the group"));

@@ -35,8 +35,7 @@ struct Bench {
       f();
       queue.synchronize();
     }
-    state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * arrays * kElements *
-                            core::size_of(dtype));
+    state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations()) * arrays * kElements * core::size_of(dtype));
   }
 };
 

@@ -26,8 +26,7 @@ class SpectralStepTest : public testing::Test {
     return SpectralStep(std::move(owned), scale);
   }
 
-  MatrixInput input(std::string name, core::Shape shape, const Doubles& values,
-                    const Split* split = nullptr) {
+  MatrixInput input(std::string name, core::Shape shape, const Doubles& values, const Split* split = nullptr) {
     const core::Tensor in = tensor(*device, values);
     return {.name = std::move(name),
             .shape = std::move(shape),
@@ -59,8 +58,7 @@ Doubles slice(const Doubles& a, std::int64_t begin, std::int64_t count) {
 }
 
 // Columns [begin, begin + count) of a rows × cols matrix.
-Doubles columns(const Doubles& a, std::int64_t rows, std::int64_t cols, std::int64_t begin,
-                std::int64_t count) {
+Doubles columns(const Doubles& a, std::int64_t rows, std::int64_t cols, std::int64_t begin, std::int64_t count) {
   Doubles out;
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = begin; c < begin + count; ++c) out.push_back(a[r * cols + c]);
@@ -71,17 +69,14 @@ Doubles columns(const Doubles& a, std::int64_t rows, std::int64_t cols, std::int
 
 TEST_F(SpectralStepTest, GivesEachMatrixItsScaledPowerAndLeavesTheInputAlone) {
   SpectralStep step = make();
-  const std::vector<MatrixInput> inputs = {input("tall", {20, 8}, random(160, 1)),
-                                           input("wide", {8, 20}, random(160, 2)),
+  const std::vector<MatrixInput> inputs = {input("tall", {20, 8}, random(160, 1)), input("wide", {8, 20}, random(160, 2)),
                                            input("square", {12, 12}, random(144, 3))};
   std::vector<std::vector<float>> before;
   for (const MatrixInput& i : inputs) before.push_back(floats(i.in));
   step.compute(*device, 1, inputs);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const core::Shape& shape = inputs[i].shape;
-    EXPECT_LT(
-        relative_difference(doubles(inputs[i].out), expected(doubles(inputs[i].in), shape[0], shape[1])),
-        1e-6);
+    EXPECT_LT(relative_difference(doubles(inputs[i].out), expected(doubles(inputs[i].in), shape[0], shape[1])), 1e-6);
     EXPECT_EQ(floats(inputs[i].in), before[i]);
   }
 }
@@ -109,9 +104,7 @@ TEST_F(SpectralStepTest, Pitfall06_PartsAreSplitWhereTheConfigurationSaysSoOnly)
   step.compute(*device, 1, std::vector{whole, fused});
   EXPECT_LT(relative_difference(doubles(whole.out), expected(n, 24, 8)), 1e-6);
   for (int part = 0; part < 3; ++part)
-    EXPECT_LT(relative_difference(slice(doubles(fused.out), part * 64, 64),
-                                  expected(slice(n, part * 64, 64), 8, 8)),
-              1e-6);
+    EXPECT_LT(relative_difference(slice(doubles(fused.out), part * 64, 64), expected(slice(n, part * 64, 64), 8, 8)), 1e-6);
 }
 
 TEST_F(SpectralStepTest, ColumnPartsAreMatricesOfTheirOwn) {
@@ -176,8 +169,7 @@ TEST_F(SpectralStepTest, Pitfall08_OneRowZeroSizeAndSingleElementParametersWork)
 
 TEST_F(SpectralStepTest, Pitfall11_ZeroMatricesGiveZeroUpdatesInAnyBatch) {
   SpectralStep step = make();
-  const std::vector<MatrixInput> inputs = {input("zero", {5, 4}, Doubles(20, 0.0)),
-                                           input("other", {5, 4}, random(20, 1))};
+  const std::vector<MatrixInput> inputs = {input("zero", {5, 4}, Doubles(20, 0.0)), input("other", {5, 4}, random(20, 1))};
   step.compute(*device, 1, inputs);
   EXPECT_EQ(doubles(inputs[0].out), Doubles(20, 0.0));
   EXPECT_LT(relative_difference(doubles(inputs[1].out), expected(random(20, 1), 5, 4)), 1e-6);
@@ -199,10 +191,8 @@ TEST_F(SpectralStepTest, NeighboursInMemoryAreOneBatchWithoutCopies) {
   const core::Tensor out = tensor(*device, Doubles(3 * n, 0.0));
   std::vector<MatrixInput> inputs;
   for (int i : {2, 0, 1})
-    inputs.push_back({.name = "w" + std::to_string(i),
-                      .shape = {rows, cols},
-                      .in = in.flat(i * n, n),
-                      .out = out.flat(i * n, n)});
+    inputs.push_back(
+        {.name = "w" + std::to_string(i), .shape = {rows, cols}, .in = in.flat(i * n, n), .out = out.flat(i * n, n)});
   device->allocator()->reset_peak();
   const std::int64_t before = device->allocator()->use().peak_total;
   step.compute(*device, 1, inputs);
@@ -210,8 +200,7 @@ TEST_F(SpectralStepTest, NeighboursInMemoryAreOneBatchWithoutCopies) {
   // A GPU writes the norms' partial sums, of 4096 elements each, before the host adds them.
   const std::int64_t sums = test::on_gpu() ? (n + 4095) / 4096 * 8 : 0;
   EXPECT_LE(device->allocator()->use().peak_total, before + sums);
-  EXPECT_LT(relative_difference(slice(doubles(out), n, n), expected(slice(doubles(in), n, n), rows, cols, 1)),
-            1e-6);
+  EXPECT_LT(relative_difference(slice(doubles(out), n, n), expected(slice(doubles(in), n, n), rows, cols, 1)), 1e-6);
 }
 
 TEST_F(SpectralStepTest, NeighboursOnOneSideOnlyAreNotTakenForABatch) {
@@ -222,14 +211,10 @@ TEST_F(SpectralStepTest, NeighboursOnOneSideOnlyAreNotTakenForABatch) {
     const core::Tensor out = tensor(*device, Doubles(3 * n, 0.0));
     const std::vector<MatrixInput> inputs = {
         {.name = "first", .shape = {rows, cols}, .in = in.flat(0, n), .out = out.flat(0, n)},
-        {.name = "second",
-         .shape = {rows, cols},
-         .in = in.flat(in_at * n, n),
-         .out = out.flat(out_at * n, n)}};
+        {.name = "second", .shape = {rows, cols}, .in = in.flat(in_at * n, n), .out = out.flat(out_at * n, n)}};
     step.compute(*device, 1, inputs);
     EXPECT_EQ(power->calls.size(), 2u);
-    EXPECT_LT(relative_difference(doubles(inputs[1].out), expected(doubles(inputs[1].in), rows, cols, 1)),
-              1e-6);
+    EXPECT_LT(relative_difference(doubles(inputs[1].out), expected(doubles(inputs[1].in), rows, cols, 1)), 1e-6);
   }
 }
 
@@ -244,9 +229,9 @@ TEST_F(SpectralStepTest, SmallMatricesOfOneShapeArePackedTogether) {
   step.compute(*device, 1, inputs);
   EXPECT_EQ(power->calls, (std::vector<core::Shape>{{5, 5, 6}, {8, 6, 5}}));
   for (int i = 0; i < 10; ++i)
-    EXPECT_LT(relative_difference(doubles(inputs[i].out),
-                                  expected(doubles(inputs[i].in), inputs[i].shape[0], inputs[i].shape[1])),
-              1e-6)
+    EXPECT_LT(
+        relative_difference(doubles(inputs[i].out), expected(doubles(inputs[i].in), inputs[i].shape[0], inputs[i].shape[1])),
+        1e-6)
         << i;
   EXPECT_LT(relative_difference(columns(doubles(inputs[10].out), 6, 15, 10, 5),
                                 expected(columns(random(90, 40), 6, 15, 10, 5), 6, 5)),
@@ -258,16 +243,13 @@ TEST_F(SpectralStepTest, Pitfall15_AMethodThatDivergesNamesTheParameter) {
   power->poison = 1000;
   Doubles bad = random(30, 2);
   bad[0] = 1000;
-  EXPECT_THAT(message(step, {input("alone", {6, 5}, bad)}),
-              HasSubstr("parameter alone: matrix 0 of 1 diverged"));
-  EXPECT_THAT(message(step, {input("a", {6, 5}, random(30, 1)), input("b", {6, 5}, bad),
-                             input("c", {6, 5}, random(30, 3))}),
+  EXPECT_THAT(message(step, {input("alone", {6, 5}, bad)}), HasSubstr("parameter alone: matrix 0 of 1 diverged"));
+  EXPECT_THAT(message(step, {input("a", {6, 5}, random(30, 1)), input("b", {6, 5}, bad), input("c", {6, 5}, random(30, 3))}),
               HasSubstr("parameter b: "));
   Doubles fused = random(90, 4);
   fused[30] = 1000;
-  EXPECT_THAT(
-      message(step, {input("a", {6, 5}, random(30, 1)), input("qkv.weight", {18, 5}, fused, &kQkvRows)}),
-      HasSubstr("parameter qkv.weight (split into q, k, v): matrix 1 of 3 diverged"));
+  EXPECT_THAT(message(step, {input("a", {6, 5}, random(30, 1)), input("qkv.weight", {18, 5}, fused, &kQkvRows)}),
+              HasSubstr("parameter qkv.weight (split into q, k, v): matrix 1 of 3 diverged"));
 }
 
 TEST_F(SpectralStepTest, CostsAreThoseOfTheLogicalMatrices) {
@@ -302,10 +284,9 @@ TEST(Split, IndivisibleShapesAndVectorsAreRefusedByName) {
     matrix_batch("blocks.0.qkv", {24, 8}, &kQkvColumns);
     FAIL();
   } catch (const core::Error& e) {
-    EXPECT_STREQ(
-        e.what(),
-        "parameter blocks.0.qkv of shape [24, 8]: split qkv makes 3 parts along its 8 columns, which 3 "
-        "does not divide");
+    EXPECT_STREQ(e.what(),
+                 "parameter blocks.0.qkv of shape [24, 8]: split qkv makes 3 parts along its 8 columns, which 3 "
+                 "does not divide");
   }
   EXPECT_THROW(matrix_batch("bias", {8}, nullptr), core::Error);
   EXPECT_THROW(matrix_batch("conv", {8, 4, 3, 3}, nullptr), core::Error);
@@ -317,8 +298,7 @@ TEST(Split, PackAndUnpackAreInverse) {
   const core::Tensor from = tensor(*device, random_integers(72, 1)), packed = tensor(*device, Doubles(72, 0)),
                      back = tensor(*device, Doubles(72, 0));
   pack(device->queue(), batch, from.data<float>(), packed.data<float>());
-  EXPECT_EQ(slice(doubles(packed), 12, 12),
-            columns(slice(doubles(from), 0, 36), 3, 12, 4, 4));  // k of the first
+  EXPECT_EQ(slice(doubles(packed), 12, 12), columns(slice(doubles(from), 0, 36), 3, 12, 4, 4));  // k of the first
   unpack(device->queue(), batch, packed.data<float>(), back.data<float>());
   EXPECT_EQ(floats(back), floats(from));
 }

@@ -25,8 +25,7 @@ class Methods : public testing::Test {
 
   Doubles update(SpectralStep& step, const Doubles& n, std::int64_t rows, std::int64_t cols) {
     const core::Tensor in = tensor(*device, n), out = tensor(*device, Doubles(n.size(), NAN));
-    step.compute(*device, 1,
-                 std::vector<MatrixInput>{{.name = "w", .shape = {rows, cols}, .in = in, .out = out}});
+    step.compute(*device, 1, std::vector<MatrixInput>{{.name = "w", .shape = {rows, cols}, .in = in, .out = out}});
     return doubles(out);
   }
 };
@@ -58,8 +57,7 @@ TEST_F(Methods, UpdatesAreThoseOfTheExactPowerToTheirAccuracy) {
       const double p = spectral::parse_exponent(c.p).value();
       Doubles exact = spectral_power(n, rows, cols, p);
       exact = scaled(exact, 0.2 * std::sqrt(static_cast<double>(rows * cols)) / norm(exact));
-      EXPECT_LT(relative_difference(update(step, n, rows, cols), exact), c.tolerance)
-          << c.method << " " << c.p;
+      EXPECT_LT(relative_difference(update(step, n, rows, cols), exact), c.tolerance) << c.method << " " << c.p;
     }
 }
 
@@ -80,11 +78,9 @@ TEST_F(Methods, Pitfall10_TheUpdateDoesNotSeeTheSizeOfTheGradient) {
       // that rounding where they raise small singular values; it stays within the error that they are
       // designed for.
       for (const double c : {0x1p-20, 0x1p-40, 0x1p40})
-        EXPECT_LT(relative_difference(update(step, scaled(n, c), 40, 24), one), 1e-6)
-            << method << p << " " << c;
+        EXPECT_LT(relative_difference(update(step, scaled(n, c), 40, 24), one), 1e-6) << method << p << " " << c;
       for (const double c : {1e-6, 1e-12, 1e12})
-        EXPECT_LT(relative_difference(update(step, scaled(n, c), 40, 24), one), 0.01)
-            << method << p << " " << c;
+        EXPECT_LT(relative_difference(update(step, scaled(n, c), 40, 24), one), 0.01) << method << p << " " << c;
     }
 }
 
@@ -108,8 +104,7 @@ TEST_F(Methods, Pitfall15_BivariateOnANearlyRankOneGradientIsNamed) {
   s[0] = 0.9;
   SpectralStep step = make("bivariate", "1/2", ShapeScale::match_rms);
   const core::Tensor in = tensor(*device, compose(d, s)), out = tensor(*device, Doubles(256, 0.0));
-  const std::vector<MatrixInput> inputs = {
-      {.name = "blocks.3.mlp.up.weight", .shape = {16, 16}, .in = in, .out = out}};
+  const std::vector<MatrixInput> inputs = {{.name = "blocks.3.mlp.up.weight", .shape = {16, 16}, .in = in, .out = out}};
   try {
     step.compute(*device, 1, inputs);
     FAIL() << "the update was accepted";
@@ -121,8 +116,7 @@ TEST_F(Methods, Pitfall15_BivariateOnANearlyRankOneGradientIsNamed) {
 TEST_F(Methods, Pitfall08_OneRowAndOneColumnMatricesWork) {
   const Doubles n = random(7, 15);
   const Doubles expected = scaled(n, 0.2 * std::sqrt(7.0) / norm(n));
-  for (const auto& [method, p] :
-       {std::pair("coupled_minimax", "1/2"), {"newton_schulz5", "0"}, {"svd", "1/2"}})
+  for (const auto& [method, p] : {std::pair("coupled_minimax", "1/2"), {"newton_schulz5", "0"}, {"svd", "1/2"}})
     for (const auto& [rows, cols] : {std::pair(1l, 7l), {7l, 1l}}) {
       SpectralStep step = make(method, p, ShapeScale::match_rms);
       EXPECT_LT(relative_difference(update(step, n, rows, cols), expected), 1e-5) << method;
@@ -134,8 +128,7 @@ TEST_F(Methods, Pitfall20_ABatchEqualsItsMatricesToRounding) {
   const Doubles all = random(3 * n, 16);
   SpectralStep step = make("coupled_minimax", "1/2", ShapeScale::match_rms);
   const core::Tensor in = tensor(*device, all), out = tensor(*device, Doubles(3 * n, 0.0));
-  step.compute(*device, 1,
-               std::vector<MatrixInput>{{.name = "w", .shape = {3, rows, cols}, .in = in, .out = out}});
+  step.compute(*device, 1, std::vector<MatrixInput>{{.name = "w", .shape = {3, rows, cols}, .in = in, .out = out}});
   for (std::int64_t i = 0; i < 3; ++i)
     EXPECT_LT(relative_difference(update(step, {all.begin() + i * n, all.begin() + (i + 1) * n}, rows, cols),
                                   doubles(out.flat(i * n, n))),

@@ -49,8 +49,7 @@ TEST_P(MomentumStep, IsExactOnWholeNumbersHoweverCut) {
       input[i] = nesterov ? g + 0.5 * m[i] : m[i];
     }
     for (const auto& [begin, end] : {std::pair(0l, 17l), {17l, 17l}, {17l, n}})
-      muonp_momentum(device->queue(), params, 4.0, gradient.flat(begin, end - begin),
-                     momentum.flat(begin, end - begin));
+      muonp_momentum(device->queue(), params, 4.0, gradient.flat(begin, end - begin), momentum.flat(begin, end - begin));
     EXPECT_EQ(doubles(momentum), m);
     EXPECT_EQ(doubles(gradient), input);
   }
@@ -98,9 +97,7 @@ TEST_F(MuonpUpdate, SpectralMovesTheLeadingDirectionByTheShapeFactor) {
       Doubles leading(d.s.size(), 0.0);
       leading[0] = 1;
       const double moved = dot(compose(d, leading), update(ShapeScale::spectral, p, n, rows, cols));
-      EXPECT_NEAR(moved, std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(cols))),
-                  1e-5)
-          << p;
+      EXPECT_NEAR(moved, std::sqrt(std::max(1.0, static_cast<double>(rows) / static_cast<double>(cols))), 1e-5) << p;
     }
 }
 
@@ -138,8 +135,7 @@ TEST_F(MuonpUpdate, SchattenUpdateMaximisesTheInnerProductWithTheGradient) {
       Doubles rival = random(rows * cols, 1000 + trial);
       // Anything from far away to a small change of the best direction.
       const double near = std::pow(10.0, -static_cast<double>(trial % 4));
-      for (std::size_t i = 0; i < rival.size(); ++i)
-        rival[i] = trial % 5 == 4 ? rival[i] : best[i] + near * rival[i] * 0.1;
+      for (std::size_t i = 0; i < rival.size(); ++i) rival[i] = trial % 5 == 4 ? rival[i] : best[i] + near * rival[i] * 0.1;
       EXPECT_LT(dot(g, to_unit_ball(rival)), reached * (1 + 1e-9)) << p << " " << trial;
     }
     for (const double other : {0.0, 0.5 * p, 1.5 * p})
@@ -193,16 +189,14 @@ TEST_F(MuonpUpdate, Pitfall05_TheScaleIsThatOfTheLogicalShape) {
 
 TEST_F(MuonpUpdate, Pitfall10_TheUpdateDoesNotSeeTheSizeOfTheGradient) {
   const Doubles n = random(30 * 20, 2);
-  for (const ShapeScale scale :
-       {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1, ShapeScale::schatten})
+  for (const ShapeScale scale : {ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1, ShapeScale::schatten})
     for (const double p : kExponents) {
       if (scale == ShapeScale::schatten && p < 0) continue;
       const Doubles one = update(scale, p, n, 30, 20);
       for (const double c : {1e-6, 1e-12, 1e-20, 1e12}) {
         Doubles scaled = n;
         for (double& value : scaled) value *= c;
-        EXPECT_LT(relative_difference(update(scale, p, scaled, 30, 20), one), 3e-6)
-            << name_of(scale) << p << " " << c;
+        EXPECT_LT(relative_difference(update(scale, p, scaled, 30, 20), one), 3e-6) << name_of(scale) << p << " " << c;
       }
     }
 }
@@ -216,13 +210,12 @@ TEST_F(MuonpUpdate, Pitfall11_AZeroGradientGivesAZeroUpdate) {
 TEST_F(MuonpUpdate, AnUpdateThatIsNotFiniteIsRefused) {
   for (std::size_t scale = 0; scale < std::size(kShapeScales); ++scale) {
     const core::Tensor z = tensor(*device, {1, 2}, {1, NAN});
-    EXPECT_THROW(scale_update(queue, static_cast<ShapeScale>(scale), 0.5, tensor(*device, {1, 2}, {1, 1}), z),
-                 core::Error);
+    EXPECT_THROW(scale_update(queue, static_cast<ShapeScale>(scale), 0.5, tensor(*device, {1, 2}, {1, 1}), z), core::Error);
   }
   // A recurrence that turned the direction round has no Schatten norm to divide by.
-  EXPECT_THROW(scale_update(queue, ShapeScale::schatten, 0.5, tensor(*device, {1, 2}, {1, 1}),
-                            tensor(*device, {1, 2}, {-1, -1})),
-               core::Error);
+  EXPECT_THROW(
+      scale_update(queue, ShapeScale::schatten, 0.5, tensor(*device, {1, 2}, {1, 1}), tensor(*device, {1, 2}, {-1, -1})),
+      core::Error);
 }
 
 TEST(ShapeScaleNames, RoundTripAndRefuseOthers) {

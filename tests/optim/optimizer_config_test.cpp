@@ -109,12 +109,10 @@ optimizer:
 
 TEST(OptimizerConfig, MistakesAreNamedByTheirPath) {
   EXPECT_THAT(message("optimizer: {matrices: {p: 2}}"), HasSubstr("optimizer.matrices: "));
-  EXPECT_THAT(message("optimizer: {matrices: {method: newton_schulz5, p: 1/2}}"),
-              HasSubstr("newton_schulz5"));
+  EXPECT_THAT(message("optimizer: {matrices: {method: newton_schulz5, p: 1/2}}"), HasSubstr("newton_schulz5"));
   EXPECT_THAT(message("optimizer: {matrices: {momentum: 1}}"), HasSubstr("optimizer.matrices.momentum is 1"));
   EXPECT_THAT(message("optimizer: {others: {beta2: 1.0}}"), HasSubstr("optimizer.others.beta2 is 1"));
-  EXPECT_THAT(message("optimizer: {matrices: {p: -1/4, scale: schatten}}"),
-              HasSubstr("schatten needs p >= 0"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: -1/4, scale: schatten}}"), HasSubstr("schatten needs p >= 0"));
   EXPECT_THAT(message("optimizer: {groups: [{name: others, select: [a]}]}"),
               HasSubstr("optimizer.groups[0].name others is used twice"));
   EXPECT_THAT(message("optimizer: {groups: [{name: x}]}"), HasSubstr("optimizer.groups[0].select is empty"));
@@ -159,7 +157,9 @@ TEST(OptimizerConfig, AnOverrideChangesTheRule) {
   EXPECT_EQ(adamw.rule.as<AdamW>().beta1, 0.75);
   EXPECT_EQ(adamw.lr, 0.25);
   EXPECT_EQ(with({"optimizer.matrices.rule=sgd"}).rule.as<Sgd>().momentum, Sgd().momentum);
-  EXPECT_THAT(error_of([&] { with({"optimizer.matrices.p=0", "optimizer.matrices.rule=adamw"}); }),
+  EXPECT_THAT(error_of([&] {
+                with({"optimizer.matrices.p=0", "optimizer.matrices.rule=adamw"});
+              }),
               HasSubstr("with rule: muonp only"));
 }
 
@@ -168,7 +168,8 @@ TEST(OptimizerConfig, WhatOlderVersionsWroteIsRead) {
   const test::TemporaryFolder folder;
   const std::string file = folder / "resolved.yaml";
   core::write_file(file, "others: {rule: adamw, momentum: 0.5, momentum_form: ema, beta1: 0.25}\n");
-  core::read_config(file, {}, [&](core::Fields& f) { o.describe(f); }, core::Origin::by_the_program);
+  core::read_config(
+      file, {}, [&](core::Fields& f) { o.describe(f); }, core::Origin::by_the_program);
   EXPECT_EQ(o.others.rule.as<AdamW>().beta1, 0.25);
   EXPECT_THAT(error_of([&] { core::read_config(file, {}, [&](core::Fields& f) { o.describe(f); }); }),
               HasSubstr("rule: sgd"));

@@ -31,9 +31,9 @@ inline Svd svd(const Doubles& a, std::int64_t rows, std::int64_t cols) {
   const std::int64_t k = std::min(rows, cols);
   Svd d{.rows = rows, .cols = cols, .u = Doubles(rows * k), .s = Doubles(k), .vt = Doubles(k * cols)};
   Doubles copy = a;
-  const int info = LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', static_cast<int>(rows), static_cast<int>(cols),
-                                  copy.data(), static_cast<int>(cols), d.s.data(), d.u.data(),
-                                  static_cast<int>(k), d.vt.data(), static_cast<int>(cols));
+  const int info = LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', static_cast<int>(rows), static_cast<int>(cols), copy.data(),
+                                  static_cast<int>(cols), d.s.data(), d.u.data(), static_cast<int>(k), d.vt.data(),
+                                  static_cast<int>(cols));
   if (info != 0) core::fail("dgesdd returned {}", info);
   return d;
 }
@@ -44,8 +44,7 @@ inline Doubles compose(const Svd& d, const Doubles& s) {
   Doubles a(d.rows * d.cols, 0.0);
   for (std::int64_t i = 0; i < d.rows; ++i)
     for (std::int64_t l = 0; l < k; ++l)
-      for (std::int64_t j = 0; j < d.cols; ++j)
-        a[i * d.cols + j] += d.u[i * k + l] * s[l] * d.vt[l * d.cols + j];
+      for (std::int64_t j = 0; j < d.cols; ++j) a[i * d.cols + j] += d.u[i * k + l] * s[l] * d.vt[l * d.cols + j];
   return a;
 }
 
@@ -91,8 +90,7 @@ inline Doubles random_integers(std::int64_t n, std::uint64_t stream) {
 }
 
 inline core::Tensor tensor(core::Device& device, core::Shape shape, const Doubles& values) {
-  const core::Tensor t =
-      core::Tensor::empty(device, std::move(shape), core::Dtype::float32, core::Category::other);
+  const core::Tensor t = core::Tensor::empty(device, std::move(shape), core::Dtype::float32, core::Category::other);
   test::set_values(t, std::vector<float>(values.begin(), values.end()));
   return t;
 }
@@ -115,8 +113,7 @@ class SvdPower final : public spectral::SpectralPower {
     calls.push_back(g.shape());
     const std::int64_t rows = g.dim(-2), cols = g.dim(-1), count = g.size() / (rows * cols);
     for (std::int64_t i = 0; i < count; ++i) {
-      const core::Tensor in = g.flat(i * rows * cols, rows * cols),
-                         out = z.flat(i * rows * cols, rows * cols);
+      const core::Tensor in = g.flat(i * rows * cols, rows * cols), out = z.flat(i * rows * cols, rows * cols);
       if (test::value_of(in) == poison) core::fail("matrix {} of {} diverged", i, count);
       const Doubles result = spectral_power(doubles(in), rows, cols, options_.p.value());
       test::set_values(out, std::vector<float>(result.begin(), result.end()));
@@ -126,9 +123,7 @@ class SvdPower final : public spectral::SpectralPower {
   double flops(std::int64_t rows, std::int64_t cols) const override {
     return static_cast<double>(rows * cols * std::min(rows, cols));
   }
-  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override {
-    return 4 * rows * cols;
-  }
+  std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override { return 4 * rows * cols; }
   const spectral::SpectralOptions& options() const override { return options_; }
 
   std::vector<core::Shape> calls;

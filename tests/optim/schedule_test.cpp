@@ -67,8 +67,7 @@ TEST(Schedule, WarmUpLongerThanTheRunIsRefused) {
   } catch (const core::Error& e) {
     EXPECT_STREQ(e.what(), "schedule.warmup is 100 steps, longer than the run of 99; valid: 0 to 99");
   }
-  EXPECT_THROW((ScheduleConfig{.kind = "wsd", .warmup = 90, .decay_fraction = 0.2}).validate(100),
-               core::Error);
+  EXPECT_THROW((ScheduleConfig{.kind = "wsd", .warmup = 90, .decay_fraction = 0.2}).validate(100), core::Error);
   EXPECT_NO_THROW((ScheduleConfig{.kind = "wsd", .warmup = 80, .decay_fraction = 0.2}).validate(100));
 }
 

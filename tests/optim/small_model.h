@@ -43,8 +43,7 @@ inline optim::OptimizerConfig small_config() {
 }
 
 inline float sample_gradient(int parameter, std::int64_t i, std::int64_t step, int sample) {
-  return core::normal(7, static_cast<std::uint64_t>(parameter * 1000 + sample),
-                      static_cast<std::uint64_t>(step * 4096 + i));
+  return core::normal(7, static_cast<std::uint64_t>(parameter * 1000 + sample), static_cast<std::uint64_t>(step * 4096 + i));
 }
 
 using SampleGradient = std::function<float(int parameter, std::int64_t i, std::int64_t step, int sample)>;
@@ -61,8 +60,7 @@ inline void backward(SmallModel& model, optim::DistributedOptimizer& optimizer, 
       core::Parameter& parameter = *model.list[std::size_t(p)];
       optimizer.weights().acquire({{&parameter}});
       const core::GradientSlot slot = optimizer.gradients().slot(parameter);
-      const core::HostView host(test_queue(), slot.gradient,
-                                slot.add ? core::Access::read_write : core::Access::write);
+      const core::HostView host(test_queue(), slot.gradient, slot.add ? core::Access::read_write : core::Access::write);
       float* g = host.data<float>();
       for (std::int64_t i = 0; i < parameter.size(); ++i) {
         double sum = 0;

@@ -20,15 +20,13 @@ SpectralOptions options(const std::string& p, const std::string& method = "coupl
 // What the project promises for σ ≥ 10⁻³·σ_max: 1 %, and 2 % at p = 0.
 double promised(const SpectralOptions& o) { return o.p.numerator == 0 ? 0.02 : 0.01; }
 
-const char* const kExponents[] = {"0", "1/4",  "1/3",  "1/2", "2/3",  "3/4",
-                                  "1", "-1/4", "-1/2", "7/8", "1/16", "13/15"};
+const char* const kExponents[] = {"0", "1/4", "1/3", "1/2", "2/3", "3/4", "1", "-1/4", "-1/2", "7/8", "1/16", "13/15"};
 
 }  // namespace
 
 class Accuracy : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Spectra, Accuracy,
-                         testing::Values("gaussian", "geometric", "harmonic", "linear", "two values", "flat",
-                                         "low rank"),
+                         testing::Values("gaussian", "geometric", "harmonic", "linear", "two values", "flat", "low rank"),
                          [](const auto& p) {
                            std::string name = p.param;
                            std::erase(name, ' ');
@@ -39,8 +37,7 @@ TEST_P(Accuracy, EverySingularValueIsWithinThePromise) {
   auto device = test::make_test_device(1);
   for (auto [rows, cols] : {std::array<std::int64_t, 2>{96, 96}, {160, 64}, {64, 160}, {100, 70}}) {
     const Factors f = known_factors(GetParam(), rows, cols);
-    const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
-                       z = empty_like(*device, g);
+    const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
     for (const char* p : kExponents) {
       const SpectralOptions o = options(p);
       const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
@@ -65,12 +62,10 @@ TEST(CoupledMinimax, OneRowAndOneColumn) {
   auto device = test::make_test_device(1);
   for (auto [rows, cols] : {std::array<std::int64_t, 2>{1, 1}, {1, 50}, {50, 1}, {2, 3}, {3, 2}}) {
     const Factors f = known_factors("gaussian", rows, cols);
-    const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
-                       z = empty_like(*device, g);
+    const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
     for (const char* p : kExponents) {
       make_spectral_power(options(p))->apply(*device, g, z);
-      EXPECT_LE(errors_of(z, f, parse_exponent(p).value()).frobenius, 0.01)
-          << rows << "x" << cols << ", p = " << p;
+      EXPECT_LE(errors_of(z, f, parse_exponent(p).value()).frobenius, 0.01) << rows << "x" << cols << ", p = " << p;
     }
   }
 }
@@ -78,8 +73,7 @@ TEST(CoupledMinimax, OneRowAndOneColumn) {
 TEST(CoupledMinimax, TighterTolerancesAreReached) {
   auto device = test::make_test_device(1);
   const Factors f = known_factors("geometric", 96, 96);
-  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
-                     z = empty_like(*device, g);
+  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
   for (const char* p : {"1/4", "1/2", "3/4"})
     for (double tolerance : {0.1, 0.01, 0.002}) {
       SpectralOptions o = options(p);
@@ -94,8 +88,7 @@ TEST(CoupledMinimax, SmallerEpsilonReachesSmallerSingularValues) {
   auto device = test::make_test_device(1);
   Factors f = known_factors("flat", 64, 64);
   for (std::size_t i = 0; i < f.s.size(); ++i) f.s[i] = std::pow(1e-2, static_cast<double>(i) / 63);
-  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
-                     z = empty_like(*device, g);
+  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
   SpectralOptions o = options("1/2");
   o.epsilon = 1e-2;
   const SpectralReport coarse = make_spectral_power(o)->apply(*device, g, z);
@@ -109,8 +102,7 @@ TEST(CoupledMinimax, SingularValuesBelowEpsilonComeOutSmallAndMonotone) {
   auto device = test::make_test_device(1);
   Factors f = known_factors("flat", 48, 48);
   for (std::size_t i = 0; i < f.s.size(); ++i) f.s[i] = std::pow(10.0, -5.0 * static_cast<double>(i) / 47);
-  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
-                     z = empty_like(*device, g);
+  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
   make_spectral_power(options("1/2"))->apply(*device, g, z);
   Dense out(48, 48);
   const std::vector<float> values = values_of(z);
@@ -154,17 +146,14 @@ TEST(Svd, EqualsDoublePrecision) {
   for (const char* kind : {"gaussian", "geometric", "low rank"})
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{64, 64}, {120, 40}, {40, 120}, {1, 7}, {7, 1}}) {
       const Factors f = known_factors(kind, rows, cols);
-      const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
-                         z = empty_like(*device, g);
+      const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
       for (const char* p : kExponents) {
         const SpectralOptions o = options(p, "svd");
         const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
-        const double smallest = *std::min_element(f.s.begin(), f.s.end(), [](double a, double b) {
-          return (a > 1e-6 ? a : 1) < (b > 1e-6 ? b : 1);
-        });
+        const double smallest = *std::min_element(
+            f.s.begin(), f.s.end(), [](double a, double b) { return (a > 1e-6 ? a : 1) < (b > 1e-6 ? b : 1); });
         const double condition = f.s[0] / std::max(smallest, 1e-3 * f.s[0]);
-        EXPECT_LE(errors_of(z, f, o.p.value()).frobenius, 1e-6 * condition + 1e-5)
-            << kind << " " << rows << ", p " << p;
+        EXPECT_LE(errors_of(z, f, o.p.value()).frobenius, 1e-6 * condition + 1e-5) << kind << " " << rows << ", p " << p;
         EXPECT_NEAR(report.scale[0], f.s[0], 1e-5 * f.s[0]);
       }
     }

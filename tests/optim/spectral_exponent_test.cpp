@@ -57,8 +57,7 @@ TEST(Exponent, EveryValidOneRoundTrips) {
 }
 
 TEST(Exponent, OthersAreRefusedWithTheNearest) {
-  EXPECT_THAT(message("2"),
-              testing::AllOf(HasSubstr("p: 2"), HasSubstr("nearest are 1,"), HasSubstr("[-1/2, 1]")));
+  EXPECT_THAT(message("2"), testing::AllOf(HasSubstr("p: 2"), HasSubstr("nearest are 1,"), HasSubstr("[-1/2, 1]")));
   EXPECT_THAT(message("-3/4"), HasSubstr("nearest are -1/2,"));
   EXPECT_THAT(message("1/17"), HasSubstr("nearest are 1/16"));
   EXPECT_THAT(message("0.333"), HasSubstr("nearest are 1/3"));

@@ -42,8 +42,7 @@ double frobenius(const Factors& f) {
   return std::sqrt(sum);
 }
 
-void for_shapes(
-    const std::function<void(core::Device&, const Factors&, const core::Tensor&, const core::Tensor&)>& run) {
+void for_shapes(const std::function<void(core::Device&, const Factors&, const core::Tensor&, const core::Tensor&)>& run) {
   for (int threads : {1, 2}) {
     auto device = test::make_test_device(threads);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{48, 48}, {90, 40}, {40, 90}, {1, 9}, {9, 1}}) {
@@ -106,9 +105,7 @@ TEST(CoupledNewton, ReachesItsRidgedPower) {
       const SpectralReport report = make_spectral_power(o)->apply(device, g, z);
       EXPECT_EQ(report.steps, o.p.denominator == 2 ? 30 : 60);
       const double n = static_cast<double>(f.s.size()), gain = std::pow(frobenius(f), o.p.value());
-      const auto half = [&](double x, double trace) {
-        return x * std::pow(x * x + 1e-6 + 1e-4 * trace / n, -0.25);
-      };
+      const auto half = [&](double x, double trace) { return x * std::pow(x * x + 1e-6 + 1e-4 * trace / n, -0.25); };
       double trace = 0;
       for (double s : f.s) trace += std::pow(half(s / frobenius(f), 1), 2);
       // σ far above the ridge; fifteen iterations do not converge for the smallest.
@@ -150,8 +147,7 @@ TEST(SpectralPower, CostsAreThoseOfOneCall) {
       for (auto [rows, cols] : {std::array<std::int64_t, 2>{80, 80}, {260, 70}, {70, 260}}) {
         SpectralOptions o = options(method, p);
         o.dtype = dtype;
-        if (dtype == core::Dtype::bfloat16 && o.method != "coupled_minimax" && o.method != "newton_schulz5")
-          continue;
+        if (dtype == core::Dtype::bfloat16 && o.method != "coupled_minimax" && o.method != "newton_schulz5") continue;
         const core::Tensor g = to_tensor(*device, gaussian(rows, cols, 1)), z = empty_like(*device, g);
         const auto power = make_spectral_power(o);
         device->allocator()->reset_peak();
@@ -168,8 +164,7 @@ TEST(SpectralPower, CostsAreThoseOfOneCall) {
 }
 
 TEST(SpectralPower, WhatAMethodCannotDoIsRefusedByName) {
-  EXPECT_THAT(message(options("newton_shulz5", "0")),
-              testing::AllOf(HasSubstr("newton_schulz5"), HasSubstr("bivariate")));
+  EXPECT_THAT(message(options("newton_shulz5", "0")), testing::AllOf(HasSubstr("newton_schulz5"), HasSubstr("bivariate")));
   EXPECT_THAT(message(options("newton_schulz5", "1/2")), HasSubstr("p = 0 only"));
   EXPECT_THAT(message(options("polar_express", "1/2")), HasSubstr("p = 0 only"));
   EXPECT_THAT(message(options("bivariate", "2/3")), HasSubstr("13/15"));
@@ -203,8 +198,7 @@ TEST(SpectralPower, TensorsOfTheWrongKindAreRefused) {
   EXPECT_THROW(power->apply(*device, g, g), core::InternalError);
   EXPECT_THROW(power->apply(*device, g, z.view({4, 6})), core::InternalError);
   EXPECT_THROW(power->apply(*device, g.view({24}), z.view({24})), core::InternalError);
-  EXPECT_THROW(power->apply(*device, g.flat(0, 12).view({4, 3}), g.flat(11, 12).view({4, 3})),
-               core::InternalError);
+  EXPECT_THROW(power->apply(*device, g.flat(0, 12).view({4, 3}), g.flat(11, 12).view({4, 3})), core::InternalError);
 }
 
 // ---- bfloat16 ----
@@ -234,15 +228,13 @@ TEST(Bfloat16Storage, EmulatedResultsAreOfItsAccuracy) {
     auto device = test::make_test_device(threads, core::Bfloat16::emulated);
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{64, 64}, {128, 48}, {48, 128}}) {
       const Factors f = known_factors("harmonic", rows, cols);
-      const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }), 1e-5),
-                         z = empty_like(*device, g);
+      const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }), 1e-5), z = empty_like(*device, g);
       for (const auto& [p, bound] : cases) {
         SpectralOptions o = options("coupled_minimax", p);
         o.dtype = core::Dtype::bfloat16;
         const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
         EXPECT_EQ(report.restarts, report.steps - 1);
-        EXPECT_LE(errors_of(z, f, o.p.value(), 1e-3, 1e-5).frobenius, bound)
-            << rows << "x" << cols << ", p = " << p;
+        EXPECT_LE(errors_of(z, f, o.p.value(), 1e-3, 1e-5).frobenius, bound) << rows << "x" << cols << ", p = " << p;
       }
     }
   }
@@ -274,8 +266,7 @@ TEST(GpuStorage, IsRefusedOnACpuByNameWithWhatIsValid) {
 TEST(Bfloat16Storage, NewtonSchulzAndPolarExpress) {
   auto device = test::make_test_device(1, core::Bfloat16::emulated);
   const Factors f = known_factors("gaussian", 96, 32);
-  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })),
-                     z = empty_like(*device, g);
+  const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
   for (const char* method : {"newton_schulz5", "polar_express"}) {
     SpectralOptions o = options(method, "0");
     o.dtype = core::Dtype::bfloat16;

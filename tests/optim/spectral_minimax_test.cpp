@@ -47,9 +47,8 @@ struct Case {
 };
 
 // E as a linear programme on 8000 points finds it, in another language and by another method.
-const Case kCases[] = {{4, 1e-6, 1.0, 1, 0.889223756}, {4, 1e-6, 1.0, 2, 0.856196994},
-                       {4, 1e-6, 1.0, 4, 0.809119199}, {2, 1e-6, 1.0, 2, 0.991529671},
-                       {6, 1e-6, 1.0, 4, 0.616953856}, {8, 1e-4, 1.01, 2, 0.322216610},
+const Case kCases[] = {{4, 1e-6, 1.0, 1, 0.889223756}, {4, 1e-6, 1.0, 2, 0.856196994}, {4, 1e-6, 1.0, 4, 0.809119199},
+                       {2, 1e-6, 1.0, 2, 0.991529671}, {6, 1e-6, 1.0, 4, 0.616953856}, {8, 1e-4, 1.01, 2, 0.322216610},
                        {2, 0.05, 2.5, 4, 0.158523489}, {4, 0.25, 2.5, 1, 0.094584559}};
 
 }  // namespace
@@ -68,15 +67,13 @@ TEST(Minimax, DeviationEquioscillates) {
     const MinimaxWeight w = minimax_weight(c.root, c.low, c.high, c.degree);
     const std::vector<double> found = extrema(w, c.root, c.low, c.high);
     ASSERT_EQ(found.size(), static_cast<std::size_t>(c.degree) + 2);
-    for (double e : found)
-      EXPECT_NEAR(std::abs(e), w.error, 1e-5 * w.error) << c.root << ", degree " << c.degree;
+    for (double e : found) EXPECT_NEAR(std::abs(e), w.error, 1e-5 * w.error) << c.root << ", degree " << c.degree;
   }
 }
 
 TEST(Minimax, IsScaleFree) {
   for (double factor : {1e-6, 1e3}) {
-    const MinimaxWeight one = minimax_weight(4, 1e-4, 1, 2),
-                        other = minimax_weight(4, 1e-4 * factor, factor, 2);
+    const MinimaxWeight one = minimax_weight(4, 1e-4, 1, 2), other = minimax_weight(4, 1e-4 * factor, factor, 2);
     EXPECT_NEAR(one.error, other.error, 1e-12);
     for (std::size_t k = 0; k < 3; ++k) {
       const double scaled = other.coefficients[k] * std::pow(factor, 0.25 + static_cast<double>(k));
@@ -92,8 +89,7 @@ TEST(Minimax, ConvergesForEveryRootOnVeryWideIntervals) {
         const MinimaxWeight w = minimax_weight(root, low, 1, degree);
         EXPECT_GT(w.error, 0);
         EXPECT_LT(w.error, 1);
-        for (double a : {low, std::sqrt(low), 1.0})
-          EXPECT_LE(std::abs(deviation(w, root, a)), w.error * (1 + 1e-6) + 1e-10);
+        for (double a : {low, std::sqrt(low), 1.0}) EXPECT_LE(std::abs(deviation(w, root, a)), w.error * (1 + 1e-6) + 1e-10);
       }
 }
 
@@ -110,15 +106,13 @@ TEST(Design, PredictedErrorsEqualThoseOfAnIndependentSolver) {
   const struct {
     Exponent p;
     double plain, cushioned;
-  } cases[] = {{{0, 1}, 0.176359195, 0.144335846},  {{1, 4}, 0.000884499, 0.000282419},
-               {{1, 3}, 0.002161285, 0.000763836},  {{1, 2}, 0.007708670, 0.003566200},
-               {{2, 3}, 0.001080059, 0.000381845},  {{3, 4}, 0.000294746, 0.000094131},
+  } cases[] = {{{0, 1}, 0.176359195, 0.144335846},  {{1, 4}, 0.000884499, 0.000282419}, {{1, 3}, 0.002161285, 0.000763836},
+               {{1, 2}, 0.007708670, 0.003566200},  {{2, 3}, 0.001080059, 0.000381845}, {{3, 4}, 0.000294746, 0.000094131},
                {{-1, 4}, 0.001474599, 0.000470742}, {{-1, 2}, 0.023304739, 0.010736797}};
   for (const auto& c : cases) {
     // The grid of that solver misses up to 5e-5 of the error over four steps.
     EXPECT_NEAR(design_steps(c.p, 1e-3, {2, 2, 4, 4}, 0, 0).error, c.plain, 1e-6 + 6e-5 * c.plain);
-    EXPECT_NEAR(design_steps(c.p, 1e-3, {2, 2, 2, 2, 2}, 0.03, 0.03).error, c.cushioned,
-                1e-6 + 6e-5 * c.cushioned);
+    EXPECT_NEAR(design_steps(c.p, 1e-3, {2, 2, 2, 2, 2}, 0.03, 0.03).error, c.cushioned, 1e-6 + 6e-5 * c.cushioned);
   }
 }
 
@@ -135,8 +129,8 @@ TEST(Design, ScalarRecurrenceStaysWithinThePrediction) {
         const double a = at.y * at.y;
         ASSERT_GE(a, step.low * (1 - 1e-9));
         ASSERT_LE(a, step.high * (1 + 1e-9));
-        const double w = step.octic ? (*step.octic)(a)
-                                    : (1 - deviation(step.weight, 2 * p.h(), a)) / std::pow(a, 0.5 / p.h());
+        const double w =
+            step.octic ? (*step.octic)(a) : (1 - deviation(step.weight, 2 * p.h(), a)) / std::pow(a, 0.5 / p.h());
         at.step(w, p.h(), p.m());
       }
       worst = std::max(worst, std::abs(at.z / std::pow(sigma, p.value()) - 1));
@@ -178,8 +172,8 @@ TEST(Octic, EqualsItsPolynomialWithThreeProducts) {
       double largest = 0, difference = 0;
       for (int i = 0; i <= 1000; ++i) {
         const double a = step.low + (step.high - step.low) * i / 1000;
-        const double plain = static_cast<double>(
-            evaluate({step.weight.coefficients.begin(), step.weight.coefficients.end()}, a));
+        const double plain =
+            static_cast<double>(evaluate({step.weight.coefficients.begin(), step.weight.coefficients.end()}, a));
         largest = std::max(largest, std::abs(plain));
         difference = std::max(difference, std::abs(plain - (*step.octic)(a)));
       }
@@ -201,8 +195,7 @@ TEST(Schedule, CheapestThatReachesTheTolerance) {
       EXPECT_GE(s.restarts, 1) << text;
       EXPECT_LT(s.restarts, static_cast<int>(s.degrees.size())) << text;
       // Looser tolerances never cost more.
-      const Schedule looser =
-          choose_schedule(p, 1e-3, 2 * tolerance, muonp::core::Dtype::float32, 1024, 1024);
+      const Schedule looser = choose_schedule(p, 1e-3, 2 * tolerance, muonp::core::Dtype::float32, 1024, 1024);
       EXPECT_LE(schedule_flops(looser, p, 1024, 1024) - (looser.restarts - s.restarts) * 3e9,
                 schedule_flops(s, p, 1024, 1024))
           << text;
@@ -240,12 +233,8 @@ TEST(EigenvalueBound, IsABoundAndNeverAboveSchatten) {
         double fourth = 0;
         for (int i = 0; i < n; ++i) {
           const double t = n > 1 ? static_cast<double>(i) / (n - 1) : 0;
-          const double values[] = {1,
-                                   std::pow(1e-6, t),
-                                   1.0 / ((i + 1.0) * (i + 1)),
-                                   1 - t * 0.999,
-                                   i == 0 ? 1 : 1e-6,
-                                   i < 2 ? 1 - 0.1 * i : 0};
+          const double values[] = {
+              1, std::pow(1e-6, t), 1.0 / ((i + 1.0) * (i + 1)), 1 - t * 0.999, i == 0 ? 1 : 1e-6, i < 2 ? 1 - 0.1 * i : 0};
           x[static_cast<std::size_t>(i)] = values[kind];
           fourth += std::pow(values[kind], 4);
         }

@@ -29,8 +29,7 @@ std::unique_ptr<SpectralPower> make(const Choice& c) {
 }
 
 core::Tensor stack(core::Device& device, std::int64_t batch, std::int64_t rows, std::int64_t cols) {
-  core::Tensor t =
-      core::Tensor::empty(device, {batch, rows, cols}, core::Dtype::float32, core::Category::other);
+  core::Tensor t = core::Tensor::empty(device, {batch, rows, cols}, core::Dtype::float32, core::Category::other);
   for (std::int64_t b = 0; b < batch; ++b) {
     const Dense g = gaussian(rows, cols, static_cast<std::uint64_t>(b + 1));
     set_values(t[b], std::vector<float>(g.values.begin(), g.values.end()));
@@ -100,8 +99,7 @@ TEST(SpectralPower, Pitfall20_TwoRunsAreBitEqual) {
   for (int threads : {1, 2}) {
     auto device = test::make_test_device(threads);
     for (const Choice& c : {kChoices[1], kChoices[4]}) {
-      const core::Tensor g = stack(*device, 1, 150, 130), z = empty_like(*device, g),
-                         again = empty_like(*device, g);
+      const core::Tensor g = stack(*device, 1, 150, 130), z = empty_like(*device, g), again = empty_like(*device, g);
       make(c)->apply(*device, g, z);
       make(c)->apply(*device, g, again);
       EXPECT_TRUE(same_bytes(z, again)) << c.method << " " << c.p;
@@ -163,8 +161,8 @@ TEST(SpectralPower, Pitfall13_NonFiniteEntriesAreNamed) {
     for (float bad : {NAN, INFINITY, -INFINITY}) {
       const core::Tensor g = stack(*device, 3, 7, 5);
       set_value(g[2], 3 * 5 + 4, bad);
-      EXPECT_THAT(failure(*device, c, g), testing::AllOf(HasSubstr("matrix 2 of 3"),
-                                                         HasSubstr("row 3, column 4"), HasSubstr("finite")))
+      EXPECT_THAT(failure(*device, c, g),
+                  testing::AllOf(HasSubstr("matrix 2 of 3"), HasSubstr("row 3, column 4"), HasSubstr("finite")))
           << c.method << ", " << bad;
     }
 }
@@ -178,8 +176,8 @@ TEST(Bivariate, Pitfall15_DivergenceNearRankOneIsDetectedAndNamed) {
     f.s[0] = largest;
     const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }));
     const std::string why = failure(*device, half, g);
-    EXPECT_THAT(why, testing::AllOf(HasSubstr("bivariate at p = 1/2"), HasSubstr("diverged"),
-                                    HasSubstr("matrix 0 of 1"), HasSubstr("coupled_minimax")))
+    EXPECT_THAT(why, testing::AllOf(HasSubstr("bivariate at p = 1/2"), HasSubstr("diverged"), HasSubstr("matrix 0 of 1"),
+                                    HasSubstr("coupled_minimax")))
         << largest;
     const core::Tensor z = empty_like(*device, g);
     make({"coupled_minimax", "1/2"})->apply(*device, g, z);

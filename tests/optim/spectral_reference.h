@@ -20,12 +20,8 @@ struct Dense {  // row-major
   std::int64_t rows = 0, cols = 0;
   std::vector<double> values;
   Dense(std::int64_t r, std::int64_t c) : rows(r), cols(c), values(static_cast<std::size_t>(r * c)) {}
-  double& operator()(std::int64_t r, std::int64_t c) {
-    return values[static_cast<std::size_t>(r * cols + c)];
-  }
-  double operator()(std::int64_t r, std::int64_t c) const {
-    return values[static_cast<std::size_t>(r * cols + c)];
-  }
+  double& operator()(std::int64_t r, std::int64_t c) { return values[static_cast<std::size_t>(r * cols + c)]; }
+  double operator()(std::int64_t r, std::int64_t c) const { return values[static_cast<std::size_t>(r * cols + c)]; }
 };
 
 struct Factors {  // U [rows, n], s [n] in descending order, V [cols, n]
@@ -48,9 +44,9 @@ inline Factors decompose(const Dense& g) {
   const std::int64_t n = std::min(g.rows, g.cols);
   Factors f{Dense(g.rows, n), Dense(g.cols, n), std::vector<double>(static_cast<std::size_t>(n))};
   Dense copy = g, vt(n, g.cols);
-  LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', static_cast<lapack_int>(g.rows), static_cast<lapack_int>(g.cols),
-                 copy.values.data(), static_cast<lapack_int>(g.cols), f.s.data(), f.u.values.data(),
-                 static_cast<lapack_int>(n), vt.values.data(), static_cast<lapack_int>(g.cols));
+  LAPACKE_dgesdd(LAPACK_ROW_MAJOR, 'S', static_cast<lapack_int>(g.rows), static_cast<lapack_int>(g.cols), copy.values.data(),
+                 static_cast<lapack_int>(g.cols), f.s.data(), f.u.values.data(), static_cast<lapack_int>(n),
+                 vt.values.data(), static_cast<lapack_int>(g.cols));
   for (std::int64_t k = 0; k < n; ++k)
     for (std::int64_t c = 0; c < g.cols; ++c) f.v(c, k) = vt(k, c);
   return f;
@@ -90,8 +86,7 @@ inline std::vector<double> spectrum(const std::string& kind, std::int64_t n) {
   return s;
 }
 
-inline Factors known_factors(const std::string& kind, std::int64_t rows, std::int64_t cols,
-                             std::uint64_t seed = 1) {
+inline Factors known_factors(const std::string& kind, std::int64_t rows, std::int64_t cols, std::uint64_t seed = 1) {
   if (kind == "gaussian") return decompose(gaussian(rows, cols, seed));
   const std::int64_t n = std::min(rows, cols);
   return {orthonormal(rows, n, seed), orthonormal(cols, n, seed + 1), spectrum(kind, n)};
@@ -115,8 +110,7 @@ struct Errors {
 };
 
 // Of z as U Sᵖ Vᵀ of scale·(U S Vᵀ).
-inline Errors errors_of(const core::Tensor& z, const Factors& f, double p, double epsilon = 1e-3,
-                        double scale = 1) {
+inline Errors errors_of(const core::Tensor& z, const Factors& f, double p, double epsilon = 1e-3, double scale = 1) {
   const std::int64_t rows = f.u.rows, cols = f.v.rows;
   const auto power = [&](double sigma) { return sigma > 1e-12 * f.s[0] ? std::pow(scale * sigma, p) : 0.0; };
   const std::vector<float> data = values_of(z);

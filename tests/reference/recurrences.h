@@ -1,5 +1,6 @@
-// The recurrences behind U S^p V^T, in double precision and of one singular value: a method computes with matrices what these
-// compute with x, since U and V pass through every product (docs/numerics.md). Nothing here is shared with the product.
+// The recurrences behind U S^p V^T, in double precision and of one singular value: a method computes with matrices what
+// these compute with x, since U and V pass through every product (docs/numerics.md). Nothing here is shared with the
+// product.
 #pragma once
 
 #include <cmath>

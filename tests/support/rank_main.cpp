@@ -73,8 +73,7 @@ std::string names_of_selected_tests() {
   const testing::UnitTest& unit = *testing::UnitTest::GetInstance();
   for (int s = 0; s < unit.total_test_suite_count(); ++s)
     for (int t = 0; t < unit.GetTestSuite(s)->total_test_count(); ++t)
-      names +=
-          fmt::format("{}.{}\n", unit.GetTestSuite(s)->name(), unit.GetTestSuite(s)->GetTestInfo(t)->name());
+      names += fmt::format("{}.{}\n", unit.GetTestSuite(s)->name(), unit.GetTestSuite(s)->GetTestInfo(t)->name());
   return names;
 }
 
@@ -82,8 +81,7 @@ int run(const dist::MpiSession& session, int expected) {
   // Longer than the tests' own: a rank that times out in a test reports that before its report is given up.
   const auto reports = dist::make_mpi(session, 3 * kRankTimeout);
   if (session.size() != expected)
-    throw dist::AgreedError(
-        fmt::format("{} ranks are running where --ranks={} are expected", session.size(), expected));
+    throw dist::AgreedError(fmt::format("{} ranks are running where --ranks={} are expected", session.size(), expected));
   const std::string names = names_of_selected_tests();
   const auto length = static_cast<std::int64_t>(names.size());
   dist::require_agreement(*reports, "the list of tests", core::hash_bytes(names.data(), length), names);

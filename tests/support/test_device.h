@@ -73,8 +73,8 @@ T value_of(const core::Tensor& t, std::int64_t i = 0) {
 }
 template <class T>
 void set_values(const core::Tensor& t, const std::vector<T>& values) {
-  MUONP_ASSERT(t.size() == static_cast<std::int64_t>(values.size()), "{} values for a tensor of shape {}",
-               values.size(), core::to_string(t.shape()));
+  MUONP_ASSERT(t.size() == static_cast<std::int64_t>(values.size()), "{} values for a tensor of shape {}", values.size(),
+               core::to_string(t.shape()));
   const core::HostView view(test_queue(), t, core::Access::write);
   std::copy(values.begin(), values.end(), view.data<T>());
   view.upload();

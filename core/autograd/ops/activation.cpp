@@ -35,9 +35,7 @@ struct ApplySlope {
   const T* x;
   T* gradient;  // dy becomes dx
   using Elements = ElementArrays<&ApplySlope::x, &ApplySlope::gradient>;
-  MUONP_HD void operator()(std::int64_t i) const {
-    gradient[i] = T(float(gradient[i]) * F::slope(float(x[i])));
-  }
+  MUONP_HD void operator()(std::int64_t i) const { gradient[i] = T(float(gradient[i]) * F::slope(float(x[i]))); }
 };
 
 template <class F>
@@ -68,8 +66,7 @@ struct Swiglu {
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const T *gate = x + row.index * 2 * row.cols, *up = gate + row.cols;
     T* o = y + row.index * row.cols;
-    row.over([](T g, T u, T& out) { out = T(float(g) * math::sigmoid(float(g)) * float(u)); }, gate, up,
-             Written<T>{o});
+    row.over([](T g, T u, T& out) { out = T(float(g) * math::sigmoid(float(g)) * float(u)); }, gate, up, Written<T>{o});
   }
 };
 
@@ -82,11 +79,13 @@ struct SwigluGradient {
     const std::int64_t hidden = row.cols;
     const T *a = x + row.index * 2 * hidden, *e = dy + row.index * hidden;
     T* o = dx + row.index * 2 * hidden;
-    row.over([](T g, T u, T slope, T& dgate, T& dup) {
-      const float gate = float(g), up = float(u), s = math::sigmoid(gate);
-      dgate = T(float(slope) * up * (s + gate * s * (1.0f - s)));
-      dup = T(float(slope) * gate * s);
-    }, a, a + hidden, e, Written<T>{o}, Written<T>{o + hidden});
+    row.over(
+        [](T g, T u, T slope, T& dgate, T& dup) {
+          const float gate = float(g), up = float(u), s = math::sigmoid(gate);
+          dgate = T(float(slope) * up * (s + gate * s * (1.0f - s)));
+          dup = T(float(slope) * gate * s);
+        },
+        a, a + hidden, e, Written<T>{o}, Written<T>{o + hidden});
   }
 };
 
@@ -112,8 +111,7 @@ Variable swiglu(Tape& tape, const Variable& x) {
     if (!dy) return;
     const Tensor to = tape.activation(xv.shape(), xv.dtype());
     with_float_type(dy.dtype(), [&]<class T>(T) {
-      for_each_row(tape.queue(), row_count(dy), last_dim(dy),
-                   SwigluGradient<T>{xv.data<T>(), dy.data<T>(), to.data<T>()});
+      for_each_row(tape.queue(), row_count(dy), last_dim(dy), SwigluGradient<T>{xv.data<T>(), dy.data<T>(), to.data<T>()});
     });
     add_gradient(tape, *dx, to);
   });

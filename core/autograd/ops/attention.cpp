@@ -1,6 +1,7 @@
 #include "core/autograd/ops/attention.h"
 
 #include "core/autograd/ops/common.h"
+#include "core/base/index.h"
 #include "core/device/attention.h"
 #include "core/device/host_view.h"
 
@@ -8,8 +9,8 @@ namespace muonp::core::ops {
 
 Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads) {
   const Tensor in = qkv->value;
-  MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (3 * heads) == 0, "attention with {} heads over {}",
-               heads, to_string(in.shape()));
+  MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (3 * heads) == 0, "attention with {} heads over {}", heads,
+               to_string(in.shape()));
   const std::int64_t batch = in.dim(0), time = in.dim(1), width = in.dim(2) / 3;
   const AttentionShape shape{batch, time, heads, width / heads};
   const Tensor y = tape.activation({batch, time, width}, in.dtype());
@@ -37,8 +38,7 @@ const Tensor& RotaryTable::on(Device& device) {
   if (device_ == &device) return table_;
   std::vector<double> frequencies(static_cast<std::size_t>(half_));
   for (std::int64_t i = 0; i < half_; ++i)
-    frequencies[static_cast<std::size_t>(i)] =
-        std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half_));
+    frequencies[at(i)] = std::pow(10000.0, -static_cast<double>(i) / static_cast<double>(half_));
   const double* frequency = frequencies.data();
   const Tensor table = Tensor::empty(device, {longest_, 2, half_}, Dtype::float32, Category::other);
   const HostView host(device.queue(), table, Access::write);
@@ -85,20 +85,19 @@ struct Turn {
 };
 
 template <class T>
-void turn(Queue& queue, const Tensor& table, std::int64_t heads, float direction, const Tensor& from,
-          const Tensor& to) {
+void turn(Queue& queue, const Tensor& table, std::int64_t heads, float direction, const Tensor& from, const Tensor& to) {
   const std::int64_t cols = last_dim(from);
-  for_each_row(queue, row_count(from), cols,
-               Turn<T>{table.data<float>(), from.dim(1), heads, cols / (3 * heads), direction,
-                       from.data<T>(), to.data<T>()});
+  for_each_row(
+      queue, row_count(from), cols,
+      Turn<T>{table.data<float>(), from.dim(1), heads, cols / (3 * heads), direction, from.data<T>(), to.data<T>()});
 }
 
 }  // namespace
 
 Variable rotary(Tape& tape, const Variable& qkv, std::int64_t heads, RotaryTable& angles) {
   const Tensor in = qkv->value;
-  MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (6 * heads) == 0,
-               "rotary positions with {} heads over {}", heads, to_string(in.shape()));
+  MUONP_ASSERT(in.rank() == 3 && heads > 0 && in.dim(2) % (6 * heads) == 0, "rotary positions with {} heads over {}", heads,
+               to_string(in.shape()));
   MUONP_ASSERT(angles.head_size() * 3 * heads == in.dim(2) && in.dim(1) <= angles.longest(),
                "angles of {} positions, heads of {}, for {} heads over {}", angles.longest(), angles.head_size(), heads,
                to_string(in.shape()));

@@ -5,11 +5,10 @@
 
 namespace muonp::core::ops {
 
-// qkv: [batch, time, 3·width], each row is the queries of all heads, then the keys, then the values; head h
-// has columns [h·d, (h + 1)·d) of each, d = width / heads. Result [batch, time, width]: softmax(q·kᵀ/√d)·v
-// over positions up to the query's own. Works by blocks of queries; the backward pass keeps the log of each
-// row's normaliser
-// ([batch, heads, time], float32) and computes the weights again, as in FlashAttention (Dao et al. 2022).
+// qkv: [batch, time, 3·width], each row is the queries of all heads, then the keys, then the values; head h has columns
+// [h·d, (h + 1)·d) of each, d = width / heads. Result [batch, time, width]: softmax(q·kᵀ/√d)·v over positions up to the
+// query's own. Works by blocks of queries; the backward pass keeps the log of each row's normaliser ([batch, heads, time],
+// float32) and computes the weights again, as in FlashAttention (Dao et al. 2022).
 Variable attention(Tape& tape, const Variable& qkv, std::int64_t heads);
 
 // The angles t·10000^(−2i/d) of all positions t < `longest`, for heads of the even size d. Computed when a device first

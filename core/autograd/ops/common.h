@@ -18,9 +18,7 @@ inline std::int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.s
 inline bool wanted(const Variable& v) { return v->gradient != nullptr; }
 
 // The output's gradient, taken out of it: the caller owns the storage. Empty if nothing used the output.
-inline Tensor take_gradient(const std::shared_ptr<Gradient>& gradient) {
-  return std::exchange(gradient->tensor, Tensor());
-}
+inline Tensor take_gradient(const std::shared_ptr<Gradient>& gradient) { return std::exchange(gradient->tensor, Tensor()); }
 
 // Gives `v` a gradient whose storage is handed over; adds it where there is one already.
 void add_gradient(Tape& tape, Gradient& to, Tensor gradient);

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/autograd/ops/common.h"
+#include "core/base/index.h"
 
 namespace muonp::core::ops {
 
@@ -13,9 +14,8 @@ void check_tokens(const Tensor& tokens, std::int64_t vocabulary, bool allow_igno
   for (std::int64_t i = 0; i < tokens.size(); ++i)
     if (ids[i] < lowest || ids[i] >= vocabulary)
       fail(
-          "{} {} at sequence {}, position {} is outside the model's vocabulary of {} (valid: 0 to {}{}); was "
-          "the data "
-          "made with another tokenizer?",
+          "{} {} at sequence {}, position {} is outside the model's vocabulary of {} (valid: 0 to {}{}); was the data made "
+          "with another tokenizer?",
           what, ids[i], i / tokens.dim(-1), i % tokens.dim(-1), vocabulary, vocabulary - 1,
           allow_ignored ? ", or -1 for not counted" : "");
 }
@@ -47,7 +47,7 @@ struct TokenSums {
   static constexpr std::int32_t kChunk = 32;
   std::vector<std::int32_t> order;   // indices of the batch's tokens sorted by id, equal ids in the order of the batch
   std::vector<std::int32_t> starts;  // of the chunks, in `order`; then the number of tokens
-  std::vector<std::int32_t> ids;     // of the chunks: row r ≥ 0 of the gradient, or −1 − r for row r of the chunks' sums
+  std::vector<std::int32_t> ids;  // of the chunks: row r ≥ 0 of the gradient, or −1 − r for row r of the chunks' sums
   std::vector<std::int32_t> sum_starts, sum_ids;  // of ids with several chunks: where their sums begin, and row
 
   std::int32_t sums() const { return sum_starts.back(); }
@@ -60,12 +60,11 @@ TokenSums plan_sums(const Tensor& tokens) {
   TokenSums plan;
   plan.order.resize(static_cast<std::size_t>(count));
   std::iota(plan.order.begin(), plan.order.end(), 0);
-  std::stable_sort(plan.order.begin(), plan.order.end(),
-                   [=](std::int32_t a, std::int32_t b) { return ids[a] < ids[b]; });
+  std::stable_sort(plan.order.begin(), plan.order.end(), [=](std::int32_t a, std::int32_t b) { return ids[a] < ids[b]; });
   plan.sum_starts.push_back(0);
   for (std::int32_t begin = 0, end = 0; begin < count; begin = end) {
-    const std::int32_t id = ids[plan.order[static_cast<std::size_t>(begin)]];
-    while (end < count && ids[plan.order[static_cast<std::size_t>(end)]] == id) ++end;
+    const std::int32_t id = ids[plan.order[at(begin)]];
+    while (end < count && ids[plan.order[at(end)]] == id) ++end;
     const bool alone = end - begin <= TokenSums::kChunk;
     std::int32_t sum = plan.sums();
     for (std::int32_t start = begin; start < end; start += TokenSums::kChunk) {
@@ -81,8 +80,7 @@ TokenSums plan_sums(const Tensor& tokens) {
 }
 
 Tensor on_device(Tape& tape, std::vector<std::int32_t>& host) {
-  return ops::on_device(
-      tape, Tensor::borrow(host.data(), {static_cast<std::int64_t>(host.size())}, Dtype::int32));
+  return ops::on_device(tape, Tensor::borrow(host.data(), {std::ssize(host)}, Dtype::int32));
 }
 
 // A row for each chunk: into `gradient` where an id has no other, else into `sums`.
@@ -152,24 +150,21 @@ void table_gradient(Tape& tape, const Tensor& tokens, const Tensor& dy, const Gr
 }  // namespace
 
 Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter* positions) {
-  MUONP_ASSERT(tokens.dtype() == Dtype::int32 && tokens.rank() == 2,
-               "tokens are {} {}, not int32 [batch, time]", name_of(tokens.dtype()),
-               to_string(tokens.shape()));
+  MUONP_ASSERT(tokens.dtype() == Dtype::int32 && tokens.rank() == 2, "tokens are {} {}, not int32 [batch, time]",
+               name_of(tokens.dtype()), to_string(tokens.shape()));
   MUONP_ASSERT(table.shape.size() == 2, "{} {}", table.name, to_string(table.shape));
   const std::int64_t batch = tokens.dim(0), time = tokens.dim(1), width = table.shape[1];
   tape.acquire({&table, positions});
-  MUONP_ASSERT(
-      !positions || (positions->shape.size() == 2 && positions->shape[0] >= time &&
-                     positions->shape[1] == width && positions->value.dtype() == table.value.dtype()),
-      "{} positions from {} {}", time, positions->name, to_string(positions->shape));
+  MUONP_ASSERT(!positions || (positions->shape.size() == 2 && positions->shape[0] >= time && positions->shape[1] == width &&
+                              positions->value.dtype() == table.value.dtype()),
+               "{} positions from {} {}", time, positions->name, to_string(positions->shape));
   check_tokens(tokens, table.shape[0], false, "token");
   const Tensor y = tape.activation({batch, time, width}, table.value.dtype());
   const Tensor ids = ops::on_device(tape, tokens);
   with_float_type(y.dtype(), [&]<class T>(T) {
     const T* places = positions ? positions->value.data<T>() : nullptr;
-    for_each_row(
-        tape.queue(), tokens.size(), width,
-        Lookup<T>{ids.data<std::int32_t>(), table.value.data<T>(), places, y.data<T>(), time});
+    for_each_row(tape.queue(), tokens.size(), width,
+                 Lookup<T>{ids.data<std::int32_t>(), table.value.data<T>(), places, y.data<T>(), time});
   });
 
   Variable out = tape.result(y, true);

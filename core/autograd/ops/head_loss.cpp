@@ -139,15 +139,13 @@ std::int64_t counted(const Tensor& targets) {
 
 }  // namespace
 
-Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets,
-                   std::int64_t chunk_rows) {
+Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows) {
   const Tensor xv = x->value;
   const std::int64_t rows = row_count(xv);
   tape.acquire({&weight});
-  MUONP_ASSERT(
-      weight.shape.size() == 2 && last_dim(xv) == weight.shape[1] && weight.value.dtype() == xv.dtype(),
-      "{} {} {} applied to {} {}", weight.name, name_of(weight.value.dtype()), to_string(weight.shape),
-      name_of(xv.dtype()), to_string(xv.shape()));
+  MUONP_ASSERT(weight.shape.size() == 2 && last_dim(xv) == weight.shape[1] && weight.value.dtype() == xv.dtype(),
+               "{} {} {} applied to {} {}", weight.name, name_of(weight.value.dtype()), to_string(weight.shape),
+               name_of(xv.dtype()), to_string(xv.shape()));
   MUONP_ASSERT(targets.dtype() == Dtype::int32 && targets.rank() >= 1 && targets.size() == rows && rows > 0,
                "targets {} {} for {} rows", name_of(targets.dtype()), to_string(targets.shape()), rows);
   MUONP_ASSERT(chunk_rows >= 0, "chunks of {} rows", chunk_rows);
@@ -156,8 +154,7 @@ Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tenso
   const std::int64_t chunk = chunk_rows == 0 ? rows : std::min(chunk_rows, rows);
   const Head head{xv, on_device(tape, targets), &weight, rows, weight.shape[1], weight.shape[0], chunk};
   const Tensor buffer = tape.activation({chunk, logits_pitch(head.vocabulary)}, Dtype::float32);
-  const Tensor normaliser = tape.activation({rows}, Dtype::float32),
-               losses = tape.activation({rows}, Dtype::float32);
+  const Tensor normaliser = tape.activation({rows}, Dtype::float32), losses = tape.activation({rows}, Dtype::float32);
   for (std::int64_t first = 0; first < rows; first += chunk) {
     compute_logits(tape, head, first, buffer);
     for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
@@ -166,8 +163,7 @@ Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tenso
   }
   const std::int64_t count = counted(targets);
   const Tensor value = tape.activation({}, Dtype::float32);
-  for_each_row(tape.queue(), 1, rows,
-               MeanLoss{losses.data<float>(), value.data<float>(), static_cast<double>(count)});
+  for_each_row(tape.queue(), 1, rows, MeanLoss{losses.data<float>(), value.data<float>(), static_cast<double>(count)});
 
   Variable out = tape.result(value, true);
   if (!tape.recording()) return out;

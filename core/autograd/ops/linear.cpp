@@ -37,17 +37,16 @@ void bias_gradient(Queue& queue, const Tensor& dy, const GradientSlot& slot) {
 Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bias) {
   const Tensor xv = x->value;
   tape.acquire({&weight, bias});
-  MUONP_ASSERT(weight.shape.size() == 2 && last_dim(xv) == weight.shape[1], "{} {} applied to {}",
-               weight.name, to_string(weight.shape), to_string(xv.shape()));
-  MUONP_ASSERT(!bias || (bias->shape == Shape{weight.shape[0]}), "bias {} {} of {} {}", bias->name,
-               to_string(bias->shape), weight.name, to_string(weight.shape));
+  MUONP_ASSERT(weight.shape.size() == 2 && last_dim(xv) == weight.shape[1], "{} {} applied to {}", weight.name,
+               to_string(weight.shape), to_string(xv.shape()));
+  MUONP_ASSERT(!bias || (bias->shape == Shape{weight.shape[0]}), "bias {} {} of {} {}", bias->name, to_string(bias->shape),
+               weight.name, to_string(weight.shape));
   MUONP_ASSERT(weight.value.dtype() == xv.dtype() && (!bias || bias->value.dtype() == xv.dtype()),
                "{} is {} and its input {}", weight.name, name_of(weight.value.dtype()), name_of(xv.dtype()));
   Shape shape = xv.shape();
   shape.back() = weight.shape[0];
   const Tensor y = tape.activation(std::move(shape), xv.dtype());
-  gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), MatrixView(weight.value), 0,
-       MatrixView(y));
+  gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), MatrixView(weight.value), 0, MatrixView(y));
   if (bias) add_bias(tape.queue(), y, bias->value);
 
   Variable out = tape.result(y, true);
@@ -63,8 +62,8 @@ Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bia
          MatrixView(dw.gradient));
     if (!dx) return;
     const GradientSlot slot = tape.slot(*dx);
-    gemm(tape.queue(), Op::none, Op::none, 1, MatrixView(dy), MatrixView(tape.weight(weight)),
-         slot.add ? 1.0f : 0.0f, MatrixView(slot.gradient));
+    gemm(tape.queue(), Op::none, Op::none, 1, MatrixView(dy), MatrixView(tape.weight(weight)), slot.add ? 1.0f : 0.0f,
+         MatrixView(slot.gradient));
   });
   return out;
 }

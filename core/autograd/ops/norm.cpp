@@ -33,8 +33,8 @@ struct Normalise {
     stats.mean[row.index] = mean;
     stats.scale[row.index] = scale;
     if (b) {
-      row.over([=](T value, T by, T more, T& out) { out = T((float(value) - mean) * scale * float(by) + float(more)); },
-               i, g, b, Written<T>{o});
+      row.over([=](T value, T by, T more, T& out) { out = T((float(value) - mean) * scale * float(by) + float(more)); }, i,
+               g, b, Written<T>{o});
     } else {
       row.over([=](T value, T by, T& out) { out = T((float(value) - mean) * scale * float(by)); }, i, g, Written<T>{o});
     }
@@ -53,10 +53,12 @@ struct NormGradient {
     const float mean = stats.mean[r], scale = stats.scale[r];
     const T *i = x + r * cols, *e = dy + r * cols;
     if constexpr (biased)
-      return use([=](T value, T slope, float& gain, float& bias) {
-        gain += float(slope) * (float(value) - mean) * scale;
-        bias += float(slope);
-      }, i, e);
+      return use(
+          [=](T value, T slope, float& gain, float& bias) {
+            gain += float(slope) * (float(value) - mean) * scale;
+            bias += float(slope);
+          },
+          i, e);
     else
       return use([=](T value, T slope, float& gain) { gain += float(slope) * (float(value) - mean) * scale; }, i, e);
   }
@@ -95,11 +97,10 @@ struct InputGradient {
     const T *i = x + row.index * cols, *e = dy + row.index * cols, *g = gain;
     T* o = dx + row.index * cols;
     const float mean = stats.mean[row.index], scale = stats.scale[row.index];
-    const float first =
-        centred ? row.sum([](T slope, T by) { return float(slope) * float(by); }, e, g) * per_column : 0.0f;
-    const float second = row.sum([=](T slope, T by, T value) {
-      return float(slope) * float(by) * (float(value) - mean) * scale;
-    }, e, g, i) * per_column;
+    const float first = centred ? row.sum([](T slope, T by) { return float(slope) * float(by); }, e, g) * per_column : 0.0f;
+    const float second =
+        row.sum([=](T slope, T by, T value) { return float(slope) * float(by) * (float(value) - mean) * scale; }, e, g, i) *
+        per_column;
     const auto input_slope = [=](T slope, T by, T value) {
       const float n = (float(value) - mean) * scale;
       return scale * (float(slope) * float(by) - first - n * second);
@@ -113,8 +114,8 @@ struct InputGradient {
 };
 
 template <class T>
-void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, bool centred, const Tensor& stats,
-              Tensor dy, Gradient* dx) {
+void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, bool centred, const Tensor& stats, Tensor dy,
+              Gradient* dx) {
   Queue& queue = tape.queue();
   const std::int64_t rows = row_count(x), cols = last_dim(x);
   const T* in = x.data<T>();
@@ -131,31 +132,28 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
 Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred) {
   const Tensor xv = x->value;
   tape.acquire({&gain, bias});
-  MUONP_ASSERT(gain.shape == Shape{last_dim(xv)} && (!bias || bias->shape == gain.shape),
-               "{} {} applied to {}", gain.name, to_string(gain.shape), to_string(xv.shape()));
-  MUONP_ASSERT(gain.value.dtype() == xv.dtype(), "{} is {} and its input {}", gain.name,
-               name_of(gain.value.dtype()), name_of(xv.dtype()));
+  MUONP_ASSERT(gain.shape == Shape{last_dim(xv)} && (!bias || bias->shape == gain.shape), "{} {} applied to {}", gain.name,
+               to_string(gain.shape), to_string(xv.shape()));
+  MUONP_ASSERT(gain.value.dtype() == xv.dtype(), "{} is {} and its input {}", gain.name, name_of(gain.value.dtype()),
+               name_of(xv.dtype()));
   const Tensor y = tape.activation(xv.shape(), xv.dtype());
   const Tensor stats = tape.activation({2, row_count(xv)}, Dtype::float32);
   with_float_type(xv.dtype(), [&]<class T>(T) {
     const T* b = bias ? bias->value.data<T>() : nullptr;
-    for_each_row(
-        tape.queue(), row_count(xv), last_dim(xv),
-        Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred});
+    for_each_row(tape.queue(), row_count(xv), last_dim(xv),
+                 Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred});
   });
 
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;
   std::vector<Parameter*> uses{&gain};
   if (bias) uses.push_back(bias);
-  tape.record(std::move(uses),
-              [&tape, xv, stats, &gain, bias, centred, dx = x->gradient, dout = out->gradient] {
-                Tensor dy = take_gradient(dout);
-                if (!dy) return;
-                with_float_type(dy.dtype(), [&]<class T>(T) {
-                  backward<T>(tape, xv, gain, bias, centred, stats, std::move(dy), dx.get());
-                });
-              });
+  tape.record(std::move(uses), [&tape, xv, stats, &gain, bias, centred, dx = x->gradient, dout = out->gradient] {
+    Tensor dy = take_gradient(dout);
+    if (!dy) return;
+    with_float_type(dy.dtype(),
+                    [&]<class T>(T) { backward<T>(tape, xv, gain, bias, centred, stats, std::move(dy), dx.get()); });
+  });
   return out;
 }
 
@@ -165,8 +163,6 @@ Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* b
   return norm(tape, x, gain, bias, true);
 }
 
-Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain) {
-  return norm(tape, x, gain, nullptr, false);
-}
+Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain) { return norm(tape, x, gain, nullptr, false); }
 
 }  // namespace muonp::core::ops

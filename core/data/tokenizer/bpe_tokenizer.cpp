@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
+#include "core/base/index.h"
 #include "core/base/utf8.h"
 #include "core/data/tokenizer/tokenizer.h"
 #include "core/files/files.h"
@@ -41,21 +42,20 @@ class BpeTokenizer final : public Tokenizer {
  public:
   explicit BpeTokenizer(std::string path) : path_(std::move(path)) {
     const std::string model = read_file(path_);
-    fingerprint_ = hash_bytes(model.data(), static_cast<std::int64_t>(model.size()));
+    fingerprint_ = hash_bytes(model.data(), std::ssize(model));
     if (model.empty() || !processor_.LoadFromSerializedProto(model).ok())
-      fail("{} is not a tokenizer model made by `muonp tokenize`{}", path_,
-           model.empty() ? ": it is empty" : "");
+      fail("{} is not a tokenizer model made by `muonp tokenize`{}", path_, model.empty() ? ": it is empty" : "");
     read_pieces();
     probe();
   }
 
   std::string name() const override { return path_; }
-  std::int64_t vocabulary() const override { return static_cast<std::int64_t>(pieces_.size()); }
+  std::int64_t vocabulary() const override { return std::ssize(pieces_); }
   std::uint64_t fingerprint() const override { return fingerprint_; }
   std::string_view piece(std::int32_t id) const override {
     if (id < 0 || id >= vocabulary())
       fail("the tokenizer {} has no id {}; its ids are 0 to {}", path_, id, vocabulary() - 1);
-    return pieces_[static_cast<std::size_t>(id)];
+    return pieces_[at(id)];
   }
 
   using Tokenizer::encode;
@@ -120,8 +120,7 @@ class BpeTokenizer final : public Tokenizer {
     for (int id = 0; id < processor_.GetPieceSize(); ++id) {
       const std::string& marked = processor_.IdToPiece(id);
       if (processor_.IsByte(id)) {
-        const auto byte =
-            static_cast<unsigned char>(std::stoi(marked.substr(3, 2), nullptr, 16));  // "<0xAB>"
+        const auto byte = static_cast<unsigned char>(std::stoi(marked.substr(3, 2), nullptr, 16));  // "<0xAB>"
         byte_ids_[byte] = id;
         pieces_.emplace_back(1, static_cast<char>(byte));
       } else if (processor_.IsControl(id) || processor_.IsUnknown(id) || processor_.IsUnused(id)) {
@@ -166,8 +165,6 @@ class BpeTokenizer final : public Tokenizer {
 
 }  // namespace
 
-TokenizerHandle open_bpe_tokenizer(const std::string& model_file) {
-  return std::make_shared<BpeTokenizer>(model_file);
-}
+TokenizerHandle open_bpe_tokenizer(const std::string& model_file) { return std::make_shared<BpeTokenizer>(model_file); }
 
 }  // namespace muonp::core

@@ -30,8 +30,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
   Sentences(const std::vector<std::string>& files, std::int64_t sample_bytes) : files_(files) {
     std::int64_t total = 0;
     for (const std::string& file : files_) total += file_size(file);
-    share_ = std::min(
-        1.0, static_cast<double>(sample_bytes) / static_cast<double>(std::max<std::int64_t>(total, 1)));
+    share_ = std::min(1.0, static_cast<double>(sample_bytes) / static_cast<double>(std::max<std::int64_t>(total, 1)));
     Next();
   }
   bool done() const override { return done_; }
@@ -42,7 +41,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
     do {
       advance();
     } while (!done_ && static_cast<double>(taken_) > share_ * static_cast<double>(seen_));
-    taken_ += static_cast<std::int64_t>(sentence_.size());
+    taken_ += std::ssize(sentence_);
   }
 
  private:
@@ -58,7 +57,7 @@ class Sentences final : public sentencepiece::SentenceIterator {
       sentence_.assign(rest_.substr(0, length));
       rest_.remove_prefix(length == 0 ? 1 : length);
     }
-    seen_ += static_cast<std::int64_t>(sentence_.size());
+    seen_ += std::ssize(sentence_);
   }
 
   std::size_t sentence_length() const {
@@ -134,8 +133,7 @@ std::string learn_bpe(const std::vector<std::string>& text_files, std::int64_t v
                                                                   {"minloglevel", "2"}},
                                                                  &sentences, &model);
   if (!status.ok())
-    fail("no vocabulary of {} pieces can be learned from {}: {}", vocabulary, text_files.front(),
-         explain(status.message()));
+    fail("no vocabulary of {} pieces can be learned from {}: {}", vocabulary, text_files.front(), explain(status.message()));
   return model;
 }
 

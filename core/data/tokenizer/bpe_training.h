@@ -13,7 +13,7 @@ namespace muonp::core {
 // characters of the text, or larger than the text supports.
 std::string learn_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary,
                       std::int64_t sample_bytes = std::int64_t{100} << 20);
-void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary,
-               const std::string& model_file, std::int64_t sample_bytes = std::int64_t{100} << 20);
+void train_bpe(const std::vector<std::string>& text_files, std::int64_t vocabulary, const std::string& model_file,
+               std::int64_t sample_bytes = std::int64_t{100} << 20);
 
 }  // namespace muonp::core

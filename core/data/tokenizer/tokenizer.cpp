@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 
 namespace muonp::core {
 namespace {
@@ -20,7 +21,7 @@ class ByteTokenizer final : public Tokenizer {
   }
   std::string_view piece(std::int32_t id) const override {
     if (id < 0 || id >= 256) fail("the byte tokenizer has no id {}; its ids are 0 to 255", id);
-    return {&bytes_[static_cast<std::size_t>(id)], 1};
+    return {&bytes_[at(id)], 1};
   }
   std::uint64_t fingerprint() const override { return 256; }
 

@@ -71,17 +71,15 @@ T* weights_of(float* scores, std::int64_t size) {
 }
 
 template <class T>
-void forward_block(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out,
-                   std::int64_t first, float* scratch, float* logsumexp) {
-  const std::int64_t rows = std::min(kQueryBlock, s.time - first), keys = first + rows,
-                     stride = score_stride(s);
+void forward_block(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out, std::int64_t first,
+                   float* scratch, float* logsumexp) {
+  const std::int64_t rows = std::min(kQueryBlock, s.time - first), keys = first + rows, stride = score_stride(s);
   float* scores = scratch;
   T* weights = weights_of<T>(scratch, score_size(s));
-  gemm(queue, Op::none, Op::transpose, 1, head.q.block(first, 0, rows, s.head_size),
-       head.k.block(0, 0, keys, s.head_size), 0, MatrixView(scores, rows, keys, stride));
+  gemm(queue, Op::none, Op::transpose, 1, head.q.block(first, 0, rows, s.head_size), head.k.block(0, 0, keys, s.head_size),
+       0, MatrixView(scores, rows, keys, stride));
   for (std::int64_t i = 0; i < rows; ++i)
-    logsumexp[first + i] =
-        softmax_row(scores + i * stride, weights + i * stride, first + i + 1, keys, scale_of(s));
+    logsumexp[first + i] = softmax_row(scores + i * stride, weights + i * stride, first + i + 1, keys, scale_of(s));
   gemm(queue, Op::none, Op::none, 1, MatrixView(weights, rows, keys, stride, dtype_of<T>),
        head.v.block(0, 0, keys, s.head_size), 0, out.block(first, 0, rows, s.head_size));
 }
@@ -110,8 +108,8 @@ struct BackwardScratch {
 // With P the weights, O the output row, D = dO·O: dS = P∘(dO·Vᵀ − D)·scale; dQ = dS·K, dK = dSᵀ·Q, dV =
 // Pᵀ·dO.
 template <class T>
-void backward_rows(const AttentionShape& s, const BackwardScratch<T>& scratch, const MatrixView& out,
-                   const MatrixView& dout, std::int64_t first, std::int64_t rows, const float* logsumexp) {
+void backward_rows(const AttentionShape& s, const BackwardScratch<T>& scratch, const MatrixView& out, const MatrixView& dout,
+                   std::int64_t first, std::int64_t rows, const float* logsumexp) {
   const std::int64_t keys = first + rows, stride = score_stride(s);
   const float scale = scale_of(s);
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -133,11 +131,9 @@ void backward_rows(const AttentionShape& s, const BackwardScratch<T>& scratch, c
 }
 
 template <class T>
-void backward_block(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out,
-                    const MatrixView& dout, const MatrixView& dq, const BackwardScratch<T>& scratch,
-                    std::int64_t first, const float* logsumexp) {
-  const std::int64_t rows = std::min(kQueryBlock, s.time - first), keys = first + rows,
-                     stride = score_stride(s);
+void backward_block(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out, const MatrixView& dout,
+                    const MatrixView& dq, const BackwardScratch<T>& scratch, std::int64_t first, const float* logsumexp) {
+  const std::int64_t rows = std::min(kQueryBlock, s.time - first), keys = first + rows, stride = score_stride(s);
   const std::int64_t d = s.head_size;
   const MatrixView q = head.q.block(first, 0, rows, d), k = head.k.block(0, 0, keys, d);
   const MatrixView v = head.v.block(0, 0, keys, d), dout_rows = dout.block(first, 0, rows, d);
@@ -161,8 +157,8 @@ void store(const float* from, const MatrixView& to) {
 }
 
 template <class T>
-void backward_head(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out,
-                   const MatrixView& dout, const Head& gradient, float* memory, const float* logsumexp) {
+void backward_head(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out, const MatrixView& dout,
+                   const Head& gradient, float* memory, const float* logsumexp) {
   const BackwardScratch<T> scratch(s, memory);
   std::fill_n(scratch.dk, 2 * s.time * s.head_size, 0.0f);  // dk and dv
   for (std::int64_t first = 0; first < s.time; first += kQueryBlock)
@@ -210,8 +206,7 @@ void attention_backward(Device& device, const AttentionShape& s, const Tensor& q
 }
 
 std::int64_t attention_backward_scratch(const AttentionShape& s, Dtype dtype) {
-  const std::int64_t floats =
-      dtype == Dtype::float32 ? backward_floats<float>(s) : backward_floats<bfloat16>(s);
+  const std::int64_t floats = dtype == Dtype::float32 ? backward_floats<float>(s) : backward_floats<bfloat16>(s);
   return 4 * omp_get_max_threads() * floats;
 }
 

@@ -12,6 +12,7 @@
 #include <tuple>
 #include <vector>
 
+#include "core/base/index.h"
 #include "core/device/cpu/tasks.h"
 #include "core/device/cpu/team.h"
 
@@ -41,10 +42,9 @@ void scale_rows(Queue& queue, const MatrixView& c, float beta) {
 // ---- float32 ----
 
 void multiply_float32(const Product& p) {
-  MUONP_DNNL(dnnl_sgemm(p.op_a == Op::none ? 'N' : 'T', p.op_b == Op::none ? 'N' : 'T', p.m, p.n, p.k,
-                        p.alpha, static_cast<const float*>(p.a.data), p.a.stride,
-                        static_cast<const float*>(p.b.data), p.b.stride, p.beta,
-                        static_cast<float*>(p.c.data), p.c.stride));
+  MUONP_DNNL(dnnl_sgemm(p.op_a == Op::none ? 'N' : 'T', p.op_b == Op::none ? 'N' : 'T', p.m, p.n, p.k, p.alpha,
+                        static_cast<const float*>(p.a.data), p.a.stride, static_cast<const float*>(p.b.data), p.b.stride,
+                        p.beta, static_cast<float*>(p.c.data), p.c.stride));
 }
 
 // ---- the matmul primitive: bfloat16, and its emulation in float32 ----
@@ -112,8 +112,7 @@ std::shared_ptr<const Matmul> create_matmul(const Product& p) {
   dnnl_matmul_desc_t operation;
   MUONP_DNNL(dnnl_matmul_desc_init(&operation, &matmul->a, &matmul->b, nullptr, &matmul->c));
   PrimitiveDesc description;
-  MUONP_DNNL(
-      dnnl_primitive_desc_create(&description.handle, &operation, attributes.handle, cpu_engine(), nullptr));
+  MUONP_DNNL(dnnl_primitive_desc_create(&description.handle, &operation, attributes.handle, cpu_engine(), nullptr));
   matmul->scratch = *dnnl_primitive_desc_query_md(description.handle, dnnl_query_scratchpad_md, 0);
   MUONP_DNNL(dnnl_primitive_create(&matmul->primitive.handle, description.handle));
   return matmul;
@@ -123,20 +122,19 @@ std::shared_ptr<const Matmul> create_matmul(const Product& p) {
 class MatmulCache {
  public:
   std::shared_ptr<const Matmul> get(const Product& p) {
-    const Key key{
-        p.m,
-        p.n,
-        p.k,
-        p.a.stride,
-        p.b.stride,
-        p.c.stride,
-        p.op_a,
-        p.op_b,
-        p.a.dtype,
-        p.c.dtype,
-        std::bit_cast<std::uint32_t>(p.alpha),
-        std::bit_cast<std::uint32_t>(p.beta),
-        omp_in_parallel() ? 1 : omp_get_max_threads()};  // the library plans for a number of threads
+    const Key key{p.m,
+                  p.n,
+                  p.k,
+                  p.a.stride,
+                  p.b.stride,
+                  p.c.stride,
+                  p.op_a,
+                  p.op_b,
+                  p.a.dtype,
+                  p.c.dtype,
+                  std::bit_cast<std::uint32_t>(p.alpha),
+                  std::bit_cast<std::uint32_t>(p.beta),
+                  omp_in_parallel() ? 1 : omp_get_max_threads()};  // the library plans for a number of threads
     std::lock_guard lock(mutex_);
     const auto found = index_.find(key);
     if (found != index_.end()) {
@@ -153,8 +151,8 @@ class MatmulCache {
   }
 
  private:
-  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t,
-                         Op, Op, Dtype, Dtype, std::uint32_t, std::uint32_t, int>;
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Op, Op, Dtype,
+                         Dtype, std::uint32_t, std::uint32_t, int>;
   static constexpr std::size_t kCapacity = 1024;
 
   std::mutex mutex_;
@@ -176,10 +174,8 @@ void run_matmul(const Product& p) {
   MUONP_DNNL(dnnl_memory_create(&b.handle, &matmul->b, cpu_engine(), p.b.data));
   MUONP_DNNL(dnnl_memory_create(&c.handle, &matmul->c, cpu_engine(), p.c.data));
   MUONP_DNNL(dnnl_memory_create(&s.handle, &matmul->scratch, cpu_engine(), aligned));
-  const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, a.handle},
-                                       {DNNL_ARG_WEIGHTS, b.handle},
-                                       {DNNL_ARG_DST, c.handle},
-                                       {DNNL_ARG_SCRATCHPAD, s.handle}};
+  const dnnl_exec_arg_t arguments[] = {
+      {DNNL_ARG_SRC, a.handle}, {DNNL_ARG_WEIGHTS, b.handle}, {DNNL_ARG_DST, c.handle}, {DNNL_ARG_SCRATCHPAD, s.handle}};
   MUONP_DNNL(dnnl_primitive_execute(matmul->primitive.handle, stream.handle, 4, arguments));
   MUONP_DNNL(dnnl_stream_wait(stream.handle));
 }
@@ -189,8 +185,7 @@ struct Widened {
   explicit Widened(const MatrixView& from) : values(static_cast<std::size_t>(from.rows * from.cols)) {
     const auto* data = static_cast<const bfloat16*>(from.data);
     for (std::int64_t r = 0; r < from.rows; ++r)
-      for (std::int64_t j = 0; j < from.cols; ++j)
-        values[static_cast<std::size_t>(r * from.cols + j)] = data[r * from.stride + j];
+      for (std::int64_t j = 0; j < from.cols; ++j) values[at(r * from.cols + j)] = data[r * from.stride + j];
     view = MatrixView(values.data(), from.rows, from.cols, from.cols);
   }
   std::vector<float> values;
@@ -208,14 +203,12 @@ void run_emulated(const Product& p) {
   run_matmul(q);
   auto* data = static_cast<bfloat16*>(p.c.data);
   for (std::int64_t r = 0; r < p.m; ++r)
-    for (std::int64_t j = 0; j < p.n; ++j)
-      data[r * p.c.stride + j] = bfloat16(c.values[static_cast<std::size_t>(r * p.n + j)]);
+    for (std::int64_t j = 0; j < p.n; ++j) data[r * p.c.stride + j] = bfloat16(c.values[at(r * p.n + j)]);
 }
 
 void multiply_one(Queue& queue, const Product& p) {
   if (p.k == 0)
-    return p.c.dtype == Dtype::float32 ? scale_rows<float>(queue, p.c, p.beta)
-                                       : scale_rows<bfloat16>(queue, p.c, p.beta);
+    return p.c.dtype == Dtype::float32 ? scale_rows<float>(queue, p.c, p.beta) : scale_rows<bfloat16>(queue, p.c, p.beta);
   if (p.a.dtype == Dtype::float32) return multiply_float32(p);
   queue.emulates_bfloat16() ? run_emulated(p) : run_matmul(p);
 }
@@ -231,8 +224,7 @@ const char* isa_name(dnnl_cpu_isa_t isa) {
 
 namespace cpu {
 
-void multiply(Queue& queue, const Product& first, std::int64_t count,
-              const std::array<std::int64_t, 3>& batch_strides) {
+void multiply(Queue& queue, const Product& first, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) {
   const TeamSize team(first.one_thread ? 1 : queue.threads());
   const auto one = [&](std::int64_t i) {
     Product p = first;

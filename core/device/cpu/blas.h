@@ -8,7 +8,6 @@
 namespace muonp::core::cpu {
 
 // Queue::multiply of a CPU queue.
-void multiply(Queue& queue, const Product& first, std::int64_t count,
-              const std::array<std::int64_t, 3>& batch_strides);
+void multiply(Queue& queue, const Product& first, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides);
 
 }  // namespace muonp::core::cpu

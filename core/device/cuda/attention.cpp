@@ -64,11 +64,13 @@ struct SoftmaxGradient {
     const float total = logsumexp[head * time + query], by = scale;
     const float *s = scores + row.index * row.cols, *dw = dweights + row.index * row.cols;
     T *w = weights + row.index * row.cols, *ds = dscores + row.index * row.cols;
-    row.part(query + 1).over([=](float score, float dweight, T& weight, T& dscore) {
-      const float value = math::exp(by * score - total);
-      weight = T(value);
-      dscore = T(value * (dweight - delta) * by);
-    }, s, dw, Written<T>{w}, Written<T>{ds});
+    row.part(query + 1).over(
+        [=](float score, float dweight, T& weight, T& dscore) {
+          const float value = math::exp(by * score - total);
+          weight = T(value);
+          dscore = T(value * (dweight - delta) * by);
+        },
+        s, dw, Written<T>{w}, Written<T>{ds});
     row.each([=](std::int64_t j) {
       if (j > query) w[j] = ds[j] = T(0.0f);
     });
@@ -184,9 +186,9 @@ void forward(Device& device, const AttentionShape& s, const Tensor& qkv, const T
   for_each_block(s, [&](const Block& block) {
     gemm_batched(queue, heads, Op::none, Op::transpose, 1, in.rows(0, block.first, block.rows), in.rows(1, 0, block.keys), 0,
                  scores.batch(block));
-    core::for_each_row(queue, heads * block.rows, block.keys,
-                       Softmax<T>{scores.data(), weights.data(), logsumexp.data<float>(), block.rows, block.first, s.time,
-                                  scale_of(s)});
+    core::for_each_row(
+        queue, heads * block.rows, block.keys,
+        Softmax<T>{scores.data(), weights.data(), logsumexp.data<float>(), block.rows, block.first, s.time, scale_of(s)});
     gemm_batched(queue, heads, Op::none, Op::none, 1, weights.batch(block), in.rows(2, 0, block.keys), 0,
                  result.rows(0, block.first, block.rows));
   });
@@ -206,15 +208,14 @@ void backward(Device& device, const AttentionShape& s, const Tensor& qkv, const 
   for (const std::int64_t part : {1, 2}) sums.part(part).zero(queue);
   for_each_block(s, [&](const Block& block) {
     const StridedBatch queries = in.rows(0, block.first, block.rows), douts = dresult.rows(0, block.first, block.rows),
-                      keys = in.rows(1, 0, block.keys);
+                       keys = in.rows(1, 0, block.keys);
     gemm_batched(queue, heads, Op::none, Op::transpose, 1, queries, keys, 0, scores.batch(block));
     gemm_batched(queue, heads, Op::none, Op::transpose, 1, douts, in.rows(2, 0, block.keys), 0, dweights.batch(block));
     core::for_each_row(queue, heads * block.rows, block.keys,
                        SoftmaxGradient<T>{scores.data(), dweights.data(), weights.data(), dscores.data(),
                                           logsumexp.data<float>(), out.data<T>(), dout.data<T>(), block.rows, block.first,
                                           s.time, s.heads, s.head_size, scale_of(s)});
-    gemm_batched(queue, heads, Op::none, Op::none, 1, dscores.batch(block), keys, 0,
-                 sums.rows(0, block.first, block.rows));
+    gemm_batched(queue, heads, Op::none, Op::none, 1, dscores.batch(block), keys, 0, sums.rows(0, block.first, block.rows));
     gemm_batched(queue, heads, Op::transpose, Op::none, 1, dscores.batch(block), queries, 1, sums.rows(1, 0, block.keys));
     gemm_batched(queue, heads, Op::transpose, Op::none, 1, weights.batch(block), douts, 1, sums.rows(2, 0, block.keys));
   });
@@ -223,9 +224,7 @@ void backward(Device& device, const AttentionShape& s, const Tensor& qkv, const 
 
 bool is_fused(const AttentionShape& s, Dtype dtype) { return fusion_refusal(s, dtype).empty(); }
 
-FusedAttention& fused_attention_of(Device& device) {
-  return static_cast<CudaQueue&>(device.queue()).fused_attention();
-}
+FusedAttention& fused_attention_of(Device& device) { return static_cast<CudaQueue&>(device.queue()).fused_attention(); }
 
 }  // namespace
 
@@ -237,10 +236,8 @@ void attention_forward(Device& device, const AttentionShape& shape, const Tensor
 
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
                         const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
-  if (is_fused(shape, qkv.dtype()))
-    return fused_attention_of(device).backward(shape, qkv, out, logsumexp, dout, dqkv);
-  with_float_type(qkv.dtype(),
-                       [&]<class T>(T) { backward<T>(device, shape, qkv, out, logsumexp, dout, dqkv); });
+  if (is_fused(shape, qkv.dtype())) return fused_attention_of(device).backward(shape, qkv, out, logsumexp, dout, dqkv);
+  with_float_type(qkv.dtype(), [&]<class T>(T) { backward<T>(device, shape, qkv, out, logsumexp, dout, dqkv); });
 }
 
 // Lengths in whole tiles of cuDNN's only: a plan costs the host a second, which a text that grows by one token at a time

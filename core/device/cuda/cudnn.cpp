@@ -229,9 +229,9 @@ bool Graph::try_engine(cudnnHandle_t library, const Descriptor& engine, std::str
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, library);
     plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, engine).finalize();
     std::int64_t count = 0;
-    check(api().get_attribute(plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count,
-                              &workspace_),
-          "tell a plan's workspace");
+    check(
+        api().get_attribute(plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &workspace_),
+        "tell a plan's workspace");
     return true;
   } catch (const Error& e) {
     reasons += fmt::format("; {}", e.what());
@@ -249,12 +249,13 @@ void Graph::plan(cudnnHandle_t library) {
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
     for (const Descriptor& engine : engines(mode))
       if (try_engine(library, engine, reasons)) return;
-  fail("cuDNN {} has no engine for a graph of {} operations on {}{}; CUDNN_LOGLEVEL_DBG=2 CUDNN_LOGDEST_DBG=stderr "
-       "shows its reasons", version(), operations_.size(), context(), reasons);
+  fail(
+      "cuDNN {} has no engine for a graph of {} operations on {}{}; CUDNN_LOGLEVEL_DBG=2 CUDNN_LOGDEST_DBG=stderr "
+      "shows its reasons",
+      version(), operations_.size(), context(), reasons);
 }
 
-void Graph::run(cudnnHandle_t library, const std::vector<std::pair<const Value*, void*>>& tensors,
-                void* workspace) const {
+void Graph::run(cudnnHandle_t library, const std::vector<std::pair<const Value*, void*>>& tensors, void* workspace) const {
   Sizes ids;
   std::vector<const void*> data;
   for (const auto& [value, pointer] : tensors) ids.push_back(value->id), data.push_back(pointer);

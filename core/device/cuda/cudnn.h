@@ -89,7 +89,7 @@ class Graph {
   void pointwise(cudnnPointwiseMode_t mode, const Value& x, const Value& b, const Value& y);
   Value pointwise(cudnnPointwiseMode_t mode, const Value& x, const Value& b, cudnnDataType_t type = CUDNN_DATA_FLOAT);
   Value pointwise(cudnnPointwiseMode_t mode, const Value& x);
-  Value index(const Value& x, std::int64_t axis);                       // int32
+  Value index(const Value& x, std::int64_t axis);                            // int32
   Value select(const Value& x, const Value& otherwise, const Value& valid);  // valid ? x : otherwise
 
   // Ends the graph: takes the first of cuDNN's engines for it, in the order it recommends them. Costs the host about a

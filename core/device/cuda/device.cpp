@@ -1,5 +1,5 @@
-#include "core/base/hostname.h"
 #include "core/device/device.h"
+#include "core/base/hostname.h"
 
 #include <unistd.h>
 
@@ -24,8 +24,7 @@ bool caches_memory() {
 
 class CudaAllocator final : public CachingAllocator {
  public:
-  CudaAllocator(int device, cudaStream_t stream)
-      : CachingAllocator(caches_memory()), device_(device), stream_(stream) {}
+  CudaAllocator(int device, cudaStream_t stream) : CachingAllocator(caches_memory()), device_(device), stream_(stream) {}
   ~CudaAllocator() override { trim(); }
 
  private:
@@ -71,12 +70,11 @@ class PinnedAllocator final : public CachingAllocator {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(int ordinal)
-      : queue_(*this), allocator_(std::make_shared<CudaAllocator>(ordinal, queue_.stream())) {
+  explicit CudaDevice(int ordinal) : queue_(*this), allocator_(std::make_shared<CudaAllocator>(ordinal, queue_.stream())) {
     cudaDeviceProp properties{};
     MUONP_CUDA(cudaGetDeviceProperties(&properties, ordinal));
-    name_ = fmt::format("{}, compute capability {}.{}, {:.1f} GiB", properties.name, properties.major,
-                        properties.minor, static_cast<double>(properties.totalGlobalMem) / (1 << 30));
+    name_ = fmt::format("{}, compute capability {}.{}, {:.1f} GiB", properties.name, properties.major, properties.minor,
+                        static_cast<double>(properties.totalGlobalMem) / (1 << 30));
     identity_ = fmt::format("{}/{:04x}:{:02x}:{:02x}", core::hostname(), properties.pciDomainID, properties.pciBusID,
                             properties.pciDeviceID);
     queue_.allocate_workspace();

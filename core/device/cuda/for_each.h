@@ -14,7 +14,7 @@ namespace muonp::core::cuda {
 
 inline constexpr int kThreads = 256, kWarp = 32, kWarps = kThreads / kWarp;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
-inline constexpr int kBlocks = 4;  // at least, on a multiprocessor; without saying so ptxas spills for 8
+inline constexpr int kBlocks = 4;                   // at least, on a multiprocessor; without saying so ptxas spills for 8
 inline constexpr int kBlocksPerMultiprocessor = 8;  // of kThreads: 2048 threads are what a multiprocessor holds
 inline constexpr std::int64_t kWarpRow = 1024;      // columns up to which a row is a warp's, not a block's
 
@@ -31,8 +31,7 @@ struct Max {
 // Every lane gets the result, with the same rounding.
 template <class T, class Op>
 __device__ T reduce_warp(T value, const Op& op) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2)
-    value = op(value, __shfl_xor_sync(kAllLanes, value, distance));
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) value = op(value, __shfl_xor_sync(kAllLanes, value, distance));
   return value;
 }
 
@@ -109,13 +108,15 @@ struct SharedRow {
   // log Σ exp(x) in one pass: a thread's sum is relative to the highest value that it has met.
   __device__ float log_sum_exp(const float* x) const {
     float highest = -INFINITY, sum = 0;
-    over([&](float value) {
-      if (value > highest) {
-        sum *= math::exp(highest - value);
-        highest = value;
-      }
-      sum += math::exp(value - highest);
-    }, x);
+    over(
+        [&](float value) {
+          if (value > highest) {
+            sum *= math::exp(highest - value);
+            highest = value;
+          }
+          sum += math::exp(value - highest);
+        },
+        x);
     const float of_all = Self::reduce(highest, Max());
     // A thread without a value has the sum 0 and no highest one.
     return of_all + math::log(Self::reduce(sum == 0 ? 0.0f : sum * math::exp(highest - of_all), Sum()));
@@ -236,16 +237,15 @@ void for_each(Queue& queue, std::int64_t n, const F& f) {
       return launch_flat(&pack_kernel<F>, grid_for(queue, (packs + kThreads - 1) / kThreads), dim3(kThreads),
                          stream_of(queue), n, f);
     }
-  launch_flat(&for_each_kernel<F>, grid_for(queue, (n + kThreads - 1) / kThreads), dim3(kThreads), stream_of(queue), n,
-              f);
+  launch_flat(&for_each_kernel<F>, grid_for(queue, (n + kThreads - 1) / kThreads), dim3(kThreads), stream_of(queue), n, f);
 }
 
 template <class F>
 void for_each_row(Queue& queue, std::int64_t rows, std::int64_t cols, const F& f) {
   if (rows <= 0) return;
   if (cols <= kWarpRow)
-    launch(&warp_row_kernel<F>, grid_for(queue, (rows + kWarps - 1) / kWarps), dim3(kThreads), 0, stream_of(queue),
-           rows, cols, f);
+    launch(&warp_row_kernel<F>, grid_for(queue, (rows + kWarps - 1) / kWarps), dim3(kThreads), 0, stream_of(queue), rows,
+           cols, f);
   else
     launch(&block_row_kernel<F>, grid_for(queue, rows), dim3(kThreads), 0, stream_of(queue), rows, cols, f);
 }
@@ -274,12 +274,14 @@ template <int pack, std::size_t n, class G, class... Packs>
 __device__ void add_to_columns(const G& g, float (&totals)[n][pack], const Packs&... packs) {
   [&]<std::size_t... k>(std::index_sequence<k...>) {
     for (int i = 0; i < pack; ++i) g(packs.values.at[i]..., totals[k][i]...);
-  }(std::make_index_sequence<n>());
+  }
+  (std::make_index_sequence<n>());
 }
 
 template <std::size_t n, class G, class... P>
 __device__ void add_to_columns(const G& g, float (&totals)[n][1], std::int64_t column, P... arrays) {
-  [&]<std::size_t... k>(std::index_sequence<k...>) { g(arrays[column]..., totals[k][0]...); }(std::make_index_sequence<n>());
+  [&]<std::size_t... k>(std::index_sequence<k...>) { g(arrays[column]..., totals[k][0]...); }
+  (std::make_index_sequence<n>());
 }
 
 // A block takes kWarp packs of columns and a chunk of rows. Its warps take every kWarps-th row, and are added in the
@@ -342,11 +344,11 @@ void column_sums(Queue& queue, std::int64_t rows, std::int64_t cols, const Colum
   const std::int64_t chunks = std::clamp<std::int64_t>(rows / (2 * kWarps), 1, most), chunk = (rows + chunks - 1) / chunks;
   auto* partials = static_cast<float*>(scratch_of(queue, chunks * F::kSums * cols * 4));
   launch(packed ? &column_chunks_kernel<kPack, F> : &column_chunks_kernel<1, F>,
-         dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks)), dim3(kThreads), 0, stream_of(queue), rows,
-         cols, chunk, partials, f);
+         dim3(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks)), dim3(kThreads), 0, stream_of(queue), rows, cols,
+         chunk, partials, f);
   for (int k = 0; k < F::kSums; ++k)
-    launch(&add_chunks_kernel, dim3(static_cast<unsigned>((cols + kWarp - 1) / kWarp)), dim3(kThreads), 0,
-           stream_of(queue), chunks, cols, partials + k * cols, F::kSums * cols, targets.of[k]);
+    launch(&add_chunks_kernel, dim3(static_cast<unsigned>((cols + kWarp - 1) / kWarp)), dim3(kThreads), 0, stream_of(queue),
+           chunks, cols, partials + k * cols, F::kSums * cols, targets.of[k]);
 }
 
 }  // namespace muonp::core::cuda

@@ -91,13 +91,11 @@ struct Backward {
     const Value scores = g.inner(kFloat, p.scores()), dweights = g.inner(kFloat, p.scores());
     g.matmul(q, k, scores);
     const Value scaled = g.pointwise(CUDNN_POINTWISE_MUL, scores, scale);
-    const Value weights =
-        g.pointwise(CUDNN_POINTWISE_EXP, masked(g, g.pointwise(CUDNN_POINTWISE_SUB, scaled, logsumexp)));
+    const Value weights = g.pointwise(CUDNN_POINTWISE_EXP, masked(g, g.pointwise(CUDNN_POINTWISE_SUB, scaled, logsumexp)));
     g.matmul(turned(p, weights), dout, dv);
     g.matmul(dout, v, dweights);
     const Value centred = g.pointwise(CUDNN_POINTWISE_SUB, dweights, delta);
-    const Value dscores =
-        g.pointwise(CUDNN_POINTWISE_MUL, g.pointwise(CUDNN_POINTWISE_MUL, centred, weights), scale);
+    const Value dscores = g.pointwise(CUDNN_POINTWISE_MUL, g.pointwise(CUDNN_POINTWISE_MUL, centred, weights), scale);
     g.matmul(turned(p, dscores), q, dk);
     const Value keys = g.inner(kStored, dk.dims, dk.strides);
     g.turn(k, keys);
@@ -115,44 +113,51 @@ struct Backward {
 };
 
 // From the first element of a tensor [batch, time, columns] to that of sequence `b`, column `c`.
-void* at(const Tensor& t, std::int64_t b, std::int64_t c) {
-  return static_cast<char*>(t[b].raw()) + c * size_of(t.dtype());
-}
+void* at(const Tensor& t, std::int64_t b, std::int64_t c) { return static_cast<char*>(t[b].raw()) + c * size_of(t.dtype()); }
 
 class CudnnAttention final : public FusedAttention {
  public:
-  explicit CudnnAttention(Device& device)
-      : device_(device), library_(cudnn::make_library(stream_of(device.queue()))) {}
+  explicit CudnnAttention(Device& device) : device_(device), library_(cudnn::make_library(stream_of(device.queue()))) {}
 
   void forward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp) override {
     const Forward& f = plan(forward_, {s.batch, s.heads, s.time, s.head_size, s.width()});
     const Tensor workspace = bytes(f.graph.workspace());
     f.graph.run(library_.get(),
-                {{&f.q, at(qkv, 0, 0)}, {&f.k, at(qkv, 0, s.width())}, {&f.v, at(qkv, 0, 2 * s.width())},
-                 {&f.out, out.raw()}, {&f.logsumexp, logsumexp.raw()}},
+                {{&f.q, at(qkv, 0, 0)},
+                 {&f.k, at(qkv, 0, s.width())},
+                 {&f.v, at(qkv, 0, 2 * s.width())},
+                 {&f.out, out.raw()},
+                 {&f.logsumexp, logsumexp.raw()}},
                 workspace.raw());
   }
 
-  void backward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
-                const Tensor& dout, const Tensor& dqkv) override {
+  void backward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp, const Tensor& dout,
+                const Tensor& dqkv) override {
     const FusedPiece piece = fused_piece(s);
     for (std::int64_t b = 0; b < s.batch; b += piece.batch)
       for (std::int64_t h = 0; h < s.heads; h += piece.heads)
-        backward({std::min(piece.batch, s.batch - b), std::min(piece.heads, s.heads - h), s.time, s.head_size, s.width()},
-                 b, h, qkv, out, logsumexp, dout, dqkv);
+        backward({std::min(piece.batch, s.batch - b), std::min(piece.heads, s.heads - h), s.time, s.head_size, s.width()}, b,
+                 h, qkv, out, logsumexp, dout, dqkv);
   }
 
  private:
   // Of sequences from b and heads from h on.
-  void backward(const Part& p, std::int64_t b, std::int64_t h, const Tensor& qkv, const Tensor& out,
-                const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
+  void backward(const Part& p, std::int64_t b, std::int64_t h, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
+                const Tensor& dout, const Tensor& dqkv) {
     const Backward& f = plan(backward_, p);
     const Tensor workspace = bytes(f.graph.workspace()), delta = bytes(p.batch * p.heads * p.time * 4);
     const std::int64_t q = h * p.size, k = q + p.columns, v = k + p.columns;
     f.graph.run(library_.get(),
-                {{&f.q, at(qkv, b, q)}, {&f.k, at(qkv, b, k)}, {&f.v, at(qkv, b, v)}, {&f.out, at(out, b, q)},
-                 {&f.dout, at(dout, b, q)}, {&f.logsumexp, logsumexp[b][h].raw()}, {&f.delta, delta.raw()},
-                 {&f.dq, at(dqkv, b, q)}, {&f.dk, at(dqkv, b, k)}, {&f.dv, at(dqkv, b, v)}},
+                {{&f.q, at(qkv, b, q)},
+                 {&f.k, at(qkv, b, k)},
+                 {&f.v, at(qkv, b, v)},
+                 {&f.out, at(out, b, q)},
+                 {&f.dout, at(dout, b, q)},
+                 {&f.logsumexp, logsumexp[b][h].raw()},
+                 {&f.delta, delta.raw()},
+                 {&f.dq, at(dqkv, b, q)},
+                 {&f.dk, at(dqkv, b, k)},
+                 {&f.dv, at(dqkv, b, v)}},
                 workspace.raw());
   }
 
@@ -180,8 +185,6 @@ std::string fusion_library_refusal() {
 
 std::string fusion_library() { return "cuDNN " + cudnn::version(); }
 
-std::unique_ptr<FusedAttention> make_fused_attention(Device& device) {
-  return std::make_unique<CudnnAttention>(device);
-}
+std::unique_ptr<FusedAttention> make_fused_attention(Device& device) { return std::make_unique<CudnnAttention>(device); }
 
 }  // namespace muonp::core::cuda

@@ -24,7 +24,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
 #ifdef MUONP_CUDA_HOST
   cuda_host::launch(kernel, grid, block, shared_bytes, stream, arguments...);
 #else
-  kernel<<<grid, block, shared_bytes, stream>>>(arguments...);
+  kernel<<<grid, block, shared_bytes, stream> > >(arguments...);
 #endif
   check(cudaGetLastError(), "kernel launch");
 }

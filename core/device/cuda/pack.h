@@ -138,8 +138,7 @@ struct MemberPack : Pack<TypeOf<member>, n> {
 // The kernel `f` works on the pack from `first` on as long as this lives.
 template <class F, auto... members>
 struct MemberPacks : MemberPack<F, members, kMemberPack<members...>>... {
-  __device__ MemberPacks(F& f, std::int64_t first)
-      : MemberPack<F, members, kMemberPack<members...>>(f, first)... {}
+  __device__ MemberPacks(F& f, std::int64_t first) : MemberPack<F, members, kMemberPack<members...>>(f, first)... {}
   MemberPacks(const MemberPacks&) = delete;
   __device__ void store() const { (MemberPack<F, members, kMemberPack<members...>>::store(), ...); }
 };

@@ -37,8 +37,7 @@ class EventTimePoint final : public TimePoint {
   double seconds_since(const TimePoint& earlier) const override {
     float milliseconds = 0;
     MUONP_CUDA(cudaEventSynchronize(event_.get()));
-    MUONP_CUDA(cudaEventElapsedTime(&milliseconds, static_cast<const EventTimePoint&>(earlier).event_.get(),
-                                    event_.get()));
+    MUONP_CUDA(cudaEventElapsedTime(&milliseconds, static_cast<const EventTimePoint&>(earlier).event_.get(), event_.get()));
     return 1e-3 * milliseconds;
   }
 
@@ -57,8 +56,8 @@ CudaQueue::CudaQueue(Device& device) : device_(device), stream_(make_stream()), 
   MUONP_CUDA(cublasSetStream(blas_.get(), stream_.get()));
   MUONP_CUDA(cublasSetAtomicsMode(blas_.get(), CUBLAS_ATOMICS_NOT_ALLOWED));
   // Where a product is split along k, its parts are added in float32 and not in the result's 16 bits.
-  MUONP_CUDA(cublasSetMathMode(blas_.get(), static_cast<cublasMath_t>(
-                                                CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
+  MUONP_CUDA(cublasSetMathMode(
+      blas_.get(), static_cast<cublasMath_t>(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION)));
 }
 
 CudaQueue::~CudaQueue() = default;
@@ -115,15 +114,13 @@ void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<
   const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
   const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
   const cublasComputeType_t compute = p.a.dtype == Dtype::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b),
-            ldc = leading(p.c);
+  const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b), ldc = leading(p.c);
   if (count == 1)
-    return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands,
-                                   lda, &p.beta, p.c.data, result, ldc, compute, CUBLAS_GEMM_DEFAULT));
-  MUONP_CUDA(cublasGemmStridedBatchedEx(
-      blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, batch_strides[1], p.a.data, operands, lda,
-      batch_strides[0], &p.beta, p.c.data, result, ldc, batch_strides[2], narrow(count), compute,
-      CUBLAS_GEMM_DEFAULT));
+    return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands, lda,
+                                   &p.beta, p.c.data, result, ldc, compute, CUBLAS_GEMM_DEFAULT));
+  MUONP_CUDA(cublasGemmStridedBatchedEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, batch_strides[1],
+                                        p.a.data, operands, lda, batch_strides[0], &p.beta, p.c.data, result, ldc,
+                                        batch_strides[2], narrow(count), compute, CUBLAS_GEMM_DEFAULT));
 }
 
 }  // namespace muonp::core::cuda

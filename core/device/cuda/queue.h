@@ -27,8 +27,7 @@ class CudaQueue final : public Queue {
   void fill_zero(void* to, std::int64_t bytes) override;
   void read(void* host, const void* from, std::int64_t bytes) override;
   void write(void* to, const void* host, std::int64_t bytes) override;
-  void multiply(const Product& first, std::int64_t count,
-                const std::array<std::int64_t, 3>& batch_strides) override;
+  void multiply(const Product& first, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) override;
 
   cudaStream_t stream() const { return stream_.get(); }
   int multiprocessors() const { return multiprocessors_; }

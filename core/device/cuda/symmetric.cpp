@@ -148,9 +148,9 @@ void average_with_transpose(Queue& queue, const MatrixView& c) {
 std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y) {
   HostResult<double> rows(queue, 4 * x.rows);
   with_storage(x.dtype, [&]<class T>(T) {
-    core::for_each_row(queue, x.rows, x.rows,
-                       Moments<T>{static_cast<const T*>(x.data), static_cast<const T*>(y.data), x.stride, y.stride,
-                                  rows.to_write()});
+    core::for_each_row(
+        queue, x.rows, x.rows,
+        Moments<T>{static_cast<const T*>(x.data), static_cast<const T*>(y.data), x.stride, y.stride, rows.to_write()});
   });
   std::array<double, 4> total{};
   const std::vector<double>& values = rows.read();

@@ -50,8 +50,7 @@ void* dynamic_shared();
 
 template <class T>
 T shuffle_value(Shuffle kind, unsigned mask, T value, int argument, int width, const Site& site) {
-  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8),
-                "shuffles move 32- or 64-bit numbers");
+  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8), "shuffles move 32- or 64-bit numbers");
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
   bits = shuffle(kind, mask, bits, argument, width, site);
@@ -61,11 +60,8 @@ T shuffle_value(Shuffle kind, unsigned mask, T value, int argument, int width, c
 
 }  // namespace cuda_host
 
-inline void __syncthreads(const cuda_host::Site& site = cuda_host::Site::current()) {
-  cuda_host::block_barrier(site);
-}
-inline void __syncwarp(unsigned mask = 0xffffffffU,
-                       const cuda_host::Site& site = cuda_host::Site::current()) {
+inline void __syncthreads(const cuda_host::Site& site = cuda_host::Site::current()) { cuda_host::block_barrier(site); }
+inline void __syncwarp(unsigned mask = 0xffffffffU, const cuda_host::Site& site = cuda_host::Site::current()) {
   cuda_host::warp_barrier(mask, site);
 }
 
@@ -82,24 +78,20 @@ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = warpSize,
                    const cuda_host::Site& site = cuda_host::Site::current()) {
-  return cuda_host::shuffle_value(cuda_host::Shuffle::kDown, mask, value, static_cast<int>(delta), width,
-                                  site);
+  return cuda_host::shuffle_value(cuda_host::Shuffle::kDown, mask, value, static_cast<int>(delta), width, site);
 }
 template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = warpSize,
                   const cuda_host::Site& site = cuda_host::Site::current()) {
   return cuda_host::shuffle_value(cuda_host::Shuffle::kXor, mask, value, lane_mask, width, site);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate,
-                              const cuda_host::Site& site = cuda_host::Site::current()) {
+inline unsigned __ballot_sync(unsigned mask, int predicate, const cuda_host::Site& site = cuda_host::Site::current()) {
   return cuda_host::ballot(mask, predicate != 0, site);
 }
-inline int __any_sync(unsigned mask, int predicate,
-                      const cuda_host::Site& site = cuda_host::Site::current()) {
+inline int __any_sync(unsigned mask, int predicate, const cuda_host::Site& site = cuda_host::Site::current()) {
   return cuda_host::ballot(mask, predicate != 0, site) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate,
-                      const cuda_host::Site& site = cuda_host::Site::current()) {
+inline int __all_sync(unsigned mask, int predicate, const cuda_host::Site& site = cuda_host::Site::current()) {
   return cuda_host::ballot(mask, predicate != 0, site) == mask;
 }
 

@@ -36,8 +36,7 @@ class KernelCall {
   virtual void operator()() const = 0;
 };
 
-void submit_kernel(const LaunchShape& shape, std::unique_ptr<KernelCall> call, const void* const* pointers,
-                   size_t count);
+void submit_kernel(const LaunchShape& shape, std::unique_ptr<KernelCall> call, const void* const* pointers, size_t count);
 
 namespace detail {
 
@@ -57,8 +56,7 @@ class StoredCall final : public KernelCall {
 
 constexpr size_t parameter_bytes(std::initializer_list<std::pair<size_t, size_t>> sizes_and_alignments) {
   size_t bytes = 0;
-  for (auto [size, alignment] : sizes_and_alignments)
-    bytes = (bytes + alignment - 1) / alignment * alignment + size;
+  for (auto [size, alignment] : sizes_and_alignments) bytes = (bytes + alignment - 1) / alignment * alignment + size;
   return bytes;
 }
 
@@ -74,23 +72,18 @@ const void* device_pointer(const T& argument) {
 template <class... Parameters, class... Arguments>
 void launch(bool has_barriers, void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, Arguments&&... arguments) {
-  static_assert(sizeof...(Parameters) == sizeof...(Arguments),
-                "one argument for each parameter of the kernel");
+  static_assert(sizeof...(Parameters) == sizeof...(Arguments), "one argument for each parameter of the kernel");
   static_assert((!std::is_reference_v<Parameters> && ...), "a kernel takes its parameters by value");
-  static_assert((std::is_trivially_copyable_v<Parameters> && ...),
-                "arguments are copied to the device as bytes");
-  static_assert(
-      parameter_bytes({{size_t{0}, size_t{1}}, {sizeof(Parameters), alignof(Parameters)}...}) <= 4096,
-      "kernel parameters are limited to 4096 bytes");
+  static_assert((std::is_trivially_copyable_v<Parameters> && ...), "arguments are copied to the device as bytes");
+  static_assert(parameter_bytes({{size_t{0}, size_t{1}}, {sizeof(Parameters), alignof(Parameters)}...}) <= 4096,
+                "kernel parameters are limited to 4096 bytes");
   std::tuple<Parameters...> values(std::forward<Arguments>(arguments)...);
   std::apply(
       [&](const Parameters&... parameters) {
-        const std::array<const void*, sizeof...(Parameters) + 1> pointers{device_pointer(parameters)...,
-                                                                          nullptr};
-        submit_kernel(
-            {reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream, has_barriers},
-            std::make_unique<StoredCall<Parameters...>>(kernel, parameters...), pointers.data(),
-            sizeof...(Parameters));
+        const std::array<const void*, sizeof...(Parameters) + 1> pointers{device_pointer(parameters)..., nullptr};
+        submit_kernel({reinterpret_cast<const void*>(kernel), grid, block, shared_bytes, stream, has_barriers},
+                      std::make_unique<StoredCall<Parameters...>>(kernel, parameters...), pointers.data(),
+                      sizeof...(Parameters));
       },
       values);
 }
@@ -106,8 +99,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
 
 // For kernels promised to be barrier-free: their threads run as a plain loop, and a barrier is reported.
 template <class... Parameters, class... Arguments>
-void launch_flat(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
-                 cudaStream_t stream, Arguments&&... arguments) {
+void launch_flat(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+                 Arguments&&... arguments) {
   detail::launch(false, kernel, grid, block, shared_bytes, stream, std::forward<Arguments>(arguments)...);
 }
 

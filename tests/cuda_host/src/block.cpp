@@ -146,10 +146,9 @@ void BlockRunner::block_barrier(const Site& site) {
   } else if (!same_site(site, barrier_site_)) {
     threads_[current_].site = site;
     fail([&] {
-      return "divergent barrier: thread " + std::to_string(current_) + " of block (" +
-             std::to_string(blockIdx.x) + "," + std::to_string(blockIdx.y) + "," +
-             std::to_string(blockIdx.z) + ") is at " + text_of(site) + ", others of its block at " +
-             text_of(barrier_site_);
+      return "divergent barrier: thread " + std::to_string(current_) + " of block (" + std::to_string(blockIdx.x) + "," +
+             std::to_string(blockIdx.y) + "," + std::to_string(blockIdx.z) + ") is at " + text_of(site) +
+             ", others of its block at " + text_of(barrier_site_);
     });
   }
   threads_[current_].site = site;
@@ -185,9 +184,8 @@ void BlockRunner::finish_collective(size_t warp, unsigned mask) {
   }
   for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
     Thread& thread = threads_[warp * 32 + static_cast<size_t>(std::countr_zero(rest))];
-    thread.result = thread.kind == Collective::kBallot
-                        ? votes
-                        : threads_[warp * 32 + static_cast<size_t>(thread.source)].bits;
+    thread.result =
+        thread.kind == Collective::kBallot ? votes : threads_[warp * 32 + static_cast<size_t>(thread.source)].bits;
     thread.state = State::kReady;
     --warps_[warp].waiting;
   }
@@ -209,8 +207,7 @@ uint64_t BlockRunner::meet(Collective kind, unsigned mask, uint64_t bits, int so
   }
   if (kind == Collective::kShuffle && (mask >> source & 1U) == 0) {
     fail([&] {
-      return self_text() + " reads lane " + std::to_string(source) + ", which is not in the mask " +
-             text_of_mask(mask);
+      return self_text() + " reads lane " + std::to_string(source) + ", which is not in the mask " + text_of_mask(mask);
     });
   }
   char* ordered = &warps_[warp].ordered[warps_[warp].barriers % 2];
@@ -254,9 +251,8 @@ void BlockRunner::report_stuck() {
     const size_t warp = i / 32;
     for (unsigned rest = thread.mask; rest != 0; rest &= rest - 1) {
       const size_t other = warp * 32 + static_cast<size_t>(std::countr_zero(rest));
-      if (other < count_ && threads_[other].state == State::kAtCollective &&
-          threads_[other].kind == thread.kind && threads_[other].mask == thread.mask &&
-          same_site(threads_[other].site, thread.site)) {
+      if (other < count_ && threads_[other].state == State::kAtCollective && threads_[other].kind == thread.kind &&
+          threads_[other].mask == thread.mask && same_site(threads_[other].site, thread.site)) {
         continue;
       }
       report("a lane of the mask is missing: " + where(i) + "; " + where(other));
@@ -276,8 +272,7 @@ namespace {
 BlockRunner* runner_for(const char* what, const Site& site) {
   BlockRunner& runner = BlockRunner::of_this_thread();
   if (runner.running()) return &runner;
-  report(std::string(what) + " at " + text_of(site) +
-         ": in a kernel that was launched as barrier-free, or in host code");
+  report(std::string(what) + " at " + text_of(site) + ": in a kernel that was launched as barrier-free, or in host code");
   return nullptr;
 }
 
@@ -296,16 +291,14 @@ void warp_barrier(unsigned mask, const Site& site) {
 unsigned ballot(unsigned mask, bool predicate, const Site& site) {
   BlockRunner* runner = runner_for("ballot", site);
   if (runner == nullptr) return 0;
-  return static_cast<unsigned>(
-      runner->meet(Collective::kBallot, mask, predicate ? 1 : 0, runner->lane(), site));
+  return static_cast<unsigned>(runner->meet(Collective::kBallot, mask, predicate ? 1 : 0, runner->lane(), site));
 }
 
 uint64_t shuffle(Shuffle kind, unsigned mask, uint64_t bits, int argument, int width, const Site& site) {
   BlockRunner* runner = runner_for("shuffle", site);
   if (runner == nullptr) return bits;
   if (width < 1 || width > 32 || (width & (width - 1)) != 0) {
-    report("shuffle at " + text_of(site) + ": width " + std::to_string(width) +
-           " is not a power of two up to 32");
+    report("shuffle at " + text_of(site) + ": width " + std::to_string(width) + " is not a power of two up to 32");
     return bits;
   }
   const int lane = runner->lane();

@@ -45,8 +45,7 @@ class BlockRunner {
   };
   struct Warp {
     unsigned waiting = 0;  // how many lanes are at a collective
-    char ordered[2] =
-        {};  // tokens of alternate barriers, so that a late lane is not ordered after the next one
+    char ordered[2] = {};  // tokens of alternate barriers, so that a late lane is not ordered after the next one
     unsigned barriers = 0;
   };
 

@@ -43,8 +43,8 @@ cublasStatus_t enter(const char* function, cublasHandle_t handle) {
       return CUBLAS_STATUS_EXECUTION_FAILED;
   }
   if (handle->device != cuda_host::current_device_index()) {
-    cuda_host::report(std::string(function) + ": the handle is of device " + std::to_string(handle->device) +
-                      ", device " + std::to_string(cuda_host::current_device_index()) + " is current");
+    cuda_host::report(std::string(function) + ": the handle is of device " + std::to_string(handle->device) + ", device " +
+                      std::to_string(cuda_host::current_device_index()) + " is current");
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   return CUBLAS_STATUS_SUCCESS;
@@ -69,8 +69,7 @@ cublasStatus_t check_values(const Gemm& g, cublasGemmAlgo_t algorithm) {
 }
 
 bool on_host(const char* function, const char* name, const void* scalar) {
-  if (cuda_host::locate(function, name, scalar, sizeof(float)).place == cuda_host::Place::kPageable)
-    return true;
+  if (cuda_host::locate(function, name, scalar, sizeof(float)).place == cuda_host::Place::kPageable) return true;
   cuda_host::report(std::string(function) + ": " + name + " must be host memory in the host pointer mode");
   return false;
 }
@@ -78,8 +77,7 @@ bool on_host(const char* function, const char* name, const void* scalar) {
 bool check_workspace(const char* function, void* workspace, size_t bytes) {
   const auto at = cuda_host::locate(function, "workspace", workspace, bytes);
   if (at.place == cuda_host::Place::kPageable) {
-    cuda_host::report(std::string(function) + ": workspace: " + cuda_host::hex(workspace) +
-                      " is host memory");
+    cuda_host::report(std::string(function) + ": workspace: " + cuda_host::hex(workspace) + " is host memory");
   }
   return at.place == cuda_host::Place::kDevice;
 }
@@ -93,14 +91,13 @@ cublasStatus_t multiply(const char* function, cublasHandle_t handle, const Gemm&
     return CUBLAS_STATUS_EXECUTION_FAILED;
   }
   const size_t used = std::min(handle->workspace_bytes, kWorkspaceUsed);
-  cuda_host::submit(*stream, cuda_host::device_bit(handle->device),
-                    cuda_host::make_task([g, workspace, used] {
-                      if (workspace != nullptr) {
-                        cuda_host::announce_write(workspace, used);
-                        cuda_host::fill(workspace, cuda_host::kFreshPattern, used);
-                      }
-                      cuda_host::run_gemm(g);
-                    }));
+  cuda_host::submit(*stream, cuda_host::device_bit(handle->device), cuda_host::make_task([g, workspace, used] {
+    if (workspace != nullptr) {
+      cuda_host::announce_write(workspace, used);
+      cuda_host::fill(workspace, cuda_host::kFreshPattern, used);
+    }
+    cuda_host::run_gemm(g);
+  }));
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -118,11 +115,9 @@ constexpr StatusText kStatuses[] = {
     {CUBLAS_STATUS_ARCH_MISMATCH, "CUBLAS_STATUS_ARCH_MISMATCH",
      "the function requires a feature absent from the device architecture"},
     {CUBLAS_STATUS_MAPPING_ERROR, "CUBLAS_STATUS_MAPPING_ERROR", "an access to GPU memory space failed"},
-    {CUBLAS_STATUS_EXECUTION_FAILED, "CUBLAS_STATUS_EXECUTION_FAILED",
-     "the function failed to launch on the GPU"},
+    {CUBLAS_STATUS_EXECUTION_FAILED, "CUBLAS_STATUS_EXECUTION_FAILED", "the function failed to launch on the GPU"},
     {CUBLAS_STATUS_INTERNAL_ERROR, "CUBLAS_STATUS_INTERNAL_ERROR", "an internal operation failed"},
-    {CUBLAS_STATUS_NOT_SUPPORTED, "CUBLAS_STATUS_NOT_SUPPORTED",
-     "the functionality requested is not supported"},
+    {CUBLAS_STATUS_NOT_SUPPORTED, "CUBLAS_STATUS_NOT_SUPPORTED", "the functionality requested is not supported"},
     {CUBLAS_STATUS_LICENSE_ERROR, "CUBLAS_STATUS_LICENSE_ERROR",
      "an error was detected when checking the current licensing"},
 };
@@ -151,8 +146,7 @@ cublasStatus_t cublasCreate(cublasHandle_t* handle) {
 }
 
 cublasStatus_t cublasDestroy(cublasHandle_t handle) {
-  if (const cublasStatus_t status = enter("cublasDestroy", handle); status != CUBLAS_STATUS_SUCCESS)
-    return status;
+  if (const cublasStatus_t status = enter("cublasDestroy", handle); status != CUBLAS_STATUS_SUCCESS) return status;
   cuda_host::wait_for_device(handle->device);
   Hold hold(runtime().lock);
   runtime().cublas_handles.erase(handle);
@@ -167,8 +161,7 @@ cublasStatus_t cublasGetVersion(cublasHandle_t, int* version) {  // documented t
 }
 
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
-  if (const cublasStatus_t status = enter("cublasSetStream", handle); status != CUBLAS_STATUS_SUCCESS)
-    return status;
+  if (const cublasStatus_t status = enter("cublasSetStream", handle); status != CUBLAS_STATUS_SUCCESS) return status;
   const CUstream_st* found = cuda_host::find_stream("cublasSetStream", stream);
   if (found == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   if (found->device != handle->device) {
@@ -183,28 +176,24 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream) {
 }
 
 cublasStatus_t cublasGetStream(cublasHandle_t handle, cudaStream_t* stream) {
-  if (const cublasStatus_t status = enter("cublasGetStream", handle); status != CUBLAS_STATUS_SUCCESS)
-    return status;
+  if (const cublasStatus_t status = enter("cublasGetStream", handle); status != CUBLAS_STATUS_SUCCESS) return status;
   if (stream == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   *stream = handle->stream;
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void* workspace, size_t bytes) {
-  if (const cublasStatus_t status = enter("cublasSetWorkspace", handle); status != CUBLAS_STATUS_SUCCESS)
-    return status;
+  if (const cublasStatus_t status = enter("cublasSetWorkspace", handle); status != CUBLAS_STATUS_SUCCESS) return status;
   if (reinterpret_cast<uintptr_t>(workspace) % 256 != 0) return CUBLAS_STATUS_INVALID_VALUE;
   if (workspace == nullptr && bytes > 0) return CUBLAS_STATUS_INVALID_VALUE;
-  if (workspace != nullptr && !check_workspace("cublasSetWorkspace", workspace, bytes))
-    return CUBLAS_STATUS_INVALID_VALUE;
+  if (workspace != nullptr && !check_workspace("cublasSetWorkspace", workspace, bytes)) return CUBLAS_STATUS_INVALID_VALUE;
   handle->workspace = workspace;
   handle->workspace_bytes = bytes;
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
-  if (const cublasStatus_t status = enter("cublasSetMathMode", handle); status != CUBLAS_STATUS_SUCCESS)
-    return status;
+  if (const cublasStatus_t status = enter("cublasSetMathMode", handle); status != CUBLAS_STATUS_SUCCESS) return status;
   const int kind = mode & ~CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
   if (kind != CUBLAS_DEFAULT_MATH && kind != CUBLAS_PEDANTIC_MATH && kind != CUBLAS_TF32_TENSOR_OP_MATH) {
     return CUBLAS_STATUS_INVALID_VALUE;
@@ -214,16 +203,14 @@ cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
 }
 
 cublasStatus_t cublasGetMathMode(cublasHandle_t handle, cublasMath_t* mode) {
-  if (const cublasStatus_t status = enter("cublasGetMathMode", handle); status != CUBLAS_STATUS_SUCCESS)
-    return status;
+  if (const cublasStatus_t status = enter("cublasGetMathMode", handle); status != CUBLAS_STATUS_SUCCESS) return status;
   if (mode == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   *mode = handle->math_mode;
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t mode) {
-  if (const cublasStatus_t status = enter("cublasSetAtomicsMode", handle); status != CUBLAS_STATUS_SUCCESS)
-    return status;
+  if (const cublasStatus_t status = enter("cublasSetAtomicsMode", handle); status != CUBLAS_STATUS_SUCCESS) return status;
   const bool known_mode = mode == CUBLAS_ATOMICS_ALLOWED || mode == CUBLAS_ATOMICS_NOT_ALLOWED;
   return known_mode ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
@@ -238,17 +225,14 @@ const char* cublasGetStatusString(cublasStatus_t status) {
   return found == nullptr ? "unknown error code" : found->text;
 }
 
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa,
-                                          cublasOperation_t transb, int m, int n, int k, const void* alpha,
-                                          const void* A, cudaDataType Atype, int lda, long long strideA,
-                                          const void* B, cudaDataType Btype, int ldb, long long strideB,
-                                          const void* beta, void* C, cudaDataType Ctype, int ldc,
-                                          long long strideC, int batchCount, cublasComputeType_t computeType,
-                                          cublasGemmAlgo_t algo) {
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m,
+                                          int n, int k, const void* alpha, const void* A, cudaDataType Atype, int lda,
+                                          long long strideA, const void* B, cudaDataType Btype, int ldb, long long strideB,
+                                          const void* beta, void* C, cudaDataType Ctype, int ldc, long long strideC,
+                                          int batchCount, cublasComputeType_t computeType, cublasGemmAlgo_t algo) {
   const char* const function = batchCount == 1 ? "cublasGemmEx" : "cublasGemmStridedBatchedEx";
   if (const cublasStatus_t status = enter(function, handle); status != CUBLAS_STATUS_SUCCESS) return status;
-  if (!known(transa) || !known(transb) || alpha == nullptr || beta == nullptr)
-    return CUBLAS_STATUS_INVALID_VALUE;
+  if (!known(transa) || !known(transb) || alpha == nullptr || beta == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
   if (computeType != CUBLAS_COMPUTE_32F && computeType != CUBLAS_COMPUTE_32F_PEDANTIC &&
       computeType != CUBLAS_COMPUTE_32F_FAST_TF32) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -269,8 +253,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
   if (C == nullptr || (k > 0 && (A == nullptr || B == nullptr))) return CUBLAS_STATUS_INVALID_VALUE;
   // Seen with cuBLAS 13.1 on an H200: a row times a matrix of more columns than a grid has blocks.
   if (m == 1 && n > 65535 && Atype != CUDA_R_32F) return CUBLAS_STATUS_EXECUTION_FAILED;
-  if (!on_host(function, "alpha", alpha) || !on_host(function, "beta", beta))
-    return CUBLAS_STATUS_INVALID_VALUE;
+  if (!on_host(function, "alpha", alpha) || !on_host(function, "beta", beta)) return CUBLAS_STATUS_INVALID_VALUE;
   g.alpha = *static_cast<const float*>(alpha);
   g.beta = *static_cast<const float*>(beta);
   const int mode = handle->math_mode & ~CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
@@ -280,11 +263,10 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
   return multiply(function, handle, g);
 }
 
-cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m,
-                            int n, int k, const void* alpha, const void* A, cudaDataType Atype, int lda,
-                            const void* B, cudaDataType Btype, int ldb, const void* beta, void* C,
-                            cudaDataType Ctype, int ldc, cublasComputeType_t computeType,
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
+                            const void* alpha, const void* A, cudaDataType Atype, int lda, const void* B, cudaDataType Btype,
+                            int ldb, const void* beta, void* C, cudaDataType Ctype, int ldc, cublasComputeType_t computeType,
                             cublasGemmAlgo_t algo) {
-  return cublasGemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 0, B, Btype, ldb,
-                                    0, beta, C, Ctype, ldc, 0, 1, computeType, algo);
+  return cublasGemmStridedBatchedEx(handle, transa, transb, m, n, k, alpha, A, Atype, lda, 0, B, Btype, ldb, 0, beta, C,
+                                    Ctype, ldc, 0, 1, computeType, algo);
 }

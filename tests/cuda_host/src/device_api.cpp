@@ -50,8 +50,7 @@ constexpr ErrorText kErrors[] = {
     {cudaErrorInvalidMemcpyDirection, "cudaErrorInvalidMemcpyDirection", "invalid copy direction for memcpy"},
     {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
      "CUDA driver version is insufficient for CUDA runtime version"},
-    {cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable",
-     "CUDA-capable device(s) is/are busy or unavailable"},
+    {cudaErrorDevicesUnavailable, "cudaErrorDevicesUnavailable", "CUDA-capable device(s) is/are busy or unavailable"},
     {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
     {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
     {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
@@ -61,8 +60,7 @@ constexpr ErrorText kErrors[] = {
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress", "an illegal memory access was encountered"},
-    {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources",
-     "too many resources requested for launch"},
+    {cudaErrorLaunchOutOfResources, "cudaErrorLaunchOutOfResources", "too many resources requested for launch"},
     {cudaErrorLaunchTimeout, "cudaErrorLaunchTimeout", "the launch timed out and was terminated"},
     {cudaErrorAssert, "cudaErrorAssert", "device-side assert triggered"},
     {cudaErrorMisalignedAddress, "cudaErrorMisalignedAddress", "misaligned address"},
@@ -239,12 +237,10 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const voi
     if (blocks == nullptr || block_size <= 0) return cudaErrorInvalidValue;
     if (kernel == nullptr) return cudaErrorInvalidDeviceFunction;
     *blocks = 0;
-    if (block_size > kMaxThreads || dynamic_shared_bytes > static_cast<size_t>(kSharedOptin))
-      return cudaSuccess;
+    if (block_size > kMaxThreads || dynamic_shared_bytes > static_cast<size_t>(kSharedOptin)) return cudaSuccess;
     const int warps = (block_size + warpSize - 1) / warpSize;
     const int by_threads = kThreadsPerMultiprocessor / (warps * warpSize);
-    const int by_shared =
-        kSharedPerMultiprocessor / (static_cast<int>(dynamic_shared_bytes) + kSharedReserved);
+    const int by_shared = kSharedPerMultiprocessor / (static_cast<int>(dynamic_shared_bytes) + kSharedReserved);
     *blocks = std::min({by_threads, by_shared, kBlocksPerMultiprocessor});
     return cudaSuccess;
   });

@@ -24,10 +24,9 @@ void on_fault(int signal, siginfo_t* info, void*) {
       place = device->memory.describe(info->si_addr);
       r.lock.unlock();
     }
-    const int length =
-        std::snprintf(text, sizeof text,
-                      "cuda_host: access to device memory at %p outside of an operation of device %d: %s\n",
-                      info->si_addr, device->index, place.c_str());
+    const int length = std::snprintf(text, sizeof text,
+                                     "cuda_host: access to device memory at %p outside of an operation of device %d: %s\n",
+                                     info->si_addr, device->index, place.c_str());
     if (write(STDERR_FILENO, text, std::min(sizeof text - 1, static_cast<size_t>(length))) < 0) break;
   }
   sigaction(signal, &previous_action,

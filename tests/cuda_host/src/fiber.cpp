@@ -24,8 +24,8 @@ Fiber::Fiber() : stack_bytes_(stack_bytes()) {
   // Stacks that start at the same place of their pages would share a few lines of the cache.
   thread_local unsigned count = 0;
   first_byte_ = ++count * 320 % kGuard;
-  void* address = mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  void* address =
+      mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
   if (address == MAP_FAILED) throw std::bad_alloc();
   mapping_ = static_cast<char*>(address);
   mprotect(mapping_, kGuard, PROT_NONE);
@@ -62,8 +62,7 @@ void Fiber::resume() {
     __tsan_switch_to_fiber(tsan_fiber_, kSwitchWithoutOrder);
   }
   context_ = boost::context::detail::jump_fcontext(context_, this).fctx;
-  if (__sanitizer_finish_switch_fiber != nullptr)
-    __sanitizer_finish_switch_fiber(owner_fake_stack, nullptr, nullptr);
+  if (__sanitizer_finish_switch_fiber != nullptr) __sanitizer_finish_switch_fiber(owner_fake_stack, nullptr, nullptr);
 }
 
 void Fiber::suspend() {

@@ -22,8 +22,7 @@ uint16_t to_bfloat16(float value) {
 }
 
 float from_float16(uint16_t bits) {
-  const uint32_t sign = uint32_t{bits & 0x8000U} << 16, exponent = bits >> 10 & 0x1fU,
-                 mantissa = bits & 0x3ffU;
+  const uint32_t sign = uint32_t{bits & 0x8000U} << 16, exponent = bits >> 10 & 0x1fU, mantissa = bits & 0x3ffU;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000U | mantissa << 13);
   if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
   const float magnitude = static_cast<float>(mantissa) * 0x1p-24F;

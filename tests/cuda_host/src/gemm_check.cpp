@@ -18,8 +18,7 @@ struct Range {
 // Of one matrix of the batch, in bytes.
 Range extent(const GemmMatrix& x, int64_t index) {
   const int64_t bytes = element_bytes(x.type);
-  const uintptr_t first =
-      reinterpret_cast<uintptr_t>(x.data) + static_cast<uintptr_t>(index * x.stride * bytes);
+  const uintptr_t first = reinterpret_cast<uintptr_t>(x.data) + static_cast<uintptr_t>(index * x.stride * bytes);
   return {first, first + static_cast<uintptr_t>(((x.columns - 1) * x.ld + x.rows) * bytes)};
 }
 
@@ -49,8 +48,7 @@ bool check_matrix(const char* function, const char* name, const GemmMatrix& x, i
     return false;
   }
   const Range range = extent_of_batch(x, batch);
-  const Location at =
-      locate(function, name, reinterpret_cast<const void*>(range.first), range.end - range.first);
+  const Location at = locate(function, name, reinterpret_cast<const void*>(range.first), range.end - range.first);
   if (at.place == Place::kInvalid) return false;
   if (at.place == Place::kPageable) {
     report(where + ": " + hex(x.data) + " is pageable host memory");

@@ -13,8 +13,7 @@ constexpr size_t kSharedDefault = size_t{48} << 10, kSharedOptin = size_t{227} <
 
 // Of the host thread, since one block runs on it at a time.
 struct SharedMemory {
-  unsigned char* base =
-      static_cast<unsigned char*>(::operator new (kSharedOptin + kGuardBytes, std::align_val_t{256}));
+  unsigned char* base = static_cast<unsigned char*>(::operator new (kSharedOptin + kGuardBytes, std::align_val_t{256}));
   ~SharedMemory() { ::operator delete (base, std::align_val_t{256}); }
 };
 
@@ -25,11 +24,9 @@ SharedMemory& shared_memory() {
 
 cudaError_t check_shape(const LaunchShape& shape) {
   const dim3 g = shape.grid, b = shape.block;
-  if (g.x == 0 || g.y == 0 || g.z == 0 || b.x == 0 || b.y == 0 || b.z == 0)
-    return cudaErrorInvalidConfiguration;
+  if (g.x == 0 || g.y == 0 || g.z == 0 || b.x == 0 || b.y == 0 || b.z == 0) return cudaErrorInvalidConfiguration;
   if (g.x > 0x7fffffffU || g.y > 65535 || g.z > 65535) return cudaErrorInvalidConfiguration;
-  if (b.x > 1024 || b.y > 1024 || b.z > 64 || uint64_t{b.x} * b.y * b.z > 1024)
-    return cudaErrorInvalidConfiguration;
+  if (b.x > 1024 || b.y > 1024 || b.z > 64 || uint64_t{b.x} * b.y * b.z > 1024) return cudaErrorInvalidConfiguration;
   Hold hold(runtime().lock);
   const auto& limits = current_device().dynamic_shared_limits;
   const auto raised = limits.find(shape.kernel);
@@ -90,8 +87,7 @@ void run_grid(const LaunchShape& shape, const KernelCall& call) {
   blockDim = shape.block;
   gridDim = shape.grid;
   unsigned char* end = shared_memory().base + shape.shared_bytes;
-  for (size_t i = 0; i < kGuardBytes; ++i)
-    end[i] = reinterpret_cast<const unsigned char*>(&kGuardPattern)[i % 2];
+  for (size_t i = 0; i < kGuardBytes; ++i) end[i] = reinterpret_cast<const unsigned char*>(&kGuardPattern)[i % 2];
   bool going = true;
   for (unsigned z = 0; z < shape.grid.z && going; ++z) {
     for (unsigned y = 0; y < shape.grid.y && going; ++y) {
@@ -108,8 +104,7 @@ void run_grid(const LaunchShape& shape, const KernelCall& call) {
 
 void* dynamic_shared() { return shared_memory().base; }
 
-void submit_kernel(const LaunchShape& shape, std::unique_ptr<KernelCall> call, const void* const* pointers,
-                   size_t count) {
+void submit_kernel(const LaunchShape& shape, std::unique_ptr<KernelCall> call, const void* const* pointers, size_t count) {
   cudaError_t error = admit("kernel launch");
   CUstream_st* stream = error == cudaSuccess ? find_stream("kernel launch", shape.stream) : nullptr;
   if (error == cudaSuccess && (stream == nullptr || stream->device != current_device_index())) {
@@ -121,8 +116,7 @@ void submit_kernel(const LaunchShape& shape, std::unique_ptr<KernelCall> call, c
     return;
   }
   check_pointers(pointers, count);
-  submit(*stream, device_bit(stream->device),
-         make_task([shape, call = std::move(call)] { run_grid(shape, *call); }));
+  submit(*stream, device_bit(stream->device), make_task([shape, call = std::move(call)] { run_grid(shape, *call); }));
 }
 
 }  // namespace cuda_host

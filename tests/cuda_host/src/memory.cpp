@@ -11,8 +11,7 @@ namespace cuda_host {
 namespace {
 
 constexpr size_t kAlignment = 256;
-constexpr size_t kChunk =
-    size_t{2} << 20;  // of mapping: a whole huge page, so that protection changes stay cheap
+constexpr size_t kChunk = size_t{2} << 20;   // of mapping: a whole huge page, so that protection changes stay cheap
 constexpr size_t kSparse = size_t{1} << 30;  // above this only the first and last kChunk of an allocation are filled
 constexpr size_t kQuarantineCount = 256, kQuarantineBytes = size_t{128} << 20;
 
@@ -62,11 +61,10 @@ Arena::Arena(std::string name, size_t capacity, bool protect)
     : name_(std::move(name)), capacity_(capacity), protect_(protect) {
   // Twice the capacity for fragmentation and guard bands, and room for many small allocations.
   const size_t reserved = round_up(2 * capacity + (size_t{4} << 30), kChunk);
-  void* address =
-      mmap(nullptr, reserved + kChunk, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* address = mmap(nullptr, reserved + kChunk, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED) {
-    throw std::runtime_error("cuda_host: cannot reserve " + std::to_string(reserved) +
-                             " bytes of addresses for " + name_ + "; lower CUDA_HOST_MEMORY");
+    throw std::runtime_error("cuda_host: cannot reserve " + std::to_string(reserved) + " bytes of addresses for " + name_ +
+                             "; lower CUDA_HOST_MEMORY");
   }
   base_ = round_up(reinterpret_cast<uintptr_t>(address), kChunk);
   end_ = base_ + reserved;
@@ -78,8 +76,7 @@ Arena::~Arena() { munmap(reinterpret_cast<void*>(base_), end_ - base_); }
 
 void Arena::set_protection(bool accessible) {
   if (mapped_end_ == base_) return;
-  mprotect(reinterpret_cast<void*>(base_), mapped_end_ - base_,
-           accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
+  mprotect(reinterpret_cast<void*>(base_), mapped_end_ - base_, accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
 void Arena::open() {
@@ -193,8 +190,8 @@ const Allocation* Arena::find(const void* pointer) const {
 }
 
 std::string Arena::describe(const Allocation& allocation) const {
-  return "allocation #" + std::to_string(allocation.serial) + " of " + std::to_string(allocation.bytes) +
-         " bytes on " + name_;
+  return "allocation #" + std::to_string(allocation.serial) + " of " + std::to_string(allocation.bytes) + " bytes on " +
+         name_;
 }
 
 std::string Arena::describe(const void* pointer) const {
@@ -204,9 +201,8 @@ std::string Arena::describe(const void* pointer) const {
   }
   for (auto freed = quarantine_.rbegin(); freed != quarantine_.rend(); ++freed) {
     if (address >= freed->slot.start && address < freed->slot.start + freed->slot.bytes) {
-      return "use after free: byte " +
-             std::to_string(static_cast<intptr_t>(address - freed->allocation.address)) + " of the freed " +
-             describe(freed->allocation);
+      return "use after free: byte " + std::to_string(static_cast<intptr_t>(address - freed->allocation.address)) +
+             " of the freed " + describe(freed->allocation);
     }
   }
   if (auto next = live_.upper_bound(address); next != live_.begin()) {
@@ -221,14 +217,12 @@ std::string Arena::damage(const Allocation& allocation) const {
   const uintptr_t before = allocation.address - kGuardBytes;
   const size_t below = first_difference(before, kGuardBytes, kGuardPattern);
   if (below < kGuardBytes) {
-    return "write " + std::to_string(kGuardBytes - below) + " bytes before the start of " +
-           describe(allocation);
+    return "write " + std::to_string(kGuardBytes - below) + " bytes before the start of " + describe(allocation);
   }
   const uintptr_t end = allocation.address + allocation.bytes;
   const size_t behind = round_up(allocation.bytes, kAlignment) - allocation.bytes + kGuardBytes;
   const size_t above = first_difference(end, behind, kGuardPattern);
-  if (above < behind)
-    return "write " + std::to_string(above) + " bytes past the end of " + describe(allocation);
+  if (above < behind) return "write " + std::to_string(above) + " bytes past the end of " + describe(allocation);
   return "";
 }
 
@@ -252,8 +246,7 @@ std::vector<std::string> Arena::damages(bool freed_too) {
     const uintptr_t end = address + allocation.bytes;
     const size_t behind = round_up(allocation.bytes, kAlignment) - allocation.bytes + kGuardBytes;
     for (size_t i = 0; i < behind; ++i) {
-      reinterpret_cast<unsigned char*>(end)[i] =
-          reinterpret_cast<const unsigned char*>(&kGuardPattern)[(end + i) % 2];
+      reinterpret_cast<unsigned char*>(end)[i] = reinterpret_cast<const unsigned char*>(&kGuardPattern)[(end + i) % 2];
     }
   }
   if (!freed_too) return texts;

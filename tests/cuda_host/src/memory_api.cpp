@@ -25,8 +25,7 @@ struct Copy {
 
   size_t extent(size_t pitch) const { return (height - 1) * pitch + width; }
   void run() const {
-    for (size_t row = 0; row < height; ++row)
-      std::memmove(to + row * to_pitch, from + row * from_pitch, width);
+    for (size_t row = 0; row < height; ++row) std::memmove(to + row * to_pitch, from + row * from_pitch, width);
   }
 };
 
@@ -57,15 +56,13 @@ bool overlap(const Copy& copy) {
   const auto width = static_cast<std::ptrdiff_t>(copy.width);
   if (copy.height == 1) return distance < width;
   const auto pitch = static_cast<std::ptrdiff_t>(copy.to_pitch);
-  if (copy.to_pitch != copy.from_pitch || distance / pitch >= static_cast<std::ptrdiff_t>(copy.height))
-    return false;
-  return distance % pitch < width || (pitch - distance % pitch < width &&
-                                      distance / pitch + 1 < static_cast<std::ptrdiff_t>(copy.height));
+  if (copy.to_pitch != copy.from_pitch || distance / pitch >= static_cast<std::ptrdiff_t>(copy.height)) return false;
+  return distance % pitch < width ||
+         (pitch - distance % pitch < width && distance / pitch + 1 < static_cast<std::ptrdiff_t>(copy.height));
 }
 
 // must_wait: the synchronous form, which returns when the copy is complete unless it stays on the device.
-cudaError_t copy_in_order(const char* function, Copy copy, cudaMemcpyKind kind, cudaStream_t handle,
-                          bool must_wait) {
+cudaError_t copy_in_order(const char* function, Copy copy, cudaMemcpyKind kind, cudaStream_t handle, bool must_wait) {
   CUstream_st* stream = cuda_host::find_stream(function, handle);
   if (stream == nullptr) return cudaErrorInvalidResourceHandle;
   if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;
@@ -82,8 +79,7 @@ cudaError_t copy_in_order(const char* function, Copy copy, cudaMemcpyKind kind, 
   const bool pageable_to = to.place == Place::kPageable;
   const bool within_device = to.place == Place::kDevice && from.place == Place::kDevice;
   std::unique_ptr<cuda_host::Task> task;
-  if (from.place == Place::kPageable &&
-      !must_wait) {  // staged now: the caller may change the source after the call
+  if (from.place == Place::kPageable && !must_wait) {  // staged now: the caller may change the source after the call
     std::vector<char> staged(copy.width * copy.height);
     for (size_t row = 0; row < copy.height; ++row) {
       std::memcpy(staged.data() + row * copy.width, copy.from + row * copy.from_pitch, copy.width);
@@ -108,8 +104,7 @@ cudaError_t set_in_order(const char* function, void* pointer, int value, size_t 
   if (pointer == nullptr) return cudaErrorInvalidValue;
   const Location place = locate(function, "destination", pointer, bytes);
   if (place.place == Place::kInvalid || place.place == Place::kPageable) return cudaErrorInvalidValue;
-  cuda_host::submit(*stream, devices_of(place),
-                    cuda_host::make_task([=] { std::memset(pointer, value, bytes); }));
+  cuda_host::submit(*stream, devices_of(place), cuda_host::make_task([=] { std::memset(pointer, value, bytes); }));
   return cudaSuccess;
 }
 
@@ -231,20 +226,18 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
   });
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t stream) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   return call("cudaMemcpyAsync", [&] {
     const Copy copy{static_cast<char*>(to), bytes, static_cast<const char*>(from), bytes, bytes, 1};
     return copy_in_order("cudaMemcpyAsync", copy, kind, stream, false);
   });
 }
 
-cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
-                              size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
+                              cudaMemcpyKind kind, cudaStream_t stream) {
   return call("cudaMemcpy2DAsync", [&] {
     if (width > to_pitch || width > from_pitch) return cudaErrorInvalidPitchValue;
-    const Copy copy{
-        static_cast<char*>(to), to_pitch, static_cast<const char*>(from), from_pitch, width, height};
+    const Copy copy{static_cast<char*>(to), to_pitch, static_cast<const char*>(from), from_pitch, width, height};
     return copy_in_order("cudaMemcpy2DAsync", copy, kind, stream, false);
   });
 }
@@ -254,6 +247,5 @@ cudaError_t cudaMemset(void* pointer, int value, size_t bytes) {
 }
 
 cudaError_t cudaMemsetAsync(void* pointer, int value, size_t bytes, cudaStream_t stream) {
-  return call("cudaMemsetAsync",
-              [&] { return set_in_order("cudaMemsetAsync", pointer, value, bytes, stream); });
+  return call("cudaMemsetAsync", [&] { return set_in_order("cudaMemsetAsync", pointer, value, bytes, stream); });
 }

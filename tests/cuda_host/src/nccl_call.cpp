@@ -57,8 +57,8 @@ ncclResult_t check_device(const char* function, const ncclComm& comm, cudaStream
   return ncclSuccess;
 }
 
-ncclResult_t check_buffer(const char* function, const char* name, const void* pointer, size_t bytes,
-                          const ncclComm& comm, const Operation& operation) {
+ncclResult_t check_buffer(const char* function, const char* name, const void* pointer, size_t bytes, const ncclComm& comm,
+                          const Operation& operation) {
   if (bytes == 0) return ncclSuccess;
   const Location at = locate(function, name, pointer, bytes);
   if (at.place == Place::kInvalid) return ncclInvalidArgument;
@@ -83,9 +83,12 @@ bool in_place(const Request& r, int rank) {
   const auto* receive = static_cast<const char*>(r.receive);
   const size_t slice = static_cast<size_t>(rank) * r.operation.bytes();
   switch (r.operation.call) {
-    case Call::kReduceScatter: return receive == send + slice;
-    case Call::kAllGather: return send == receive + slice;
-    default: return send == receive;
+    case Call::kReduceScatter:
+      return receive == send + slice;
+    case Call::kAllGather:
+      return send == receive + slice;
+    default:
+      return send == receive;
   }
 }
 
@@ -212,8 +215,8 @@ ncclResult_t ncclReduceScatter(const void* sendbuff, void* recvbuff, size_t recv
   return call(comm, stream, {{Call::kReduceScatter, datatype, op, 0, recvcount, 0}, sendbuff, recvbuff});
 }
 
-ncclResult_t ncclAllGather(const void* sendbuff, void* recvbuff, size_t sendcount, ncclDataType_t datatype,
-                           ncclComm_t comm, cudaStream_t stream) {
+ncclResult_t ncclAllGather(const void* sendbuff, void* recvbuff, size_t sendcount, ncclDataType_t datatype, ncclComm_t comm,
+                           cudaStream_t stream) {
   return call(comm, stream, {{Call::kAllGather, datatype, ncclSum, 0, sendcount, 0}, sendbuff, recvbuff});
 }
 

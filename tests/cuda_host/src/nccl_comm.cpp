@@ -205,8 +205,7 @@ void issue(const CommRef& comm, CUstream_st& stream, const std::vector<Request>&
     Hold hold(comm->lock);
     if (comm->last) waits.push_back(comm->last);
   }
-  const TicketRef ticket =
-      submit(stream, 0, make_task([comm, requests] { run_group(*comm, requests); }), std::move(waits));
+  const TicketRef ticket = submit(stream, 0, make_task([comm, requests] { run_group(*comm, requests); }), std::move(waits));
   Hold hold(comm->lock);
   comm->last = ticket;
 }

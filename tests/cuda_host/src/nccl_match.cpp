@@ -22,8 +22,8 @@ bool Hub::complete(const Rank& rank) const {
 // Collectives are taken in the order of the calls.
 Hub::Part* Hub::next_collective(Rank& rank) const {
   if (!rank.waits) return nullptr;
-  const auto found = std::ranges::find_if(
-      rank.parts, [](const Part& part) { return !part.done && is_collective(part.operation.call); });
+  const auto found =
+      std::ranges::find_if(rank.parts, [](const Part& part) { return !part.done && is_collective(part.operation.call); });
   return found == rank.parts.end() ? nullptr : &*found;
 }
 
@@ -114,7 +114,8 @@ void Hub::run_collective(const std::vector<Part*>& parts) {
         part->output.assign(from, from + bytes);
       }
       break;
-    default: break;
+    default:
+      break;
   }
 }
 

@@ -72,10 +72,14 @@ size_t size_of(ncclDataType_t type) {
 
 uint64_t Operation::input_bytes(int rank, int ranks) const {
   switch (call) {
-    case Call::kReduceScatter: return bytes() * static_cast<uint64_t>(ranks);
-    case Call::kBroadcast: return rank == peer ? bytes() : 0;
-    case Call::kRecv: return 0;
-    default: return bytes();
+    case Call::kReduceScatter:
+      return bytes() * static_cast<uint64_t>(ranks);
+    case Call::kBroadcast:
+      return rank == peer ? bytes() : 0;
+    case Call::kRecv:
+      return 0;
+    default:
+      return bytes();
   }
 }
 

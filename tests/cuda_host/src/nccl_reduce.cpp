@@ -50,12 +50,18 @@ bool can_reduce(ncclDataType_t type, ncclRedOp_t reduction) {
 
 void reduce(ncclDataType_t type, ncclRedOp_t reduction, void* to, const void* from, size_t count) {
   switch (type) {
-    case ncclInt32: return reduce_plain<int32_t>(reduction, to, from, count);
-    case ncclFloat32: return reduce_plain<float>(reduction, to, from, count);
-    case ncclFloat64: return reduce_plain<double>(reduction, to, from, count);
-    case ncclFloat16: return reduce_narrow(CUDA_R_16F, reduction, to, from, count);
-    case ncclBfloat16: return reduce_narrow(CUDA_R_16BF, reduction, to, from, count);
-    default: return;
+    case ncclInt32:
+      return reduce_plain<int32_t>(reduction, to, from, count);
+    case ncclFloat32:
+      return reduce_plain<float>(reduction, to, from, count);
+    case ncclFloat64:
+      return reduce_plain<double>(reduction, to, from, count);
+    case ncclFloat16:
+      return reduce_narrow(CUDA_R_16F, reduction, to, from, count);
+    case ncclBfloat16:
+      return reduce_narrow(CUDA_R_16BF, reduction, to, from, count);
+    default:
+      return;
   }
 }
 

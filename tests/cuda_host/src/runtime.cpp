@@ -231,8 +231,7 @@ Location locate(const char* function, const char* name, const void* pointer, siz
       }
     });
     for (auto& device : r.devices) {
-      if (location.place == Place::kDevice && device->memory.contains(pointer))
-        location.device = device->index;
+      if (location.place == Place::kDevice && device->memory.contains(pointer)) location.device = device->index;
     }
     if (text.empty()) return location;
   }

@@ -18,8 +18,7 @@ uint64_t number(const char* name, uint64_t otherwise, uint64_t most) {
   const bool digits = text.find_first_not_of("0123456789") == std::string::npos && text.size() <= 19;
   const uint64_t value = digits ? std::stoull(text) : 0;
   if (!digits || value > most) {
-    throw std::invalid_argument(std::string(name) + "=" + text + ": must be an integer from 0 to " +
-                                std::to_string(most));
+    throw std::invalid_argument(std::string(name) + "=" + text + ": must be an integer from 0 to " + std::to_string(most));
   }
   return value;
 }
@@ -36,8 +35,7 @@ Settings Settings::from_environment() {
   if (mode != "inline" && mode != "async") refuse("CUDA_HOST_MODE", mode, "inline or async");
   s.mode = mode == "async" ? Mode::kAsync : Mode::kInline;
   const std::string driver = variable("CUDA_HOST_DRIVER", "ok");
-  if (driver != "ok" && driver != "none" && driver != "old")
-    refuse("CUDA_HOST_DRIVER", driver, "ok, none or old");
+  if (driver != "ok" && driver != "none" && driver != "old") refuse("CUDA_HOST_DRIVER", driver, "ok, none or old");
   s.driver = driver == "ok" ? Driver::kOk : driver == "none" ? Driver::kNone : Driver::kOld;
   s.seed = number("CUDA_HOST_SEED", s.seed, ~uint64_t{0} >> 1);
   s.devices = static_cast<int>(number("CUDA_HOST_DEVICES", 1, 64));

@@ -26,8 +26,7 @@ void Ticket::wait() {
   see();
 }
 
-TicketRef submit(CUstream_st& stream, DeviceMask devices, std::unique_ptr<Task> task,
-                 std::vector<TicketRef> waits) {
+TicketRef submit(CUstream_st& stream, DeviceMask devices, std::unique_ptr<Task> task, std::vector<TicketRef> waits) {
   Runtime& r = runtime();
   const TicketRef ticket = Ticket::create();
   happens_before(ticket.get());  // what the host did so far is visible to the operation
@@ -89,11 +88,7 @@ void wait_for_device(int device) {
 }  // namespace cuda_host
 
 CUstream_st::CUstream_st(int on_device, unsigned flags, bool is_legacy, const cuda_host::Settings& settings)
-    : device(on_device),
-      legacy(is_legacy),
-      blocking((flags & cudaStreamNonBlocking) == 0),
-      random_(0),
-      max_delay_us_(0) {
+    : device(on_device), legacy(is_legacy), blocking((flags & cudaStreamNonBlocking) == 0), random_(0), max_delay_us_(0) {
   if (settings.mode == cuda_host::Mode::kInline) {  // no thread
     finished_ = 1;
     return;

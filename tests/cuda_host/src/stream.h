@@ -93,8 +93,7 @@ struct Operation {
 
 // Puts a task behind what `stream` holds already; it starts after `waits`, and after the legacy stream's
 // rules. In inline mode it has run, with the memory of `devices` accessible, on return.
-TicketRef submit(CUstream_st& stream, DeviceMask devices, std::unique_ptr<Task> task,
-                 std::vector<TicketRef> waits = {});
+TicketRef submit(CUstream_st& stream, DeviceMask devices, std::unique_ptr<Task> task, std::vector<TicketRef> waits = {});
 
 // The stream of this handle (null: the current device's legacy stream); null after reporting where there is
 // none.

@@ -29,8 +29,7 @@ CUevent_st* find_event(const char* function, cudaEvent_t handle) {
     if (runtime().events.contains(handle)) return handle;
   }
   if (handle != nullptr) {
-    cuda_host::report(std::string(function) + ": event " + cuda_host::hex(handle) +
-                      " was destroyed or never created");
+    cuda_host::report(std::string(function) + ": event " + cuda_host::hex(handle) + " was destroyed or never created");
   }
   return nullptr;
 }
@@ -49,9 +48,7 @@ cudaError_t poll(const TicketRef& ticket) {
 
 }  // namespace
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
-}
+cudaError_t cudaStreamCreate(cudaStream_t* stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   return cudaStreamCreateWithPriority(stream, flags, 0);
@@ -178,8 +175,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream_handle) {
   return call("cudaEventRecord", [&] {
     CUevent_st* event = find_event("cudaEventRecord", handle);
     CUstream_st* stream = find_stream("cudaEventRecord", stream_handle);
-    if (event == nullptr || stream == nullptr || event->device != stream->device)
-      return cudaErrorInvalidResourceHandle;
+    if (event == nullptr || stream == nullptr || event->device != stream->device) return cudaErrorInvalidResourceHandle;
     TicketRef record = cuda_host::submit(*stream, 0, nullptr);
     Hold hold(runtime().lock);
     event->last = record;

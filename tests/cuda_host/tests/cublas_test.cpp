@@ -85,11 +85,11 @@ class CublasTest : public CudaHost {
     return values;
   }
 
-  cublasStatus_t gemm(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void* a, int lda,
-                      const void* b, int ldb, void* c, int ldc, float beta = 0) {
+  cublasStatus_t gemm(cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k, const void* a, int lda, const void* b,
+                      int ldb, void* c, int ldc, float beta = 0) {
     const float alpha = 1;
-    return cublasGemmEx(handle_, ta, tb, m, n, k, &alpha, a, CUDA_R_32F, lda, b, CUDA_R_32F, ldb, &beta, c,
-                        CUDA_R_32F, ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    return cublasGemmEx(handle_, ta, tb, m, n, k, &alpha, a, CUDA_R_32F, lda, b, CUDA_R_32F, ldb, &beta, c, CUDA_R_32F, ldc,
+                        CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   }
 
   void check_against_float64(Types types, cublasOperation_t ta, cublasOperation_t tb, float beta);
@@ -104,17 +104,14 @@ void CublasTest::check_against_float64(Types types, cublasOperation_t ta, cublas
   constexpr int kM = 5, kN = 7, kK = 33, kBatch = 3;
   constexpr float kAlpha = 0.75F;
   const int lda = (ta == CUBLAS_OP_N ? kM : kK) + 2, ldb = (tb == CUBLAS_OP_N ? kK : kN) + 1, ldc = kM + 3;
-  const int stride_a = lda * (ta == CUBLAS_OP_N ? kK : kM) + 4,
-            stride_b = ldb * (tb == CUBLAS_OP_N ? kN : kK);
+  const int stride_a = lda * (ta == CUBLAS_OP_N ? kK : kM) + 4, stride_b = ldb * (tb == CUBLAS_OP_N ? kN : kK);
   const int stride_c = ldc * kN + 8;
-  const auto a = random(size_t(stride_a) * kBatch, types.inputs),
-             b = random(size_t(stride_b) * kBatch, types.inputs);
+  const auto a = random(size_t(stride_a) * kBatch, types.inputs), b = random(size_t(stride_b) * kBatch, types.inputs);
   const auto c = random(size_t(stride_c) * kBatch, types.output);
-  auto *da = device(encode(a, types.inputs)), *db = device(encode(b, types.inputs)),
-       *dc = device(encode(c, types.output));
-  ASSERT_EQ(cublasGemmStridedBatchedEx(handle_, ta, tb, kM, kN, kK, &kAlpha, da, types.inputs, lda, stride_a,
-                                       db, types.inputs, ldb, stride_b, &beta, dc, types.output, ldc,
-                                       stride_c, kBatch, types.compute, CUBLAS_GEMM_DEFAULT),
+  auto *da = device(encode(a, types.inputs)), *db = device(encode(b, types.inputs)), *dc = device(encode(c, types.output));
+  ASSERT_EQ(cublasGemmStridedBatchedEx(handle_, ta, tb, kM, kN, kK, &kAlpha, da, types.inputs, lda, stride_a, db,
+                                       types.inputs, ldb, stride_b, &beta, dc, types.output, ldc, stride_c, kBatch,
+                                       types.compute, CUBLAS_GEMM_DEFAULT),
             CUBLAS_STATUS_SUCCESS);
   const auto bytes = host(dc, c.size() * bytes_of(types.output));
   const double input_error = types.compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? 0x1p-10 * 1.001 : 0;
@@ -134,28 +131,24 @@ void CublasTest::check_against_float64(Types types, cublasOperation_t ta, cublas
     }
     const double expected = kAlpha * sum + beta * c[index];
     const double unit = types.output == CUDA_R_32F ? 0x1p-24 : types.output == CUDA_R_16F ? 0x1p-11 : 0x1p-8;
-    const double bound =
-        (kAlpha * magnitude + std::abs(beta * c[index])) * ((kK + 3) * 0x1p-24 + input_error) +
-        std::abs(expected) * unit * 1.01;
+    const double bound = (kAlpha * magnitude + std::abs(beta * c[index])) * ((kK + 3) * 0x1p-24 + input_error) +
+                         std::abs(expected) * unit * 1.01;
     ASSERT_NEAR(result, expected, bound) << row << "," << column << " of " << batch;
   }
   for (auto* p : {da, db, dc}) cudaFree(p);
 }
 
 TEST_F(CublasTest, ProductsAgreeWithFloat64InAllTypesAndTransposes) {
-  const Types all[] = {{CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F},
-                       {CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F_PEDANTIC},
-                       {CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32},
-                       {CUDA_R_16F, CUDA_R_16F, CUBLAS_COMPUTE_32F},
-                       {CUDA_R_16F, CUDA_R_32F, CUBLAS_COMPUTE_32F},
-                       {CUDA_R_16BF, CUDA_R_16BF, CUBLAS_COMPUTE_32F},
-                       {CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F_PEDANTIC}};
+  const Types all[] = {
+      {CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F},           {CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F_PEDANTIC},
+      {CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F_FAST_TF32}, {CUDA_R_16F, CUDA_R_16F, CUBLAS_COMPUTE_32F},
+      {CUDA_R_16F, CUDA_R_32F, CUBLAS_COMPUTE_32F},           {CUDA_R_16BF, CUDA_R_16BF, CUBLAS_COMPUTE_32F},
+      {CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F_PEDANTIC}};
   for (const Types& types : all) {
     for (auto ta : {CUBLAS_OP_N, CUBLAS_OP_T}) {
       for (auto tb : {CUBLAS_OP_N, CUBLAS_OP_T, CUBLAS_OP_C}) {
         for (float beta : {0.0F, 1.0F, -0.5F}) {
-          SCOPED_TRACE(testing::Message()
-                       << types.inputs << types.output << types.compute << ta << tb << beta);
+          SCOPED_TRACE(testing::Message() << types.inputs << types.output << types.compute << ta << tb << beta);
           check_against_float64(types, ta, tb, beta);
         }
       }
@@ -175,8 +168,8 @@ TEST_F(CublasTest, RoundsToStorageTypesAsIeeeDoes) {
     for (int i = 0; i < count; ++i) {  // alpha carries the value: alpha * 1 * 1
       const auto alpha = static_cast<float>(values[i]);
       const float beta = 0;
-      ASSERT_EQ(cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &alpha, dx, type, 1, dx, type, 1,
-                             &beta, dc + 2 * i, type, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+      ASSERT_EQ(cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &alpha, dx, type, 1, dx, type, 1, &beta, dc + 2 * i,
+                             type, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
                 CUBLAS_STATUS_SUCCESS);
     }
     const auto bytes = host(dc, values.size() * 2);
@@ -223,8 +216,7 @@ TEST_F(CublasTest, ZeroBetaDoesNotReadC) {
   float *x = device(std::vector<float>(4, 1.0F)), *c = device<float>(4);  // fresh memory is NaN
   ASSERT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, x, 2, x, 2, c, 2), CUBLAS_STATUS_SUCCESS);
   EXPECT_THAT(host(c, 4), testing::Each(2.0F));
-  ASSERT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 0, nullptr, 2, nullptr, 1, c, 2, 3.0F),
-            CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 0, nullptr, 2, nullptr, 1, c, 2, 3.0F), CUBLAS_STATUS_SUCCESS);
   EXPECT_THAT(host(c, 4), testing::Each(6.0F));
   cudaFree(x);
   cudaFree(c);
@@ -252,24 +244,22 @@ TEST_F(CublasTest, WrongLeadingDimensionsAreRefused) {
 TEST_F(CublasTest, BadArgumentsAreRefused) {
   float *x = device(std::vector<float>(64, 1.0F)), *c = device<float>(64);
   EXPECT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, -1, 1, 1, x, 1, x, 1, c, 1), CUBLAS_STATUS_INVALID_VALUE);
-  EXPECT_EQ(gemm(static_cast<cublasOperation_t>(3), CUBLAS_OP_N, 1, 1, 1, x, 1, x, 1, c, 1),
-            CUBLAS_STATUS_INVALID_VALUE);
+  EXPECT_EQ(gemm(static_cast<cublasOperation_t>(3), CUBLAS_OP_N, 1, 1, 1, x, 1, x, 1, c, 1), CUBLAS_STATUS_INVALID_VALUE);
   EXPECT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, x, 1, x, 1, nullptr, 1), CUBLAS_STATUS_INVALID_VALUE);
   const float one = 1;
   const auto mixed = [&](cudaDataType a, cudaDataType b, cudaDataType to, cublasComputeType_t compute) {
-    return cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, x, a, 1, x, b, 1, &one, c, to, 1,
-                        compute, CUBLAS_GEMM_DEFAULT);
+    return cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, &one, x, a, 1, x, b, 1, &one, c, to, 1, compute,
+                        CUBLAS_GEMM_DEFAULT);
   };
   EXPECT_EQ(mixed(CUDA_R_16F, CUDA_R_16BF, CUDA_R_32F, CUBLAS_COMPUTE_32F), CUBLAS_STATUS_NOT_SUPPORTED);
   EXPECT_EQ(mixed(CUDA_R_32F, CUDA_R_32F, CUDA_R_16F, CUBLAS_COMPUTE_32F), CUBLAS_STATUS_NOT_SUPPORTED);
-  EXPECT_EQ(mixed(CUDA_R_16F, CUDA_R_16F, CUDA_R_16F, CUBLAS_COMPUTE_32F_FAST_TF32),
-            CUBLAS_STATUS_NOT_SUPPORTED);
+  EXPECT_EQ(mixed(CUDA_R_16F, CUDA_R_16F, CUDA_R_16F, CUBLAS_COMPUTE_32F_FAST_TF32), CUBLAS_STATUS_NOT_SUPPORTED);
   EXPECT_EQ(cublasSetStream(nullptr, nullptr), CUBLAS_STATUS_NOT_INITIALIZED);
-  EXPECT_EQ(cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, nullptr, x, CUDA_R_32F, 1, x, CUDA_R_32F,
-                         1, &one, c, CUDA_R_32F, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+  EXPECT_EQ(cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, nullptr, x, CUDA_R_32F, 1, x, CUDA_R_32F, 1, &one, c,
+                         CUDA_R_32F, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
             CUBLAS_STATUS_INVALID_VALUE);
-  EXPECT_EQ(cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, x, x, CUDA_R_32F, 1, x, CUDA_R_32F, 1,
-                         &one, c, CUDA_R_32F, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+  EXPECT_EQ(cublasGemmEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 1, 1, 1, x, x, CUDA_R_32F, 1, x, CUDA_R_32F, 1, &one, c,
+                         CUDA_R_32F, 1, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
             CUBLAS_STATUS_INVALID_VALUE);
   expect_report({"alpha must be host memory"});
   cudaFree(x);
@@ -279,8 +269,7 @@ TEST_F(CublasTest, BadArgumentsAreRefused) {
 TEST_F(CublasTest, WrongMemoryIsReported) {
   float *x = device(std::vector<float>(64, 1.0F)), *c = device<float>(64);
   std::vector<float> local(64);
-  EXPECT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, local.data(), 2, x, 2, c, 2),
-            CUBLAS_STATUS_EXECUTION_FAILED);
+  EXPECT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, local.data(), 2, x, 2, c, 2), CUBLAS_STATUS_EXECUTION_FAILED);
   expect_report({"cublasGemmEx: A", "pageable host memory"});
   EXPECT_EQ(gemm(CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, x, 2, x, 2, x + 2, 2), CUBLAS_STATUS_EXECUTION_FAILED);
   expect_report({"C overlaps A"});
@@ -291,9 +280,8 @@ TEST_F(CublasTest, WrongMemoryIsReported) {
   expect_report({"C overlaps A"});
   const float one = 1, zero = 0;
   const auto batched = [&](long long stride) {
-    return cublasGemmStridedBatchedEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, x, CUDA_R_32F, 2, 0,
-                                      x, CUDA_R_32F, 2, 4, &zero, c, CUDA_R_32F, 8, stride, 4,
-                                      CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    return cublasGemmStridedBatchedEx(handle_, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, x, CUDA_R_32F, 2, 0, x, CUDA_R_32F,
+                                      2, 4, &zero, c, CUDA_R_32F, 8, stride, 4, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   };
   EXPECT_EQ(batched(2), CUBLAS_STATUS_SUCCESS);  // heads beside one another
   EXPECT_EQ(batched(1), CUBLAS_STATUS_EXECUTION_FAILED);

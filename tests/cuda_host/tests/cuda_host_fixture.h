@@ -46,8 +46,7 @@ class CudaHost : public testing::Test {
   template <class T>
   static T* device(const std::vector<T>& values) {
     T* pointer = device<T>(values.size());
-    EXPECT_EQ(cudaMemcpy(pointer, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice),
-              cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(pointer, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
     return pointer;
   }
 

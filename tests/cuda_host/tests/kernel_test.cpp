@@ -144,8 +144,7 @@ TEST_F(KernelTest, SumsInSharedMemoryWithBarriers) {
   cuda_host::launch(sum_in_shared_memory, dim3(3), dim3(256), 0, nullptr, in, out);
   const std::vector<float> sums = host(out, 3);
   for (int block = 0; block < 3; ++block) {
-    EXPECT_EQ(sums[block],
-              std::accumulate(values.begin() + block * 256, values.begin() + (block + 1) * 256, 0.0F));
+    EXPECT_EQ(sums[block], std::accumulate(values.begin() + block * 256, values.begin() + (block + 1) * 256, 0.0F));
   }
   cudaFree(in);
   cudaFree(out);
@@ -156,9 +155,8 @@ TEST_F(KernelTest, SumsInDynamicSharedMemoryAbove48KiB) {
   double *in = device(std::vector<double>(kCount, 2.0)), *out = device<double>(1);
   cuda_host::launch(sum_in_dynamic_memory, dim3(1), dim3(kCount), kBytes, nullptr, in, out);
   EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidValue);
-  ASSERT_EQ(
-      cudaFuncSetAttribute(sum_in_dynamic_memory, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kBytes}),
-      cudaSuccess);
+  ASSERT_EQ(cudaFuncSetAttribute(sum_in_dynamic_memory, cudaFuncAttributeMaxDynamicSharedMemorySize, int{kBytes}),
+            cudaSuccess);
   cuda_host::launch(sum_in_dynamic_memory, dim3(1), dim3(kCount), kBytes, nullptr, in, out);
   EXPECT_EQ(cudaGetLastError(), cudaSuccess);
   EXPECT_EQ(host(out, 1)[0], 2.0 * kCount);
@@ -181,8 +179,7 @@ TYPED_TEST(ShuffleTest, SumsAWarp) {
   cuda_host::launch(sum_by_shuffles<TypeParam>, dim3(1), dim3(64), 0, nullptr, in, down, exchanged);
   const auto sums = this->host(down, 2), everywhere = this->host(exchanged, 64);
   for (size_t warp = 0; warp < 2; ++warp) {
-    const auto expected =
-        std::accumulate(values.begin() + warp * 32, values.begin() + (warp + 1) * 32, TypeParam{0});
+    const auto expected = std::accumulate(values.begin() + warp * 32, values.begin() + (warp + 1) * 32, TypeParam{0});
     EXPECT_EQ(sums[warp], expected);
     for (size_t lane = 0; lane < 32; ++lane) EXPECT_EQ(everywhere[warp * 32 + lane], expected);
   }

@@ -121,8 +121,7 @@ TEST_F(MemoryTest, CopiesOfAllKinds) {
     EXPECT_EQ(cudaMemcpyAsync(a, values.data(), bytes, kind), cudaSuccess);
     EXPECT_EQ(cudaMemcpyAsync(b, a, bytes, automatic ? kind : cudaMemcpyDeviceToDevice), cudaSuccess);
     EXPECT_EQ(cudaMemcpyAsync(pinned, b, bytes, automatic ? kind : cudaMemcpyDeviceToHost), cudaSuccess);
-    EXPECT_EQ(cudaMemcpyAsync(back.data(), pinned, bytes, automatic ? kind : cudaMemcpyHostToHost),
-              cudaSuccess);
+    EXPECT_EQ(cudaMemcpyAsync(back.data(), pinned, bytes, automatic ? kind : cudaMemcpyHostToHost), cudaSuccess);
     EXPECT_EQ(back, values);
     cudaMemset(a, 0, bytes);
     cudaMemset(b, 0, bytes);
@@ -151,8 +150,7 @@ TEST_F(MemoryTest, CopiesRectangles) {
   EXPECT_EQ(host(d, 48)[8 + 4], 8);
   EXPECT_EQ(cudaMemcpy2DAsync(d + 2, 32, d, 32, 16, 6, cudaMemcpyDeviceToDevice), cudaErrorInvalidValue);
   expect_report({"overlap"});
-  EXPECT_EQ(cudaMemcpy2DAsync(d, 8, block.data(), 16, 16, 1, cudaMemcpyHostToDevice),
-            cudaErrorInvalidPitchValue);
+  EXPECT_EQ(cudaMemcpy2DAsync(d, 8, block.data(), 16, 16, 1, cudaMemcpyHostToDevice), cudaErrorInvalidPitchValue);
   cudaFree(d);
 }
 

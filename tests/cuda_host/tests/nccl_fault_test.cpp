@@ -31,8 +31,7 @@ class NcclFaults : public NcclHost {
     }
   }
   // The same on one rank, refused at the call.
-  void expect_refused(const std::function<ncclResult_t(NcclRank&, float*)>& call,
-                      const std::vector<std::string>& words) {
+  void expect_refused(const std::function<ncclResult_t(NcclRank&, float*)>& call, const std::vector<std::string>& words) {
     expect_fault(1, call, words, ncclInvalidArgument);
   }
 };
@@ -48,21 +47,20 @@ TEST_F(NcclFaults, Pitfall29_DifferentCountsAreNamed) {
 }
 
 TEST_F(NcclFaults, Pitfall29_DifferentTypesReductionsAndCallsAreNamed) {
-  expect_fault(2,
-               [](NcclRank& r, float* data) { return all_reduce(r, data, 8, r.rank == 1 ? ncclInt32 : ncclFloat32); },
+  expect_fault(2, [](NcclRank& r, float* data) { return all_reduce(r, data, 8, r.rank == 1 ? ncclInt32 : ncclFloat32); },
                {"rank 0 calls ncclAllReduce of 8 ncclFloat32", "rank 1 calls ncclAllReduce of 8 ncclInt32"});
-  expect_fault(
-      2, [](NcclRank& r, float* data) { return all_reduce(r, data, 8, ncclFloat32, r.rank == 1 ? ncclMax : ncclSum); },
-      {"ncclSum", "rank 1 calls ncclAllReduce of 8 ncclFloat32, ncclMax"});
+  expect_fault(2,
+               [](NcclRank& r, float* data) { return all_reduce(r, data, 8, ncclFloat32, r.rank == 1 ? ncclMax : ncclSum); },
+               {"ncclSum", "rank 1 calls ncclAllReduce of 8 ncclFloat32, ncclMax"});
   expect_fault(2,
                [](NcclRank& r, float* data) {
                  if (r.rank == 0) return ncclAllGather(data, data, 8, ncclFloat32, r.comm, r.stream);
                  return ncclReduceScatter(data, data + 8, 8, ncclFloat32, ncclSum, r.comm, r.stream);
                },
                {"rank 0 calls ncclAllGather of 8", "rank 1 calls ncclReduceScatter of 8"});
-  expect_fault(
-      2, [](NcclRank& r, float* data) { return ncclBroadcast(data, data, 8, ncclFloat32, r.rank, r.comm, r.stream); },
-      {"root 0", "root 1"});
+  expect_fault(2,
+               [](NcclRank& r, float* data) { return ncclBroadcast(data, data, 8, ncclFloat32, r.rank, r.comm, r.stream); },
+               {"root 0", "root 1"});
 }
 
 TEST_F(NcclFaults, Pitfall29_DifferentOrdersAreNamed) {
@@ -75,13 +73,12 @@ TEST_F(NcclFaults, Pitfall29_DifferentOrdersAreNamed) {
 }
 
 TEST_F(NcclFaults, MessagesOfDifferentLengthAreNamed) {
-  expect_fault(
-      2,
-      [](NcclRank& r, float* data) {
-        return r.rank == 0 ? ncclSend(data, 5, ncclFloat32, 1, r.comm, r.stream)
-                           : ncclRecv(data, 6, ncclFloat32, 0, r.comm, r.stream);
-      },
-      {"rank 0 calls ncclSend of 5 ncclFloat32 to rank 1", "rank 1 calls ncclRecv of 6 ncclFloat32 from rank 0"});
+  expect_fault(2,
+               [](NcclRank& r, float* data) {
+                 return r.rank == 0 ? ncclSend(data, 5, ncclFloat32, 1, r.comm, r.stream)
+                                    : ncclRecv(data, 6, ncclFloat32, 0, r.comm, r.stream);
+               },
+               {"rank 0 calls ncclSend of 5 ncclFloat32 to rank 1", "rank 1 calls ncclRecv of 6 ncclFloat32 from rank 0"});
 }
 
 TEST_F(NcclFaults, SendsOutsideAGroupThatWaitForEachOtherAreADeadlock) {
@@ -221,8 +218,7 @@ TEST_F(NcclFaults, InitialisationChecksItsArguments) {
 }
 
 TEST_F(NcclFaults, MemoryMustBeWholeOnTheDevice) {
-  expect_refused([](NcclRank& r, float* data) { return all_reduce(r, data, 65); },
-                 {"sendbuff", "reaching past its end"});
+  expect_refused([](NcclRank& r, float* data) { return all_reduce(r, data, 65); }, {"sendbuff", "reaching past its end"});
   expect_refused(
       [](NcclRank& r, float*) {
         float on_host[4] = {};
@@ -230,9 +226,7 @@ TEST_F(NcclFaults, MemoryMustBeWholeOnTheDevice) {
       },
       {"is not memory of device 0"});
   expect_refused(
-      [](NcclRank& r, float* data) {
-        return all_reduce(r, reinterpret_cast<float*>(reinterpret_cast<char*>(data) + 2), 4);
-      },
+      [](NcclRank& r, float* data) { return all_reduce(r, reinterpret_cast<float*>(reinterpret_cast<char*>(data) + 2), 4); },
       {"not aligned"});
   expect_refused(
       [](NcclRank& r, float* data) {

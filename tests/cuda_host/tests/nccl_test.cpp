@@ -62,8 +62,7 @@ TEST_P(NcclPrograms, IntegersWrapAndNarrowSumsRoundAfterEachAddition) {
     EXPECT_EQ(static_cast<unsigned>(sums[1]), 0x7fffffffU * static_cast<unsigned>(rank.ranks));
     // 256 + 1 is 256 in bfloat16, and 2048 + 1 is 2048 in float16.
     uint16_t* narrow = device(std::vector<uint16_t>{static_cast<uint16_t>(rank.rank == 0 ? 0x4380 : 0x3f80)});
-    EXPECT_EQ(rank.outcome(ncclAllReduce(narrow, narrow, 1, ncclBfloat16, ncclSum, rank.comm, rank.stream)),
-              ncclSuccess);
+    EXPECT_EQ(rank.outcome(ncclAllReduce(narrow, narrow, 1, ncclBfloat16, ncclSum, rank.comm, rank.stream)), ncclSuccess);
     EXPECT_EQ(host(narrow, 1)[0], 0x4380);
     uint16_t* half = device(std::vector<uint16_t>{static_cast<uint16_t>(rank.rank == 0 ? 0x6800 : 0x3c00)});
     EXPECT_EQ(rank.outcome(ncclAllReduce(half, half, 1, ncclFloat16, ncclSum, rank.comm, rank.stream)), ncclSuccess);
@@ -84,8 +83,7 @@ TEST_P(NcclPrograms, ReduceScatterAndAllGather) {
     float* own = data + kSlice * rank.rank;
     EXPECT_EQ(rank.outcome(ncclReduceScatter(data, slice, kSlice, ncclFloat32, ncclSum, rank.comm, rank.stream)),
               ncclSuccess);
-    EXPECT_EQ(rank.outcome(ncclReduceScatter(data, own, kSlice, ncclFloat32, ncclSum, rank.comm, rank.stream)),
-              ncclSuccess);
+    EXPECT_EQ(rank.outcome(ncclReduceScatter(data, own, kSlice, ncclFloat32, ncclSum, rank.comm, rank.stream)), ncclSuccess);
     EXPECT_EQ(host(slice, kSlice), host(own, kSlice));
     EXPECT_EQ(rank.outcome(ncclAllGather(slice, gathered, kSlice, ncclFloat32, rank.comm, rank.stream)), ncclSuccess);
     EXPECT_EQ(rank.outcome(ncclAllGather(own, data, kSlice, ncclFloat32, rank.comm, rank.stream)), ncclSuccess);
@@ -158,8 +156,7 @@ TEST_P(NcclPrograms, LongMessages) {
   run([](NcclRank& rank) {
     constexpr int kCount = 1'000'003;
     float* data = device(std::vector<float>(kCount, static_cast<float>(rank.rank + 1)));
-    EXPECT_EQ(rank.outcome(ncclAllReduce(data, data, kCount, ncclFloat32, ncclSum, rank.comm, rank.stream)),
-              ncclSuccess);
+    EXPECT_EQ(rank.outcome(ncclAllReduce(data, data, kCount, ncclFloat32, ncclSum, rank.comm, rank.stream)), ncclSuccess);
     const float sum = static_cast<float>(rank.ranks * (rank.ranks + 1) / 2);
     EXPECT_EQ(host(data, kCount), std::vector<float>(kCount, sum));
     cudaFree(data);

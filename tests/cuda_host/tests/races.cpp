@@ -51,22 +51,18 @@ struct Program {
     cudaFree(others);
     cudaFreeHost(pinned);
   }
-  void increment_on(cudaStream_t stream) {
-    cuda_host::launch_flat(increment, dim3(1), dim3(kCount), 0, stream, values);
-  }
+  void increment_on(cudaStream_t stream) { cuda_host::launch_flat(increment, dim3(1), dim3(kCount), 0, stream, values); }
   void multiply_on(cudaStream_t stream) {
     const float alpha = 1, beta = 0;
     cublasSetStream(cublas, stream);
-    cublasGemmEx(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 16, 16, 16, &alpha, values, CUDA_R_32F, 16, values,
-                 CUDA_R_32F, 16, &beta, others, CUDA_R_32F, 16, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    cublasGemmEx(cublas, CUBLAS_OP_N, CUBLAS_OP_N, 16, 16, 16, &alpha, values, CUDA_R_32F, 16, values, CUDA_R_32F, 16, &beta,
+                 others, CUDA_R_32F, 16, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   }
   void second_after_first() {
     cudaEventRecord(event, first);
     cudaStreamWaitEvent(second, event);
   }
-  void copy_to_pinned() {
-    cudaMemcpyAsync(pinned, values, kCount * sizeof(float), cudaMemcpyDeviceToHost, first);
-  }
+  void copy_to_pinned() { cudaMemcpyAsync(pinned, values, kCount * sizeof(float), cudaMemcpyDeviceToHost, first); }
 
   float *values = nullptr, *others = nullptr, *pinned = nullptr;
   cudaStream_t first = nullptr, second = nullptr;
@@ -151,8 +147,8 @@ void shared_workspace() {
   cublasSetStream(other, p.second);
   cublasSetWorkspace(other, workspace, 4096);
   for (auto [handle, c] : {std::pair{p.cublas, p.others}, std::pair{other, result}}) {
-    cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 16, 16, 16, &one, p.values, CUDA_R_32F, 16, p.values,
-                 CUDA_R_32F, 16, &zero, c, CUDA_R_32F, 16, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+    cublasGemmEx(handle, CUBLAS_OP_N, CUBLAS_OP_N, 16, 16, 16, &one, p.values, CUDA_R_32F, 16, p.values, CUDA_R_32F, 16,
+                 &zero, c, CUDA_R_32F, 16, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
   }
   cudaDeviceSynchronize();
   cublasDestroy(other);

@@ -222,8 +222,7 @@ TEST_F(StreamTest, LeakedStreamsAndEventsAreReported) {
   event();
   cuda_host::configure(cuda_host::Settings{});
   const auto reports = cuda_host::take_reports();
-  EXPECT_THAT(reports,
-              testing::ElementsAre(testing::HasSubstr("1 stream(s)"), testing::HasSubstr("1 event(s)")));
+  EXPECT_THAT(reports, testing::ElementsAre(testing::HasSubstr("1 stream(s)"), testing::HasSubstr("1 event(s)")));
 }
 
 // Streams that scatter over and gather from others by events, as bucketed reductions do.
@@ -258,8 +257,7 @@ TEST_F(StreamTest, CorrectProgramOnManyStreamsIsRightForEverySeed) {
     }
     cudaDeviceSynchronize();
     for (int i = 0; i < kStreams; ++i) {
-      EXPECT_THAT(host(buffers[i], kCount), testing::Each((i + kRounds) % kStreams + kRounds))
-          << "seed " << seed;
+      EXPECT_THAT(host(buffers[i], kCount), testing::Each((i + kRounds) % kStreams + kRounds)) << "seed " << seed;
       cudaStreamDestroy(streams[i]);
       cudaEventDestroy(events[i]);
       cudaFree(buffers[i]);
