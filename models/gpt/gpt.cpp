@@ -9,6 +9,7 @@
 #include "core/autograd/ops/embedding.h"
 #include "core/autograd/ops/head_loss.h"
 #include "core/autograd/ops/residual.h"
+#include "core/autograd/ops/rotary.h"
 #include "core/device/blas.h"
 #include "models/layers/layers.h"
 
@@ -60,7 +61,7 @@ class Block {
 
   // angles: null without rotary positions.
   Block(ParameterSet& set, const std::string& name, const GptConfig& c, ops::RotaryTable* angles)
-      : heads_(c.heads),
+      : heads_{c.heads, c.heads, c.head_size()},
         angles_(angles),
         activation_(c.activation),
         attention_norm_(set, name + ".attention_norm", c.width, norm_kind(c), c.bias),
@@ -101,7 +102,7 @@ class Block {
   // 2·layers sub-layers add to the stream; so scaled, its variance at the start does not grow with depth.
   static double residual_stddev(const GptConfig& c) { return kStddev / std::sqrt(2.0 * static_cast<double>(c.layers)); }
 
-  std::int64_t heads_;
+  core::AttentionHeads heads_;
   ops::RotaryTable* angles_;
   std::string activation_;
   Norm attention_norm_;
@@ -119,7 +120,7 @@ class Gpt final : public LanguageModel {
       position_embedding_ =
           &set_.add("position_embedding.weight", {c.context, c.width}, ParameterKind::embedding, normal_init(kStddev));
     else
-      angles_.emplace(c.context, c.head_size());
+      angles_.emplace(ops::rotary_frequencies(c.head_size()), c.context);
     for (std::int64_t i = 0; i < c.layers; ++i)
       blocks_.emplace_back(set_, fmt::format("blocks.{}", i), c, angles_ ? &*angles_ : nullptr);
     final_norm_.emplace(set_, "final_norm", c.width, norm_kind(c), c.bias);

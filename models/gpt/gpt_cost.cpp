@@ -43,7 +43,7 @@ Count activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time
   const Count element = core::size_of(dtype), rows = Count(batch) * time;
   const Count stream = rows * c.width * element, hidden = rows * c.hidden() * element;
   const Count statistics = 2 * rows * 4;
-  const core::AttentionShape shape{batch, time, c.heads, c.head_size()};
+  const core::AttentionShape shape{batch, time, {c.heads, c.heads, c.head_size()}};
 
   // What a block keeps for its backward pass. Attention: its input, the normalised input, q, k, v, the
   // result, a normaliser for each row. MLP: its input, the normalised input, before and after the activation.
