@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/config/config.h"
+#include "core/device/attention_shape.h"
 #include "models/gpt/gpt.h"
 #include "models/llama/llama.h"
 #include "models/model.h"
@@ -29,6 +30,10 @@ struct ModelConfig {
   ModelConfig with_folder(const ModelConfig& folder) const;
 
   bool is_llama() const { return family != "gpt" && family != "gpt2"; }
+  core::AttentionHeads heads() const {
+    return is_llama() ? core::AttentionHeads{llama.heads, llama.kv_heads, llama.head_size, llama.window}
+                      : core::AttentionHeads{gpt.heads, gpt.heads, gpt.head_size()};
+  }
   std::int64_t layers() const { return is_llama() ? llama.layers : gpt.layers; }
   std::int64_t width() const { return is_llama() ? llama.width : gpt.width; }
   std::int64_t context() const { return is_llama() ? llama.context : gpt.context; }

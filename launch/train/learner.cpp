@@ -80,9 +80,9 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
 
 RunConfig resolve(RunConfig config) {
   config.model = config.model.resolved();
-  if (config.model.vocabulary == 0) config.model.vocabulary = core::open_tokenizer(config.data.tokenizer)->vocabulary();
-  if (config.data.sequence > config.model.context)
-    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence, config.model.context);
+  if (config.model.vocabulary() == 0) config.model.set_vocabulary(core::open_tokenizer(config.data.tokenizer)->vocabulary());
+  if (config.data.sequence > config.model.context())
+    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence, config.model.context());
   return config;
 }
 
@@ -101,7 +101,7 @@ void Learner::prepare() {
           "parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
           "the same numbers slowly",
           why);
-  model_ = models::make_gpt(config_.model);
+  model_ = models::make_model(config_.model);
 }
 
 Learner::Learner(const RunConfig& config, Session& session) : config_(config), session_(session) {
@@ -111,7 +111,7 @@ Learner::Learner(const RunConfig& config, Session& session) : config_(config), s
   run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
     if (session_.rank() == 0)
       token_files = core::prepare_dataset(
-          config_.data, config_.directory(), config_.model.vocabulary,
+          config_.data, config_.directory(), config_.model.vocabulary(),
           [&](const std::string& line) { session_.log().info("{}", line); }, poll);
   });
   token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());

@@ -111,7 +111,7 @@ void RunConfig::validate() const {
   if (run.dir.empty()) core::fail("run.dir is empty; it needs the folder that holds the runs, as runs or .");
   optimizer.validate();
   schedule.validate(run.steps);
-  model.resolved();
+  if (model.from.empty()) model.resolved();  // else the folder is still to be read, or was
   optim::parse_compression(compression.to_owner, compression.to_workers, compression.others);
   if (parallel.emulate_bfloat16 && parallel.compute != "bfloat16")
     core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);

@@ -10,7 +10,7 @@
 #include "core/config/config.h"
 #include "core/data/config.h"
 #include "launch/train/loss_guard.h"
-#include "models/gpt/gpt.h"
+#include "models/registry.h"
 #include "optim/plan/config.h"
 #include "optim/plan/schedule.h"
 
@@ -71,7 +71,7 @@ struct RunConfig {
   RunSection run;
   std::string device = "auto";
   core::DataConfig data;
-  models::GptConfig model;
+  models::ModelConfig model;
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   ParallelSection parallel;

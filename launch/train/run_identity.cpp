@@ -31,6 +31,7 @@ struct KeyPattern {
 // The first that matches decides.
 constexpr KeyPattern kChanges[] = {
     {"model.preset", Change::free},  // the sizes say it
+    {"model.from", Change::free},    // where weights started; a checkpoint has its own
     {"model.head_chunk_rows", Change::free},
     {"model.recompute", Change::free},
     {"model.dropout", Change::told},
@@ -169,6 +170,10 @@ RunIdentity identity_from_json(const std::string& text, const std::string& file)
   RunIdentity identity;
   for (const auto& [name, value] : j.at("values").items())
     identity.values.push_back({name, text_of(value, file, name.c_str())});
+  const bool of_model =
+      std::ranges::any_of(identity.values, [](const NamedValue& v) { return v.name.starts_with("model."); });
+  if (of_model && find(identity.values, "model.family") == nullptr)
+    identity.values.push_back({"model.family", "gpt"});  // before there were others
   if (j.contains("folder")) identity.folder = text_of(j.at("folder"), file, "folder");
   return identity;
 }

@@ -82,7 +82,7 @@ TrainedModel load_trained_model(Session& session, const std::string& run_directo
   const std::string advice = fmt::format("{} and the tokenizer must be those of the checkpoint", file);
   for (const std::string& line : require_same_values(source.path, source.identity, mine.values, kCompared, advice))
     session.log().warn("{}", line);
-  trained.model = models::make_gpt(trained.config.model);
+  trained.model = models::make_model(trained.config.model);
   require_same_parameters(source.path, source.parameters, trained.model->parameters());
   trained.parameters =
       std::make_unique<core::PlainParameters>(session.device(), trained.model->parameters(), trained.config.compute(), 0);
