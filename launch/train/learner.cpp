@@ -13,6 +13,7 @@
 #include "launch/program/long_work.h"
 #include "launch/train/plain_product.h"
 #include "launch/train/run_identity.h"
+#include "models/pretrained/hf_config.h"
 
 namespace muonp::launch {
 
@@ -79,6 +80,7 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
 }
 
 RunConfig resolve(RunConfig config) {
+  if (!config.model.from.empty()) config.model = config.model.with_folder(models::read_hf_config(config.model.from));
   config.model = config.model.resolved();
   if (config.model.vocabulary() == 0) config.model.set_vocabulary(core::open_tokenizer(config.data.tokenizer)->vocabulary());
   if (config.data.sequence > config.model.context())
