@@ -56,7 +56,8 @@ Variable Decoder::checked_stream(Tape& tape, const Tensor& inputs, const Pass& p
 }
 
 Variable Decoder::loss(Tape& tape, const TokenBatch& batch, const DropoutKey& key) {
-  Pass pass{.dropout = key};
+  Pass pass;
+  pass.dropout = key;
   if (batch.begins) {
     MUONP_ASSERT(batch.begins.shape() == batch.inputs.shape(), "begins {} of inputs {}",
                  core::to_string(batch.begins.shape()), core::to_string(batch.inputs.shape()));
@@ -112,7 +113,9 @@ Tensor Decoder::next_logits(Tape& tape, const Tensor& inputs, std::span<const st
                "{} sequences, {} counts, a cache of {}", inputs.dim(0), counts.size(), cache.batch());
   for (const std::int64_t count : counts)
     MUONP_ASSERT(count >= 0 && count <= inputs.dim(1), "{} of {} new tokens", count, inputs.dim(1));
-  const Tensor x = checked_stream(tape, inputs, {.cache = &cache})->value;
+  Pass pass;
+  pass.cache = &cache;
+  const Tensor x = checked_stream(tape, inputs, pass)->value;
   std::vector<std::int64_t> last;
   for (std::int64_t b = 0; b < cache.batch(); ++b) {
     last.push_back(std::max<std::int64_t>(0, counts[core::at(b)] - 1));
