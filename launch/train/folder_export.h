@@ -12,7 +12,7 @@
 namespace muonp::launch {
 
 struct ExportOptions {
-  std::optional<core::Dtype> dtype;    // none: of each tensor as the run read it, float32 for a run from scratch
+  std::optional<core::Dtype> dtype;  // none: of each tensor as the run read it, float32 for a run from scratch
   std::int64_t shard_bytes = 5'000'000'000;
 };
 
@@ -24,9 +24,9 @@ struct ExportReport {
 
 // Writes config.json, model.safetensors (or shards and their index), and the tokenizer's and template's files that the run
 // kept. The folder gets its name in one step when everything in it is on disk; until then it is beside, under a temporary
-// name, and it is removed where this throws. Works in blocks: memory does not grow with the model. `written` gets the tensors'
-// elements written so far and how many there are, at least once a second. Error: `folder` exists and is not empty; the model
-// is none that transformers has; a value is beyond float16's range; as AtomicFile.
+// name, and it is removed where this throws. Works in blocks: memory does not grow with the model. `written` gets the
+// tensors' elements written so far and how many there are, at least once a second. Error: `folder` exists and is not empty;
+// the model is none that transformers has; a value is beyond float16's range; as AtomicFile.
 ExportReport export_folder(const std::string& run_directory, const core::Checkpoint& checkpoint, const std::string& folder,
                            const ExportOptions& options, const std::function<void(std::int64_t, std::int64_t)>& written);
 

@@ -14,7 +14,7 @@ using core::Fields;
 void RunSection::describe(Fields& f) {
   f.text("name", name, "name of this run; its files go to <dir>/<name>");
   f.text("dir", dir, "folder that holds the runs");
-  f.integer("steps", steps, {.min = 1}, "optimizer steps to train [steps]");
+  f.integer("steps", steps, {.min = 0}, "optimizer steps to train; 0 saves the weights that the run starts from [steps]");
   f.integer("seed", seed, {.min = 0}, "key of initial weights, sample order and dropout");
 }
 

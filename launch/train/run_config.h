@@ -19,7 +19,7 @@ namespace muonp::launch {
 struct RunSection {
   std::string name = "run";
   std::string dir = "runs";
-  std::int64_t steps = 0;
+  std::int64_t steps = -1;
   std::int64_t seed = 1;
   void describe(core::Fields& f);
 };

@@ -31,7 +31,6 @@ struct KeyPattern {
 // The first that matches decides.
 constexpr KeyPattern kChanges[] = {
     {"model.preset", Change::free},  // the sizes say it
-    {"model.from", Change::free},    // where weights started; a checkpoint has its own
     {"model.head_chunk_rows", Change::free},
     {"model.recompute", Change::free},
     {"model.dropout", Change::told},
@@ -141,15 +140,22 @@ NamedValues data_identity(const core::DataConfig& config, const core::Dataset& d
 RunIdentity run_identity(const RunConfig& config, const NamedValues& data) {
   RunIdentity identity;
   for (NamedValue& v : values_of(config))
-    if (change_of(v.name) != Change::free && find(data, v.name) == nullptr) identity.values.push_back(std::move(v));
+    if (change_of(v.name) != Change::free && v.name != kStartingWeights && find(data, v.name) == nullptr)
+      identity.values.push_back(std::move(v));
   identity.values.insert(identity.values.end(), data.begin(), data.end());
   std::error_code unknown;
   identity.folder = std::filesystem::current_path(unknown).string();
   return identity;
 }
 
+void take_over(const RunIdentity& saved, RunIdentity& mine) {
+  const NamedValue* weights = find(saved.values, kStartingWeights);
+  if (weights != nullptr && find(mine.values, kStartingWeights) == nullptr) mine.values.push_back(*weights);
+}
+
 NamedValues rank_identity(const RunConfig& config) {
-  constexpr std::string_view kOwn[] = {"parallel.threads", "data.train", "data.validation", "data.tokenizer"};
+  constexpr std::string_view kOwn[] = {"parallel.threads", "data.train", "data.validation", "data.tokenizer",
+                                       kStartingWeights};
   NamedValues values = {{"the build of muonp", describe_build()}};
   for (NamedValue& v : values_of(config))
     if (std::ranges::find(kOwn, v.name) == std::end(kOwn)) values.push_back(std::move(v));

@@ -39,10 +39,8 @@ std::vector<models::PretrainedTensor> read_tensors(const std::string& file) {
 std::string write_tensors(const std::vector<models::PretrainedTensor>& tensors) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const models::PretrainedTensor& t : tensors)
-    list.push_back({{"tensor", t.tensor},
-                    {"parameter", t.parameter},
-                    {"dtype", core::name_of(t.type)},
-                    {"transposed", t.transposed}});
+    list.push_back(
+        {{"tensor", t.tensor}, {"parameter", t.parameter}, {"dtype", core::name_of(t.type)}, {"transposed", t.transposed}});
   return list.dump(1) + "\n";
 }
 

@@ -1,5 +1,5 @@
-// A run that starts from a Hugging Face folder (model.from): what it takes from there, and what the run's own folder keeps of
-// it, so that the run goes on, is read and is exported when that folder is gone.
+// A run that starts from a Hugging Face folder (model.from): what it takes from there, and what the run's own folder keeps
+// of it, so that the run goes on, is read and is exported when that folder is gone.
 #pragma once
 
 #include <optional>

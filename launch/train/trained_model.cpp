@@ -16,17 +16,6 @@ namespace muonp::launch {
 
 namespace {
 
-core::Checkpoint open_checkpoint(const std::string& run_directory, const std::string& which) {
-  const core::CheckpointStore store(run_directory + "/checkpoints");
-  if (which != "latest") return store.open(which);
-  std::string refused;
-  auto latest = store.latest([&](const std::string& why) { refused += "\n  " + why; });
-  if (!latest)
-    core::fail("{}: no {}checkpoint to read the weights from{}", store.directory(), refused.empty() ? "" : "intact ",
-               refused);
-  return *std::move(latest);
-}
-
 // read(name, shape, to): the float32 weights of a parameter.
 using ReadWeights = std::function<void(const std::string& name, const core::Shape& shape, float* to)>;
 
@@ -66,6 +55,17 @@ Source source_of(const std::string& run_directory, const std::string& which) {
 }
 
 }  // namespace
+
+core::Checkpoint open_checkpoint(const std::string& run_directory, const std::string& which) {
+  const core::CheckpointStore store(run_directory + "/checkpoints");
+  if (which != "latest") return store.open(which);
+  std::string refused;
+  auto latest = store.latest([&](const std::string& why) { refused += "\n  " + why; });
+  if (!latest)
+    core::fail("{}: no {}checkpoint to read the weights from{}", store.directory(), refused.empty() ? "" : "intact ",
+               refused);
+  return *std::move(latest);
+}
 
 TrainedModel load_trained_model(Session& session, const std::string& run_directory, const std::string& checkpoint) {
   const std::string file = run_directory + "/config.resolved.yaml";

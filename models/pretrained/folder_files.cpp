@@ -10,9 +10,9 @@ namespace muonp::models {
 
 namespace {
 
-constexpr std::string_view kTokenizerFiles[] = {"added_tokens.json",       "chat_template.jinja", "chat_template.json",
-                                                "merges.txt",              "tokenizer.json",      "tokenizer.model",
-                                                "special_tokens_map.json", "vocab.json",          "tokenizer_config.json"};
+constexpr std::string_view kTokenizerFiles[] = {
+    "added_tokens.json", "chat_template.jinja",     "chat_template.json", "merges.txt",           "tokenizer.json",
+    "tokenizer.model",   "special_tokens_map.json", "vocab.json",         "tokenizer_config.json"};
 constexpr std::string_view kOtherFiles[] = {"generation_config.json"};
 constexpr std::string_view kLicences[] = {"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"};
 
