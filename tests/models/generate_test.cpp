@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "core/base/storage.h"
 #include "core/device/host_view.h"
 #include "tiny_llama.h"
 
