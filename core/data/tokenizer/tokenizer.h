@@ -1,7 +1,7 @@
 // Text to token ids and back. What holds for which:
 //   byte, and sentencepiece models that `muonp tokenize` made: decode(encode(x)) == x for every string of bytes.
-//   Tokenizers of Hugging Face folders give the ids that their originals give, and the originals change some texts: changes()
-//   says in words what is not given back; where it is empty, every string comes back.
+//   Tokenizers of Hugging Face folders give the ids that their originals give, and the originals change some texts:
+//   changes() says in words what is not given back; where it is empty, every string comes back.
 #pragma once
 
 #include <cstdint>
@@ -62,12 +62,12 @@ using TokenizerHandle = std::shared_ptr<const Tokenizer>;
 
 // One id per byte, vocabulary 256.
 TokenizerHandle make_byte_tokenizer();
-// "byte"; a sentencepiece model (tokenizer.model); a tokenizer.json; or a Hugging Face folder with one of the two, of which
-// tokenizer.json comes first. Error: there is none, it is damaged, or it asks for what is not supported, which is named with
-// its place in the file.
+// "byte"; a sentencepiece model that `muonp tokenize` made; a tokenizer.json; or a Hugging Face folder with tokenizer.json
+// or else tokenizer.model. Error: there is none, it is damaged, a sentencepiece model that is named itself is one whose
+// decoding would not give the text back, or the file asks for what is not supported, which is named with its place.
 TokenizerHandle open_tokenizer(const std::string& byte_or_path);
-// The files in a folder that belong to its tokenizer and chat template (tokenizer.json, tokenizer_config.json, ...), those
-// that exist: what a copy of the tokenizer consists of.
+// Names of the files in a folder that belong to its tokenizer, chat template and generation (tokenizer.json,
+// tokenizer_config.json, ...), those that exist: what a copy of the tokenizer consists of.
 std::vector<std::string> tokenizer_files(const std::string& folder);
 
 }  // namespace muonp::core
