@@ -126,26 +126,6 @@ std::size_t part_of(const Tokenizer& tokenizer, std::string_view text) {
   return kLongestPart - character < 4 ? character : std::min(kLongestPart, text.size());
 }
 
-// Hands the ids of the files to `use`, part by part.
-template <class Use>
-void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll, const Use& use) {
-  std::vector<std::int32_t> ids;
-  for (const std::string& path : text_files) {
-    if (file_size(path) == 0) continue;
-    const MappedFile file(path);
-    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
-    for (bool first = true; !rest.empty(); first = false) {
-      if (poll) poll();
-      const std::size_t cut = part_of(tokenizer, rest);
-      ids.clear();
-      tokenizer.encode_part(rest.substr(0, cut), first, Specials::parse, ids);
-      file.require_whole();
-      use(std::span<const std::int32_t>(ids));
-      rest.remove_prefix(cut);
-    }
-  }
-}
-
 // Window window_of(i) into the i-th sequence of both, for i < count.
 template <class WindowOf>
 void fill_windows(const TokenSource& tokens, std::int64_t sequence, std::int64_t count, const WindowOf& window_of,
@@ -191,6 +171,25 @@ Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files) {
   data.description = fmt::format("{}: {} tokens to train on, {} to validate ({})", config.train, data.train.size(),
                                  data.validation.size(), config.validation.empty() ? "its last part" : config.validation);
   return data;
+}
+
+void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll,
+                  const std::function<void(std::span<const std::int32_t>)>& use) {
+  std::vector<std::int32_t> ids;
+  for (const std::string& path : text_files) {
+    if (file_size(path) == 0) continue;
+    const MappedFile file(path);
+    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
+    for (bool first = true; !rest.empty(); first = false) {
+      if (poll) poll();
+      const std::size_t cut = part_of(tokenizer, rest);
+      ids.clear();
+      tokenizer.encode_part(rest.substr(0, cut), first, Specials::parse, ids);
+      file.require_whole();
+      use(std::span<const std::int32_t>(ids));
+      rest.remove_prefix(cut);
+    }
+  }
 }
 
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
