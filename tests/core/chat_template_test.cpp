@@ -110,7 +110,7 @@ TEST(ChatTemplate, WhatIsNotSupportedIsQuotedWithItsLine) {
   EXPECT_THAT(error("{{ 'abc }}"), HasSubstr("a string that does not end"));
   EXPECT_THAT(error("{{ a "), HasSubstr("does not end with }}"));
   EXPECT_THAT(error("{# a "), HasSubstr("a comment that does not end"));
-  EXPECT_THAT(error("{{ " + std::string(5000, '(') + "1"), HasSubstr("nested so deep"));
+  EXPECT_THAT(error("{{ " + std::string(5000, '(') + "1" + std::string(5000, ')') + " }}"), HasSubstr("nested so deep"));
   EXPECT_THAT(error("{{ " + std::string(5000, '-') + "1 }}"), HasSubstr("nested so deep"));
   EXPECT_THAT(error("{% break %}"), HasSubstr("'break' outside of a loop"));
 }
