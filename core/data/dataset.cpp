@@ -55,6 +55,12 @@ TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::s
   return TokenSource::from_bytes(files);
 }
 
+// For the person who trains on the text: its ids do not give all of it back.
+std::string what_changes(const Tokenizer& tokenizer) {
+  const std::string changes = tokenizer.changes();
+  return changes.empty() ? "" : fmt::format(" (the tokenizer changes text: {})", changes);
+}
+
 // The token file of a text, made if it is not there.
 std::string prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache, std::int64_t vocabulary,
                          const std::function<void(const std::string&)>& say, const Poll& poll) {
@@ -70,7 +76,7 @@ std::string prepare_part(const Part& part, const Tokenizer& tokenizer, const std
   if (tokenizer.name() == "byte") return "";
   const std::string tokens = cache_file(cache, files, tokenizer, poll);
   if (exists(tokens)) return tokens;
-  if (say) say(fmt::format("encoding {} with {} into {}", part.path, tokenizer.name(), tokens));
+  if (say) say(fmt::format("encoding {} with {} into {}{}", part.path, tokenizer.name(), tokens, what_changes(tokenizer)));
   make_directories(cache);
   remove_abandoned_files(cache);
   tokenize_files(tokenizer, files, tokens, TokenFormat::llmc, poll);
@@ -107,34 +113,17 @@ void divide(const DataConfig& config, Dataset& data) {
                    fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
 }
 
-// Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
-std::size_t part_of(std::string_view text) {
+// Cut where that leaves the ids as they are, which is at a line's end for most; where there is no such place, between two
+// characters.
+std::size_t part_of(const Tokenizer& tokenizer, std::string_view text) {
   if (text.size() <= kPart) return text.size();
-  const std::string_view most = text.substr(0, kLongestPart);
-  if (const std::size_t line = most.find('\n', kPart - 1); line != std::string_view::npos) return line + 1;
-  if (const std::size_t line = most.rfind('\n'); line != std::string_view::npos) return line + 1;
+  const std::size_t most = std::min(text.size(), kLongestPart + 1);
+  for (std::size_t at = kPart; at < most; ++at)
+    if (tokenizer.may_cut(text, at)) return at;
+  for (std::size_t at = kPart - 1; at > 0; --at)
+    if (tokenizer.may_cut(text, at)) return at;
   const std::size_t character = utf8_cut(text, kLongestPart);
-  return kLongestPart - character < 4 ? character : kLongestPart;
-}
-
-// Hands the ids of the files to `use`, part by part.
-template <class Use>
-void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll, const Use& use) {
-  std::vector<std::int32_t> ids;
-  for (const std::string& path : text_files) {
-    if (file_size(path) == 0) continue;
-    const MappedFile file(path);
-    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
-    while (!rest.empty()) {
-      if (poll) poll();
-      const std::size_t cut = part_of(rest);
-      ids.clear();
-      tokenizer.encode(rest.substr(0, cut), ids);
-      file.require_whole();
-      use(std::span<const std::int32_t>(ids));
-      rest.remove_prefix(cut);
-    }
-  }
+  return kLongestPart - character < 4 ? character : std::min(kLongestPart, text.size());
 }
 
 // Window window_of(i) into the i-th sequence of both, for i < count.
@@ -182,6 +171,25 @@ Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files) {
   data.description = fmt::format("{}: {} tokens to train on, {} to validate ({})", config.train, data.train.size(),
                                  data.validation.size(), config.validation.empty() ? "its last part" : config.validation);
   return data;
+}
+
+void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll,
+                  const std::function<void(std::span<const std::int32_t>)>& use) {
+  std::vector<std::int32_t> ids;
+  for (const std::string& path : text_files) {
+    if (file_size(path) == 0) continue;
+    const MappedFile file(path);
+    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
+    for (bool first = true; !rest.empty(); first = false) {
+      if (poll) poll();
+      const std::size_t cut = part_of(tokenizer, rest);
+      ids.clear();
+      tokenizer.encode_part(rest.substr(0, cut), first, Specials::parse, ids);
+      file.require_whole();
+      use(std::span<const std::int32_t>(ids));
+      rest.remove_prefix(cut);
+    }
+  }
 }
 
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,

@@ -45,6 +45,9 @@ Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files);
 // Encodes text files, one after the other, into a token file. Returns the number of ids.
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
                             const std::string& token_file, TokenFormat format, const Poll& poll = {});
+// Hands the ids of the files to `use`, part by part, as if all of a file were encoded at once.
+void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll,
+                  const std::function<void(std::span<const std::int32_t>)>& use);
 std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll = {});
 // The text files that `path` stands for: itself, or those below a folder. Error: none, or no text in them.
 // `key` begins the message ("data.train").
