@@ -1,5 +1,7 @@
 #include "core/data/encode_text.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/base/utf8.h"
 #include "core/data/data_part.h"
@@ -12,39 +14,46 @@ namespace {
 // Bytes of text encoded at once: up to the first line's end after kPart, but no more than kLongestPart.
 constexpr std::size_t kPart = std::size_t{1} << 16, kLongestPart = std::size_t{1} << 18;
 
-// Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
-std::size_t part_of(std::string_view text) {
+// Cut where that leaves the ids as they are, which is at a line's end for most; where there is no such place, between two
+// characters.
+std::size_t part_of(const Tokenizer& tokenizer, std::string_view text) {
   if (text.size() <= kPart) return text.size();
-  const std::string_view most = text.substr(0, kLongestPart);
-  if (const std::size_t line = most.find('\n', kPart - 1); line != std::string_view::npos) return line + 1;
-  if (const std::size_t line = most.rfind('\n'); line != std::string_view::npos) return line + 1;
+  const std::size_t most = std::min(text.size(), kLongestPart + 1);
+  for (std::size_t at = kPart; at < most; ++at)
+    if (tokenizer.may_cut(text, at)) return at;
+  for (std::size_t at = kPart - 1; at > 0; --at)
+    if (tokenizer.may_cut(text, at)) return at;
   const std::size_t character = utf8_cut(text, kLongestPart);
-  return kLongestPart - character < 4 ? character : kLongestPart;
+  return kLongestPart - character < 4 ? character : std::min(kLongestPart, text.size());
 }
 
 struct TextPart {
   std::shared_ptr<const MappedFile> file;
   std::string_view text;
+  bool first = true;  // of its file
 };
 
 // The files, one after the other, in parts.
 class TextReader {
  public:
-  explicit TextReader(const std::vector<std::string>& files) : files_(files) {}
+  TextReader(const Tokenizer& tokenizer, const std::vector<std::string>& files) : tokenizer_(tokenizer), files_(files) {}
   std::optional<TextPart> next() {
     while (rest_.text.empty()) {
       if (opened_ == files_.size()) return {};
       const std::string& path = files_[opened_++];
       if (file_size(path) == 0) continue;
       const auto file = std::make_shared<const MappedFile>(path);
-      rest_ = {file, {file->data(), static_cast<std::size_t>(file->size())}};
+      rest_ = {file, {file->data(), static_cast<std::size_t>(file->size())}, true};
     }
-    const TextPart part{rest_.file, rest_.text.substr(0, part_of(rest_.text))};
+    TextPart part = rest_;
+    part.text = rest_.text.substr(0, part_of(tokenizer_, rest_.text));
+    rest_.first = false;
     rest_.text.remove_prefix(part.text.size());
     return part;
   }
 
  private:
+  const Tokenizer& tokenizer_;
   const std::vector<std::string>& files_;
   std::size_t opened_ = 0;
   TextPart rest_;
@@ -60,11 +69,12 @@ void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& te
   };
   std::int64_t total = 0, done = 0;
   for (const std::string& file : text_files) total += file_size(file);
-  TextReader reader(text_files);
+  TextReader reader(tokenizer, text_files);
   work_in_order(
       preparation.threads, preparation.poll, [&] { return reader.next(); },
       [&](const TextPart& part) {
-        Ids result{tokenizer.encode(part.text), std::ssize(part.text)};
+        Ids result{{}, std::ssize(part.text)};
+        tokenizer.encode_part(part.text, part.first, Specials::parse, result.ids);
         part.file->require_whole();
         return result;
       },

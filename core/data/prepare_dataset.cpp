@@ -18,6 +18,12 @@ std::uint64_t hash_of(const std::vector<std::string>& files, std::uint64_t hash,
   return hash;
 }
 
+// For the person who trains on the text: its ids do not give all of it back.
+std::string what_changes(const Tokenizer& tokenizer) {
+  const std::string changes = tokenizer.changes();
+  return changes.empty() ? "" : fmt::format(" (the tokenizer changes text: {})", changes);
+}
+
 void require_vocabulary(const Tokenizer& tokenizer, std::int64_t vocabulary) {
   if (tokenizer.vocabulary() > vocabulary)
     fail("the tokenizer {} has ids up to {}, outside the model's vocabulary of {}", tokenizer.name(),
@@ -76,7 +82,8 @@ class Preparer {
   }
 
   void begin(const DataPart& part, const std::string& file) const {
-    preparation_.tell(fmt::format("encoding {} with {} into {}", part.path, tokenizer_->name(), file));
+    preparation_.tell(
+        fmt::format("encoding {} with {} into {}{}", part.path, tokenizer_->name(), file, what_changes(*tokenizer_)));
     make_directories(cache_);
     remove_abandoned_files(cache_);
   }

@@ -93,7 +93,7 @@ void NpyElements::convert(std::span<const char> block, std::vector<float>& value
                  core::to_string(index_), value);
     double& largest = largest_[shape_.size() == 3 ? static_cast<std::size_t>(index_[0]) : 0];
     if (std::isfinite(value)) largest = std::max(largest, size);
-    values[at(next_place())] = rounded;
+    values[core::at(next_place())] = rounded;
   }
 }
 
