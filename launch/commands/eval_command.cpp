@@ -33,7 +33,7 @@ std::unique_ptr<core::ValidationBatches> data_of(Session& session, const Argumen
   data.skip_bad = data.skip_bad || a.skip_bad;
   const core::Dataset dataset = [&] {
     const StopSignals signals;  // the text may be long, and its tokens must not stay in the folder for temporary files
-    core::Dataset read = read_dataset(data, a.run, trained.config.model.vocabulary, [] { require_no_stop(); });
+    core::Dataset read = read_dataset(data, a.run, trained.config.model.vocabulary(), [] { require_no_stop(); });
     require_no_stop();
     return read;
   }();

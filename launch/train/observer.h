@@ -50,6 +50,8 @@ class TrainObserver {
   virtual ~TrainObserver() = default;
   // Now and then while data is encoded, and at its end; before started(), from another thread while the caller's waits.
   virtual void preparing(const RunPreparation&) {}
+  // While the weights that the run starts from are read from a folder; before started().
+  virtual void reading(const std::string& /*folder*/, std::int64_t /*elements*/, std::int64_t /*of*/) {}
   virtual void started(const RunStart&) {}
   virtual void stepped(const RunStep&) {}
   virtual void validated(const RunValidation&) {}

@@ -16,6 +16,12 @@ void TerminalObserver::preparing(const RunPreparation& p) {
   if (p.done == p.total) bar_.reset();
 }
 
+void TerminalObserver::reading(const std::string& folder, std::int64_t elements, std::int64_t of) {
+  if (!bar_) bar_ = std::make_unique<Progress>("weights", of, 0, options_);
+  bar_->update(elements, folder);
+  if (elements == of) bar_.reset();
+}
+
 void TerminalObserver::started(const RunStart& start) {
   log_.info("{}", start_report(start.facts));
   if (start.over) {
@@ -24,7 +30,7 @@ void TerminalObserver::started(const RunStart& start) {
     return;
   }
   if (start.step > 0) log_.info("Resumed {} after step {} of {}.", config_.directory(), start.step, config_.run.steps);
-  bar_ = std::make_unique<Progress>(config_.run.name, config_.run.steps, start.step, options_);
+  bar_ = std::make_unique<Progress>(config_.run.name, std::max<std::int64_t>(1, config_.run.steps), start.step, options_);
 }
 
 void TerminalObserver::stepped(const RunStep& s) {
