@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kTokenizerCopy = "/tokenizer.model";
+constexpr const char* kTokenizerCopy = "/tokenizer.model";  // of a model file
+constexpr const char* kTokenizerFolderCopy = "/tokenizer";  // of a Hugging Face folder
 
 class TemporaryFolder {
  public:
@@ -70,15 +71,30 @@ std::string found_by_content(const std::string& path, const std::vector<std::str
   return located(path, identity.folder);
 }
 
+// The Hugging Face folder that a tokenizer is read from with all its files; empty: a file stands alone.
+std::string folder_of(const std::string& tokenizer) {
+  if (core::is_directory(tokenizer)) return tokenizer;
+  return fs::path(tokenizer).filename() == "tokenizer.json" ? core::parent_directory(tokenizer) : "";
+}
+
 }  // namespace
 
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory) {
-  if (tokenizer != "byte") core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer));
+  if (tokenizer == "byte") return;
+  const std::string folder = folder_of(tokenizer);
+  if (folder.empty()) return void(core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer)));
+  const std::string copy = run_directory + kTokenizerFolderCopy + "/";
+  core::make_directories(copy);
+  for (const std::string& name : core::tokenizer_files(folder))
+    core::write_file(copy + name, core::read_file(folder + "/" + name));
 }
 
 core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity) {
-  const std::string copy = run_directory + kTokenizerCopy;
-  if (data.tokenizer != "byte") data.tokenizer = core::exists(copy) ? copy : located(data.tokenizer, identity.folder);
+  if (data.tokenizer != "byte") {
+    data.tokenizer = located(data.tokenizer, identity.folder);
+    for (const char* copy : {kTokenizerCopy, kTokenizerFolderCopy})
+      if (core::exists(run_directory + copy)) data.tokenizer = run_directory + copy;
+  }
   data.cache = located(data.cache, identity.folder);
   const std::vector<std::string> files = token_files(run_directory, data.cache);
   data.train = found_by_content(data.train, files, identity, "data.train");
