@@ -5,8 +5,9 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "core/base/processors.h"
 #include "core/base/units.h"
-#include "core/data/dataset.h"
+#include "core/data/encode_text.h"
 #include "core/data/tokenizer/bpe_training.h"
 #include "core/files/abandoned_files.h"
 #include "core/files/files.h"
@@ -57,14 +58,14 @@ void learn(const Session& session, const Arguments& a, const std::vector<std::st
 
 // With --specials, begin and end stand around each file where the original puts them around a text.
 std::int64_t write_ids(const core::Tokenizer& tokenizer, const Arguments& a, const std::vector<std::string>& files,
-                       const core::Poll& poll) {
+                       const core::Preparation& preparation) {
   NpyIds writer(a.ids);
   const auto add = [&](bool asked, std::int32_t id) {
     if (a.specials && asked) writer.write({&id, 1});
   };
   for (const std::string& file : files) {
     add(tokenizer.adds_begin(), tokenizer.begin());
-    core::encode_files(tokenizer, {file}, poll, [&](std::span<const std::int32_t> ids) { writer.write(ids); });
+    core::encode_files(tokenizer, {file}, preparation, [&](std::span<const std::int32_t> ids) { writer.write(ids); });
     add(tokenizer.adds_end(), tokenizer.end());
   }
   writer.commit();
@@ -78,15 +79,16 @@ void encode(const Session& session, const Arguments& a, const std::string& model
   const double watch = core::seconds_now();
   const StopSignals signals;
   const std::string written = a.bin + a.ids;  // one of them is empty
-  const auto poll = [&] { require_no_stop(written.empty() ? "" : written + " is as it was"); };
+  const core::Preparation preparation{.poll = [&] { require_no_stop(written.empty() ? "" : written + " is as it was"); },
+                                      .threads = core::processors().usable()};
   std::int64_t tokens = 0;
   if (!written.empty()) core::make_directories(core::parent_directory(written));
   if (written.empty()) {
-    tokens = core::count_tokens(*tokenizer, files, poll);
+    tokens = core::count_tokens(*tokenizer, files, preparation);
   } else if (!a.ids.empty()) {
-    tokens = write_ids(*tokenizer, a, files, poll);
+    tokens = write_ids(*tokenizer, a, files, preparation);
   } else {
-    tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), poll);
+    tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), preparation);
   }
   session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}", tokenizer->vocabulary(), bytes,
                      tokens, static_cast<double>(bytes) / static_cast<double>(tokens), since(watch),
