@@ -31,7 +31,8 @@ class Folder : public ProgramTest {
   std::vector<TensorInFile> tensors_of(const std::string& folder, const std::string& type) const {
     const models::ModelConfig config = models::read_hf_config(path(folder));
     std::vector<TensorInFile> tensors;
-    for (const core::Parameter* p : models::make_model(config)->parameters()) {
+    const auto model = models::make_model(config);
+    for (const core::Parameter* p : model->parameters()) {
       const bool transposed = models::is_transposed(config.family, p->name);
       tensors.push_back({p->name, type, p->shape, transposed});
       if (transposed) std::swap(tensors.back().shape[0], tensors.back().shape[1]);
