@@ -107,7 +107,7 @@ TEST_F(Folder, NoStepsAndOutAgainIsTheSameBytes) {
     make(in, tiny(c.family), c.type, c.shards);
     const Outcome trained = run(c.family, in, kNone, c.ranks);
     ASSERT_EQ(trained.status, 0) << trained.out << trained.err;
-    const Outcome exported = muonp(fmt::format("export runs/{} {} --shard-size 0.00001", c.family, out));
+    const Outcome exported = muonp(fmt::format("export runs/{} {} --shard-size 0.000004", c.family, out));
     ASSERT_EQ(exported.status, 0) << exported.out << exported.err;
     expect_same_tensors(in, out);
     EXPECT_TRUE(core::exists(path(out + "/model.safetensors.index.json")));
