@@ -73,13 +73,9 @@ void take_run_keys(const Given& given, ModelConfig& to) {
     take(to.gpt);
 }
 
-// Scalings of rotary positions that count from the context keep the folder's.
 void shorten_context(LlamaConfig& c, std::int64_t context, const std::string& folder) {
-  if (context == 0 || context == c.context) return;
   if (context > c.context) core::fail("model.context: {} is longer than the {} of {}", context, c.context, folder);
-  if (c.rope.kind != "default" && c.rope.kind != "linear" && c.rope.original_context == 0)
-    c.rope.original_context = c.context;
-  c.context = context;
+  if (context > 0) c.context = context;  // scalings of rotary positions keep the folder's original_context
 }
 
 }  // namespace
