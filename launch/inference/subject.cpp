@@ -1,6 +1,8 @@
 #include "launch/inference/subject.h"
 
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/base/error.h"
 #include "core/files/files.h"
@@ -41,6 +43,13 @@ std::vector<std::int32_t> read_stop_tokens(const std::string& folder) {
   for (const char* name : {"/generation_config.json", "/config.json"})
     if (const auto ids = end_ids(folder + name)) return *ids;
   return {};
+}
+
+void require_fitting_tokenizer(const Subject& subject) {
+  const core::Tokenizer& tokenizer = *subject.tokenizer;
+  if (tokenizer.vocabulary() > subject.model.vocabulary())
+    core::fail("the tokenizer {} has {} ids, the model {}; name the tokenizer it was trained with", tokenizer.name(),
+               tokenizer.vocabulary(), subject.model.vocabulary());
 }
 
 std::vector<std::int32_t> encode_prompt(const core::Tokenizer& tokenizer, std::string_view text) {

@@ -1,4 +1,4 @@
-#include "launch/inference/pass_at_k.h"
+#include "launch/evaluation/pass_at_k.h"
 
 #include "core/base/error.h"
 

@@ -1,4 +1,4 @@
-#include "launch/inference/answer_pattern.h"
+#include "launch/evaluation/answer_pattern.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
