@@ -35,19 +35,18 @@ class Task {
   virtual ~Task() = default;
   // Differs where numbers may differ for what is evaluated; of one task on all ranks the same.
   virtual std::uint64_t fingerprint() const = 0;
-  // The numbers are the same on all ranks, and at any number of ranks but for the rounding of a forward pass. `answers`,
-  // where it is not null, gets those of a task that has answers, on every rank all. Collective. Throws Interrupted on all
-  // ranks when one is asked to stop.
+  // The numbers are the same on all ranks, and at any number of them. `answers`, where it is not null, gets those of a task
+  // that has answers, on every rank all. Collective. Throws Interrupted on all ranks when one is asked to stop.
   virtual TaskNumbers run(const Subject& subject, const OnItems& on_items, std::vector<TaskAnswer>* answers) const = 0;
 };
 
-// Reads the file with the subject's tokenizer and template. What the configuration leaves empty is as in `data`. Error: what
-// is wrong with the configuration, the file (with its line), or a text that does not fit in the model's context.
+// Reads the file with the subject's tokenizer. What the configuration leaves empty is as in `data`, which also names the
+// chat template. Error: what is wrong with the configuration, the file (with its line), or a text that does not fit in the
+// model's context.
 std::unique_ptr<Task> open_task(const TaskConfig& config, const core::DataConfig& data, const Subject& subject);
 
-// The windows of a text, as a task of kind `text` goes through them. Of N tokens, window i sees those of [i·stride, i·stride
-// + window); what counts are those of them that no window before it has seen, but for the first token, which follows
-// nothing.
+// The windows of a text, as a task of kind `text` goes through them. Window i sees the tokens [i·stride, i·stride + window);
+// what counts are those of them that no window before it has seen, but for the first token, which follows nothing.
 class TextWindows {
  public:
   TextWindows(const TaskConfig& config, const Subject& subject);

@@ -1,5 +1,7 @@
 #include "launch/inference/writing.h"
 
+#include <algorithm>
+
 #include "core/base/error.h"
 #include "core/base/index.h"
 #include "launch/inference/text_stream.h"
@@ -28,10 +30,11 @@ std::vector<WrittenText> write_texts(const Subject& subject, Passes& passes, std
                                              .cache = options.cache,
                                              .compute = subject.compute};
   const auto on_token = [&](std::size_t i, std::int32_t token) {
-    const std::string part = streams[i].add(token);
-    if (on_text && !part.empty()) on_text(i, part);
+    const bool ends = std::ranges::find(subject.stop_tokens, token) != subject.stop_tokens.end();
+    const std::string part = ends ? "" : streams[i].add(token);
+    const bool wanted = !on_text || part.empty() || on_text(i, part);
     const bool full = options.within_context && ++lengths[i] >= core::at(subject.model.context());
-    return !streams[i].stopped() && !full;
+    return wanted && !streams[i].stopped() && !full;
   };
   const auto ids = models::generate(subject.device, subject.model, prompts, generation, on_token, passes.opener());
   std::vector<WrittenText> written;

@@ -22,11 +22,12 @@ struct WritingOptions {
 
 struct WrittenText {
   std::vector<std::int32_t> ids;  // with the token that ended it
-  std::string text;               // without special tokens and stop string
+  std::string text;               // without special tokens, stop token and stop string
 };
 
-// Called with what may be shown of prompt i's text, as it comes; the last time with the rest. May be empty.
-using OnText = std::function<void(std::size_t i, const std::string& part)>;
+// Called with what may be shown of prompt i's text, as it comes, and with the rest at its end; false ends the text. May be
+// empty.
+using OnText = std::function<bool(std::size_t i, const std::string& part)>;
 
 // All prompts at once. Where only this rank writes, `passes` is for the others. Error: a prompt is empty or fills the
 // context.
