@@ -1,6 +1,7 @@
 // muonp generate: text from a model.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/base/index.h"

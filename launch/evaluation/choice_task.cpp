@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cctype>
+#include <functional>
 #include <numeric>
 
 #include "core/base/error.h"
@@ -6,6 +8,7 @@
 #include "core/base/index.h"
 #include "core/data/finetuning/example.h"
 #include "core/data/finetuning/json_line.h"
+#include "core/files/strict_json.h"
 #include "launch/evaluation/kinds.h"
 #include "launch/evaluation/task_lines.h"
 #include "launch/evaluation/token_losses.h"

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/files/files.h"
 #include "core/files/strict_json.h"
 
@@ -57,6 +58,13 @@ std::vector<std::int32_t> encode_prompt(const core::Tokenizer& tokenizer, std::s
   if (tokenizer.adds_begin() && tokenizer.begin() >= 0) ids.push_back(tokenizer.begin());
   tokenizer.encode(text, ids);
   return ids;
+}
+
+void require_room(const Subject& subject, std::size_t tokens, const std::string& where) {
+  if (tokens == 0) core::fail("{}: the prompt is empty; a text cannot be continued from nothing", where);
+  if (core::at(subject.model.context()) <= tokens)
+    core::fail("{}: the prompt has {} tokens; the model's context of {} leaves no place for an answer", where, tokens,
+               subject.model.context());
 }
 
 }  // namespace muonp::launch

@@ -31,8 +31,10 @@ std::vector<std::int32_t> read_stop_tokens(const std::string& folder);
 // Error if the tokenizer has ids that the model lacks.
 void require_fitting_tokenizer(const Subject& subject);
 
-// The ids of a text that a model is to go on from or is evaluated on, with the begin (end) token where the tokenizer's
-// original puts one.
+// The ids of a text that a model is to go on from, with the begin token where the tokenizer's original puts one.
 std::vector<std::int32_t> encode_prompt(const core::Tokenizer& tokenizer, std::string_view text);
+
+// Error names `where` if the prompt has no tokens, or leaves no place for one in the context.
+void require_room(const Subject& subject, std::size_t tokens, const std::string& where);
 
 }  // namespace muonp::launch

@@ -8,13 +8,6 @@
 
 namespace muonp::launch {
 
-void require_room(const Subject& subject, std::size_t tokens, const std::string& where) {
-  if (tokens == 0) core::fail("{}: the prompt is empty; a text cannot be continued from nothing", where);
-  if (core::at(subject.model.context()) <= tokens)
-    core::fail("{}: the prompt has {} tokens; the model's context of {} leaves no place for an answer", where, tokens,
-               subject.model.context());
-}
-
 std::vector<WrittenText> write_texts(const Subject& subject, Passes& passes, std::span<const models::Prompt> prompts,
                                      const WritingOptions& options, const OnText& on_text) {
   std::vector<TextStream> streams;

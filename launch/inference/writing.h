@@ -15,8 +15,8 @@ struct WritingOptions {
   std::int64_t tokens = 128;  // of a text, at most
   models::SamplingOptions sampling{.temperature = 0};
   std::vector<std::string> stops = {};  // strings that end a text, and are not in it
-  bool within_context =
-      true;  // a text ends where the model's context is full; false: it goes on, with what fits of its end in view
+  // A text ends where the model's context is full; false: it goes on, with what fits of its end in view.
+  bool within_context = true;
   bool cache = true;
 };
 
@@ -33,8 +33,5 @@ using OnText = std::function<bool(std::size_t i, const std::string& part)>;
 // context.
 std::vector<WrittenText> write_texts(const Subject& subject, Passes& passes, std::span<const models::Prompt> prompts,
                                      const WritingOptions& options, const OnText& on_text = {});
-
-// Error names `where` if the prompt has no tokens, or leaves no place for one in the context.
-void require_room(const Subject& subject, std::size_t tokens, const std::string& where);
 
 }  // namespace muonp::launch

@@ -136,6 +136,7 @@ TrainedModel open_folder(core::Device& device, const ModelSource& from) {
   trained.config.model = models::read_hf_config(from.path);
   trained.config.model.llama.head_chunk_rows = trained.config.model.gpt.head_chunk_rows = kRowsOfLogits;
   trained.config.data.tokenizer = from.path;
+  trained.config.data.sequence = std::min(trained.config.data.sequence, trained.config.model.context());
   trained.tokenizer = core::open_tokenizer(from.path);
   trained.stop_tokens = read_stop_tokens(from.path);
   if (trained.stop_tokens.empty() && trained.tokenizer->end() >= 0) trained.stop_tokens = {trained.tokenizer->end()};
