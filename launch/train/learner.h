@@ -2,6 +2,7 @@
 // with.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -12,6 +13,7 @@
 #include "launch/program/session.h"
 #include "launch/train/run_config.h"
 #include "models/model.h"
+#include "models/pretrained/pretrained_weights.h"
 #include "optim/engine/distributed_optimizer.h"
 
 namespace muonp::launch {
@@ -35,8 +37,9 @@ RunConfig resolve(RunConfig config);
 RunConfig resolve(const RunConfig& config, dist::Communicator& communicator);
 
 struct StepOutcome {
-  double loss = 0;    // mean over the whole batch, all ranks
-  bool stop = false;  // some rank was asked to stop
+  double loss = 0;           // mean over the counted targets of the whole batch, all ranks and passes
+  std::int64_t counted = 0;  // these targets
+  bool stop = false;         // some rank was asked to stop
   optim::StepReport report;
   // This rank's. Forward and backward are without what they waited for communication, which `report` has; no two of the
   // four parts are of the same time. Of the total the rest is gradient norm, momenta, updates and the host's own work; on a
@@ -47,9 +50,15 @@ struct StepOutcome {
 
 class Learner {
  public:
-  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data. Weights are undefined
-  // until optimizer().initialize() or load_state().
-  Learner(const RunConfig& config, Session& session);
+  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data, or not the same weights to
+  // start from. Weights are undefined until initialize() or the optimizer's load_state(). `preparation` is told of data that
+  // is being encoded, on rank 0; its `poll` and `threads` are set here.
+  Learner(const RunConfig& config, Session& session, core::Preparation preparation = {});
+
+  // Initial weights: those of model.from, of which each rank reads what it keeps, or random ones. Collective. `read` gets
+  // the elements of all ranks together that were read so far, and how many there are. Throws Interrupted on all ranks when
+  // one is asked to stop.
+  void initialize(const std::function<void(std::int64_t, std::int64_t)>& read = {});
 
   // Step number `step`, counted from 0: the batch of that number, forward, backward, update unless `refuse` says true of the
   // step's loss, as it must on all ranks alike. Collective. Where a rank cannot read its samples any more (the text was
@@ -61,9 +70,13 @@ class Learner {
   bool failed() const { return failure_ != nullptr; }
   // Where neither comes any more. Collective.
   void require_no_failure();
-  // Mean loss over the validation text, or over its first `batches` batches (0: all); the windows are shared
-  // out over ranks. NaN if the configuration asks for no validation. Collective.
-  double validate(std::int64_t batches);
+  // Over the validation data, or over its first `batches` batches (0: all); the sequences are shared out over ranks. NaN if
+  // the configuration asks for no validation. Collective.
+  struct Validation {
+    double loss = NAN;         // mean over the counted targets
+    std::int64_t counted = 0;  // these targets
+  };
+  Validation validate(std::int64_t batches);
 
   // Batches are shown to `observe` before their pass (tests).
   void observe_batches(std::function<void(const models::TokenBatch&)> observe) { observe_ = std::move(observe); }
@@ -74,14 +87,20 @@ class Learner {
   const optim::DistributedOptimizer& optimizer() const { return *optimizer_; }
   const BatchPlan& batches() const { return batches_; }
   const core::Dataset& dataset() const { return dataset_; }
-  const core::NamedValues& data_identity() const { return data_identity_; }  // as launch/train/run_identity.h has it
+  // What is there of model.from; null for a run that has no such folder, or whose folder is gone.
+  const models::PretrainedWeights* starting_weights() const { return starting_weights_.get(); }
+  // As launch/train/run_identity.h has it, with the starting weights.
+  const core::NamedValues& data_identity() const { return data_identity_; }
   std::int64_t tokens_per_step() const { return batches_.batch * config_.data.sequence; }
 
  private:
   struct Pass;  // of one micro-batch: its loss and when its parts ended, on the device
-  Pass run_pass(std::int64_t step, std::int64_t pass);
+  Pass run_pass(std::int64_t step, std::int64_t pass, std::int64_t counted);  // `counted`: targets of the whole step
   void prepare();
-  void fill(const models::TokenBatch& batch, const std::function<void()>& read);
+  void open_data(const core::TokenFiles& token_files);
+  void open_starting_weights();
+  models::TokenBatch read_batch(std::int64_t rows, bool packed, const std::function<void(const core::SequenceSpans&)>& read);
+  double evaluate(const models::TokenBatch& batch);
 
   const RunConfig config_;
   Session& session_;
@@ -89,6 +108,7 @@ class Learner {
   std::unique_ptr<models::LanguageModel> model_;
   core::Dataset dataset_;
   core::NamedValues data_identity_;
+  std::unique_ptr<models::PretrainedWeights> starting_weights_;
   std::unique_ptr<core::TrainBatches> train_;
   std::unique_ptr<core::ValidationBatches> validation_;
   std::unique_ptr<optim::DistributedOptimizer> optimizer_;

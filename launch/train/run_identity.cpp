@@ -38,6 +38,8 @@ constexpr KeyPattern kChanges[] = {
     {"run.seed", Change::refused},
     {"run.steps", Change::told},
     {"data.cache", Change::free},
+    {"data.skip_bad", Change::free},       // what it leaves out is not in the data,
+    {"data.chat_template", Change::free},  // and what a template writes is
     {"data.micro_batch", Change::free},
     {"data.*", Change::refused},
     {"optimizer.*.name", Change::free},
@@ -129,26 +131,45 @@ std::string describe_tokens(const core::TokenSource& tokens) {
   return fmt::format("{} tokens, hash {:016x}", tokens.size(), tokens.fingerprint());
 }
 
+std::string describe_examples(const core::ExampleStore& examples) {
+  return fmt::format("{} examples, hash {:016x}", examples.size(), examples.hash());
+}
+
 NamedValues data_identity(const core::DataConfig& config, const core::Dataset& dataset) {
   const bool own = !config.validation.empty();
-  return {{"data.tokenizer", describe_tokenizer(*dataset.tokenizer)},
-          {"data.train", describe_tokens(dataset.whole)},
-          {"data.validation", own ? describe_tokens(dataset.validation) : "none"},
-          {"data.validation_fraction", own ? "unused" : fmt::format("{}", config.validation_fraction)}};
+  const auto& train = dataset.train_examples;
+  const auto& validation = dataset.validation_examples;
+  NamedValues values = {
+      {"data.tokenizer", describe_tokenizer(*dataset.tokenizer)},
+      {"data.train", train.empty() ? describe_tokens(dataset.whole) : describe_examples(train.front().store)},
+      {"data.validation", !own                 ? "none"
+                          : validation.empty() ? describe_tokens(dataset.validation)
+                                               : describe_examples(validation.front().store)},
+      {"data.validation_fraction", own ? "unused" : fmt::format("{}", config.validation_fraction)}};
+  for (std::size_t i = 1; i < train.size(); ++i)
+    values.push_back({fmt::format("data.mix.{}.file", i - 1), describe_examples(train[i].store)});
+  return values;
 }
 
 RunIdentity run_identity(const RunConfig& config, const NamedValues& data) {
   RunIdentity identity;
   for (NamedValue& v : values_of(config))
-    if (change_of(v.name) != Change::free && find(data, v.name) == nullptr) identity.values.push_back(std::move(v));
+    if (change_of(v.name) != Change::free && v.name != kStartingWeights && find(data, v.name) == nullptr)
+      identity.values.push_back(std::move(v));
   identity.values.insert(identity.values.end(), data.begin(), data.end());
   std::error_code unknown;
   identity.folder = std::filesystem::current_path(unknown).string();
   return identity;
 }
 
+void take_over(const RunIdentity& saved, RunIdentity& mine) {
+  const NamedValue* weights = find(saved.values, kStartingWeights);
+  if (weights != nullptr && find(mine.values, kStartingWeights) == nullptr) mine.values.push_back(*weights);
+}
+
 NamedValues rank_identity(const RunConfig& config) {
-  constexpr std::string_view kOwn[] = {"parallel.threads", "data.train", "data.validation", "data.tokenizer"};
+  constexpr std::string_view kOwn[] = {"parallel.threads", "data.train", "data.validation", "data.tokenizer",
+                                       kStartingWeights};
   NamedValues values = {{"the build of muonp", describe_build()}};
   for (NamedValue& v : values_of(config))
     if (std::ranges::find(kOwn, v.name) == std::end(kOwn)) values.push_back(std::move(v));
@@ -169,6 +190,10 @@ RunIdentity identity_from_json(const std::string& text, const std::string& file)
   RunIdentity identity;
   for (const auto& [name, value] : j.at("values").items())
     identity.values.push_back({name, text_of(value, file, name.c_str())});
+  const bool of_model =
+      std::ranges::any_of(identity.values, [](const NamedValue& v) { return v.name.starts_with("model."); });
+  if (of_model && find(identity.values, "model.family") == nullptr)
+    identity.values.push_back({"model.family", "gpt"});  // before there were others
   if (j.contains("folder")) identity.folder = text_of(j.at("folder"), file, "folder");
   return identity;
 }

@@ -7,6 +7,7 @@
 #include "dist/comm/agreement.h"
 #include "launch/program/long_work.h"
 #include "launch/train/run_reading.h"
+#include "launch/train/starting_weights.h"
 
 namespace muonp::launch {
 
@@ -33,7 +34,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
       session_(session),
       observers_(std::move(observers)),
       lock_(hold_folder(config_, session)),
-      learner_(config_, session),
+      learner_(config_, session, preparation()),
       checkpointing_(
           config_, session, learner_, [this](const SaveReport& saved) { tell_saved(saved); }, [this] { lock_->require(); }) {
   if (config_.log.peak) measure_first_peak();
@@ -41,7 +42,9 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
     progress_ = *resumed;
     begun_save_ = saved_step_ = progress_.step;
   } else {
-    learner_.optimizer().initialize(static_cast<std::uint64_t>(config_.run.seed));
+    learner_.initialize([this](std::int64_t done, std::int64_t total) {
+      for (const auto& observer : observers_) observer->reading(config_.model.from, done, total);
+    });
   }
   guard_.emplace(config_.guard, progress_.losses);
   const std::string device = session_.device_text(), ranks = session_.communicator().description();
@@ -59,6 +62,12 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
   });
 }
 
+core::Preparation Trainer::preparation() {
+  return {.progress = [this](const std::string& what, std::int64_t done, std::int64_t total) {
+    for (const auto& observer : observers_) observer->preparing({what, done, total});
+  }};
+}
+
 // What the run's folder holds from the start.
 void Trainer::write_records() {
   const std::string directory = config_.directory();
@@ -67,6 +76,7 @@ void Trainer::write_records() {
   RunConfig copy = config_;
   core::write_file(directory + "/config.resolved.yaml", core::write_config([&](core::Fields& f) { copy.describe(f); }));
   keep_tokenizer(config_.data.tokenizer, directory);
+  if (const auto* weights = learner_.starting_weights()) keep_folder(*weights, config_.model.from, directory);
 }
 
 std::int64_t Trainer::run(const StopSignals& signals) {
@@ -95,6 +105,7 @@ void Trainer::train(const StopSignals& signals) {
     if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
     if (due(config_.checkpoint.every) || stopping_ || (last && config_.checkpoint.at_end)) save();
   }
+  if (config_.run.steps == 0) save();
   checkpointing_.finish();
   learner_.require_no_failure();
 }
@@ -191,8 +202,8 @@ RunStep Trainer::record_of(const StepOutcome& outcome) {
 
 void Trainer::validate() {
   if (!learner_.has_validation()) return;
-  const double loss = learner_.validate(config_.log.validation_batches);
-  tell([&](TrainObserver& observer) { observer.validated({progress_, loss, sent_bytes()}); });
+  const Learner::Validation found = learner_.validate(config_.log.validation_batches);
+  tell([&](TrainObserver& observer) { observer.validated({progress_, found.loss, found.counted, sent_bytes()}); });
 }
 
 double Trainer::sent_bytes() const {
