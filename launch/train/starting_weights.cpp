@@ -70,6 +70,14 @@ void keep_folder(const models::PretrainedWeights& weights, const std::string& fr
   core::write_file(folder + kTensors, write_tensors(weights.tensors()));
 }
 
+void copy_kept_folder(const std::string& run_directory, const std::string& to) {
+  const std::string from = run_directory + kFolder, there = to + kFolder;
+  if (!core::is_directory(from) || core::exists(there)) return;
+  core::make_directories(there);
+  for (const std::string& name : core::list_directory(from))
+    core::write_file(there + "/" + name, core::read_file(from + "/" + name));
+}
+
 std::optional<KeptFolder> kept_folder(const std::string& run_directory) {
   const std::string folder = run_directory + kFolder;
   if (!core::exists(folder + kTensors)) return {};
