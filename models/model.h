@@ -15,7 +15,7 @@ struct TokenBatch {
   core::Tensor targets;  // int32 [batch, time]; −1 is not counted
   // Where documents are packed into sequences: int32 [batch, time], the first position of the document that position t
   // belongs to; attention stays within it, and positions count from it. Empty: one document a sequence.
-  core::Tensor begins;
+  core::Tensor begins = {};
 };
 
 struct DropoutKey {  // dropout masks depend on these and on the global row, not on the number of ranks

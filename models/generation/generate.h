@@ -19,7 +19,7 @@ struct Prompt {
 struct GenerationOptions {
   std::int64_t tokens = 0;  // added to a prompt at most
   SamplingOptions sampling;
-  std::vector<std::int32_t> stop_tokens;       // a text ends behind the first of them
+  std::vector<std::int32_t> stop_tokens = {};  // a text ends behind the first of them
   bool cache = true;                           // keep keys and values of what was read; false: read all anew for every token
   core::Dtype compute = core::Dtype::float32;  // of the model's activations
 };

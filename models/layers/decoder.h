@@ -23,9 +23,9 @@ struct DecoderShape {
 // What a forward pass is given beside its tokens. Copies are cheap.
 struct Pass {
   std::optional<DropoutKey> dropout;
-  core::Tensor begins;             // as TokenBatch's
-  core::Tensor begins_on_device;   // the same, on the tape's device
-  KeyValueCache* cache = nullptr;  // the tokens go on behind what is there; else they are whole sequences
+  core::Tensor begins = {};            // as TokenBatch's
+  core::Tensor begins_on_device = {};  // the same, on the tape's device
+  KeyValueCache* cache = nullptr;      // the tokens go on behind what is there; else they are whole sequences
 
   // The longest sequence that is seen, with the `time` tokens that are new.
   std::int64_t longest(std::int64_t time) const;

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "core/base/storage.h"
 #include "core/device/host_view.h"
 #include "tiny_llama.h"
 
@@ -109,7 +110,8 @@ TEST(Generate, ATextDoesNotDependOnTheCacheOrOnItsCompany) {
     const auto of = lively(config);
     const std::vector<Prompt> prompts = {{prompt_of(2, 1), 5}, {prompt_of(6, 2), 5}, {prompt_of(1, 3), 6}};
     for (const double temperature : {0.0, 1.0}) {
-      GenerationOptions o{.tokens = 20, .sampling = {.temperature = temperature}, .stop_tokens = {}};  // past the context of 12
+      GenerationOptions o{
+          .tokens = 20, .sampling = {.temperature = temperature}, .stop_tokens = {}};  // past the context of 12
       const auto together = texts(*of, prompts, o);
       o.cache = false;
       EXPECT_EQ(together, texts(*of, prompts, o)) << config.family;
