@@ -15,7 +15,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Of a model file, and of a folder of Hugging Face's.
 constexpr const char* kTokenizerCopy = "/tokenizer.model";
+constexpr const char* kTokenizerFolder = "/tokenizer";
 
 class TemporaryFolder {
  public:
@@ -73,12 +75,20 @@ std::string found_by_content(const std::string& path, const std::vector<std::str
 }  // namespace
 
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory) {
-  if (tokenizer != "byte") core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer));
+  if (tokenizer == "byte") return;
+  const bool folder = core::is_directory(tokenizer), json = !folder && tokenizer.ends_with(".json");
+  if (!folder && !json) return void(core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer)));
+  const std::string from = folder ? tokenizer : core::parent_directory(tokenizer), to = run_directory + kTokenizerFolder;
+  core::make_directories(to);
+  for (const std::string& name : core::tokenizer_files(from))
+    core::write_file(to + "/" + name, core::read_file(from + "/" + name));
+  if (json) core::write_file(to + "/tokenizer.json", core::read_file(tokenizer));
 }
 
 core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity) {
-  const std::string copy = run_directory + kTokenizerCopy;
-  if (data.tokenizer != "byte") data.tokenizer = core::exists(copy) ? copy : located(data.tokenizer, identity.folder);
+  const std::string file = run_directory + kTokenizerCopy, folder = run_directory + kTokenizerFolder;
+  if (data.tokenizer != "byte")
+    data.tokenizer = core::exists(file) ? file : core::exists(folder) ? folder : located(data.tokenizer, identity.folder);
   data.cache = located(data.cache, identity.folder);
   const std::vector<std::string> files = token_files(run_directory, data.cache);
   data.train = found_by_content(data.train, files, identity, "data.train");
