@@ -45,12 +45,14 @@ class LanguageModel {
   virtual std::string description() const = 0;          // "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters"
   virtual std::int64_t vocabulary() const = 0;
   virtual std::int64_t context() const = 0;  // longest sequence
-  // What loss() and its backward pass acquire, in order; logits(), next_token_logits() and next_logits() acquire what the
-  // forward pass does.
+  // What loss() and its backward pass acquire, in order; token_losses(), logits(), next_token_logits() and next_logits()
+  // acquire what the forward pass does.
   virtual core::WeightReads weight_reads() const = 0;
 
   // Mean cross-entropy over the counted targets, as a float32 scalar. Dropout only if the tape records.
   virtual core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) = 0;
+  // The cross-entropy of every target: float32 [batch, time], 0 where it is not counted. On a tape that does not record.
+  virtual core::Tensor token_losses(core::Tape& tape, const TokenBatch& batch) = 0;
   // Logits of the last position of each sequence: float32 [batch, vocabulary].
   virtual core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) = 0;
   // Logits of every position: float32 [batch, time, vocabulary].

@@ -23,10 +23,14 @@ void initialize_value(const Parameter& parameter, std::uint64_t seed, T* to) {
 
 }  // namespace
 
-PlainParameters::PlainParameters(Device& device, const ParameterList& parameters, Dtype compute, std::uint64_t seed)
+PlainParameters::PlainParameters(Device& device, const ParameterList& parameters, Dtype compute)
     : device_(device), parameters_(parameters) {
-  for (Parameter* p : parameters_) {
-    p->value = Tensor::empty(device, p->shape, compute, Category::weights);
+  for (Parameter* p : parameters_) p->value = Tensor::empty(device, p->shape, compute, Category::weights);
+}
+
+PlainParameters::PlainParameters(Device& device, const ParameterList& parameters, Dtype compute, std::uint64_t seed)
+    : PlainParameters(device, parameters, compute) {
+  for (const Parameter* p : parameters_) {
     const HostView host(device.queue(), p->value, Access::write);
     with_float_type(compute, [&]<class T>(T) { initialize_value(*p, seed, host.data<T>()); });
     host.upload();

@@ -13,6 +13,8 @@ class PlainParameters final : public GradientSink {
   // Gives every parameter a value of dtype `compute` with its initial contents for `seed`
   // (Category::weights). The parameters must outlive this object, which takes the storage away again.
   PlainParameters(Device& device, const ParameterList& parameters, Dtype compute, std::uint64_t seed);
+  // The same with contents that are undefined.
+  PlainParameters(Device& device, const ParameterList& parameters, Dtype compute);
   ~PlainParameters() override;
   PlainParameters(const PlainParameters&) = delete;
   PlainParameters& operator=(const PlainParameters&) = delete;

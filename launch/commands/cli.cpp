@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 
 #include "core/config/config_values.h"
 #include "launch/program/build_info.h"
@@ -24,6 +25,7 @@ void build(CLI::App& app, Context& context) {
   add_train_command(app, context);
   add_eval_command(app, context);
   add_generate_command(app, context);
+  add_chat_command(app, context);
   add_tokenize_command(app, context);
   add_spectral_command(app, context);
   add_bench_command(app, context);
@@ -124,6 +126,12 @@ CLI::Option* add_real_option(CLI::App& command, const std::string& name, double&
 
 void add_threads_option(CLI::App& command, std::int64_t& threads) {
   add_integer_option(command, "--threads", threads, kThreads, "Threads; 0 for all that this process may keep busy");
+}
+
+ProgressOptions progress_options(Session& session, std::FILE* out) {
+  ProgressOptions options = progress_options_for(out);
+  if (session.mpi() != nullptr) options.terminal = options.terminal && std::getenv("MUONP_TERMINAL") != nullptr;
+  return options;
 }
 
 std::optional<int> parse_command_line(int argc, char** argv, Context& context) {

@@ -10,6 +10,7 @@
 
 #include "core/config/config.h"
 #include "launch/program/session.h"
+#include "launch/report/progress.h"
 
 namespace CLI {
 class App;
@@ -31,6 +32,7 @@ struct Context {
 
 void add_train_command(CLI::App& app, Context& context);
 void add_eval_command(CLI::App& app, Context& context);
+void add_chat_command(CLI::App& app, Context& context);
 void add_generate_command(CLI::App& app, Context& context);
 void add_tokenize_command(CLI::App& app, Context& context);
 void add_spectral_command(CLI::App& app, Context& context);
@@ -60,6 +62,10 @@ void add_threads_option(CLI::App& command, std::int64_t& threads);
 inline constexpr core::RealRange kSpectralErrors{.min = 1e-6, .max = 0.5};
 // Keys of random numbers.
 inline constexpr core::IntegerRange kSeeds{.min = 0};
+
+// Of a bar on `out`, where MPI is not in the way: mpirun gives ranks a terminal of its own whatever its output goes to, and
+// launch/mpirun.sh knows better.
+ProgressOptions progress_options(Session& session, std::FILE* out);
 
 // Parses the line into the context. Returns an exit status if there is nothing to run: help and version (0),
 // a command line that is wrong (2; the message is printed). Errors of a subcommand's callback come out as

@@ -1,8 +1,6 @@
 // muonp train: the program's main job.
 #include <CLI/CLI.hpp>
 
-#include <cstdlib>
-
 #include "launch/commands/cli.h"
 #include "launch/train/metrics_observer.h"
 #include "launch/train/terminal.h"
@@ -11,19 +9,12 @@
 namespace muonp::launch {
 namespace {
 
-// mpirun gives ranks a terminal of its own whatever its output goes to; launch/mpirun.sh knows better.
-ProgressOptions progress_options(Session& session) {
-  ProgressOptions options = progress_options_for(stdout);
-  if (session.mpi() != nullptr) options.terminal = options.terminal && std::getenv("MUONP_TERMINAL") != nullptr;
-  return options;
-}
-
 std::vector<std::unique_ptr<TrainObserver>> observers(const RunConfig& config, Session& session) {
   std::vector<std::unique_ptr<TrainObserver>> all;
   if (session.rank() != 0) return all;
   if (!session.device_note().empty()) session.log().info("{}", session.device_note());
   all.push_back(std::make_unique<MetricsObserver>(config.directory() + "/metrics.jsonl"));
-  all.push_back(std::make_unique<TerminalObserver>(config, session.log(), progress_options(session)));
+  all.push_back(std::make_unique<TerminalObserver>(config, session.log(), progress_options(session, stdout)));
   return all;
 }
 

@@ -31,6 +31,20 @@ void MetricsObserver::validated(const RunValidation& v) {
                 {"sent_bytes", v.sent_bytes}});
 }
 
+void MetricsObserver::evaluated(const RunEvaluation& e) {
+  std::vector<std::string> keys;
+  for (const TaskNumber& number : e.numbers) keys.push_back(fmt::format("eval.{}.{}", e.task, number.name));
+  MetricFields fields{{"step", e.progress.step}, {"seconds", e.progress.seconds}, {"tokens", e.progress.tokens}};
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    const TaskNumber& number = e.numbers[i];
+    if (number.count)
+      fields.emplace_back(keys[i], static_cast<std::int64_t>(number.value));
+    else
+      fields.emplace_back(keys[i], number.value);
+  }
+  file_->write(fields);
+}
+
 void MetricsObserver::saved(const RunProgress& progress, const SaveReport& report) {
   file_->write({{"step", progress.step},
                 {"checkpoint", report.step},

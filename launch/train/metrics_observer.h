@@ -16,6 +16,7 @@ class MetricsObserver final : public TrainObserver {
   void started(const RunStart& start) override;  // a run that is over is left as it is
   void stepped(const RunStep& step) override;
   void validated(const RunValidation& validation) override;
+  void evaluated(const RunEvaluation& evaluation) override;
   void saved(const RunProgress& progress, const SaveReport& report) override;
 
  private:

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "launch/evaluation/task.h"
 #include "launch/train/checkpointing.h"
 #include "launch/train/start_report.h"
 
@@ -40,6 +41,13 @@ struct RunValidation {
   double sent_bytes = 0;
 };
 
+// Of the section `eval`.
+struct RunEvaluation {
+  const RunProgress& progress;
+  const std::string& task;
+  const TaskNumbers& numbers;
+};
+
 struct RunEnd {
   const RunProgress& progress;
   std::string stopped_by = {};  // a signal's name, or another rank; empty where all steps are done
@@ -55,6 +63,9 @@ class TrainObserver {
   virtual void started(const RunStart&) {}
   virtual void stepped(const RunStep&) {}
   virtual void validated(const RunValidation&) {}
+  // While an evaluation goes on; its items (texts, questions) of all ranks.
+  virtual void evaluating(const RunProgress&, const std::string& /*task*/, std::int64_t /*done*/, std::int64_t /*of*/) {}
+  virtual void evaluated(const RunEvaluation&) {}
   virtual void saved(const RunProgress&, const SaveReport&) {}
   // In order; where an error ends the run, interrupted() comes instead, before its message.
   virtual void ended(const RunEnd&) {}

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "core/base/error.h"
 #include "launch/program/session.h"
@@ -100,7 +101,25 @@ void RunConfig::describe(Fields& f) {
       "guard", [this](Fields& s) { guard.describe(s); }, "when a step is left out or the run ends");
   f.section(
       "log", [this](Fields& s) { log.describe(s); }, "what is shown and measured");
+  f.section_list(
+      "eval", eval.size(), [this](std::size_t n) { eval.resize(n); },
+      [this](std::size_t i, Fields& entry) { eval[i].describe(entry); },
+      "what the model is evaluated on while it trains, beside the validation data");
 }
+
+namespace {
+
+void validate_tasks(const std::vector<TrainingTask>& tasks) {
+  std::set<std::string> titles;
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    const std::string title = tasks[i].task.title();
+    tasks[i].task.validate(fmt::format("eval.{}", i));
+    if (!titles.insert(title).second)
+      core::fail("eval.{}.name: '{}' is the name of an entry before it; metrics need one for each", i, title);
+  }
+}
+
+}  // namespace
 
 void RunConfig::validate() const {
   const auto control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; };
@@ -113,6 +132,7 @@ void RunConfig::validate() const {
   schedule.validate(run.steps);
   if (model.from.empty()) model.resolved();  // else the folder is still to be read, or was
   optim::parse_compression(compression.to_owner, compression.to_workers, compression.others);
+  validate_tasks(eval);
   if (parallel.emulate_bfloat16 && parallel.compute != "bfloat16")
     core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);
 }

@@ -9,6 +9,7 @@
 #include "core/base/dtype.h"
 #include "core/config/config.h"
 #include "core/data/config.h"
+#include "launch/evaluation/task_config.h"
 #include "launch/train/loss_guard.h"
 #include "models/registry.h"
 #include "optim/plan/config.h"
@@ -79,6 +80,7 @@ struct RunConfig {
   CheckpointSection checkpoint;
   GuardSection guard;
   LogSection log;
+  std::vector<TrainingTask> eval;
 
   void describe(core::Fields& f);
   void validate() const;  // what no single field can say; core::Error names the keys

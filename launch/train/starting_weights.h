@@ -15,6 +15,8 @@ namespace muonp::launch {
 // checkpoints: what it said is then in the run's config.resolved.yaml. Error if there is neither.
 models::ModelConfig with_folder(const RunConfig& config);
 
+inline constexpr const char* kTensorsFile = "pretrained/tensors.json";
+
 // What <run>/pretrained holds.
 struct KeptFolder {
   std::string folder;

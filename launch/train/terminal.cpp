@@ -52,6 +52,16 @@ void TerminalObserver::validated(const RunValidation& v) {
   bar_->print(fmt::format("{}  validation loss {:.4f}", step_of(v.progress.step), v.loss));
 }
 
+void TerminalObserver::evaluating(const RunProgress& progress, const std::string& task, std::int64_t done, std::int64_t of) {
+  bar_->update(progress.step, fmt::format("{} {}/{}", task, done, of));
+}
+
+void TerminalObserver::evaluated(const RunEvaluation& e) {
+  std::string line = fmt::format("{}  {}", step_of(e.progress.step), e.task);
+  for (const TaskNumber& number : e.numbers) line += fmt::format("  {} {}", number.name, text_of(number));
+  bar_->print(line);
+}
+
 void TerminalObserver::ended(const RunEnd& end) {
   bar_.reset();
   if (const std::int64_t skipped = end.progress.losses.skipped; skipped > 0)

@@ -19,6 +19,8 @@ class TerminalObserver final : public TrainObserver {
   void started(const RunStart& start) override;
   void stepped(const RunStep& step) override;
   void validated(const RunValidation& validation) override;
+  void evaluating(const RunProgress& progress, const std::string& task, std::int64_t done, std::int64_t of) override;
+  void evaluated(const RunEvaluation& evaluation) override;
   void ended(const RunEnd& end) override;
   void interrupted() override { bar_.reset(); }
 

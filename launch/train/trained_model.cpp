@@ -4,29 +4,38 @@
 #include <functional>
 #include <vector>
 
+#include "core/device/blas.h"
 #include "core/device/host_view.h"
 #include "core/files/checkpoint_pieces.h"
 #include "core/files/checkpoint_store.h"
 #include "core/files/files.h"
+#include "dist/comm/agreement.h"
 #include "launch/train/checkpointing.h"
 #include "launch/train/run_reading.h"
 #include "launch/train/weights_file.h"
+#include "models/pretrained/hf_config.h"
+#include "models/pretrained/pretrained_weights.h"
 
 namespace muonp::launch {
 
 namespace {
 
-// read(name, shape, to): the float32 weights of a parameter.
-using ReadWeights = std::function<void(const std::string& name, const core::Shape& shape, float* to)>;
+constexpr const char* kResolved = "/config.resolved.yaml";
 
-void read_value(core::Device& device, const ReadWeights& read, const core::Parameter& p) {
+// Straight into the parameter where it is float32 in the host's memory; else through blocks.
+void read_value(core::Device& device, const core::WeightFiller& read, const core::Parameter& p) {
+  constexpr std::int64_t kBlock = std::int64_t{1} << 20;  // elements
   const core::HostView value(device.queue(), p.value, core::Access::write);
   if (p.value.dtype() == core::Dtype::float32) {
-    read(p.name, p.shape, value.data<float>());
+    read(p, 0, p.size(), value.data<float>());
   } else {
-    std::vector<float> master(static_cast<std::size_t>(p.size()));
-    read(p.name, p.shape, master.data());
-    std::ranges::transform(master, value.data<core::bfloat16>(), [](float x) { return core::bfloat16(x); });
+    std::vector<float> block(static_cast<std::size_t>(std::min(kBlock, p.size())));
+    for (std::int64_t begin = 0; begin < p.size(); begin += kBlock) {
+      const std::int64_t count = std::min(kBlock, p.size() - begin);
+      read(p, begin, count, block.data());
+      std::transform(block.begin(), block.begin() + count, value.data<core::bfloat16>() + begin,
+                     [](float x) { return core::bfloat16(x); });
+    }
   }
   value.upload();
 }
@@ -37,20 +46,22 @@ struct Source {
   std::int64_t step = 0;
   RunIdentity identity;
   std::set<std::string> parameters;
-  ReadWeights read;
+  core::WeightFiller read;
 };
 
 Source source_of(const std::string& run_directory, const std::string& which) {
   if (core::exists(which) && !core::is_directory(which)) {
     const auto file = std::make_shared<WeightsFile>(which);
     return {which, file->step(), file->identity(), file->names(),
-            [file](const auto& name, const auto& shape, float* to) { file->read(name, shape, to); }};
+            [file](const core::Parameter& p, std::int64_t begin, std::int64_t count, float* to) {
+              file->read(p.name, p.shape, begin, count, to);
+            }};
   }
   const core::Checkpoint checkpoint = open_checkpoint(run_directory, which);
   const auto reader = std::make_shared<core::PieceReader>(checkpoint, kStatePrefix);
   return {checkpoint.path(), checkpoint.step(), identity_of(checkpoint), parameters_in(*reader),
-          [reader](const std::string& name, const core::Shape& shape, float* to) {
-            reader->read_float(name + "/master", shape, core::Dtype::float32, 0, core::element_count(shape), to);
+          [reader](const core::Parameter& p, std::int64_t begin, std::int64_t count, float* to) {
+            reader->read_float(p.name + "/master", p.shape, core::Dtype::float32, begin, begin + count, to);
           }};
 }
 
@@ -67,27 +78,99 @@ core::Checkpoint open_checkpoint(const std::string& run_directory, const std::st
   return *std::move(latest);
 }
 
-TrainedModel load_trained_model(Session& session, const std::string& run_directory, const std::string& checkpoint) {
-  const std::string file = run_directory + "/config.resolved.yaml";
-  if (!core::exists(file)) core::fail("{}: not there; give the folder of a run that `muonp train` made", file);
-  const Source source = source_of(run_directory, checkpoint);
+std::vector<std::int32_t> stop_tokens_of_run(const std::string& folder, const std::string& run_directory,
+                                             const core::Tokenizer& tokenizer) {
+  std::vector<std::int32_t> ids;
+  for (const std::string& place : {folder, run_directory + "/pretrained"})
+    if (ids.empty() && !place.empty()) ids = read_stop_tokens(place);
+  if (tokenizer.end() >= 0 && std::ranges::find(ids, tokenizer.end()) == ids.end()) ids.push_back(tokenizer.end());
+  return ids;
+}
+
+namespace {
+
+// Warnings are said once.
+using Warn = std::function<void(const std::string&)>;
+
+void make_model(TrainedModel& trained, core::Device& device, const ModelSource& source) {
+  if (!source.compute.empty()) trained.config.parallel.compute = source.compute;
+  const core::Dtype compute = trained.config.compute();
+  if (compute == core::Dtype::bfloat16)
+    if (const std::string why = core::product_refusal(device.queue(), compute); !why.empty())
+      core::fail("{}: bfloat16: {}; --compute float32 works everywhere", source.path, why);
+  trained.model = models::make_model(trained.config.model);
+  trained.parameters = std::make_unique<core::PlainParameters>(device, trained.model->parameters(), compute);
+}
+
+void read_weights(const TrainedModel& trained, core::Device& device, const core::WeightFiller& read) {
+  for (const core::Parameter* p : trained.model->parameters()) read_value(device, read, *p);
+}
+
+TrainedModel open_run(core::Device& device, const ModelSource& from, const Warn& warn) {
+  const std::string file = from.path + kResolved;
+  const Source source = source_of(from.path, from.checkpoint);
   TrainedModel trained;
+  trained.is_run = true;
   trained.step = source.step;
   trained.identity = source.identity;
   trained.config = load_run_config(file, {}, core::Origin::by_the_program);
-  trained.config.data = located_data(trained.config.data, run_directory, source.identity);
+  trained.config.data = located_data(trained.config.data, from.path, source.identity);
   trained.tokenizer = core::open_tokenizer(trained.config.data.tokenizer);
   const RunIdentity mine = run_identity(trained.config, {{"data.tokenizer", describe_tokenizer(*trained.tokenizer)}});
   constexpr std::string_view kCompared[] = {"model.*", "data.tokenizer"};
   const std::string advice = fmt::format("{} and the tokenizer must be those of the checkpoint", file);
   for (const std::string& line : require_same_values(source.path, source.identity, mine.values, kCompared, advice))
-    session.log().warn("{}", line);
-  trained.model = models::make_model(trained.config.model);
+    warn(line);
+  trained.stop_tokens = stop_tokens_of_run("", from.path, *trained.tokenizer);
+  make_model(trained, device, from);
   require_same_parameters(source.path, source.parameters, trained.model->parameters());
-  trained.parameters =
-      std::make_unique<core::PlainParameters>(session.device(), trained.model->parameters(), trained.config.compute(), 0);
-  for (const core::Parameter* p : trained.model->parameters()) read_value(session.device(), source.read, *p);
+  read_weights(trained, device, source.read);
   return trained;
+}
+
+TrainedModel open_folder(core::Device& device, const ModelSource& from) {
+  constexpr std::int64_t kRowsOfLogits = 512;  // at once
+  if (from.checkpoint != "latest")
+    core::fail("--checkpoint: {} is a Hugging Face folder, which has no checkpoints", from.path);
+  TrainedModel trained;
+  trained.config.model = models::read_hf_config(from.path);
+  trained.config.model.llama.head_chunk_rows = trained.config.model.gpt.head_chunk_rows = kRowsOfLogits;
+  trained.config.data.tokenizer = from.path;
+  trained.tokenizer = core::open_tokenizer(from.path);
+  trained.stop_tokens = read_stop_tokens(from.path);
+  if (trained.stop_tokens.empty() && trained.tokenizer->end() >= 0) trained.stop_tokens = {trained.tokenizer->end()};
+  make_model(trained, device, from);
+  const models::PretrainedWeights weights(from.path, trained.config.model, trained.model->parameters());
+  read_weights(trained, device, std::bind_front(&models::PretrainedWeights::read, &weights));
+  return trained;
+}
+
+TrainedModel open_either(core::Device& device, const ModelSource& from, const Warn& warn) {
+  if (core::exists(from.path + kResolved)) return open_run(device, from, warn);
+  if (core::exists(from.path + "/" + models::kConfigFile)) return open_folder(device, from);
+  core::fail("{}: neither {} nor {} is there; give the folder of a run that `muonp train` made, or a Hugging Face folder",
+             from.path, kResolved + 1, models::kConfigFile);
+}
+
+}  // namespace
+
+TrainedModel open_trained_model(Session& session, const ModelSource& source) {
+  TrainedModel trained;
+  dist::run_on_all(session.communicator(), [&] {
+    trained = open_either(session.device(), source, [&](const std::string& line) {
+      if (session.rank() == 0) session.log().warn("{}", line);
+    });
+  });
+  return trained;
+}
+
+Subject subject_of(Session& session, const TrainedModel& trained) {
+  return {.device = session.device(),
+          .communicator = session.communicator(),
+          .model = *trained.model,
+          .tokenizer = trained.tokenizer,
+          .stop_tokens = trained.stop_tokens,
+          .compute = trained.config.compute()};
 }
 
 }  // namespace muonp::launch

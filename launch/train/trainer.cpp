@@ -35,6 +35,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
       observers_(std::move(observers)),
       lock_(hold_folder(config_, session)),
       learner_(config_, session, preparation()),
+      tasks_(config_, session, learner_),
       checkpointing_(
           config_, session, learner_, [this](const SaveReport& saved) { tell_saved(saved); }, [this] { lock_->require(); }) {
   if (config_.log.peak) measure_first_peak();
@@ -97,12 +98,14 @@ std::int64_t Trainer::run(const StopSignals& signals) {
 }
 
 void Trainer::train(const StopSignals& signals) {
+  if (progress_.step == 0) evaluate();
   while (progress_.step < config_.run.steps && !stopping_) {
     one_step(signals.requested());
     checkpointing_.advance();
     const bool last = progress_.step == config_.run.steps;
     if (due(config_.log.hash_every)) require_equal_weights();
     if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
+    if (!stopping_) evaluate();
     if (due(config_.checkpoint.every) || stopping_ || (last && config_.checkpoint.at_end)) save();
   }
   if (config_.run.steps == 0) save();
@@ -204,6 +207,24 @@ void Trainer::validate() {
   if (!learner_.has_validation()) return;
   const Learner::Validation found = learner_.validate(config_.log.validation_batches);
   tell([&](TrainObserver& observer) { observer.validated({progress_, found.loss, found.counted, sent_bytes()}); });
+}
+
+// One that is given up because the run is to stop is not told of.
+void Trainer::evaluate() {
+  const TrainingTasks::Watcher watcher{
+      .going_on =
+          [this](const std::string& task, std::int64_t done, std::int64_t of) {
+            tell([&](TrainObserver& observer) { observer.evaluating(progress_, task, done, of); });
+          },
+      .done =
+          [this](const std::string& task, const TaskNumbers& numbers) {
+            tell([&](TrainObserver& observer) { observer.evaluated({progress_, task, numbers}); });
+          }};
+  try {
+    tasks_.run(progress_.step, progress_.step == config_.run.steps, watcher);
+  } catch (const Interrupted&) {
+    stopping_ = true;
+  }
 }
 
 double Trainer::sent_bytes() const {

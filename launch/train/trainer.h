@@ -14,6 +14,7 @@
 #include "launch/train/observer.h"
 #include "launch/train/peak.h"
 #include "launch/train/run_lock.h"
+#include "launch/train/training_tasks.h"
 
 namespace muonp::launch {
 
@@ -42,6 +43,7 @@ class Trainer {
   // A run of no steps saves what it starts from.
   bool done() const { return progress_.step >= config_.run.steps && (config_.run.steps > 0 || saved_step_ == 0); }
   void validate();
+  void evaluate();
   void save();
   void tell_saved(const SaveReport& saved);
   double sent_bytes() const;
@@ -52,6 +54,7 @@ class Trainer {
   std::vector<std::unique_ptr<TrainObserver>> observers_;
   std::unique_ptr<RunLock> lock_;  // rank 0
   Learner learner_;
+  TrainingTasks tasks_;
   Checkpointing checkpointing_;
   RunProgress progress_;
   std::optional<LossGuard> guard_;

@@ -96,18 +96,18 @@ std::set<std::string> WeightsFile::names() const {
   return names;
 }
 
-void WeightsFile::read(const std::string& name, const core::Shape& shape, float* to) const {
+void WeightsFile::read(const std::string& name, const core::Shape& shape, std::int64_t begin, std::int64_t count,
+                       float* to) const {
   const auto* entry = reader_.find(name);
   if (entry == nullptr) core::fail("{} has no tensor '{}'", reader_.path(), name);
   if (entry->spec.shape != shape)
     core::fail("{}: tensor '{}' has shape {}, this model needs {}", reader_.path(), name, core::to_string(entry->spec.shape),
                core::to_string(shape));
-  const std::int64_t size = core::element_count(shape);
   if (entry->spec.type == core::StoredType::f32) {
-    std::memcpy(to, entry->data, static_cast<std::size_t>(entry->spec.bytes()));
+    std::memcpy(to, static_cast<const char*>(entry->data) + 4 * begin, static_cast<std::size_t>(4 * count));
   } else if (entry->spec.type == core::StoredType::bf16) {
-    std::vector<core::bfloat16> values(static_cast<std::size_t>(size));
-    std::memcpy(values.data(), entry->data, static_cast<std::size_t>(entry->spec.bytes()));
+    std::vector<core::bfloat16> values(static_cast<std::size_t>(count));
+    std::memcpy(values.data(), static_cast<const char*>(entry->data) + 2 * begin, static_cast<std::size_t>(2 * count));
     std::ranges::transform(values, to, [](core::bfloat16 x) { return static_cast<float>(x); });
   } else {
     core::fail("{}: tensor '{}' has dtype {}; weights are F32 or BF16", reader_.path(), name,

@@ -26,9 +26,9 @@ class WeightsFile {
   std::int64_t step() const;     // of the checkpoint; 0 if the file does not say
   RunIdentity identity() const;  // of the checkpoint; without values if the file does not say
   std::set<std::string> names() const;
-  // All elements, converted to float32 (exactly). Error: the file lacks the name, or has another shape or
+  // Elements [begin, begin + count), converted to float32 (exactly). Error: the file lacks the name, or has another shape or
   // type.
-  void read(const std::string& name, const core::Shape& shape, float* to) const;
+  void read(const std::string& name, const core::Shape& shape, std::int64_t begin, std::int64_t count, float* to) const;
 
  private:
   core::SafetensorsReader reader_;

@@ -55,17 +55,26 @@ Variable Decoder::checked_stream(Tape& tape, const Tensor& inputs, const Pass& p
   return stream(tape, inputs, pass);
 }
 
-Variable Decoder::loss(Tape& tape, const TokenBatch& batch, const DropoutKey& key) {
+Variable Decoder::read(Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout) const {
   Pass pass;
-  pass.dropout = key;
+  pass.dropout = dropout;
   if (batch.begins) {
     MUONP_ASSERT(batch.begins.shape() == batch.inputs.shape(), "begins {} of inputs {}",
                  core::to_string(batch.begins.shape()), core::to_string(batch.inputs.shape()));
     pass.begins = batch.begins;
     pass.begins_on_device = ops::on_device(tape, batch.begins);
   }
-  const Variable x = (*final_norm_)(tape, checked_stream(tape, batch.inputs, pass));
-  return ops::head_loss(tape, x, *head_, batch.targets, shape_.head_chunk_rows);
+  return (*final_norm_)(tape, checked_stream(tape, batch.inputs, pass));
+}
+
+Variable Decoder::loss(Tape& tape, const TokenBatch& batch, const DropoutKey& key) {
+  return ops::head_loss(tape, read(tape, batch, key), *head_, batch.targets, shape_.head_chunk_rows);
+}
+
+Tensor Decoder::token_losses(Tape& tape, const TokenBatch& batch) {
+  MUONP_ASSERT(!tape.recording(), "losses of tokens on a tape that records");
+  const Tensor losses = ops::head_losses(tape, read(tape, batch, {})->value, *head_, batch.targets, shape_.head_chunk_rows);
+  return losses.view(batch.targets.shape());
 }
 
 Tensor Decoder::logits_of(Tape& tape, const Tensor& rows) const {

@@ -40,6 +40,7 @@ class Decoder : public LanguageModel {
   std::int64_t context() const final { return shape_.context; }
   core::WeightReads weight_reads() const final;
   core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) final;
+  core::Tensor token_losses(core::Tape& tape, const TokenBatch& batch) final;
   core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) final;
   core::Tensor logits(core::Tape& tape, const core::Tensor& inputs) final;
   KeyValueCache make_cache(core::Device& device, std::int64_t batch, std::int64_t capacity, core::Dtype dtype) const final;
@@ -59,6 +60,8 @@ class Decoder : public LanguageModel {
   ParameterSet set_;
 
  private:
+  // Behind the last norm.
+  core::Variable read(core::Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout) const;
   core::Variable checked_stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const;
   // Of some rows of the stream, float32.
   core::Tensor logits_of(core::Tape& tape, const core::Tensor& rows) const;

@@ -137,37 +137,55 @@ std::int64_t counted(const Tensor& targets) {
   return std::count_if(ids.begin(), ids.end(), [](std::int32_t id) { return id >= 0; });
 }
 
-}  // namespace
-
-Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows) {
-  const Tensor xv = x->value;
-  const std::int64_t rows = row_count(xv);
+// Checks the arguments, and brings the targets to the device.
+Head make_head(Tape& tape, const Tensor& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows) {
+  const std::int64_t rows = row_count(x);
   tape.acquire({&weight});
-  MUONP_ASSERT(weight.shape.size() == 2 && last_dim(xv) == weight.shape[1] && weight.value.dtype() == xv.dtype(),
+  MUONP_ASSERT(weight.shape.size() == 2 && last_dim(x) == weight.shape[1] && weight.value.dtype() == x.dtype(),
                "{} {} {} applied to {} {}", weight.name, name_of(weight.value.dtype()), to_string(weight.shape),
-               name_of(xv.dtype()), to_string(xv.shape()));
+               name_of(x.dtype()), to_string(x.shape()));
   MUONP_ASSERT(targets.dtype() == Dtype::int32 && targets.rank() >= 1 && targets.size() == rows && rows > 0,
                "targets {} {} for {} rows", name_of(targets.dtype()), to_string(targets.shape()), rows);
   MUONP_ASSERT(chunk_rows >= 0, "chunks of {} rows", chunk_rows);
   check_tokens(targets, weight.shape[0], true, "target");
-
   const std::int64_t chunk = chunk_rows == 0 ? rows : std::min(chunk_rows, rows);
-  const Head head{xv, on_device(tape, targets), &weight, rows, weight.shape[1], weight.shape[0], chunk};
-  const Tensor buffer = tape.activation({chunk, logits_pitch(head.vocabulary)}, Dtype::float32);
-  const Tensor normaliser = tape.activation({rows}, Dtype::float32), losses = tape.activation({rows}, Dtype::float32);
-  for (std::int64_t first = 0; first < rows; first += chunk) {
-    compute_logits(tape, head, first, buffer);
+  return {x, on_device(tape, targets), &weight, rows, weight.shape[1], weight.shape[0], chunk};
+}
+
+// What the forward pass makes of all rows; `buffer` holds the last chunk's logits.
+struct Rows {
+  Tensor buffer, normaliser, losses;
+};
+Rows compute_rows(Tape& tape, const Head& head) {
+  const Rows all{tape.activation({head.chunk, logits_pitch(head.vocabulary)}, Dtype::float32),
+                 tape.activation({head.rows}, Dtype::float32), tape.activation({head.rows}, Dtype::float32)};
+  for (std::int64_t first = 0; first < head.rows; first += head.chunk) {
+    compute_logits(tape, head, first, all.buffer);
     for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
-                 RowLosses{buffer.data<float>(), buffer.dim(1), head.targets.data<std::int32_t>() + first,
-                           normaliser.data<float>() + first, losses.data<float>() + first});
+                 RowLosses{all.buffer.data<float>(), all.buffer.dim(1), head.targets.data<std::int32_t>() + first,
+                           all.normaliser.data<float>() + first, all.losses.data<float>() + first});
   }
+  return all;
+}
+
+}  // namespace
+
+Tensor head_losses(Tape& tape, const Tensor& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows) {
+  return compute_rows(tape, make_head(tape, x, weight, targets, chunk_rows)).losses;
+}
+
+Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows) {
+  const Head head = make_head(tape, x->value, weight, targets, chunk_rows);
+  const Rows rows = compute_rows(tape, head);
   const std::int64_t count = counted(targets);
   const Tensor value = tape.activation({}, Dtype::float32);
-  for_each_row(tape.queue(), 1, rows, MeanLoss{losses.data<float>(), value.data<float>(), static_cast<double>(count)});
+  for_each_row(tape.queue(), 1, head.rows,
+               MeanLoss{rows.losses.data<float>(), value.data<float>(), static_cast<double>(count)});
 
   Variable out = tape.result(value, true);
   if (!tape.recording()) return out;
-  tape.record({&weight}, [&tape, head, buffer, normaliser, count, dx = x->gradient, dout = out->gradient] {
+  tape.record({&weight}, [&tape, head, buffer = rows.buffer, normaliser = rows.normaliser, count, dx = x->gradient,
+                          dout = out->gradient] {
     const Tensor dloss = take_gradient(dout);
     if (!dloss) return;
     backward(tape, head, buffer, normaliser, dloss, count, dx.get());

@@ -20,4 +20,7 @@ inline std::int64_t logits_pitch(std::int64_t vocabulary) { return (vocabulary +
 
 Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows = 0);
 
+// The loss of each row, float32 [R], 0 where it is not counted; forward only.
+Tensor head_losses(Tape& tape, const Tensor& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows = 0);
+
 }  // namespace muonp::core::ops

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "core/files/strict_json.h"
+#include "core/data/finetuning/json_line.h"
 
 namespace muonp::core {
 namespace {
@@ -13,30 +13,6 @@ using nlohmann::json;
 template <class... Args>
 [[noreturn]] void bad(fmt::format_string<Args...> format, Args&&... args) {
   throw BadExample(fmt::format(format, std::forward<Args>(args)...));
-}
-
-json parse_object(std::string_view line) {
-  json object;
-  try {
-    object = parse_strict_json(line);
-  } catch (const Error& error) {
-    throw BadExample(error.what());
-  }
-  if (object.is_array()) bad("it is a list; a line is one object, as {{\"prompt\": ..., \"completion\": ...}}");
-  if (!object.is_object()) bad("it is no object");
-  return object;
-}
-
-// A text or a whole number, as a template puts it into a text.
-std::string value_text(const json& object, const std::string& field) {
-  const json& value = object.at(field);
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_number_integer()) return value.dump();
-  bad("{} is {}, no text", field, value.type_name());
-}
-
-std::string fill(const FieldTemplate& pattern, const json& object) {
-  return pattern.fill([&](const std::string& field) { return value_text(object, field); });
 }
 
 bool has_all(const json& object, const std::vector<std::string>& fields) {
@@ -103,7 +79,7 @@ std::string ExampleFormat::fields_of(ExampleKind kind) const {
 }
 
 Example ExampleFormat::parse(std::string_view line) const {
-  const json object = parse_object(line);
+  const json object = parse_json_line(line);
   std::vector<ExampleKind> kinds;
   if (!messages_.empty() && object.contains(messages_)) kinds.push_back(ExampleKind::messages);
   if (has_all(object, prompt_.fields()) && has_all(object, completion_.fields())) kinds.push_back(ExampleKind::completion);
@@ -119,9 +95,9 @@ Example ExampleFormat::parse(std::string_view line) const {
         fields_of(kinds[1]));
   Example example{.kind = kinds.front(), .tools = has_tools(object)};
   if (example.kind == ExampleKind::messages) read_messages(object.at(messages_), example);
-  if (example.kind == ExampleKind::completion) example.prompt = fill(prompt_, object);
+  if (example.kind == ExampleKind::completion) example.prompt = fill_fields(prompt_, object);
   if (example.kind != ExampleKind::messages)
-    example.completion = fill(example.kind == ExampleKind::text ? text_ : completion_, object);
+    example.completion = fill_fields(example.kind == ExampleKind::text ? text_ : completion_, object);
   if (example.kind != ExampleKind::messages && example.completion.empty())
     bad("its {} is empty", example.kind == ExampleKind::text ? "text" : "completion");
   return example;
