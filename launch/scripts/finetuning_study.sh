@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# What Muon^p does when a pretrained model is finetuned, beside AdamW: SmolLM2-135M-Instruct on 2,000 word problems and, apart, on
-# the King James Bible. AdamW and p = 0, 1/4, 1/3, 1/2, full; AdamW and p = 1/3 with LoRA of rank 8. Each at four learning rates (of
-# matrices; the same grid for all, in the units of match_rms), then two seeds at the best, with what the model forgets: the loss
-# on two other texts. The table and the figure of docs/finetuning.md.
+# What Muon^p does when a pretrained model is finetuned, beside AdamW: SmolLM2-135M-Instruct on 2,000 word problems and, apart,
+# on the King James Bible. AdamW and p = 0, 1/4, 1/3, 1/2, full; AdamW and p = 1/3 with LoRA of rank 8. Each at four learning
+# rates (the same grid for all rules, in the units of match_rms), then two seeds at the best, with what the model forgets: the
+# loss on two other texts. The tables and figures of docs/finetuning.md.
 #
-#   launch/scripts/finetuning_study.sh [STEPS]      16 steps of 1,024 tokens unless said otherwise: within six hours on two cores
+#   launch/scripts/finetuning_study.sh [STEPS]      16 steps of 1,024 tokens unless said otherwise
 #
 # Two runs at a time, one thread each. Runs that are complete are not run again, so that it may be stopped at any time. Needs
-# build/release (cmake --build --preset release), root or sudo for Debian's texts, and PyPI. MUONP_STUDY_MODEL is a folder with
-# another model, MUONP_STUDY_LIMIT the number of problems answered and of windows of other texts (100).
+# build/release (cmake --build --preset release), root or sudo for Debian's texts, and PyPI. MUONP_STUDY_MODEL is a folder
+# with another model, MUONP_STUDY_LIMIT the number of problems answered (100; of other texts a twelfth of it in windows).
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/../.."
 steps=${1:-16}
@@ -33,7 +33,9 @@ essays | other runs/data/essays.txt
 other runs/data/bible-start.txt <runs/data/kjv.txt
 cat LICENSE /usr/share/common-licenses/GPL-3 /usr/share/common-licenses/MPL-2.0 | other runs/data/licences.txt
 for text in essays bible-start licences; do
-  [ -s "runs/data/$text.txt" ] || { echo "muonp: error: there is nothing to make runs/data/$text.txt of; does dpkg leave /usr/share/doc out?" >&2; exit 1; }
+  [ -s "runs/data/$text.txt" ] && continue
+  echo "muonp: error: there is nothing to make runs/data/$text.txt of; does dpkg leave /usr/share/doc out?" >&2
+  exit 1
 done
 
 settings_of() {  # settings_of DATA ARM LR: one a line
@@ -53,8 +55,8 @@ evaluations_of() {
   [ "$1" = kjv ] || other=bible-start
   entries+="{name: essays, kind: text, file: runs/data/essays.txt, limit: $windows, at_start: true}, "
   entries+="{name: other, kind: text, file: runs/data/$other.txt, limit: $windows, at_start: true}, "
-  [ "$1" != gsm ] || entries+="{name: exact, kind: exact, file: runs/data/gsm/test.jsonl, limit: $limit, batch: 25, tokens: 192, \
-pattern: '-?[0-9]+(?:\\.[0-9]+)?', at_start: true}"
+  [ "$1" != gsm ] || entries+="{name: exact, kind: exact, file: runs/data/gsm/test.jsonl, limit: $limit, batch: 25, \
+tokens: 192, pattern: '-?[0-9]+(?:\\.[0-9]+)?', at_start: true}"
   echo "eval=[${entries%, }]"
 }
 windows=$(((limit + 11) / 12))
