@@ -131,7 +131,8 @@ TEST(Attention, Bfloat16IsWithinItsRoundings) {
                                            {2, 128, {6, 2, 16}},
                                            {1, 192, {2, 2, 16, 64}},
                                            {1, 150, {4, 1, 8, 33}},
-                                           {2, 128, {2, 1, 16}, begins_of(128, {{60, 1, 20}, {128}})}}) {
+                                           {2, 128, {2, 1, 16}, begins_of(128, {{60, 1, 20}, {128}})},
+                                           {1, 200, {700, 350, 1, 70}}}) {  // four blocks of a GPU
     SCOPED_TRACE(
         fmt::format("{}: {}", s.text(), describe_attention({s.batch, s.time, s.heads, !s.begins.empty()}, Dtype::bfloat16)));
     const Numbers qkv = random_numbers(s.shape(), 1), dout = random_numbers(out_shape(s), 2);

@@ -1,5 +1,5 @@
-// The published scalings at points where they can be told by hand; tests/models/parity_test.cpp compares whole models with
-// transformers.
+// The published scalings at points where they can be told by hand; tests/models/llama_reference_test.cpp has whole models with
+// them.
 #include "models/layers/rope.h"
 
 #include <gtest/gtest.h>
