@@ -41,11 +41,12 @@ done
 settings_of() {  # settings_of DATA ARM LR: one a line
   echo "optimizer.matrices.lr=$3"
   case $2 in
-    *adamw) printf '%s\n' optimizer.matrices.rule=adamw "optimizer.others.lr=$3" ;;
+    adamw) printf '%s\n' optimizer.matrices.rule=adamw "optimizer.others.lr=$3" ;;
+    lora-adamw) echo optimizer.matrices.rule=adamw ;;
     *p-*-*) printf '%s\n' "optimizer.matrices.p=$(sed -E 's/.*p-([0-9])-([0-9])/\1\/\2/' <<<"$2")" ;;
     *p-0) echo optimizer.matrices.p=0 ;;
   esac
-  case $2 in lora-*) printf '%s\n' model.lora.rank=8 model.lora.alpha=16 \
+  case $2 in lora-*) printf '%s\n' "optimizer.others.lr=$3" model.lora.rank=8 model.lora.alpha=16 \
     'model.lora.modules=[q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]' ;; esac
   [ "$1" != kjv ] || printf '%s\n' data.train=runs/data/kjv.txt 'data.validation=""' data.validation_fraction=0.02
 }
