@@ -1,0 +1,106 @@
+"""What the runs of finetuning_study.sh say. Called by it; needs Python's own library only.
+
+    python finetuning_table.py FOLDER STEPS best DATA ARM       the learning rate with the lowest held-out loss
+    python finetuning_table.py FOLDER STEPS report              the tables of docs/finetuning.md, as Markdown
+"""
+import json
+import pathlib
+import statistics
+import sys
+
+ARMS = {"adamw": "AdamW", "p-0": "Muon, p = 0", "p-1-4": "p = 1/4", "p-1-3": "p = 1/3", "p-1-2": "p = 1/2",
+        "lora-adamw": "LoRA, AdamW", "lora-p-1-3": "LoRA, p = 1/3"}
+
+
+def lines(run):
+    with open(run / "metrics.jsonl", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def last(run, key):
+    """The value that the run's last line with this key has; nothing where there is none."""
+    found = [line[key] for line in lines(run) if key in line]
+    return found[-1] if found else None
+
+
+def first(run, key):
+    found = [line[key] for line in lines(run) if key in line]
+    return found[0] if found else None
+
+
+class Study:
+    def __init__(self, folder, steps):
+        self.folder, self.steps = pathlib.Path(folder), steps
+
+    def runs(self, data, arm, kind):
+        """Pairs of learning rate as it was written, and folder."""
+        prefix = f"{data}-{arm}-lr-"
+        found = []
+        for mark in sorted(self.folder.glob(f"{prefix}*-{kind}-*.complete")):
+            rate = mark.stem[len(prefix):].rsplit(f"-{kind}-", 1)[0]
+            found.append((rate, mark.with_suffix("")))
+        return found
+
+    def sweep(self, data, arm):
+        losses = {rate: last(run, "val_loss") for rate, run in self.runs(data, arm, "sweep")}
+        # A loss that is not a number is written as null.
+        return {rate: loss for rate, loss in losses.items() if loss is not None}
+
+    def best(self, data, arm):
+        losses = self.sweep(data, arm)
+        if not losses:
+            sys.exit(f"muonp: error: {self.folder} has no complete run of {data}, {arm}")
+        return min(losses, key=losses.get)
+
+
+def spread(values, digits=4, scale=1.0):
+    """Mean, and half of the range of the seeds."""
+    values = [scale * v for v in values if v is not None]
+    if not values:
+        return "-"
+    half = (max(values) - min(values)) / 2
+    return f"{statistics.mean(values):.{digits}f} ± {half:.{digits}f}"
+
+
+def sweep_table(study, data):
+    rates = sorted({rate for arm in ARMS for rate in study.sweep(data, arm)}, key=float)
+    print(f"\nHeld-out loss after {study.steps} steps, {data}, seed 1, by learning rate:\n")
+    print(f"| rule | {' | '.join(rates)} |\n|---|{'---|' * len(rates)}")
+    for arm, title in ARMS.items():
+        losses = study.sweep(data, arm)
+        if losses:
+            best = study.best(data, arm)
+            cells = [("" if r not in losses else f"**{losses[r]:.4f}**" if r == best else f"{losses[r]:.4f}") for r in rates]
+            print(f"| {title} | {' | '.join(cells)} |")
+
+
+def best_table(study, data):
+    keys = {"held-out loss": ("val_loss", 4, 1), "exact match, %": ("eval.exact.exact", 1, 100),
+            "loss on essays": ("eval.essays.loss", 4, 1), "loss on another text": ("eval.other.loss", 4, 1)}
+    if data == "kjv":
+        del keys["exact match, %"]
+    print(f"\nAt the best rate, {data}, two seeds, mean ± half of their range:\n")
+    print(f"| rule | rate | {' | '.join(keys)} |\n|---|---|{'---|' * len(keys)}")
+    before = next((run for arm in ARMS for _, run in study.runs(data, arm, "best")), None)
+    if before:
+        start = [first(before, key) if key.startswith("eval.") else None for key, _, _ in keys.values()]
+        cells = ["" if v is None else f"{scale * v:.{digits}f}" for v, (_, digits, scale) in zip(start, keys.values())]
+        print(f"| before | | {' | '.join(cells)} |")
+    for arm, title in ARMS.items():
+        runs = study.runs(data, arm, "best")
+        if runs:
+            cells = [spread([last(run, key) for _, run in runs], digits, scale) for key, digits, scale in keys.values()]
+            print(f"| {title} | {runs[0][0]} | {' | '.join(cells)} |")
+
+
+def main():
+    study = Study(sys.argv[1], sys.argv[2])
+    if sys.argv[3] == "best":
+        print(study.best(sys.argv[4], sys.argv[5]))
+        return
+    for data in ("gsm", "kjv"):
+        sweep_table(study, data)
+        best_table(study, data)
+
+
+main()
