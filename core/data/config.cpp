@@ -39,7 +39,9 @@ void DataConfig::describe(Fields& f) {
   f.text("validation", validation, "the same for validation; empty: the last part of train");
   f.real("validation_fraction", validation_fraction, {.min = 0, .max = 0.9},
          "part of train kept for validation where `validation` is empty; 0: no validation");
-  f.text("tokenizer", tokenizer, "byte, a model made by `muonp tokenize`, a tokenizer.json, or a folder that has one");
+  f.text("tokenizer", tokenizer,
+         "byte, a model made by `muonp tokenize`, a tokenizer.json, or a folder that has one; \"\": that of model.from, else "
+         "byte");
   f.text("cache", cache, "folder for token files made from text; empty: the run's folder");
   f.integer("sequence", sequence, {.min = 1, .max = 1 << 20}, "length of a training sequence [tokens]");
   f.integer("batch", batch, {.min = 1, .max = 1 << 24}, "sequences per step, over all ranks and passes");

@@ -20,7 +20,7 @@ struct DataConfig {
   std::string train;
   std::string validation;
   double validation_fraction = 0.1;
-  std::string tokenizer = "byte";
+  std::string tokenizer;
   std::string cache;
   std::int64_t sequence = 256;
   std::int64_t batch = 32;

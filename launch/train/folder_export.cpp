@@ -180,7 +180,9 @@ bool copy_companions(const std::string& run_directory, const std::optional<KeptF
     tokenizer = tokenizer || name.starts_with("tokenizer.") || name == "vocab.json";
     core::write_file(folder.file(name), core::read_file(from + "/" + name));
   };
-  for (const std::string& name : models::companion_files(run_directory)) copy(run_directory, name);
+  for (const std::string& own : {run_directory, run_directory + "/tokenizer"})
+    if (core::is_directory(own))
+      for (const std::string& name : models::companion_files(own)) copy(own, name);
   if (kept)
     for (const std::string& name : models::companion_files(kept->folder)) copy(kept->folder, name);
   return tokenizer;

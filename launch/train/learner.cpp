@@ -97,6 +97,7 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
 }
 
 RunConfig resolve(RunConfig config) {
+  if (config.data.tokenizer.empty()) config.data.tokenizer = config.model.from.empty() ? "byte" : config.model.from;
   config.model = config.model.from.empty() ? config.model.resolved() : with_folder(config);
   if (config.model.vocabulary() == 0) config.model.set_vocabulary(core::open_tokenizer(config.data.tokenizer)->vocabulary());
   if (config.data.sequence > config.model.context())

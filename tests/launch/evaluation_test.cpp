@@ -61,8 +61,9 @@ class Evaluation : public testing::Test {
     });
     for (const TaskNumbers& other : numbers)
       for (std::size_t i = 0; i < other.size(); ++i) EXPECT_EQ(other[i].value, numbers.front()[i].value) << other[i].name;
-    if (together)
-      for (const std::int64_t count : passes) EXPECT_EQ(count, passes.front());
+    if (together) {
+      EXPECT_THAT(passes, ::testing::Each(passes.front()));
+    }
     return numbers.front();
   }
   static double value(const TaskNumbers& numbers, const std::string& name) {

@@ -71,7 +71,7 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
 TokenizerHandle make_byte_tokenizer() { return std::make_shared<ByteTokenizer>(); }
 
 TokenizerHandle open_tokenizer(const std::string& byte_or_path) {
-  if (byte_or_path == "byte") return make_byte_tokenizer();
+  if (byte_or_path.empty() || byte_or_path == "byte") return make_byte_tokenizer();
   if (is_directory(byte_or_path)) return open_folder(byte_or_path);
   if (!is_json(byte_or_path)) return open_bpe_tokenizer(byte_or_path);
   return open_json_tokenizer(byte_or_path, read_tokenizer_config(parent_directory(byte_or_path)), byte_or_path);

@@ -62,7 +62,7 @@ using TokenizerHandle = std::shared_ptr<const Tokenizer>;
 
 // One id per byte, vocabulary 256.
 TokenizerHandle make_byte_tokenizer();
-// "byte"; a sentencepiece model that `muonp tokenize` made; a tokenizer.json; or a Hugging Face folder with tokenizer.json
+// "byte" or ""; a sentencepiece model that `muonp tokenize` made; a tokenizer.json; or a Hugging Face folder with tokenizer.json
 // or else tokenizer.model. Error: there is none, it is damaged, a sentencepiece model that is named itself is one whose
 // decoding would not give the text back, or the file asks for what is not supported, which is named with its place.
 TokenizerHandle open_tokenizer(const std::string& byte_or_path);
