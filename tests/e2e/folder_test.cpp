@@ -63,7 +63,9 @@ class Folder : public ProgramTest {
   void write_config(const std::string& folder) const {
     std::string text = tiny_config();
     const std::size_t begin = text.find("model:"), end = text.find('\n', begin);
-    write("folder.yaml", text.replace(begin, end - begin, "model: {from: " + folder + "}"));
+    text.replace(begin, end - begin, "model: {from: " + folder + "}");
+    const std::string data = "data: {";
+    write("folder.yaml", text.replace(text.find(data), data.size(), data + "tokenizer: byte, "));
   }
   Outcome run(const std::string& name, const std::string& folder, const std::string& settings, int ranks) const {
     write_config(folder);
