@@ -4,33 +4,26 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
+#include "core/data/tokenizer/tokenizer.h"
+#include "core/files/files.h"
 #include "models/pretrained/folder_tensors.h"
 
 namespace muonp::models {
 
 namespace {
 
-constexpr std::string_view kTokenizerFiles[] = {
-    "added_tokens.json", "chat_template.jinja",     "chat_template.json", "merges.txt",           "tokenizer.json",
-    "tokenizer.model",   "special_tokens_map.json", "vocab.json",         "tokenizer_config.json"};
-constexpr std::string_view kOtherFiles[] = {"generation_config.json"};
-constexpr std::string_view kLicences[] = {"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"};
-
-bool goes_along(std::string_view name) {
-  return is_tokenizer_file(name) || std::ranges::find(kOtherFiles, name) != std::end(kOtherFiles) ||
-         std::ranges::any_of(kLicences, [&](std::string_view start) { return name.starts_with(start); });
+bool is_licence(std::string_view name) {
+  constexpr std::string_view kBeginnings[] = {"LICENSE", "LICENCE", "NOTICE", "USE_POLICY"};
+  return std::ranges::any_of(kBeginnings, [&](std::string_view beginning) { return name.starts_with(beginning); });
 }
 
 }  // namespace
 
-bool is_tokenizer_file(std::string_view name) {
-  return std::ranges::find(kTokenizerFiles, name) != std::end(kTokenizerFiles);
-}
-
 std::vector<std::string> companion_files(const std::string& folder) {
-  std::vector<std::string> names;
+  std::vector<std::string> names = core::tokenizer_files(folder);
   for (const std::string& name : core::list_directory(folder))
-    if (goes_along(name) && !core::is_directory(folder + "/" + name)) names.push_back(name);
+    if (is_licence(name) && !core::is_directory(folder + "/" + name)) names.push_back(name);
+  std::ranges::sort(names);
   return names;
 }
 

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "core/files/safetensors.h"
@@ -14,7 +13,6 @@ namespace muonp::models {
 
 // Tokenizer, chat template, generation's settings, licence: the names of those files in `folder`, sorted.
 std::vector<std::string> companion_files(const std::string& folder);
-bool is_tokenizer_file(std::string_view name);
 
 struct Shard {
   std::string file;

@@ -37,7 +37,7 @@ class ByteTokenizer final : public Tokenizer {
 
 constexpr std::array kFiles = {
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json",     "merges.txt",      "chat_template.jinja",   "generation_config.json"};
+    "vocab.json",     "merges.txt",      "chat_template.jinja",   "chat_template.json",      "generation_config.json"};
 
 TokenizerHandle open_folder(const std::string& folder) {
   const TokenizerConfig config = read_tokenizer_config(folder);
