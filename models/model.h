@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "core/autograd/autograd.h"
 
@@ -11,12 +13,29 @@ namespace muonp::models {
 struct TokenBatch {
   core::Tensor inputs;   // int32 [batch, time]
   core::Tensor targets;  // int32 [batch, time]; −1 is not counted
+  // Where documents are packed into sequences: int32 [batch, time], the first position of the document that position t
+  // belongs to; attention stays within it, and positions count from it. Empty: one document a sequence.
+  core::Tensor begins = {};
 };
 
 struct DropoutKey {  // dropout masks depend on these and on the global row, not on the number of ranks
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
   std::int64_t first_row = 0;  // index in the global batch of this micro-batch's first sequence
+};
+
+// The keys and values of sequences that are being continued.
+struct KeyValueCache {
+  struct Layer {
+    core::Tensor keys, values;  // [batch, capacity, key heads · head size], in the type of activations
+  };
+  std::vector<Layer> layers;
+  std::int64_t capacity = 0;          // positions of a sequence
+  std::vector<std::int64_t> lengths;  // by sequence: the positions that are there
+
+  std::int64_t batch() const { return std::ssize(lengths); }
+  // The same memory, for sequence b alone; its length is a copy.
+  KeyValueCache sequence(std::int64_t b) const;
 };
 
 class LanguageModel {
@@ -26,13 +45,25 @@ class LanguageModel {
   virtual std::string description() const = 0;          // "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters"
   virtual std::int64_t vocabulary() const = 0;
   virtual std::int64_t context() const = 0;  // longest sequence
-  // What loss() and its backward pass acquire, in order; next_token_logits() acquires what the forward pass does.
+  // What loss() and its backward pass acquire, in order; logits(), next_token_logits() and next_logits() acquire what the
+  // forward pass does.
   virtual core::WeightReads weight_reads() const = 0;
 
   // Mean cross-entropy over the counted targets, as a float32 scalar. Dropout only if the tape records.
   virtual core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) = 0;
   // Logits of the last position of each sequence: float32 [batch, vocabulary].
   virtual core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) = 0;
+  // Logits of every position: float32 [batch, time, vocabulary].
+  virtual core::Tensor logits(core::Tape& tape, const core::Tensor& inputs) = 0;
+
+  // Generation. A cache for `batch` sequences of up to `capacity` positions (at most context()), all of them empty, for
+  // activations of `dtype`. Category::activations.
+  virtual KeyValueCache make_cache(core::Device& device, std::int64_t batch, std::int64_t capacity,
+                                   core::Dtype dtype) const = 0;
+  // Goes on by counts[b] tokens in sequence b, the first of inputs[b] (int32 [batch, new]); what stands behind them has no
+  // effect. Puts them into the cache and returns the logits behind the last of them: float32 [batch, vocabulary].
+  virtual core::Tensor next_logits(core::Tape& tape, const core::Tensor& inputs, std::span<const std::int64_t> counts,
+                                   KeyValueCache& cache) = 0;
 
   // Cost model: floating-point operations of matrix products, forward and backward together (no recomputation
   // counted), and peak bytes of activations of `dtype` of one micro-batch on a device.

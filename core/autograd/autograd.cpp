@@ -9,16 +9,14 @@ namespace muonp::core {
 
 namespace {
 
-std::vector<Parameter*> without_nulls(std::initializer_list<Parameter*> parameters) {
-  std::vector<Parameter*> all(parameters);
+std::vector<Parameter*> without_nulls(std::vector<Parameter*> all) {
   std::erase(all, nullptr);
   return all;
 }
 
 }  // namespace
 
-void WeightReads::operation(std::initializer_list<Parameter*> read_forward,
-                            std::initializer_list<Parameter*> read_backward) {
+void WeightReads::operation(const std::vector<Parameter*>& read_forward, const std::vector<Parameter*>& read_backward) {
   if (auto read = without_nulls(read_forward); !read.empty()) forward.push_back(std::move(read));
   if (auto read = without_nulls(read_backward); !read.empty()) backward.insert(backward.begin(), std::move(read));
 }
@@ -60,7 +58,7 @@ Tensor Tape::activation(Shape shape, Dtype dtype) const {
   return Tensor::empty(device_, std::move(shape), dtype, Category::activations);
 }
 
-void Tape::acquire(std::initializer_list<Parameter*> parameters) const {
+void Tape::acquire(const std::vector<Parameter*>& parameters) const {
   const std::vector<Parameter*> read = without_nulls(parameters);
   if (weights_) weights_->acquire(read);
   for (const Parameter* p : read) MUONP_ASSERT(p->value, "{} is read where its value is not there", p->name);

@@ -46,7 +46,7 @@ struct WeightReads {
   List forward, backward;
 
   // The next operation of the forward pass; null entries are left out.
-  void operation(std::initializer_list<Parameter*> read_forward, std::initializer_list<Parameter*> read_backward);
+  void operation(const std::vector<Parameter*>& read_forward, const std::vector<Parameter*>& read_backward);
   // The next operations, whose backward pass comes before that of all that are here.
   void append(const WeightReads& next);
 };
@@ -91,7 +91,7 @@ class Tape {
   void record(std::vector<Parameter*> uses, std::function<void()> backward);
   // For operations: the parameters' values are ready to be read until the next call. Null entries are left out.
   // InternalError if a value is not there.
-  void acquire(std::initializer_list<Parameter*> parameters) const;
+  void acquire(const std::vector<Parameter*>& parameters) const;
   // acquire() of one parameter, and its value.
   const Tensor& weight(Parameter& parameter) const {
     acquire({&parameter});

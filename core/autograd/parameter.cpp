@@ -76,4 +76,10 @@ void initialize(const Parameter& parameter, std::uint64_t seed, std::int64_t beg
   }
 }
 
+WeightFiller random_weights(std::uint64_t seed) {
+  return [seed](const Parameter& parameter, std::int64_t begin, std::int64_t count, float* to) {
+    initialize(parameter, seed, begin, count, to);
+  };
+}
+
 }  // namespace muonp::core

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -35,5 +36,10 @@ using ParameterList = std::vector<Parameter*>;
 // Elements [begin, begin + count) of the parameter's initial value, as float32, written to `to`. Depends on (seed,
 // name, element index) only, so that any rank can make any part.
 void initialize(const Parameter& parameter, std::uint64_t seed, std::int64_t begin, std::int64_t count, float* to);
+
+// Where initial values come from: writes elements [begin, begin + count) of a parameter's, as float32, to `to`. The random
+// ones of a seed, for example, or those of a file.
+using WeightFiller = std::function<void(const Parameter&, std::int64_t begin, std::int64_t count, float* to)>;
+WeightFiller random_weights(std::uint64_t seed);
 
 }  // namespace muonp::core

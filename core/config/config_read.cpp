@@ -176,7 +176,8 @@ class Reader : public Fields {
   }
 
   void others_if(std::string_view condition, const std::function<void(Fields&)>& describe) override {
-    for (const NamedValue& key : config_values(describe)) level_.conditions.emplace(key.name, condition);
+    for (const NamedValue& key : config_values(describe))  // of a section, its name
+      level_.conditions.emplace(key.name.substr(0, key.name.find('.')), condition);
   }
 
  private:

@@ -5,16 +5,50 @@
 
 namespace muonp::core {
 
-void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
-                       const Tensor& logsumexp) {
-  if (device.kind() == DeviceKind::cuda) return cuda::attention_forward(device, shape, qkv, out, logsumexp);
-  cpu::attention_forward(device, shape, qkv, out, logsumexp);
+namespace {
+
+void check(const AttentionShape& s, const Tensor& qkv, const Tensor& begins) {
+  const AttentionHeads& h = s.heads;
+  MUONP_ASSERT(h.keys > 0 && h.queries > 0 && h.queries % h.keys == 0 && h.window >= 0,
+               "attention of {} query heads and {} key heads, window {}", h.queries, h.keys, h.window);
+  MUONP_ASSERT(qkv.shape() == (Shape{s.batch, s.time, h.width()}), "attention with {} and {} heads of {} over {}", h.queries,
+               h.keys, h.size, to_string(qkv.shape()));
+  MUONP_ASSERT(static_cast<bool>(begins) == s.documents &&
+                   (!begins || (begins.dtype() == Dtype::int32 && begins.shape() == Shape{s.batch, s.time})),
+               "begins of documents {} for {}", begins ? to_string(begins.shape()) : "none", to_string(qkv.shape()));
 }
 
-void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
-                        const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
-  if (device.kind() == DeviceKind::cuda) return cuda::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
-  cpu::attention_backward(device, shape, qkv, out, logsumexp, dout, dqkv);
+}  // namespace
+
+void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
+                       const Tensor& out, const Tensor& logsumexp) {
+  check(shape, qkv, begins);
+  if (device.kind() == DeviceKind::cuda) return cuda::attention_forward(device, shape, qkv, begins, out, logsumexp);
+  cpu::attention_forward(device, shape, qkv, begins, out, logsumexp);
+}
+
+void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
+                        const Tensor& out, const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
+  check(shape, qkv, begins);
+  if (device.kind() == DeviceKind::cuda)
+    return cuda::attention_backward(device, shape, qkv, begins, out, logsumexp, dout, dqkv);
+  cpu::attention_backward(device, shape, qkv, begins, out, logsumexp, dout, dqkv);
+}
+
+void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,
+                          const Tensor& values, std::span<const std::int64_t> lengths, const Tensor& out) {
+  MUONP_ASSERT(qkv.rank() == 3 && keys.rank() == 3, "{} with a cache {}", to_string(qkv.shape()), to_string(keys.shape()));
+  const std::int64_t batch = qkv.dim(0), added = qkv.dim(1), capacity = keys.dim(1);
+  check({batch, added, heads}, qkv, {});
+  MUONP_ASSERT(keys.shape() == (Shape{batch, capacity, heads.key_width()}) && values.shape() == keys.shape() &&
+                   out.shape() == (Shape{batch, added, heads.query_width()}) && std::ssize(lengths) == batch,
+               "{} with a cache of {} and {}, {} lengths, into {}", to_string(qkv.shape()), to_string(keys.shape()),
+               to_string(values.shape()), lengths.size(), to_string(out.shape()));
+  for (const std::int64_t length : lengths)
+    MUONP_ASSERT(length >= 0 && length + added <= capacity, "{} new positions behind {} in a cache of {}", added, length,
+                 capacity);
+  if (device.kind() == DeviceKind::cuda) return cuda::attention_with_cache(device, heads, qkv, keys, values, lengths, out);
+  cpu::attention_with_cache(device, heads, qkv, keys, values, lengths, out);
 }
 
 std::string describe_attention(const AttentionShape& s, Dtype dtype) {
@@ -35,8 +69,10 @@ std::int64_t fused_scratch(const AttentionShape& s) {
 // Scores and the gradient of the weights in float32, the weights and the gradient of the scores; q, k, v and the gradient
 // of the result by heads, and the sums of dq, dk and dv.
 std::int64_t block_scratch(const AttentionShape& s, Dtype dtype) {
-  const std::int64_t element = size_of(dtype);
-  return s.batch * s.heads * s.time * (gpu_query_rows(s) * 2 * (4 + element) + s.head_size * (4 * element + 3 * 4));
+  const std::int64_t element = size_of(dtype), rows = gpu_query_rows(s);
+  const std::int64_t scores = s.query_heads() * rows * most_keys(s, rows);
+  const std::int64_t queries = s.query_heads() * s.time * s.heads.size, keys = s.key_heads() * s.time * s.heads.size;
+  return scores * 2 * (4 + element) + queries * (2 * element + 4) + keys * 2 * (element + 4);
 }
 
 }  // namespace

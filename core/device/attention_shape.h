@@ -6,17 +6,46 @@
 
 namespace muonp::core {
 
-struct AttentionShape {
-  std::int64_t batch, time, heads, head_size;
-  std::int64_t width() const { return heads * head_size; }
+// Heads of a packed tensor [..., width()]: a row is the queries of all heads, then the keys, then the values. Query head h
+// reads key head h / group() (Ainslie et al. 2023, "GQA").
+struct AttentionHeads {
+  std::int64_t queries, keys;  // keys: of values too; divides queries
+  std::int64_t size;           // elements of one head
+  std::int64_t window = 0;     // a query sees its own and the window - 1 positions before it; 0: all before it
+
+  std::int64_t group() const { return queries / keys; }
+  std::int64_t query_width() const { return queries * size; }
+  std::int64_t key_width() const { return keys * size; }
+  std::int64_t width() const { return query_width() + 2 * key_width(); }
 };
+
+struct AttentionShape {
+  std::int64_t batch, time;
+  AttentionHeads heads;
+  bool documents = false;  // a sequence may hold several, which do not see each other
+
+  std::int64_t query_heads() const { return batch * heads.queries; }
+  std::int64_t key_heads() const { return batch * heads.keys; }
+  // The first key that the window of a query reaches.
+  std::int64_t window_begin(std::int64_t query) const {
+    return heads.window == 0 ? 0 : std::max<std::int64_t>(0, query - heads.window + 1);
+  }
+};
+
+// Blocks of keys begin at multiples of this many, so that products have few different sizes.
+inline constexpr std::int64_t kKeyTile = 64;
 
 // Queries of all heads that a GPU takes at once where attention is not fused: their scores are enough to fill it, and
 // few beside the activations of the layers.
 inline std::int64_t gpu_query_rows(const AttentionShape& s) {
   constexpr std::int64_t kScores = 16 << 20, kLeastRows = 64;
-  const std::int64_t rows = kScores / (s.batch * s.heads * s.time) / kLeastRows * kLeastRows;
+  const std::int64_t rows = kScores / (s.query_heads() * s.time) / kLeastRows * kLeastRows;
   return std::min(s.time, std::max(kLeastRows, rows));
+}
+
+// The most keys that a block of `rows` queries is multiplied with.
+inline std::int64_t most_keys(const AttentionShape& s, std::int64_t rows) {
+  return s.heads.window == 0 ? s.time : std::min(s.time, s.heads.window + rows + kKeyTile);
 }
 
 // Sequences, or heads of one sequence, that a fused backward pass is given at once: it keeps the gradients of their scores.
@@ -30,8 +59,8 @@ inline FusedPiece fused_piece(const AttentionShape& s) {
     return (count + parts - 1) / parts;
   };
   const std::int64_t heads = std::max<std::int64_t>(1, kScores / (s.time * s.time));
-  if (heads < s.heads) return {1, in_equal_parts(s.heads, heads)};
-  return {in_equal_parts(s.batch, heads / s.heads), s.heads};
+  if (heads < s.heads.queries) return {1, in_equal_parts(s.heads.queries, heads)};
+  return {in_equal_parts(s.batch, heads / s.heads.queries), s.heads.queries};
 }
 
 }  // namespace muonp::core

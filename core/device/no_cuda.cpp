@@ -25,10 +25,17 @@ namespace {
 
 }  // namespace
 
-void attention_forward(Device&, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&) { not_built(); }
+void attention_forward(Device&, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  not_built();
+}
 
 void attention_backward(Device&, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                        const Tensor&) {
+                        const Tensor&, const Tensor&) {
+  not_built();
+}
+
+void attention_with_cache(Device&, const AttentionHeads&, const Tensor&, const Tensor&, const Tensor&,
+                          std::span<const std::int64_t>, const Tensor&) {
   not_built();
 }
 

@@ -145,6 +145,12 @@ void MappedFile::require_whole() const {
   if (lost >= 0) fail("{} cannot be read at byte {}: the file was shortened, or its disk failed", path_, lost);
 }
 
+void MappedFile::release(std::int64_t begin, std::int64_t count) const {
+  const auto page = static_cast<std::int64_t>(page_bytes);
+  const std::int64_t first = begin / page * page;
+  ::madvise(const_cast<char*>(data_) + first, static_cast<std::size_t>(begin + count - first), MADV_DONTNEED);
+}
+
 void MappedFile::unmap() noexcept {
   if (data_ == nullptr) return;
   leave(*mapping_);

@@ -25,6 +25,8 @@ class MappedFile {
 
   // After reading, from any thread. Error, with the file, the byte and what happened, if a part of it was gone.
   void require_whole() const;
+  // After reading bytes [begin, begin + count) once: lets go of the memory that this took. The file can be read as before.
+  void release(std::int64_t begin, std::int64_t count) const;
 
  private:
   void unmap() noexcept;

@@ -85,6 +85,10 @@ class SafetensorsReader {
   const std::string& path() const { return file_.path(); }
   // After reading data: MappedFile::require_whole().
   void require_whole() const { file_.require_whole(); }
+  // Of the data that an entry begins with, MappedFile::release().
+  void release(const Entry& entry, std::int64_t begin, std::int64_t count) const {
+    file_.release(offset(entry) + begin, count);
+  }
 
  private:
   MappedFile file_;

@@ -73,14 +73,12 @@ Tensor ShardedParameters::master(int parameter) const {
   return master_[core::at(bucket)].flat(begin, part.count());
 }
 
-void ShardedParameters::initialize(std::uint64_t seed) const {
-  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
-    const Interval part = kept(p);
-    if (part.empty()) continue;
-    const core::HostView host(device_.queue(), master(p), core::Access::write);
-    core::initialize(*parameters_[core::at(p)], seed, part.begin, part.count(), host.data<float>());
-    host.upload();
-  }
+void ShardedParameters::fill(int parameter, const core::WeightFiller& fill) const {
+  const Interval part = kept(parameter);
+  if (part.empty()) return;
+  const core::HostView host(device_.queue(), master(parameter), core::Access::write);
+  fill(*parameters_[core::at(parameter)], part.begin, part.count(), host.data<float>());
+  host.upload();
 }
 
 void ShardedParameters::cast_to_weights(int bucket) const {

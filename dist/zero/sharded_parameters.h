@@ -20,7 +20,7 @@ namespace muonp::dist {
 class ShardedParameters {
  public:
   // Allocates, and below stage 3 points every Parameter::value into its bucket. Values are undefined until
-  // initialize() or a load. weight_dtype: float32 or bfloat16. The parameters outlive this object.
+  // fill() or a load. weight_dtype: float32 or bfloat16. The parameters outlive this object.
   ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank, ZeroStage zero,
                     core::Dtype weight_dtype, bool offload = false);
 
@@ -35,8 +35,8 @@ class ShardedParameters {
   // Master weights of kept(parameter); 1-D float32.
   core::Tensor master(int parameter) const;
 
-  // Initial values of the kept parts, from (seed, name, index). Weights are valid after publish().
-  void initialize(std::uint64_t seed) const;
+  // Initial values of the kept part of a parameter. Weights are valid after publish().
+  void fill(int parameter, const core::WeightFiller& fill) const;
   // Casts the kept part of a bucket's master weights to the compute dtype, where they are not the same
   // memory.
   void cast_to_weights(int bucket) const;

@@ -31,6 +31,7 @@ void build(CLI::App& app, Context& context) {
   add_config_command(app, context);
   add_compare_command(app, context);
   add_checkpoint_command(app, context);
+  add_export_command(app, context);
 }
 
 // The command that the line got to: the deepest subcommand named in it.

@@ -33,7 +33,7 @@ core::TokenSource text_of(Session& session, const Arguments& a, const TrainedMod
   }
   const core::Dataset dataset = [&] {
     const StopSignals signals;  // the text may be long, and its tokens must not stay in the folder for temporary files
-    core::Dataset read = read_dataset(data, a.run, trained.config.model.vocabulary, [] { require_no_stop(); });
+    core::Dataset read = read_dataset(data, a.run, trained.config.model.vocabulary(), [] { require_no_stop(); });
     require_no_stop();
     return read;
   }();

@@ -5,7 +5,7 @@
 #include "core/data/tokenizer/tokenizer.h"
 #include "launch/commands/cli.h"
 #include "launch/train/trained_model.h"
-#include "models/generation/sampling.h"
+#include "models/generation/generate.h"
 
 namespace muonp::launch {
 namespace {
@@ -13,8 +13,14 @@ namespace {
 struct Arguments {
   std::string run, checkpoint = "latest", prompt = "\n";
   std::int64_t tokens = 200, seed = 1, threads = 0;
-  models::SamplingOptions sampling{0.8, 50, 1};
+  models::SamplingOptions sampling{.temperature = 0.8, .top_k = 50};
+  bool ids = false, anew = false;
 };
+
+void print(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
 
 int run(Session& session, const Arguments& a) {
   const TrainedModel trained = load_trained_model(session, a.run, a.checkpoint);
@@ -24,16 +30,18 @@ int run(Session& session, const Arguments& a) {
                tokenizer->name(), tokenizer->vocabulary(), trained.model->vocabulary());
   const std::vector<std::int32_t> prompt = tokenizer->encode(a.prompt);
   if (prompt.empty()) core::fail("--prompt: at least one character is needed to start from");
-  const auto print = [](std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
-  };
-  print(a.prompt);
-  models::generate(session.device(), *trained.model, prompt, a.tokens, a.sampling, [&](std::int32_t token) {
-    if (token < tokenizer->vocabulary()) print(tokenizer->piece(token));
+  if (!a.ids) print(a.prompt);
+  const models::Prompt prompts[] = {{prompt, static_cast<std::uint64_t>(a.seed)}};
+  const models::GenerationOptions options{
+      .tokens = a.tokens, .sampling = a.sampling, .stop_tokens = {}, .cache = !a.anew, .compute = trained.config.compute()};
+  models::generate(session.device(), *trained.model, prompts, options, [&](std::size_t, std::int32_t token) {
+    if (a.ids)
+      print(fmt::format("{}\n", token));
+    else if (token < tokenizer->vocabulary())
+      print(tokenizer->piece(token));
     return std::ferror(stdout) == 0;  // more would be for nobody
   });
-  print("\n");
+  if (!a.ids) print("\n");
   return 0;
 }
 
@@ -51,6 +59,12 @@ void add_generate_command(CLI::App& app, Context& context) {
   add_integer_option(*command, "--tokens", a->tokens, {.min = 1, .max = 1 << 30}, "Tokens to make");
   add_real_option(*command, "--temperature", a->sampling.temperature, {.min = 0}, "0 takes the likeliest token every time");
   add_integer_option(*command, "--top-k", a->sampling.top_k, {.min = 0}, "Choose among the K likeliest tokens; 0 for all");
+  add_real_option(*command, "--top-p", a->sampling.top_p, {.min = 0, .max = 1},
+                  "Choose among the fewest likeliest tokens of at least this probability");
+  add_real_option(*command, "--repetition-penalty", a->sampling.repetition_penalty, {.min = 0},
+                  "Tokens that the text has are made less likely by it; 1 for no change");
+  command->add_flag("--ids", a->ids, "Print the ids of the new tokens, one a line, instead of text");
+  command->add_flag("--no-cache", a->anew, "Read the whole text anew for every token: slow, for comparisons");
   add_integer_option(*command, "--seed", a->seed, kSeeds, "The same seed gives the same text");
   add_threads_option(*command, a->threads);
   command->footer(
@@ -58,7 +72,6 @@ void add_generate_command(CLI::App& app, Context& context) {
       "  muonp generate runs/quickstart-p-1-2 --prompt 'In the beginning' --tokens 100\n"
       "  muonp generate runs/quickstart-p-1-2 --temperature 0");
   command->callback([a, &context] {
-    a->sampling.seed = static_cast<std::uint64_t>(a->seed);
     context.session.threads = a->threads;
     context.run = [a](Session& session) { return run(session, *a); };
   });

@@ -47,7 +47,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
 
 int run(Session& session, const Arguments& a) {
   const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
-  const auto model = models::make_gpt(config.model);
+  const auto model = models::make_model(config.model);
   const int ranks = static_cast<int>(a.ranks);
   const BatchPlan batches = make_batch_plan(config.data, ranks);
   // A plan for GPUs can be made anywhere.

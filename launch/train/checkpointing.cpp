@@ -291,7 +291,9 @@ RunProgress Checkpointing::load(const std::string& path) {
     progress = {state.count("step"), state.count("updates"), state.count("tokens"), state.real("seconds"), state.losses()};
     if (progress.step != checkpoint->step())
       core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint->step(), progress.step);
-    changes = require_same_run(path, identity_of(*checkpoint), identity_.values, config_.checkpoint.allow);
+    const RunIdentity saved = identity_of(*checkpoint);
+    changes = require_same_run(path, saved, identity_.values, config_.checkpoint.allow);
+    take_over(saved, identity_);
     same_world_size = state.count("world_size") == session_.world_size();
     pieces = core::index_pieces(*checkpoint, kStatePrefix, rank, ranks);
   });

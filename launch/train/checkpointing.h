@@ -91,7 +91,7 @@ class Checkpointing {
   std::function<void(const SaveReport&)> on_saved_;
   std::function<void()> before_save_;
   core::CheckpointStore store_;
-  const RunIdentity identity_;
+  RunIdentity identity_;
   std::vector<BranchStart> starts_;  // rank 0: what this run descends from
   core::Tensor snapshot_;            // host memory, used again by every save; none if state is written from where it lies
   std::unique_ptr<Save> save_;

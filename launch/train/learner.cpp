@@ -9,10 +9,13 @@
 #include "core/base/units.h"
 #include "core/device/blas.h"
 #include "core/device/host_view.h"
+#include "core/files/files.h"
 #include "dist/comm/agreement.h"
 #include "launch/program/long_work.h"
+#include "launch/program/signals.h"
 #include "launch/train/plain_product.h"
 #include "launch/train/run_identity.h"
+#include "launch/train/starting_weights.h"
 
 namespace muonp::launch {
 
@@ -79,10 +82,10 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
 }
 
 RunConfig resolve(RunConfig config) {
-  config.model = config.model.resolved();
-  if (config.model.vocabulary == 0) config.model.vocabulary = core::open_tokenizer(config.data.tokenizer)->vocabulary();
-  if (config.data.sequence > config.model.context)
-    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence, config.model.context);
+  config.model = config.model.from.empty() ? config.model.resolved() : with_folder(config);
+  if (config.model.vocabulary() == 0) config.model.set_vocabulary(core::open_tokenizer(config.data.tokenizer)->vocabulary());
+  if (config.data.sequence > config.model.context())
+    core::fail("data.sequence: {} tokens are longer than model.context, {}", config.data.sequence, config.model.context());
   return config;
 }
 
@@ -101,7 +104,7 @@ void Learner::prepare() {
           "parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
           "the same numbers slowly",
           why);
-  model_ = models::make_gpt(config_.model);
+  model_ = models::make_model(config_.model);
 }
 
 Learner::Learner(const RunConfig& config, Session& session) : config_(config), session_(session) {
@@ -111,22 +114,47 @@ Learner::Learner(const RunConfig& config, Session& session) : config_(config), s
   run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
     if (session_.rank() == 0)
       token_files = core::prepare_dataset(
-          config_.data, config_.directory(), config_.model.vocabulary,
+          config_.data, config_.directory(), config_.model.vocabulary(),
           [&](const std::string& line) { session_.log().info("{}", line); }, poll);
   });
   token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());
   dist::run_on_all(communicator, [&] {
-    dataset_ = core::open_dataset(config_.data, token_files);
-    train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
-                                                  static_cast<std::uint64_t>(config_.run.seed), config_.data.shuffle);
-    if (dataset_.validation.size() > 0)
-      validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
-    data_identity_ = launch::data_identity(config_.data, dataset_);
+    open_data(token_files);
+    open_starting_weights();
   });
   dist::require_same(communicator, data_identity_);
   optimizer_ = std::make_unique<optim::DistributedOptimizer>(session_.device(), model_->parameters(), config_.optimizer,
                                                              parallel_options(config_, *model_, session_.device().kind()),
                                                              communicator);
+}
+
+void Learner::open_data(const core::TokenFiles& token_files) {
+  dataset_ = core::open_dataset(config_.data, token_files);
+  train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
+                                                static_cast<std::uint64_t>(config_.run.seed), config_.data.shuffle);
+  if (dataset_.validation.size() > 0)
+    validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
+  data_identity_ = launch::data_identity(config_.data, dataset_);
+}
+
+// A folder that is gone is one that a run with checkpoints does not need any more (launch/train/starting_weights.h).
+void Learner::open_starting_weights() {
+  const models::ModelConfig& model = config_.model;
+  if (model.from.empty() || !core::is_directory(model.from)) return;
+  starting_weights_ = std::make_unique<models::PretrainedWeights>(model.from, model, model_->parameters());
+  data_identity_.push_back({kStartingWeights, starting_weights_->identity()});
+}
+
+void Learner::initialize(const std::function<void(std::int64_t, std::int64_t)>& read) {
+  if (config_.model.from.empty()) return optimizer_->initialize(static_cast<std::uint64_t>(config_.run.seed));
+  MUONP_ASSERT(starting_weights_, "{} was there when the configuration was resolved", config_.model.from);
+  std::int64_t done = 0, total = 0;
+  for (const core::Parameter* p : model_->parameters()) total += p->size();
+  optimizer_->initialize(std::bind_front(&models::PretrainedWeights::read, starting_weights_.get()),
+                         [&](const core::Parameter& parameter) {
+                           if (!dist::all_agree(session_.communicator(), !stop_requested())) throw Interrupted();
+                           if (read) read(done += parameter.size(), total);
+                         });
 }
 
 // What cannot be read any more, on this rank only perhaps, is zeros, ids that every model has; all ranks hear of it at the

@@ -12,6 +12,7 @@
 #include "launch/program/session.h"
 #include "launch/train/run_config.h"
 #include "models/model.h"
+#include "models/pretrained/pretrained_weights.h"
 #include "optim/engine/distributed_optimizer.h"
 
 namespace muonp::launch {
@@ -47,9 +48,14 @@ struct StepOutcome {
 
 class Learner {
  public:
-  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data. Weights are undefined
-  // until optimizer().initialize() or load_state().
+  // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data, or not the same weights to
+  // start from. Weights are undefined until initialize() or the optimizer's load_state().
   Learner(const RunConfig& config, Session& session);
+
+  // Initial weights: those of model.from, of which each rank reads what it keeps, or random ones. Collective. `read` gets
+  // the elements of all ranks together that were read so far, and how many there are. Throws Interrupted on all ranks when
+  // one is asked to stop.
+  void initialize(const std::function<void(std::int64_t, std::int64_t)>& read = {});
 
   // Step number `step`, counted from 0: the batch of that number, forward, backward, update unless `refuse` says true of the
   // step's loss, as it must on all ranks alike. Collective. Where a rank cannot read its samples any more (the text was
@@ -74,13 +80,18 @@ class Learner {
   const optim::DistributedOptimizer& optimizer() const { return *optimizer_; }
   const BatchPlan& batches() const { return batches_; }
   const core::Dataset& dataset() const { return dataset_; }
-  const core::NamedValues& data_identity() const { return data_identity_; }  // as launch/train/run_identity.h has it
+  // What is there of model.from; null for a run that has no such folder, or whose folder is gone.
+  const models::PretrainedWeights* starting_weights() const { return starting_weights_.get(); }
+  // As launch/train/run_identity.h has it, with the starting weights.
+  const core::NamedValues& data_identity() const { return data_identity_; }
   std::int64_t tokens_per_step() const { return batches_.batch * config_.data.sequence; }
 
  private:
   struct Pass;  // of one micro-batch: its loss and when its parts ended, on the device
   Pass run_pass(std::int64_t step, std::int64_t pass);
   void prepare();
+  void open_data(const core::TokenFiles& token_files);
+  void open_starting_weights();
   void fill(const models::TokenBatch& batch, const std::function<void()>& read);
 
   const RunConfig config_;
@@ -89,6 +100,7 @@ class Learner {
   std::unique_ptr<models::LanguageModel> model_;
   core::Dataset dataset_;
   core::NamedValues data_identity_;
+  std::unique_ptr<models::PretrainedWeights> starting_weights_;
   std::unique_ptr<core::TrainBatches> train_;
   std::unique_ptr<core::ValidationBatches> validation_;
   std::unique_ptr<optim::DistributedOptimizer> optimizer_;

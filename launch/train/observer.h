@@ -42,6 +42,8 @@ struct RunEnd {
 class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
+  // While the weights that the run starts from are read from a folder; before started().
+  virtual void reading(const std::string& /*folder*/, std::int64_t /*elements*/, std::int64_t /*of*/) {}
   virtual void started(const RunStart&) {}
   virtual void stepped(const RunStep&) {}
   virtual void validated(const RunValidation&) {}

@@ -14,7 +14,7 @@ using core::Fields;
 void RunSection::describe(Fields& f) {
   f.text("name", name, "name of this run; its files go to <dir>/<name>");
   f.text("dir", dir, "folder that holds the runs");
-  f.integer("steps", steps, {.min = 1}, "optimizer steps to train [steps]");
+  f.integer("steps", steps, {.min = 0}, "optimizer steps to train; 0 saves the weights that the run starts from [steps]");
   f.integer("seed", seed, {.min = 0}, "key of initial weights, sample order and dropout");
 }
 
@@ -111,7 +111,7 @@ void RunConfig::validate() const {
   if (run.dir.empty()) core::fail("run.dir is empty; it needs the folder that holds the runs, as runs or .");
   optimizer.validate();
   schedule.validate(run.steps);
-  model.resolved();
+  if (model.from.empty()) model.resolved();  // else the folder is still to be read, or was
   optim::parse_compression(compression.to_owner, compression.to_workers, compression.others);
   if (parallel.emulate_bfloat16 && parallel.compute != "bfloat16")
     core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);

@@ -10,7 +10,7 @@
 #include "core/config/config.h"
 #include "core/data/config.h"
 #include "launch/train/loss_guard.h"
-#include "models/gpt/gpt.h"
+#include "models/registry.h"
 #include "optim/plan/config.h"
 #include "optim/plan/schedule.h"
 
@@ -19,7 +19,7 @@ namespace muonp::launch {
 struct RunSection {
   std::string name = "run";
   std::string dir = "runs";
-  std::int64_t steps = 0;
+  std::int64_t steps = -1;
   std::int64_t seed = 1;
   void describe(core::Fields& f);
 };
@@ -71,7 +71,7 @@ struct RunConfig {
   RunSection run;
   std::string device = "auto";
   core::DataConfig data;
-  models::GptConfig model;
+  models::ModelConfig model;
   optim::OptimizerConfig optimizer;
   optim::ScheduleConfig schedule;
   ParallelSection parallel;

@@ -140,15 +140,22 @@ NamedValues data_identity(const core::DataConfig& config, const core::Dataset& d
 RunIdentity run_identity(const RunConfig& config, const NamedValues& data) {
   RunIdentity identity;
   for (NamedValue& v : values_of(config))
-    if (change_of(v.name) != Change::free && find(data, v.name) == nullptr) identity.values.push_back(std::move(v));
+    if (change_of(v.name) != Change::free && v.name != kStartingWeights && find(data, v.name) == nullptr)
+      identity.values.push_back(std::move(v));
   identity.values.insert(identity.values.end(), data.begin(), data.end());
   std::error_code unknown;
   identity.folder = std::filesystem::current_path(unknown).string();
   return identity;
 }
 
+void take_over(const RunIdentity& saved, RunIdentity& mine) {
+  const NamedValue* weights = find(saved.values, kStartingWeights);
+  if (weights != nullptr && find(mine.values, kStartingWeights) == nullptr) mine.values.push_back(*weights);
+}
+
 NamedValues rank_identity(const RunConfig& config) {
-  constexpr std::string_view kOwn[] = {"parallel.threads", "data.train", "data.validation", "data.tokenizer"};
+  constexpr std::string_view kOwn[] = {"parallel.threads", "data.train", "data.validation", "data.tokenizer",
+                                       kStartingWeights};
   NamedValues values = {{"the build of muonp", describe_build()}};
   for (NamedValue& v : values_of(config))
     if (std::ranges::find(kOwn, v.name) == std::end(kOwn)) values.push_back(std::move(v));
@@ -169,6 +176,10 @@ RunIdentity identity_from_json(const std::string& text, const std::string& file)
   RunIdentity identity;
   for (const auto& [name, value] : j.at("values").items())
     identity.values.push_back({name, text_of(value, file, name.c_str())});
+  const bool of_model =
+      std::ranges::any_of(identity.values, [](const NamedValue& v) { return v.name.starts_with("model."); });
+  if (of_model && find(identity.values, "model.family") == nullptr)
+    identity.values.push_back({"model.family", "gpt"});  // before there were others
   if (j.contains("folder")) identity.folder = text_of(j.at("folder"), file, "folder");
   return identity;
 }

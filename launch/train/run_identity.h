@@ -22,16 +22,24 @@ struct RunIdentity {
   std::string folder;  // that relative paths of the configuration started from; empty if it is not known
 };
 
+// The key of the weights that a run started from. Its value is PretrainedWeights::identity(), never the path; where the
+// folder is gone, it is not among the values.
+inline constexpr const char* kStartingWeights = "model.from";
+
 std::string describe_tokenizer(const core::Tokenizer& tokenizer);
 std::string describe_tokens(const core::TokenSource& tokens);
 // data.train, data.validation, data.validation_fraction and data.tokenizer. Reads up to 8 million tokens of each part.
 core::NamedValues data_identity(const core::DataConfig& config, const core::Dataset& dataset);
-// Of a run that this process makes now. `config` as from resolve(), `data` as from data_identity().
+// Of a run that this process makes now. `config` as from resolve(), `data` as from data_identity(), with kStartingWeights if
+// there are any.
 RunIdentity run_identity(const RunConfig& config, const core::NamedValues& data);
 // The settings that all ranks must have alike, in the order of the configuration: all of them but parallel.threads, since
-// hosts have different numbers of cores, and the paths of data and tokenizer, which are compared by content once they are
-// open.
+// hosts have different numbers of cores, and the paths of data, tokenizer and starting weights, which are compared by
+// content once they are open.
 core::NamedValues rank_identity(const RunConfig& config);
+
+// What only the checkpoint that a run goes on from knows any more: the weights that it started from.
+void take_over(const RunIdentity& saved, RunIdentity& mine);
 
 // In a checkpoint's state and in exported weights, as JSON. Of a checkpoint that is older than this, what it says elsewhere.
 std::string to_json(const RunIdentity& identity);

@@ -10,6 +10,12 @@ std::string TerminalObserver::step_of(std::int64_t step) const {
   return fmt::format("step {:>{}}/{}", step, std::to_string(config_.run.steps).size(), config_.run.steps);
 }
 
+void TerminalObserver::reading(const std::string& folder, std::int64_t elements, std::int64_t of) {
+  if (!bar_) bar_ = std::make_unique<Progress>("weights", of, 0, options_);
+  bar_->update(elements, folder);
+  if (elements == of) bar_.reset();
+}
+
 void TerminalObserver::started(const RunStart& start) {
   log_.info("{}", start_report(start.facts));
   if (start.over) {
@@ -18,7 +24,7 @@ void TerminalObserver::started(const RunStart& start) {
     return;
   }
   if (start.step > 0) log_.info("Resumed {} after step {} of {}.", config_.directory(), start.step, config_.run.steps);
-  bar_ = std::make_unique<Progress>(config_.run.name, config_.run.steps, start.step, options_);
+  bar_ = std::make_unique<Progress>(config_.run.name, std::max<std::int64_t>(1, config_.run.steps), start.step, options_);
 }
 
 void TerminalObserver::stepped(const RunStep& s) {

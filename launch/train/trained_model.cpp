@@ -16,17 +16,6 @@ namespace muonp::launch {
 
 namespace {
 
-core::Checkpoint open_checkpoint(const std::string& run_directory, const std::string& which) {
-  const core::CheckpointStore store(run_directory + "/checkpoints");
-  if (which != "latest") return store.open(which);
-  std::string refused;
-  auto latest = store.latest([&](const std::string& why) { refused += "\n  " + why; });
-  if (!latest)
-    core::fail("{}: no {}checkpoint to read the weights from{}", store.directory(), refused.empty() ? "" : "intact ",
-               refused);
-  return *std::move(latest);
-}
-
 // read(name, shape, to): the float32 weights of a parameter.
 using ReadWeights = std::function<void(const std::string& name, const core::Shape& shape, float* to)>;
 
@@ -67,6 +56,17 @@ Source source_of(const std::string& run_directory, const std::string& which) {
 
 }  // namespace
 
+core::Checkpoint open_checkpoint(const std::string& run_directory, const std::string& which) {
+  const core::CheckpointStore store(run_directory + "/checkpoints");
+  if (which != "latest") return store.open(which);
+  std::string refused;
+  auto latest = store.latest([&](const std::string& why) { refused += "\n  " + why; });
+  if (!latest)
+    core::fail("{}: no {}checkpoint to read the weights from{}", store.directory(), refused.empty() ? "" : "intact ",
+               refused);
+  return *std::move(latest);
+}
+
 TrainedModel load_trained_model(Session& session, const std::string& run_directory, const std::string& checkpoint) {
   const std::string file = run_directory + "/config.resolved.yaml";
   if (!core::exists(file)) core::fail("{}: not there; give the folder of a run that `muonp train` made", file);
@@ -82,7 +82,7 @@ TrainedModel load_trained_model(Session& session, const std::string& run_directo
   const std::string advice = fmt::format("{} and the tokenizer must be those of the checkpoint", file);
   for (const std::string& line : require_same_values(source.path, source.identity, mine.values, kCompared, advice))
     session.log().warn("{}", line);
-  trained.model = models::make_gpt(trained.config.model);
+  trained.model = models::make_model(trained.config.model);
   require_same_parameters(source.path, source.parameters, trained.model->parameters());
   trained.parameters =
       std::make_unique<core::PlainParameters>(session.device(), trained.model->parameters(), trained.config.compute(), 0);

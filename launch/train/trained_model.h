@@ -6,6 +6,7 @@
 
 #include "core/autograd/plain_parameters.h"
 #include "core/data/tokenizer/tokenizer.h"
+#include "core/files/checkpoint_store.h"
 #include "launch/program/session.h"
 #include "launch/train/run_config.h"
 #include "launch/train/run_identity.h"
@@ -21,6 +22,9 @@ struct TrainedModel {
   std::unique_ptr<models::LanguageModel> model;
   std::unique_ptr<core::PlainParameters> parameters;  // destroyed before the model it points to
 };
+
+// `checkpoint` is "latest", a step, or a checkpoint's folder. Verified.
+core::Checkpoint open_checkpoint(const std::string& run_directory, const std::string& checkpoint);
 
 // `run_directory` is what `muonp train` wrote; `checkpoint` is "latest", a step, a checkpoint's folder, or a file that
 // `muonp checkpoint export` wrote. Error names what is missing, and how model or tokenizer differ from the checkpoint's; a

@@ -7,6 +7,7 @@
 #include "dist/comm/agreement.h"
 #include "launch/program/long_work.h"
 #include "launch/train/run_reading.h"
+#include "launch/train/starting_weights.h"
 
 namespace muonp::launch {
 
@@ -41,7 +42,9 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
     progress_ = *resumed;
     begun_save_ = saved_step_ = progress_.step;
   } else {
-    learner_.optimizer().initialize(static_cast<std::uint64_t>(config_.run.seed));
+    learner_.initialize([this](std::int64_t done, std::int64_t total) {
+      for (const auto& observer : observers_) observer->reading(config_.model.from, done, total);
+    });
   }
   guard_.emplace(config_.guard, progress_.losses);
   const std::string device = session_.device_text(), ranks = session_.communicator().description();
@@ -67,6 +70,7 @@ void Trainer::write_records() {
   RunConfig copy = config_;
   core::write_file(directory + "/config.resolved.yaml", core::write_config([&](core::Fields& f) { copy.describe(f); }));
   keep_tokenizer(config_.data.tokenizer, directory);
+  if (const auto* weights = learner_.starting_weights()) keep_folder(*weights, config_.model.from, directory);
 }
 
 std::int64_t Trainer::run(const StopSignals& signals) {
@@ -95,6 +99,7 @@ void Trainer::train(const StopSignals& signals) {
     if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
     if (due(config_.checkpoint.every) || stopping_ || (last && config_.checkpoint.at_end)) save();
   }
+  if (config_.run.steps == 0) save();
   checkpointing_.finish();
   learner_.require_no_failure();
 }

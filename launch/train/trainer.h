@@ -38,7 +38,8 @@ class Trainer {
   std::string warning_of(const StepOutcome& outcome) const;
   void require_equal_weights();
   std::string save_what_is_good();
-  bool done() const { return progress_.step >= config_.run.steps; }
+  // A run of no steps saves what it starts from.
+  bool done() const { return progress_.step >= config_.run.steps && (config_.run.steps > 0 || saved_step_ == 0); }
   void validate();
   void save();
   void tell_saved(const SaveReport& saved);

@@ -1,31 +1,26 @@
-// Text from a language model: one token at a time.
+// The choice of a token from a model's logits.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
-#include <vector>
-
-#include "models/model.h"
 
 namespace muonp::models {
 
+// Applied in this order, as transformers does.
 struct SamplingOptions {
-  double temperature = 1;  // logits are divided by it; 0: always the most likely token
-  std::int64_t top_k = 0;  // only the k most likely tokens; 0: all
-  std::uint64_t seed = 0;
+  double repetition_penalty = 1;  // of tokens that the text has: logits above 0 are divided by it, those below multiplied
+  double temperature = 1;         // logits are divided by it; 0: always the most likely token
+  std::int64_t top_k = 0;         // only the k most likely tokens; 0: all
+  double top_p = 1;               // of these, the fewest most likely ones whose probabilities sum to at least top_p
 };
 
-// One token from the distribution softmax(logits / temperature) over the top_k. `index` is the token's place
-// in the text: the choice depends on (logits, seed, index) only. Ties are broken towards the lower id. Error
-// if a logit is not finite or an option is out of range.
-std::int32_t sample_token(std::span<const float> logits, const SamplingOptions& options, std::uint64_t index);
+// Error names an option out of range by its name in the options.
+void check(const SamplingOptions& options);
 
-// Continues `prompt` (at least one token) by `count` tokens and returns the continuation. The model sees at
-// most the last model.context() tokens and is evaluated anew for each. on_token, if set, is called with every
-// token at once; false from it ends the text.
-std::vector<std::int32_t> generate(core::Device& device, LanguageModel& model, std::span<const std::int32_t> prompt,
-                                   std::int64_t count, const SamplingOptions& options,
-                                   const std::function<bool(std::int32_t)>& on_token = {});
+// One token from the distribution that the options make of the logits of a text's next token. The choice depends on
+// (logits, text, seed) and on the token's place, text.size(), only. Ties are broken towards the lower id. Error if a logit
+// is not finite or an option is out of range.
+std::int32_t sample_token(std::span<const float> logits, std::span<const std::int32_t> text, const SamplingOptions& options,
+                          std::uint64_t seed);
 
 }  // namespace muonp::models

@@ -5,12 +5,10 @@
 #include <vector>
 
 #include "core/autograd/ops/activation.h"
-#include "core/autograd/ops/attention.h"
 #include "core/autograd/ops/embedding.h"
-#include "core/autograd/ops/head_loss.h"
 #include "core/autograd/ops/residual.h"
-#include "core/device/blas.h"
-#include "models/layers/layers.h"
+#include "core/autograd/ops/rotary.h"
+#include "models/layers/decoder.h"
 
 namespace muonp::models {
 
@@ -27,10 +25,8 @@ constexpr double kStddev = 0.02;
 // Dropout within one forward pass: every place in the model that drops has a random stream of its own.
 class Dropout {
  public:
-  Dropout(const GptConfig& config, const DropoutKey* key, std::int64_t sequence_elements)
-      : probability_(key ? config.dropout : 0), sequence_elements_(sequence_elements) {
-    if (key) key_ = *key;
-  }
+  Dropout(const GptConfig& config, const std::optional<DropoutKey>& key, std::int64_t sequence_elements)
+      : probability_(key ? config.dropout : 0), key_(key.value_or(DropoutKey{})), sequence_elements_(sequence_elements) {}
 
   Variable operator()(Tape& tape, const Variable& x) {
     if (probability_ == 0 || !tape.recording()) return x;
@@ -54,40 +50,68 @@ class Dropout {
 
 NormKind norm_kind(const GptConfig& c) { return c.norm == "rms_norm" ? NormKind::rms : NormKind::layer; }
 
+core::AttentionHeads heads_of(const GptConfig& c) { return {c.heads, c.heads, c.head_size()}; }
+
+// What parameters are called.
+struct Names {
+  std::string token_embedding, position_embedding, block;
+  std::string attention_norm, qkv, projection, mlp_norm, up, gate_up, down;  // behind a block's number
+  std::string final_norm, head;
+};
+const Names& names_of(const GptConfig& c) {
+  static const Names own = {"token_embedding", "position_embedding",
+                            "blocks",          ".attention_norm",
+                            ".attention.qkv",  ".attention.projection",
+                            ".mlp_norm",       ".mlp.up",
+                            ".mlp.gate_up",    ".mlp.down",
+                            "final_norm",      "head"};
+  static const Names gpt2 = {"transformer.wte",  "transformer.wpe", "transformer.h", ".ln_1", ".attn.c_attn",
+                             ".attn.c_proj",     ".ln_2",           ".mlp.c_fc",     "",      ".mlp.c_proj",
+                             "transformer.ln_f", "lm_head"};
+  return c.gpt2 ? gpt2 : own;
+}
+
 class Block {
  public:
   static constexpr std::uint64_t kDropouts = 2;
 
   // angles: null without rotary positions.
-  Block(ParameterSet& set, const std::string& name, const GptConfig& c, ops::RotaryTable* angles)
-      : heads_(c.heads),
-        angles_(angles),
-        activation_(c.activation),
-        attention_norm_(set, name + ".attention_norm", c.width, norm_kind(c), c.bias),
-        qkv_(set, name + ".attention.qkv", 3 * c.width, c.width, c.bias, kStddev),
-        projection_(set, name + ".attention.projection", c.width, c.width, c.bias, residual_stddev(c)),
-        mlp_norm_(set, name + ".mlp_norm", c.width, norm_kind(c), c.bias),
-        up_(set, name + (gated(c) ? ".mlp.gate_up" : ".mlp.up"), (gated(c) ? 2 : 1) * c.hidden(), c.width, c.bias, kStddev),
-        down_(set, name + ".mlp.down", c.width, c.hidden(), c.bias, residual_stddev(c)) {}
+  Block(ParameterSet& set, const GptConfig& c, std::int64_t layer, ops::RotaryTable* angles)
+      : Block(set, c, layer, angles, names_of(c), fmt::format("{}.{}", names_of(c).block, layer)) {}
 
-  Variable operator()(Tape& tape, Variable x, Dropout dropout) const {
-    x = ops::add(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x))));
+  Variable operator()(Tape& tape, Variable x, const Pass& pass, Dropout dropout) const {
+    x = ops::add(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x), pass)));
     return ops::add(tape, x, dropout(tape, mlp(tape, mlp_norm_(tape, x))));
   }
-  void list_reads(core::WeightReads& reads) const {
+  core::WeightReads reads() const {
+    core::WeightReads reads;
     attention_norm_.list_reads(reads);
     qkv_.list_reads(reads);
     projection_.list_reads(reads);
     mlp_norm_.list_reads(reads);
     up_.list_reads(reads);
     down_.list_reads(reads);
+    return reads;
   }
 
  private:
-  Variable attention(Tape& tape, const Variable& x) const {
+  Block(ParameterSet& set, const GptConfig& c, std::int64_t layer, ops::RotaryTable* angles, const Names& names,
+        const std::string& name)
+      : heads_(heads_of(c)),
+        layer_(layer),
+        angles_(angles),
+        activation_(c.activation),
+        attention_norm_(set, name + names.attention_norm, c.width, norm_kind(c), c.bias),
+        qkv_(set, name + names.qkv, 3 * c.width, c.width, c.bias, kStddev),
+        projection_(set, name + names.projection, c.width, c.width, c.bias, residual_stddev(c)),
+        mlp_norm_(set, name + names.mlp_norm, c.width, norm_kind(c), c.bias),
+        up_(set, name + (gated(c) ? names.gate_up : names.up), (gated(c) ? 2 : 1) * c.hidden(), c.width, c.bias, kStddev),
+        down_(set, name + names.down, c.width, c.hidden(), c.bias, residual_stddev(c)) {}
+
+  Variable attention(Tape& tape, const Variable& x, const Pass& pass) const {
     Variable qkv = qkv_(tape, x);
-    if (angles_ != nullptr) qkv = ops::rotary(tape, qkv, heads_, *angles_);
-    return projection_(tape, ops::attention(tape, qkv, heads_));
+    if (angles_ != nullptr) qkv = turn(tape, qkv, heads_, *angles_, pass);
+    return projection_(tape, attend(tape, qkv, heads_, pass, layer_));
   }
 
   Variable mlp(Tape& tape, const Variable& x) const { return down_(tape, activate(tape, up_(tape, x))); }
@@ -101,7 +125,8 @@ class Block {
   // 2·layers sub-layers add to the stream; so scaled, its variance at the start does not grow with depth.
   static double residual_stddev(const GptConfig& c) { return kStddev / std::sqrt(2.0 * static_cast<double>(c.layers)); }
 
-  std::int64_t heads_;
+  core::AttentionHeads heads_;
+  std::int64_t layer_;
   ops::RotaryTable* angles_;
   std::string activation_;
   Norm attention_norm_;
@@ -110,64 +135,25 @@ class Block {
   Linear up_, down_;
 };
 
-class Gpt final : public LanguageModel {
+class Gpt final : public Decoder {
  public:
-  explicit Gpt(const GptConfig& c) : config_(c) {
-    token_embedding_ =
-        &set_.add("token_embedding.weight", {c.vocabulary, c.width}, ParameterKind::embedding, normal_init(kStddev));
+  explicit Gpt(const GptConfig& c)
+      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}), config_(c) {
+    const Names& names = names_of(c);
+    token_embedding_ = &add_embedding(names.token_embedding, c.vocabulary);
     if (c.positions == "learned")
-      position_embedding_ =
-          &set_.add("position_embedding.weight", {c.context, c.width}, ParameterKind::embedding, normal_init(kStddev));
+      position_embedding_ = &add_embedding(names.position_embedding, c.context);
     else
-      angles_.emplace(c.context, c.head_size());
-    for (std::int64_t i = 0; i < c.layers; ++i)
-      blocks_.emplace_back(set_, fmt::format("blocks.{}", i), c, angles_ ? &*angles_ : nullptr);
-    final_norm_.emplace(set_, "final_norm", c.width, norm_kind(c), c.bias);
-    head_ = c.tied_head ? token_embedding_
-                        : &set_.add("head.weight", {c.vocabulary, c.width}, ParameterKind::head, normal_init(kStddev));
+      angles_.emplace(ops::rotary_frequencies(c.head_size()), c.context);
+    for (std::int64_t i = 0; i < c.layers; ++i) blocks_.emplace_back(set_, c, i, angles_ ? &*angles_ : nullptr);
+    add_end(names.final_norm, norm_kind(c), c.bias, ops::kNormEpsilon, names.head, kStddev,
+            c.tied_head ? token_embedding_ : nullptr);
   }
-
-  Variable loss(Tape& tape, const TokenBatch& batch, const DropoutKey& key) override {
-    const Variable x = (*final_norm_)(tape, stream(tape, batch.inputs, &key));
-    return ops::head_loss(tape, x, *head_, batch.targets, config_.head_chunk_rows);
-  }
-
-  Tensor next_token_logits(Tape& tape, const Tensor& inputs) override {
-    const Tensor x = stream(tape, inputs, nullptr)->value;
-    const std::int64_t batch = x.dim(0), last = x.dim(1) - 1;
-    const Tensor ends = tape.activation({batch, config_.width}, x.dtype());
-    for (std::int64_t b = 0; b < batch; ++b) ends[b].copy_from(tape.queue(), x[b][last]);
-    const Variable y = (*final_norm_)(tape, tape.constant(ends));
-    const Tensor logits = tape.activation({batch, config_.vocabulary}, core::Dtype::float32);
-    core::gemm(tape.queue(), core::Op::none, core::Op::transpose, 1, core::MatrixView(y->value),
-               core::MatrixView(tape.weight(*head_)), 0, core::MatrixView(logits));
-    return logits;
-  }
-
-  const core::ParameterList& parameters() override { return set_.list(); }
-  std::int64_t vocabulary() const override { return config_.vocabulary; }
-  std::int64_t context() const override { return config_.context; }
 
   std::string description() const override {
-    return fmt::format("GPT, {} layers, {} wide, {} heads, {:.1f} M parameters", config_.layers, config_.width,
-                       config_.heads, static_cast<double>(set_.elements()) * 1e-6);
+    return fmt::format("{}, {} layers, {} wide, {} heads, {:.1f} M parameters", config_.gpt2 ? "GPT-2" : "GPT",
+                       config_.layers, config_.width, config_.heads, static_cast<double>(set_.elements()) * 1e-6);
   }
-
-  core::WeightReads weight_reads() const override {
-    core::WeightReads reads;
-    reads.operation({token_embedding_, position_embedding_}, {});
-    for (const Block& block : blocks_) {
-      core::WeightReads of_block;
-      block.list_reads(of_block);
-      if (recomputes())
-        of_block.backward.insert(of_block.backward.begin(), of_block.forward.begin(), of_block.forward.end());
-      reads.append(of_block);
-    }
-    final_norm_->list_reads(reads);
-    reads.operation({head_}, {head_});
-    return reads;
-  }
-
   double step_flops(std::int64_t batch, std::int64_t time) const override { return gpt_step_flops(config_, batch, time); }
   double skipped_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_skipped_flops(config_, batch, time);
@@ -181,31 +167,35 @@ class Gpt final : public LanguageModel {
   }
 
  private:
-  // The residual stream after the last block; `key` null: no dropout.
-  Variable stream(Tape& tape, const Tensor& inputs, const DropoutKey* key) const {
-    MUONP_ASSERT(inputs.rank() == 2, "inputs {}", core::to_string(inputs.shape()));
-    if (inputs.dim(1) > config_.context)
-      core::fail("a sequence of {} tokens is longer than the model's context of {}", inputs.dim(1), config_.context);
-    Dropout dropout(config_, key, inputs.dim(1) * config_.width);
-    Variable x = dropout(tape, ops::embedding(tape, inputs, *token_embedding_, position_embedding_));
+  core::Parameter& add_embedding(const std::string& name, std::int64_t rows) {
+    return set_.add(name + ".weight", {rows, config_.width}, ParameterKind::embedding, normal_init(kStddev));
+  }
+
+  Variable stream(Tape& tape, const Tensor& inputs, const Pass& pass) const override {
+    Dropout dropout(config_, pass.dropout, inputs.dim(1) * config_.width);
+    Variable x = dropout(tape, ops::embedding(tape, inputs, *token_embedding_, position_embedding_, pass.places(inputs)));
     for (std::uint64_t i = 0; i < blocks_.size(); ++i) {
-      const auto run = [&block = blocks_[i], at = dropout.at(1 + i * Block::kDropouts)](Tape& t, const Variable& in) {
-        return block(t, in, at);
+      const auto run = [&block = blocks_[i], pass, at = dropout.at(1 + i * Block::kDropouts)](Tape& t, const Variable& in) {
+        return block(t, in, pass, at);
       };
-      x = recomputes() ? tape.checkpoint(x, run) : run(tape, x);
+      x = run_block(tape, x, recomputes(), run);
     }
     return x;
+  }
+
+  core::WeightReads stream_reads() const override {
+    core::WeightReads reads;
+    reads.operation({token_embedding_, position_embedding_}, {});
+    for (const Block& block : blocks_) reads.append(block_reads(block.reads(), recomputes()));
+    return reads;
   }
   bool recomputes() const { return config_.recompute == "blocks"; }
 
   GptConfig config_;
-  ParameterSet set_;
   core::Parameter* token_embedding_;
   core::Parameter* position_embedding_ = nullptr;
   std::optional<ops::RotaryTable> angles_;  // of rotary positions
   std::vector<Block> blocks_;
-  std::optional<Norm> final_norm_;
-  core::Parameter* head_;
 };
 
 }  // namespace

@@ -26,6 +26,9 @@ struct GptConfig {
   std::int64_t head_chunk_rows = 0;   // rows of logits held at a time; 0: all of the micro-batch
   std::string recompute = "none";     // none | blocks: activations of a block are computed again in the backward pass
 
+  // OpenAI's GPT-2 by Hugging Face's names: learned positions, gelu, layer norms and biases, which are then no keys.
+  bool gpt2 = false;
+
   void describe(core::Fields& fields);
 
   // Fills what is 0 from the preset, then checks: Error names the key ("model.heads") and what is valid. A

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <vector>
 
-#include <fmt/ranges.h>
-
+#include "core/base/error.h"
 #include "models/gpt/gpt.h"
+#include "models/layers/model_keys.h"
 
 namespace muonp::models {
 
@@ -31,27 +31,11 @@ constexpr auto kPresetNames = [] {
   for (std::size_t i = 0; i < names.size(); ++i) names[i] = kPresets[i].name;
   return names;
 }();
-// The largest model that can be described: the bytes of its weights, gradients and states still fit into 64 bits.
-constexpr std::int64_t kMostLayers = 4096, kMostWidth = 1 << 17, kMostContext = 1 << 20, kMostVocabulary = 1 << 24;
 constexpr double kMostRatio = 64;
 
 constexpr std::array<std::string_view, 2> kPositions = {"learned", "rotary"};
 constexpr std::array<std::string_view, 3> kActivations = {"gelu", "relu2", "swiglu"};
-constexpr std::array<std::string_view, 2> kRecompute = {"none", "blocks"};
 constexpr std::array<std::string_view, 2> kNorms = {"layer_norm", "rms_norm"};
-
-void check_choice(std::string_view key, const std::string& value, std::span<const std::string_view> valid) {
-  if (std::find(valid.begin(), valid.end(), value) == valid.end())
-    core::fail("model.{}: '{}' is not known; valid are {}", key, value, fmt::join(valid, ", "));
-}
-
-void fill(std::string_view key, std::int64_t& value, std::int64_t from_preset) {
-  if (value == 0) value = from_preset;
-  if (value < 0) core::fail("model.{}: {} is negative", key, value);
-  if (value == 0)
-    core::fail("model.{} is not given: set it, or choose one of model.preset: {}", key,
-               fmt::join(kPresetNames.begin() + 1, kPresetNames.end(), ", "));
-}
 
 void check(const GptConfig& c) {
   if (c.width % c.heads != 0) core::fail("model.width: {} is not a multiple of model.heads, {}", c.width, c.heads);
@@ -65,43 +49,60 @@ void check(const GptConfig& c) {
     core::fail("model.vocabulary and model.head_chunk_rows must not be negative");
 }
 
+void describe_sizes(GptConfig& c, core::Fields& f) {
+  f.choice("preset", c.preset, kPresetNames, "sizes for every one of the next five keys that is 0");
+  f.integer("layers", c.layers, {.min = 0, .max = kMostLayers}, "transformer blocks; 0: the preset's");
+  f.integer("heads", c.heads, {.min = 0, .max = kMostWidth}, "attention heads a block; divides width; 0: the preset's");
+  f.integer("width", c.width, {.min = 0, .max = kMostWidth}, "size of the residual stream; 0: the preset's");
+  f.integer("context", c.context, {.min = 0, .max = kMostContext}, "longest sequence [tokens]; 0: the preset's");
+  f.integer("vocabulary", c.vocabulary, {.min = 0, .max = kMostVocabulary},
+            "number of tokens; 0: the preset's, else the tokenizer's");
+}
+
+void describe_rest(GptConfig& c, core::Fields& f) {
+  f.boolean("tied_head", c.tied_head, "the head uses the token embedding as its weight");
+  f.real("dropout", c.dropout, {.min = 0, .max = 0.999}, "probability of dropping an element while training");
+  f.integer("head_chunk_rows", c.head_chunk_rows, {.min = 0, .max = kMostChunkRows},
+            "rows of logits held at a time, fewer need less memory and more time; 0: all [tokens]");
+  f.choice("recompute", c.recompute, kRecompute,
+           "blocks: keep only the input of each block and compute the rest again in backward, for a third more work");
+}
+
 }  // namespace
 
 std::int64_t GptConfig::hidden() const { return std::llround(mlp_ratio * static_cast<double>(width)); }
 
 void GptConfig::describe(core::Fields& f) {
-  f.choice("preset", preset, kPresetNames, "sizes for every one of the next five keys that is 0");
-  f.integer("layers", layers, {.min = 0, .max = kMostLayers}, "transformer blocks; 0: the preset's");
-  f.integer("heads", heads, {.min = 0, .max = kMostWidth}, "attention heads a block; divides width; 0: the preset's");
-  f.integer("width", width, {.min = 0, .max = kMostWidth}, "size of the residual stream; 0: the preset's");
-  f.integer("context", context, {.min = 0, .max = kMostContext}, "longest sequence [tokens]; 0: the preset's");
-  f.integer("vocabulary", vocabulary, {.min = 0, .max = kMostVocabulary},
-            "number of tokens; 0: the preset's, else the tokenizer's");
-  f.choice("positions", positions, kPositions, "how the model knows where a token stands");
-  f.choice("activation", activation, kActivations, "non-linearity of the MLP");
-  f.choice("norm", norm, kNorms, "normalisation before each sub-layer");
+  describe_sizes(*this, f);
+  if (!gpt2) {
+    f.choice("positions", positions, kPositions, "how the model knows where a token stands");
+    f.choice("activation", activation, kActivations, "non-linearity of the MLP");
+    f.choice("norm", norm, kNorms, "normalisation before each sub-layer");
+  }
   f.real("mlp_ratio", mlp_ratio, {.min = 0, .max = kMostRatio}, "hidden width of the MLP as a multiple of width");
-  f.boolean("bias", bias, "biases in linear layers and layer norms");
-  f.boolean("tied_head", tied_head, "the head uses the token embedding as its weight");
-  f.real("dropout", dropout, {.min = 0, .max = 0.999}, "probability of dropping an element while training");
-  f.integer("head_chunk_rows", head_chunk_rows, {.min = 0, .max = std::int64_t{1} << 44},
-            "rows of logits held at a time, fewer need less memory and more time; 0: all [tokens]");
-  f.choice("recompute", recompute, kRecompute,
-           "blocks: keep only the input of each block and compute the rest again in backward, for a third more work");
+  if (!gpt2) f.boolean("bias", bias, "biases in linear layers and layer norms");
+  describe_rest(*this, f);
 }
 
 GptConfig GptConfig::resolved() const {
-  check_choice("preset", preset, kPresetNames);
-  check_choice("positions", positions, kPositions);
-  check_choice("activation", activation, kActivations);
-  check_choice("norm", norm, kNorms);
-  check_choice("recompute", recompute, kRecompute);
+  require_choice("preset", preset, kPresetNames);
+  require_choice("positions", positions, kPositions);
+  require_choice("activation", activation, kActivations);
+  require_choice("norm", norm, kNorms);
+  require_choice("recompute", recompute, kRecompute);
   const Preset& from = *std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& p) { return p.name == preset; });
+  const std::span<const std::string_view> presets(kPresetNames.begin() + 1, kPresetNames.end());
   GptConfig c = *this;
-  fill("layers", c.layers, from.layers);
-  fill("heads", c.heads, from.heads);
-  fill("width", c.width, from.width);
-  fill("context", c.context, from.context);
+  if (gpt2) {
+    c.positions = "learned";
+    c.activation = "gelu";
+    c.norm = "layer_norm";
+    c.bias = true;
+  }
+  fill_size("layers", c.layers, from.layers, presets);
+  fill_size("heads", c.heads, from.heads, presets);
+  fill_size("width", c.width, from.width, presets);
+  fill_size("context", c.context, from.context, presets);
   if (c.vocabulary == 0) c.vocabulary = from.vocabulary;
   check(c);
   return c;

@@ -2,7 +2,12 @@
 // its input depends on parameters.
 #pragma once
 
+#include <string>
+#include <vector>
+
 #include "core/autograd/autograd.h"
+#include "core/autograd/ops/linear.h"
+#include "core/autograd/ops/norm.h"
 #include "models/layers/parameter_set.h"
 
 namespace muonp::models {
@@ -19,17 +24,36 @@ class Linear {
   core::Parameter* bias_ = nullptr;
 };
 
+struct ParallelPart {
+  std::string name;
+  std::int64_t outputs;
+};
+// Linear layers of one input, whose results stand side by side: [..., sum of outputs]. Each is a parameter of its own; where
+// their weights lie one behind the other they are multiplied as one (core/autograd/ops/linear.h). The list of parameters has
+// the last part first: so they lie in a trainer's buckets in the order of their results.
+class ParallelLinears {
+ public:
+  ParallelLinears(ParameterSet& set, const std::vector<ParallelPart>& parts, std::int64_t inputs, bool bias, double stddev);
+  core::Variable operator()(core::Tape& tape, const core::Variable& x) const { return core::ops::linear(tape, x, parts_); }
+  void list_reads(core::WeightReads& reads) const;
+
+ private:
+  std::vector<core::ops::LinearPart> parts_;
+};
+
 enum class NormKind : std::uint8_t { layer, rms };
 
 // Parameters "<name>.weight" [width] = 1 and, with bias, "<name>.bias" [width] = 0. RMS norm has no bias.
 class Norm {
  public:
-  Norm(ParameterSet& set, const std::string& name, std::int64_t width, NormKind kind, bool bias);
+  Norm(ParameterSet& set, const std::string& name, std::int64_t width, NormKind kind, bool bias,
+       float epsilon = core::ops::kNormEpsilon);
   core::Variable operator()(core::Tape& tape, const core::Variable& x) const;
   void list_reads(core::WeightReads& reads) const { reads.operation({gain_, bias_}, {gain_}); }
 
  private:
   NormKind kind_;
+  float epsilon_;
   core::Parameter* gain_;
   core::Parameter* bias_ = nullptr;
 };

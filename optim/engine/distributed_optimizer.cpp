@@ -66,6 +66,7 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
                                            const OptimizerConfig& config, const ParallelOptions& options,
                                            dist::Communicator& communicator)
     : device_(device),
+      parameters_(parameters),
       communicator_(communicator),
       clip_(config.clip),
       plan_(plan_on_all(parameters, config, on(device, options), communicator)),
@@ -91,7 +92,17 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
 DistributedOptimizer::~DistributedOptimizer() = default;
 
 void DistributedOptimizer::initialize(std::uint64_t seed) {
-  for (Part* part : parts_) part->initialize(seed);
+  for (const Place& place : places_) place.part->fill(place.index, core::random_weights(seed));
+  for (Part* part : parts_) part->initialized();
+}
+
+void DistributedOptimizer::initialize(const core::WeightFiller& fill,
+                                      const std::function<void(const core::Parameter&)>& met) {
+  for (std::size_t p = 0; p < places_.size(); ++p) {
+    dist::run_on_all(communicator_, [&] { places_[p].part->fill(places_[p].index, fill); });
+    met(*parameters_[p]);
+  }
+  for (Part* part : parts_) part->initialized();
 }
 
 void DistributedOptimizer::begin_pass(bool first, bool last) {

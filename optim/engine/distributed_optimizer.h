@@ -36,6 +36,9 @@ class DistributedOptimizer {
 
   // Initial weights from the seed, the same for any number of ranks. Collective.
   void initialize(std::uint64_t seed);
+  // From a source that may fail: each rank asks it for the parts that it keeps, parameter by parameter. After each all ranks
+  // hear of failures, which every rank then throws as a dist::AgreedError, and call `met`, which may be collective.
+  void initialize(const core::WeightFiller& fill, const std::function<void(const core::Parameter&)>& met);
 
   // Before the forward pass of each micro-batch of a step. first: of its micro-batches; last: reduce during this pass.
   void begin_pass(bool first, bool last);
@@ -87,6 +90,7 @@ class DistributedOptimizer {
   StepReport report();
 
   core::Device& device_;
+  core::ParameterList parameters_;  // of the model
   dist::Communicator& communicator_;
   double clip_;  // largest gradient norm; 0: no limit
   ExecutionPlan plan_;

@@ -85,12 +85,14 @@ void FeedbackPart::place_weights(Dtype weight_dtype) {
   }
 }
 
-void FeedbackPart::initialize(std::uint64_t seed) {
-  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
-    const core::HostView host(device_.queue(), weights_[at(p)], core::Access::write);
-    core::initialize(*parameters_[at(p)], seed, 0, weights_[at(p)].size(), host.data<float>());
-    host.upload();
-  }
+void FeedbackPart::fill(int parameter, const core::WeightFiller& fill) {
+  const Tensor& weights = weights_[at(parameter)];
+  const core::HostView host(device_.queue(), weights, core::Access::write);
+  fill(*parameters_[at(parameter)], 0, weights.size(), host.data<float>());
+  host.upload();
+}
+
+void FeedbackPart::initialized() {
   for (int i = 0; i < core::to_int(plan_.feedback.matrices.size()); ++i)
     if (feedback_->owns(i)) feedback_->master(i).copy_from(device_.queue(), feedback_->weights(i));
   loaded();

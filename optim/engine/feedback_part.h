@@ -25,7 +25,8 @@ class FeedbackPart final : public Part {
   core::GradientSlot slot(core::Parameter& parameter) override;
   void complete(core::Parameter& parameter) override;
 
-  void initialize(std::uint64_t seed) override;  // nothing is sent
+  void fill(int parameter, const core::WeightFiller& fill) override;
+  void initialized() override;  // nothing is sent
   void begin_pass(bool first, bool last) override;
   void finish_passes() override;
   // Of this rank's own gradient times the number of ranks: the sum over ranks is never there, and the root of the mean

@@ -23,8 +23,9 @@ struct StepInputs {
 
 class Part : public core::GradientSink {
  public:
-  // Initial weights from the seed, the same for any number of ranks. Collective.
-  virtual void initialize(std::uint64_t seed) = 0;
+  // Initial weights: fill() for each parameter, what this rank keeps of it, then initialized(), which is collective.
+  virtual void fill(int parameter, const core::WeightFiller& fill) = 0;
+  virtual void initialized() = 0;
   // Before each backward pass. first: forget earlier gradients; last: after it the sum over ranks is wanted.
   virtual void begin_pass(bool first, bool last) = 0;
   // After the last pass: the gradients are complete, and summed over ranks where they are to be. InternalError if one is

@@ -45,11 +45,6 @@ ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, c
   }
 }
 
-void ShardedPart::initialize(std::uint64_t seed) {
-  parameters_.initialize(seed);
-  parameters_.publish(communicator_);
-}
-
 // Each rank sums its own slice, at stage 0 too, so that the norm does not depend on the stage.
 SquareSum ShardedPart::squares(int parameter) const {
   const dist::Interval mine = plan_.shards.piece(parameter, communicator_.rank());

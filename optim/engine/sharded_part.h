@@ -19,14 +19,15 @@ namespace muonp::optim {
 
 class ShardedPart final : public Part {
  public:
-  // `parameters`: the plan's sharded ones. Their values are allocated here and are undefined until initialize() or loaded().
+  // `parameters`: the plan's sharded ones. Their values are allocated here and are undefined until initialized() or loaded().
   ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
               dist::Communicator& communicator, dist::AsyncQueue& async);
 
   core::GradientSlot slot(core::Parameter& parameter) override { return reducer_.slot(parameter); }
   void complete(core::Parameter& parameter) override { reducer_.complete(parameter); }
 
-  void initialize(std::uint64_t seed) override;
+  void fill(int parameter, const core::WeightFiller& fill) override { parameters_.fill(parameter, fill); }
+  void initialized() override { loaded(); }
   void begin_pass(bool first, bool last) override { reducer_.begin_pass(first, last); }
   void finish_passes() override { reducer_.finish(); }
   SquareSum squares(int parameter) const override;

@@ -16,6 +16,7 @@ constexpr double kRound = 0x1p-9;  // of bfloat16, to nearest
 struct Sizes {
   std::size_t batch, time, heads, head_size;
   std::size_t width() const { return heads * head_size; }
+  AttentionHeads attention() const { return {std::int64_t(heads), std::int64_t(heads), std::int64_t(head_size)}; }
   Shape shape(std::size_t parts) const { return {std::int64_t(batch), std::int64_t(time), std::int64_t(parts * width())}; }
 };
 
@@ -110,7 +111,7 @@ struct Computed {
 Computed compute(Device& device, const Sizes& s, const Numbers& qkv, const Numbers& dout) {
   Tape tape(device, true);
   const Variable x = tape.variable(to_tensor(device, s.shape(3), Dtype::bfloat16, qkv));
-  const Variable y = ops::attention(tape, x, std::int64_t(s.heads));
+  const Variable y = ops::attention(tape, x, s.attention());
   PlainParameters none(device, {}, Dtype::bfloat16, 1);
   tape.backward(weighted_sum(tape, y, dout), 1, {}, none);
   return {to_numbers(y->value), to_numbers(x->gradient->tensor)};
@@ -129,10 +130,9 @@ TEST(Attention, Bfloat16IsWithinItsRoundings) {
   auto device = make_test_device(2, Bfloat16::emulated);
   for (const Sizes s : {Sizes{2, 64, 3, 16}, Sizes{1, 192, 1, 64}, Sizes{3, 70, 2, 8}, Sizes{1, 64, 1, 20},
                         Sizes{2, 1, 2, 8}, Sizes{1, 128, 1, 128}}) {
-    SCOPED_TRACE(fmt::format(
-        "{} sequences of {}, {} heads of {}: {}", s.batch, s.time, s.heads, s.head_size,
-        describe_attention({std::int64_t(s.batch), std::int64_t(s.time), std::int64_t(s.heads), std::int64_t(s.head_size)},
-                           Dtype::bfloat16)));
+    SCOPED_TRACE(
+        fmt::format("{} sequences of {}, {} heads of {}: {}", s.batch, s.time, s.heads, s.head_size,
+                    describe_attention({std::int64_t(s.batch), std::int64_t(s.time), s.attention()}, Dtype::bfloat16)));
     const Numbers qkv = stored_numbers(s.shape(3), 1), dout = stored_numbers(s.shape(1), 2);
     const Results expected = reference(s, qkv, dout);
     const Computed got = compute(*device, s, qkv, dout);
@@ -144,7 +144,7 @@ TEST(Attention, Bfloat16IsWithinItsRoundings) {
 // Fused, at a size where the gradients that cuDNN sums with atomics differ between runs.
 TEST(Attention, Bfloat16RepeatsInEveryBit) {
   auto device = make_test_device(2, Bfloat16::emulated);
-  const bool fused = on_gpu() && describe_attention({16, 1024, 12, 64}, Dtype::bfloat16).starts_with("fused");
+  const bool fused = on_gpu() && describe_attention({16, 1024, {12, 12, 64}}, Dtype::bfloat16).starts_with("fused");
   for (const Sizes s : {fused ? Sizes{16, 1024, 12, 64} : Sizes{1, 64, 2, 8}, Sizes{2, 70, 1, 8}}) {
     const Numbers qkv = stored_numbers(s.shape(3), 3), dout = stored_numbers(s.shape(1), 4);
     const Computed first = compute(*device, s, qkv, dout);
@@ -161,7 +161,7 @@ TEST(Attention, PiecesOfAFusedBackwardPassCoverAllHeads) {
   for (const std::int64_t batch : {1, 3, 61, 64})
     for (const std::int64_t time : {64, 1024, 8192, 65536})
       for (const std::int64_t heads : {1, 12, 25}) {
-        const FusedPiece piece = fused_piece({batch, time, heads, 64});
+        const FusedPiece piece = fused_piece({batch, time, {heads, heads, 64}});
         EXPECT_TRUE(piece.batch >= 1 && piece.batch <= batch && piece.heads >= 1 && piece.heads <= heads);
         EXPECT_TRUE(piece.heads == heads || piece.batch == 1) << "heads of several sequences do not lie together";
         EXPECT_TRUE(piece.batch * piece.heads == 1 || piece.batch * piece.heads * time * time <= std::int64_t{256} << 20);

@@ -16,7 +16,7 @@ std::size_t launches(std::int64_t batch, std::int64_t time) {
   const Variable x =
       tape.variable(Tensor::zeros(*device, {batch, time, 3 * kHeads * kSize}, Dtype::float32, Category::other));
   const std::size_t before = cuda_host::operations();
-  const Variable y = ops::attention(tape, x, kHeads);
+  const Variable y = ops::attention(tape, x, {kHeads, kHeads, kSize});
   const std::size_t between = cuda_host::operations();
   const Variable loss = weighted_sum(tape, y, Numbers(std::size_t(y->value.size()), 1.0));
   PlainParameters none(*device, {}, Dtype::float32, 1);

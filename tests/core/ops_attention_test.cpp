@@ -1,5 +1,6 @@
 #include "core/autograd/ops/attention.h"
 
+#include "core/autograd/ops/rotary.h"
 #include "core/device/blas.h"
 #include "op_check.h"
 
@@ -12,6 +13,7 @@ namespace {
 struct Sizes {
   std::size_t batch, time, heads, head_size;
   std::size_t width() const { return heads * head_size; }
+  AttentionHeads attention() const { return {std::int64_t(heads), std::int64_t(heads), std::int64_t(head_size)}; }
   Shape shape() const { return {std::int64_t(batch), std::int64_t(time), std::int64_t(3 * width())}; }
 };
 
@@ -58,7 +60,7 @@ Numbers rotary_reference(Numbers x, const Sizes& s) {
 OpCase attention_case(const Sizes& s) {
   OpCase c;
   c.inputs = {s.shape()};
-  c.op = [=](Tape& tape, const auto& x, const auto&) { return ops::attention(tape, x[0], std::int64_t(s.heads)); };
+  c.op = [=](Tape& tape, const auto& x, const auto&) { return ops::attention(tape, x[0], s.attention()); };
   c.reference = [=](const std::vector<Numbers>& v) { return attention_reference(v[0], s); };
   return c;
 }
@@ -82,7 +84,7 @@ TEST(Attention, LongSequencesMatchTheReference) {
     Numbers x(std::size_t(element_count(s.shape())));
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(1, 2, i));
     Tape tape(*device, false);
-    const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), 2);
+    const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), s.attention());
     const Numbers got = to_numbers(y->value), expected = attention_reference(x, s);
     for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 64 * 0x1p-24) << time;
   }
@@ -95,7 +97,8 @@ TEST(Attention, LaterPositionsDoNotChangeEarlierOnes) {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(1, 3, i));
   Tape tape(*device, false);
   const auto run = [&] {
-    return to_numbers(ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), 2)->value);
+    return to_numbers(
+        ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), s.attention())->value);
   };
   const Numbers before = run();
   for (std::size_t i = 6 * 3 * s.width(); i < x.size(); ++i) x[i] = 1e6;
@@ -109,7 +112,7 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   const Sizes s{1, 4, 1, 2};
   const Numbers x(std::size_t(element_count(s.shape())), 1000.0);  // scores of 1.4e6
   Tape tape(*device, false);
-  const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), 1);
+  const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), s.attention());
   for (const double v : to_numbers(y->value)) EXPECT_NEAR(v, 1000, 1e-3);
 }
 
@@ -121,7 +124,7 @@ TEST(Attention, ScratchOfTheCpuGrowsWithTimeNotItsSquare) {
     const Variable x =
         tape.variable(Tensor::zeros(*device, {kBatch, time, 3 * kHeads * kSize}, Dtype::float32, Category::other));
     device->allocator()->reset_peak();
-    const Variable y = ops::attention(tape, x, kHeads);
+    const Variable y = ops::attention(tape, x, {kHeads, kHeads, kSize});
     PlainParameters none(*device, {}, Dtype::float32, 1);
     tape.backward(weighted_sum(tape, y, Numbers(std::size_t(y->value.size()), 1.0)), 1, {}, none);
     return device->allocator()->use().peak_of(Category::activations);
@@ -138,7 +141,7 @@ TEST(Attention, ScratchIsBoundedByTheBlocksOfQueries) {
   constexpr std::int64_t kHeads = 32, kTime = 1024, kBlock = std::int64_t{16} << 20;
   const Tensor qkv = Tensor::zeros(*device, {1, kTime, 3 * kHeads}, Dtype::float32, Category::other);
   Tape tape(*device, true);
-  const Variable y = ops::attention(tape, tape.variable(qkv), kHeads);
+  const Variable y = ops::attention(tape, tape.variable(qkv), {kHeads, kHeads, 1});
   PlainParameters none(*device, {}, Dtype::float32, 1);
   device->allocator()->reset_peak();
   tape.backward(weighted_sum(tape, y, Numbers(std::size_t(y->value.size()), 1.0)), 1, {}, none);
@@ -153,7 +156,7 @@ TEST(Attention, FailureInsideTheLoopOverHeadsReachesTheCaller) {
     auto device = make_cpu_test_device(2);
     Tape tape(*device, false);
     const Variable x = tape.constant(Tensor::zeros(*device, {2, 3, 12}, Dtype::bfloat16, Category::other));
-    EXPECT_THROW(ops::attention(tape, x, 2), Error);
+    EXPECT_THROW(ops::attention(tape, x, {2, 2, 2}), Error);
   } else {
     GTEST_SKIP() << "this processor multiplies bfloat16, so nothing fails";
   }
@@ -164,8 +167,8 @@ TEST(Rotary, MatchesReferenceAndDifferences) {
     OpCase c;
     c.inputs = {s.shape()};
     c.op = [=](Tape& tape, const auto& x, const auto&) {
-      ops::RotaryTable angles(std::int64_t(s.time) + 3, std::int64_t(s.head_size));
-      return ops::rotary(tape, x[0], std::int64_t(s.heads), angles);
+      ops::RotaryTable angles(ops::rotary_frequencies(std::int64_t(s.head_size)), std::int64_t(s.time) + 3);
+      return ops::rotary(tape, x[0], s.attention(), angles);
     };
     c.reference = [=](const std::vector<Numbers>& v) { return rotary_reference(v[0], s); };
     check_op(c);
@@ -180,9 +183,9 @@ TEST(Rotary, ScoresDependOnTheDistanceOnly) {
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(4, 4, i % (3 * kSize)));
   Tape tape(*device, false);
   const Shape shape{1, kTime, 3 * kSize};
-  ops::RotaryTable angles(kTime, kSize);
-  const Numbers y =
-      to_numbers(ops::rotary(tape, tape.constant(to_tensor(*device, shape, Dtype::float32, x)), 1, angles)->value);
+  ops::RotaryTable angles(ops::rotary_frequencies(kSize), kTime);
+  const Numbers y = to_numbers(
+      ops::rotary(tape, tape.constant(to_tensor(*device, shape, Dtype::float32, x)), {1, 1, kSize}, angles)->value);
   const auto score = [&](std::size_t t, std::size_t u) {
     double sum = 0;
     for (std::size_t i = 0; i < kSize; ++i) sum += y[t * 3 * kSize + i] * y[u * 3 * kSize + kSize + i];
@@ -194,16 +197,16 @@ TEST(Rotary, ScoresDependOnTheDistanceOnly) {
 
 TEST(Rotary, AnglesAreComputedOnceAndServeShorterSequences) {
   auto device = make_test_device(1);
-  ops::RotaryTable angles(6, 4);
+  ops::RotaryTable angles(ops::rotary_frequencies(4), 6);
   const void* first = angles.on(*device).raw();
   const Numbers x(std::size_t(6 * 12), 0.5);
   for (const std::int64_t time : {6, 3}) {
     Tape tape(*device, false);
     const Variable in = tape.constant(to_tensor(*device, {6 / time, time, 12}, Dtype::float32, x));
-    ops::rotary(tape, in, 1, angles);
+    ops::rotary(tape, in, {1, 1, 4}, angles);
   }
   EXPECT_EQ(angles.on(*device).raw(), first);
   Tape tape(*device, false);
   const Variable longer = tape.constant(Tensor::zeros(*device, {1, 7, 12}, Dtype::float32, Category::other));
-  EXPECT_THROW(ops::rotary(tape, longer, 1, angles), InternalError);
+  EXPECT_THROW(ops::rotary(tape, longer, {1, 1, 4}, angles), InternalError);
 }

@@ -34,7 +34,7 @@ TEST_F(BadInput, Yaml) {
   expect_refusal("train missing.yaml", {"missing.yaml"});
   expect_setting_refused("optimizer.matrices.moment=1", {"moment", "momentum"});
   expect_setting_refused("run.steps=many", {"run.steps", "many"});
-  expect_setting_refused("run.steps=0", {"run.steps"});
+  expect_setting_refused("run.steps=-1", {"run.steps"});
   expect_setting_refused("parallel.zero=4", {"parallel.zero"});
   expect_setting_refused("device=gpu", {"gpu", "auto", "cuda"});
   if (!test::on_gpu()) expect_setting_refused("device=cuda", {"cuda"});  // Gpu.* has the refusals of GPUs

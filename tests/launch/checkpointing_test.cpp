@@ -22,10 +22,10 @@ RunConfig config_in(const test::TemporaryFolder& folder) {
   config.data.train = folder / "text";
   config.data.sequence = 8;
   config.data.batch = 2;
-  config.model.layers = config.model.heads = 1;
-  config.model.width = 32;
-  config.model.context = 8;
-  config.model.vocabulary = 80000;
+  config.model.gpt.layers = config.model.gpt.heads = 1;
+  config.model.gpt.width = 32;
+  config.model.gpt.context = 8;
+  config.model.gpt.vocabulary = 80000;
   config.checkpoint.every = 1;
   return resolve(config);
 }

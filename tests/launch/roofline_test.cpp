@@ -16,16 +16,16 @@ struct Planned {
   BatchPlan batches;
 
   Planned(int ranks, int zero) {
-    config.model.layers = 2;
-    config.model.heads = 2;
-    config.model.width = 32;
-    config.model.context = 16;
-    config.model.vocabulary = 64;
+    config.model.gpt.layers = 2;
+    config.model.gpt.heads = 2;
+    config.model.gpt.width = 32;
+    config.model.gpt.context = 16;
+    config.model.gpt.vocabulary = 64;
     config.model = config.model.resolved();
     config.data.sequence = 16;
     config.data.batch = 4 * ranks;
     config.parallel.zero = zero;
-    model = models::make_gpt(config.model);
+    model = models::make_model(config.model);
     batches = make_batch_plan(config.data, ranks);
     plan = std::make_unique<optim::ExecutionPlan>(optim::make_execution_plan(
         model->parameters(), config.optimizer, parallel_options(config, *model, core::DeviceKind::cuda), ranks));

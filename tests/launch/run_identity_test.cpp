@@ -48,7 +48,7 @@ TEST(RunIdentity, TheSameRunGoesOnWithoutAWord) {
                 c.parallel = {.zero = 3, .threads = 7};
                 c.data.micro_batch = 1;
                 c.data.train = "another/path/of/the/same/text";
-                c.model.recompute = "blocks";
+                c.model.gpt.recompute = "blocks";
                 c.checkpoint.keep = 9;
                 c.log.every = 5;
               })),
@@ -58,7 +58,7 @@ TEST(RunIdentity, TheSameRunGoesOnWithoutAWord) {
 TEST(RunIdentity, EachDifferenceIsNamedWithBothValues) {
   const std::string message = refusal(identity_with([](RunConfig& c) {
     c.data.shuffle = false;
-    c.model.positions = "rotary";
+    c.model.gpt.positions = "rotary";
   }));
   EXPECT_THAT(message, AllOf(HasSubstr("step-00000010"), HasSubstr("\n  data.shuffle: false here, true in the checkpoint"),
                              HasSubstr("\n  model.positions: rotary here, learned in the checkpoint"),
@@ -73,8 +73,8 @@ TEST(RunIdentity, WhatDecidesTheMeaningOfTheStateIsRefused) {
       {"run.seed", [](RunConfig& c) { c.run.seed = 2; }},
       {"data.batch", [](RunConfig& c) { c.data.batch = 64; }},
       {"data.sequence", [](RunConfig& c) { c.data.sequence = 128; }},
-      {"model.activation", [](RunConfig& c) { c.model.activation = "relu2"; }},
-      {"model.layers", [](RunConfig& c) { c.model.layers = 1; }},
+      {"model.activation", [](RunConfig& c) { c.model.gpt.activation = "relu2"; }},
+      {"model.layers", [](RunConfig& c) { c.model.gpt.layers = 1; }},
       {"optimizer.matrices.p", [](RunConfig& c) { c.optimizer.matrices.rule.as<optim::Muonp>().p = "0"; }},
       {"optimizer.matrices.select", [](RunConfig& c) { c.optimizer.matrices.select = {"*.qkv.weight"}; }},
       {"optimizer.matrices.momentum_form",

@@ -11,7 +11,7 @@ void expect_as_reference(int ranks, const ZeroRun& run) {
   SCOPED_TRACE(fmt::format("{} ranks, stage {}, overlap {}, {} passes, prefetch {}, recompute {}, offload {}", ranks,
                            run.zero, run.overlap, run.passes, run.prefetch, run.recompute, run.offload));
   run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
-    expect_equal_losses(train_zero(communicator, device, run), ranks);
+    expect_equal_losses(train_zero(communicator, device, run), ranks, run.family);
   });
 }
 
@@ -25,6 +25,19 @@ TEST(ZeroSweep, Pitfall02_Pitfall26_Pitfall27_LossesBytesSentAndBytesHeldAtEvery
                                     .prefetch = ranks % 3,
                                     .overlap = overlap,
                                     .recompute = (ranks + zero) % 3 == 0});
+}
+
+// Projections that are parameters of their own and are read at once, biases, norms of heads, packed documents.
+TEST(ZeroSweep, TheLlamaFamilyAtEveryStageAndWorldSize) {
+  for (const char* family : {"llama", "mistral", "qwen2", "qwen3", "gpt2"})
+    for (int ranks : {1, 2, 3, 4})
+      for (int zero : {0, 1, 2, 3})
+        expect_as_reference(ranks, {.zero = zero,
+                                    .passes = 1 + (ranks + zero) % 2,
+                                    .prefetch = ranks % 3,
+                                    .overlap = zero % 2 == 1,
+                                    .recompute = (ranks + zero) % 3 == 0,
+                                    .family = family});
 }
 
 TEST(ZeroSweep, Stage3InWholeLayersAndFarAhead) {

@@ -1,6 +1,7 @@
-// A tiny GPT trained by ranks of any kind, with all that is recorded, allocated and planned of it.
+// A tiny GPT, or Llama, trained by ranks of any kind, with all that is recorded, allocated and planned of it.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "core/device/device.h"
@@ -14,7 +15,8 @@ struct ZeroRun {
   bool overlap = false, recompute = false, offload = false, tied = true;
   std::int64_t bucket_elements = 150;  // layers are larger, and cut
   core::Dtype weight_dtype = core::Dtype::float32;
-  std::int64_t batch = 0;  // of all ranks; 0: that of their number
+  std::int64_t batch = 0;      // of all ranks; 0: that of their number
+  std::string family = "gpt";  // others learn from sequences of two documents
 };
 
 // A multiple of twice the number of ranks, 1 to 5 or 7.
@@ -27,7 +29,7 @@ int zero_steps();
 std::vector<double> train_zero(dist::Communicator& communicator, core::Device& device, const ZeroRun& run);
 
 // On one CPU, at stage 0, with the batch of so many ranks.
-const std::vector<double>& zero_reference(int ranks);
-void expect_equal_losses(const std::vector<double>& losses, int ranks);
+const std::vector<double>& zero_reference(int ranks, const std::string& family = "gpt");
+void expect_equal_losses(const std::vector<double>& losses, int ranks, const std::string& family = "gpt");
 
 }  // namespace muonp::test

@@ -27,7 +27,11 @@ struct Instance {
   explicit Instance(const GptConfig& config, core::Dtype dtype = core::Dtype::float32)
       : Instance(config, dtype, test::make_test_device(2, core::Bfloat16::emulated)) {}
   Instance(const GptConfig& config, core::Dtype dtype, test::TestDevice on)
-      : device(std::move(on)), model(make_gpt(config)), plain(*device, model->parameters(), dtype, 1) {}
+      : Instance(make_gpt(config), dtype, std::move(on)) {}
+  explicit Instance(std::unique_ptr<LanguageModel> made, core::Dtype dtype = core::Dtype::float32)
+      : Instance(std::move(made), dtype, test::make_test_device(2, core::Bfloat16::emulated)) {}
+  Instance(std::unique_ptr<LanguageModel> made, core::Dtype dtype, test::TestDevice on)
+      : device(std::move(on)), model(std::move(made)), plain(*device, model->parameters(), dtype, 1) {}
 
   core::Tensor ids(const std::vector<std::int32_t>& values, std::int64_t batch) const {
     const auto size = static_cast<std::int64_t>(values.size());

@@ -10,6 +10,7 @@
 #include "core/autograd/ops/linear.h"
 #include "core/autograd/ops/norm.h"
 #include "core/autograd/ops/residual.h"
+#include "core/autograd/ops/rotary.h"
 #include "core/device/blas.h"
 #include "optim/rules/adamw.h"
 #include "optim/rules/muonp.h"
@@ -108,14 +109,16 @@ std::vector<Operation> operations() {
     all.push_back({fmt::format("attention over {}", time),
                    {qkv},
                    {},
-                   [](Tape& t, const V& v, const P&) { return ops::attention(t, v[0], 3); },
+                   [](Tape& t, const V& v, const P&) {
+                     return ops::attention(t, v[0], {3, 3, 16});
+                   },
                    time});
     all.push_back({fmt::format("rotary over {}", time),
                    {qkv},
                    {},
                    [](Tape& t, const V& v, const P&) {
-                     ops::RotaryTable angles(v[0]->value.dim(1), v[0]->value.dim(2) / 9);
-                     return ops::rotary(t, v[0], 3, angles);
+                     ops::RotaryTable angles(ops::rotary_frequencies(16), v[0]->value.dim(1));
+                     return ops::rotary(t, v[0], {3, 3, 16}, angles);
                    },
                    1});
   }

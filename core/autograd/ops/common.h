@@ -33,14 +33,14 @@ void copy(Queue& queue, const Tensor& from, const Tensor& to);
 // tensor on the CPU is handed through.
 Tensor on_device(Tape& tape, const Tensor& host);
 
-// Of a layer's bias: the sums over rows of its output's gradient.
+// Of a layer's bias: the sums over rows, `stride` elements apart, of its output's gradient.
 template <class T>
 struct BiasGradient {
   static constexpr int kSums = 1;
   const T* dy;
-  std::int64_t cols;
+  std::int64_t stride;
   MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
-    return use([](T slope, float& sum) { sum += float(slope); }, dy + r * cols);
+    return use([](T slope, float& sum) { sum += float(slope); }, dy + r * stride);
   }
 };
 

@@ -24,8 +24,8 @@ namespace {
 
 template <class T>
 struct Lookup {
-  const std::int32_t* ids;
-  const T *table, *positions;  // no positions: null
+  const std::int32_t *ids, *places;  // no places: null
+  const T *table, *positions;        // no positions: null
   T* out;
   std::int64_t time;
 
@@ -33,7 +33,7 @@ struct Lookup {
     const T* from = table + ids[row.index] * row.cols;
     T* to = out + row.index * row.cols;
     if (positions) {
-      const T* place = positions + row.index % time * row.cols;
+      const T* place = positions + (places ? places[row.index] : row.index % time) * row.cols;
       row.each([=](std::int64_t c) { to[c] = T(float(from[c]) + float(place[c])); });
     } else {
       row.each([=](std::int64_t c) { to[c] = from[c]; });
@@ -149,37 +149,54 @@ void table_gradient(Tape& tape, const Tensor& tokens, const Tensor& dy, const Gr
 
 }  // namespace
 
-Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter* positions) {
+namespace {
+
+void check_places(const Tensor& tokens, const Parameter& table, const Parameter& positions, const Tensor& places) {
+  MUONP_ASSERT(positions.shape.size() == 2 && positions.shape[1] == table.shape[1] &&
+                   positions.value.dtype() == table.value.dtype() && (places || positions.shape[0] >= tokens.dim(1)),
+               "{} positions from {} {}", tokens.dim(1), positions.name, to_string(positions.shape));
+  if (!places) return;
+  MUONP_ASSERT(places.dtype() == Dtype::int32 && places.shape() == tokens.shape(), "places {} of tokens {}",
+               to_string(places.shape()), to_string(tokens.shape()));
+  for (const std::int32_t place : places.span<std::int32_t>())
+    MUONP_ASSERT(place >= 0 && place < positions.shape[0], "place {} of {} {}", place, positions.name,
+                 to_string(positions.shape));
+}
+
+template <class T>
+void positions_gradient(Tape& tape, const Tensor& places, const Tensor& dy, const GradientSlot& slot) {
+  if (places) return table_gradient<T>(tape, places, dy, slot);
+  for_each_row(tape.queue(), slot.gradient.dim(0), last_dim(dy),
+               AddByPosition<T>{dy.data<T>(), slot.gradient.data<float>(), dy.dim(0), dy.dim(1), slot.add});
+}
+
+}  // namespace
+
+Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter* positions, const Tensor& places) {
   MUONP_ASSERT(tokens.dtype() == Dtype::int32 && tokens.rank() == 2, "tokens are {} {}, not int32 [batch, time]",
                name_of(tokens.dtype()), to_string(tokens.shape()));
   MUONP_ASSERT(table.shape.size() == 2, "{} {}", table.name, to_string(table.shape));
   const std::int64_t batch = tokens.dim(0), time = tokens.dim(1), width = table.shape[1];
   tape.acquire({&table, positions});
-  MUONP_ASSERT(!positions || (positions->shape.size() == 2 && positions->shape[0] >= time && positions->shape[1] == width &&
-                              positions->value.dtype() == table.value.dtype()),
-               "{} positions from {} {}", time, positions->name, to_string(positions->shape));
+  if (positions) check_places(tokens, table, *positions, places);
   check_tokens(tokens, table.shape[0], false, "token");
   const Tensor y = tape.activation({batch, time, width}, table.value.dtype());
-  const Tensor ids = ops::on_device(tape, tokens);
+  const Tensor ids = ops::on_device(tape, tokens), rows = places ? ops::on_device(tape, places) : Tensor();
   with_float_type(y.dtype(), [&]<class T>(T) {
-    const T* places = positions ? positions->value.data<T>() : nullptr;
     for_each_row(tape.queue(), tokens.size(), width,
-                 Lookup<T>{ids.data<std::int32_t>(), table.value.data<T>(), places, y.data<T>(), time});
+                 Lookup<T>{ids.data<std::int32_t>(), rows ? rows.data<std::int32_t>() : nullptr, table.value.data<T>(),
+                           positions ? positions->value.data<T>() : nullptr, y.data<T>(), time});
   });
 
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;
   std::vector<Parameter*> uses{&table};
   if (positions) uses.push_back(positions);
-  tape.record(std::move(uses), [&tape, tokens, &table, positions, batch, time, dout = out->gradient] {
+  tape.record(std::move(uses), [&tape, tokens, places, &table, positions, dout = out->gradient] {
     const Tensor dy = take_gradient(dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) {
-      if (positions) {
-        const GradientSlot slot = tape.slot(*positions);
-        for_each_row(tape.queue(), slot.gradient.dim(0), last_dim(dy),
-                     AddByPosition<T>{dy.data<T>(), slot.gradient.data<float>(), batch, time, slot.add});
-      }
+      if (positions) positions_gradient<T>(tape, places, dy, tape.slot(*positions));
       table_gradient<T>(tape, tokens, dy, tape.slot(table));
     });
   });

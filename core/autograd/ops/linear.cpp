@@ -7,65 +7,169 @@ namespace muonp::core::ops {
 
 namespace {
 
+using Parts = std::vector<LinearPart>;
+
+// Of one part, whose columns begin at y.
 template <class T>
 struct AddBias {
   T* y;
+  std::int64_t stride;
   const T* bias;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    T* o = y + row.index * row.cols;
+    T* o = y + row.index * stride;
     const T* b = bias;
     row.over([](T more, T& out) { out = T(float(out) + float(more)); }, b, o);
   }
 };
 
-void add_bias(Queue& queue, const Tensor& y, const Tensor& bias) {
-  with_float_type(y.dtype(), [&]<class T>(T) {
-    for_each_row(queue, row_count(y), last_dim(y), AddBias<T>{y.data<T>(), bias.data<T>()});
+std::int64_t outputs_of(const LinearPart& part) { return part.weight->shape[0]; }
+
+std::int64_t outputs_of(const Parts& parts) {
+  std::int64_t sum = 0;
+  for (const LinearPart& part : parts) sum += outputs_of(part);
+  return sum;
+}
+
+// f(part, its first column in the result).
+template <class F>
+void for_each_part(const Parts& parts, const F& f) {
+  std::int64_t column = 0;
+  for (const LinearPart& part : parts) {
+    f(part, column);
+    column += outputs_of(part);
+  }
+}
+
+// Matrices of some parts, [outputs, inputs] each, as few as there can be: those that lie one behind the other are one.
+// `column`: of the first one's outputs in the result.
+struct Stacked {
+  MatrixView matrix;
+  std::int64_t column;
+  bool add;  // of gradients
+};
+class Stack {
+ public:
+  void push(const Tensor& t, bool add) {
+    const MatrixView view(t);
+    if (!all_.empty() && all_.back().add == add && end_of(all_.back().matrix) == t.raw())
+      all_.back().matrix.rows += view.rows;
+    else
+      all_.push_back({view, columns_, add});
+    columns_ += view.rows;
+  }
+  std::vector<Stacked> take() { return std::move(all_); }
+
+ private:
+  static void* end_of(const MatrixView& m) { return m.block(m.rows, 0, 0, 0).data; }
+
+  std::vector<Stacked> all_;
+  std::int64_t columns_ = 0;
+};
+
+std::vector<Stacked> weights_of(const Parts& parts) {
+  Stack stack;
+  for (const LinearPart& part : parts) stack.push(part.weight->value, false);
+  return stack.take();
+}
+
+// The columns of a result that belong to a matrix.
+MatrixView columns_of(const Tensor& y, const Stacked& s) {
+  const MatrixView all(y);
+  return all.block(0, s.column, all.rows, s.matrix.rows);
+}
+
+void add_biases(Queue& queue, const Tensor& y, const Parts& parts) {
+  for_each_part(parts, [&](const LinearPart& part, std::int64_t column) {
+    if (part.bias)
+      with_float_type(y.dtype(), [&]<class T>(T) {
+        for_each_row(queue, row_count(y), outputs_of(part),
+                     AddBias<T>{y.data<T>() + column, last_dim(y), part.bias->value.data<T>()});
+      });
   });
 }
 
-void bias_gradient(Queue& queue, const Tensor& dy, const GradientSlot& slot) {
-  with_float_type(dy.dtype(), [&]<class T>(T) {
-    column_sums(queue, row_count(dy), last_dim(dy), {{{slot.gradient.data<float>(), slot.add}}},
-                BiasGradient<T>{dy.data<T>(), last_dim(dy)});
+void bias_gradients(Tape& tape, const Tensor& dy, const Parts& parts) {
+  for_each_part(parts, [&](const LinearPart& part, std::int64_t column) {
+    if (!part.bias) return;
+    const GradientSlot slot = tape.slot(*part.bias);
+    with_float_type(dy.dtype(), [&]<class T>(T) {
+      column_sums(tape.queue(), row_count(dy), outputs_of(part), {{{slot.gradient.data<float>(), slot.add}}},
+                  BiasGradient<T>{dy.data<T>() + column, last_dim(dy)});
+    });
   });
+}
+
+void weight_gradients(Tape& tape, const Tensor& x, const Tensor& dy, const Parts& parts) {
+  Stack stack;
+  for (const LinearPart& part : parts) {
+    const GradientSlot slot = tape.slot(*part.weight);
+    stack.push(slot.gradient, slot.add);
+  }
+  for (const Stacked& s : stack.take())
+    gemm(tape.queue(), Op::transpose, Op::none, 1, columns_of(dy, s), MatrixView(x), s.add ? 1.0f : 0.0f, s.matrix);
+}
+
+void input_gradient(Tape& tape, const Tensor& dy, const Parts& parts, Gradient& dx) {
+  std::vector<Parameter*> read;
+  for (const LinearPart& part : parts) read.push_back(part.weight);
+  tape.acquire(read);
+  const GradientSlot slot = tape.slot(dx);
+  bool add = slot.add;
+  for (const Stacked& s : weights_of(parts)) {
+    gemm(tape.queue(), Op::none, Op::none, 1, columns_of(dy, s), s.matrix, add ? 1.0f : 0.0f, MatrixView(slot.gradient));
+    add = true;
+  }
+}
+
+void check(const Tensor& x, const LinearPart& part) {
+  const Parameter &weight = *part.weight, *bias = part.bias;
+  MUONP_ASSERT(weight.shape.size() == 2 && last_dim(x) == weight.shape[1], "{} {} applied to {}", weight.name,
+               to_string(weight.shape), to_string(x.shape()));
+  MUONP_ASSERT(!bias || (bias->shape == Shape{weight.shape[0]}), "bias {} {} of {} {}", bias->name, to_string(bias->shape),
+               weight.name, to_string(weight.shape));
+  MUONP_ASSERT(weight.value.dtype() == x.dtype() && (!bias || bias->value.dtype() == x.dtype()), "{} is {} and its input {}",
+               weight.name, name_of(weight.value.dtype()), name_of(x.dtype()));
+}
+
+std::vector<Parameter*> parameters_of(const Parts& parts) {
+  std::vector<Parameter*> all;
+  for (const LinearPart& part : parts) {
+    all.push_back(part.weight);
+    if (part.bias) all.push_back(part.bias);
+  }
+  return all;
 }
 
 }  // namespace
 
-Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bias) {
+Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> of_parts) {
+  const Parts parts(of_parts.begin(), of_parts.end());
   const Tensor xv = x->value;
-  tape.acquire({&weight, bias});
-  MUONP_ASSERT(weight.shape.size() == 2 && last_dim(xv) == weight.shape[1], "{} {} applied to {}", weight.name,
-               to_string(weight.shape), to_string(xv.shape()));
-  MUONP_ASSERT(!bias || (bias->shape == Shape{weight.shape[0]}), "bias {} {} of {} {}", bias->name, to_string(bias->shape),
-               weight.name, to_string(weight.shape));
-  MUONP_ASSERT(weight.value.dtype() == xv.dtype() && (!bias || bias->value.dtype() == xv.dtype()),
-               "{} is {} and its input {}", weight.name, name_of(weight.value.dtype()), name_of(xv.dtype()));
+  tape.acquire(parameters_of(parts));
+  for (const LinearPart& part : parts) check(xv, part);
   Shape shape = xv.shape();
-  shape.back() = weight.shape[0];
+  shape.back() = outputs_of(parts);
   const Tensor y = tape.activation(std::move(shape), xv.dtype());
-  gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), MatrixView(weight.value), 0, MatrixView(y));
-  if (bias) add_bias(tape.queue(), y, bias->value);
+  for (const Stacked& s : weights_of(parts))
+    gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), s.matrix, 0, columns_of(y, s));
+  add_biases(tape.queue(), y, parts);
 
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;
-  std::vector<Parameter*> uses{&weight};
-  if (bias) uses.push_back(bias);
-  tape.record(std::move(uses), [&tape, xv, &weight, bias, dx = x->gradient, dout = out->gradient] {
+  tape.record(parameters_of(parts), [&tape, xv, parts, dx = x->gradient, dout = out->gradient] {
     const Tensor dy = take_gradient(dout);
     if (!dy) return;
-    if (bias) bias_gradient(tape.queue(), dy, tape.slot(*bias));
-    const GradientSlot dw = tape.slot(weight);
-    gemm(tape.queue(), Op::transpose, Op::none, 1, MatrixView(dy), MatrixView(xv), dw.add ? 1.0f : 0.0f,
-         MatrixView(dw.gradient));
-    if (!dx) return;
-    const GradientSlot slot = tape.slot(*dx);
-    gemm(tape.queue(), Op::none, Op::none, 1, MatrixView(dy), MatrixView(tape.weight(weight)), slot.add ? 1.0f : 0.0f,
-         MatrixView(slot.gradient));
+    bias_gradients(tape, dy, parts);
+    weight_gradients(tape, xv, dy, parts);
+    if (dx) input_gradient(tape, dy, parts, *dx);
   });
   return out;
+}
+
+Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bias) {
+  const LinearPart part{&weight, bias};
+  return linear(tape, x, {&part, 1});
 }
 
 }  // namespace muonp::core::ops

@@ -21,6 +21,7 @@ struct Normalise {
   T* y;
   Statistics stats;
   bool centred;
+  float epsilon;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const std::int64_t cols = row.cols;
@@ -29,7 +30,7 @@ struct Normalise {
     T* o = y + row.index * cols;
     const float mean = centred ? row.sum([](T value) { return float(value); }, i) * per_column : 0.0f;
     const float square = row.sum([=](T value) { return (float(value) - mean) * (float(value) - mean); }, i);
-    const float scale = 1.0f / sqrtf(square * per_column + kNormEpsilon);
+    const float scale = 1.0f / sqrtf(square * per_column + epsilon);
     stats.mean[row.index] = mean;
     stats.scale[row.index] = scale;
     if (b) {
@@ -129,7 +130,7 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
   if (!add) add_gradient(tape, *dx, std::move(dy));
 }
 
-Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred) {
+Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred, float epsilon) {
   const Tensor xv = x->value;
   tape.acquire({&gain, bias});
   MUONP_ASSERT(gain.shape == Shape{last_dim(xv)} && (!bias || bias->shape == gain.shape), "{} {} applied to {}", gain.name,
@@ -141,7 +142,7 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   with_float_type(xv.dtype(), [&]<class T>(T) {
     const T* b = bias ? bias->value.data<T>() : nullptr;
     for_each_row(tape.queue(), row_count(xv), last_dim(xv),
-                 Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred});
+                 Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred, epsilon});
   });
 
   Variable out = tape.result(y, true);
@@ -159,10 +160,12 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
 
 }  // namespace
 
-Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias) {
-  return norm(tape, x, gain, bias, true);
+Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, float epsilon) {
+  return norm(tape, x, gain, bias, true, epsilon);
 }
 
-Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain) { return norm(tape, x, gain, nullptr, false); }
+Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain, float epsilon) {
+  return norm(tape, x, gain, nullptr, false, epsilon);
+}
 
 }  // namespace muonp::core::ops

@@ -8,10 +8,10 @@ namespace muonp::core::ops {
 inline constexpr float kNormEpsilon = 1e-5f;  // added to the mean square
 
 // (x − mean) / √(variance + ε) · gain + bias: layer normalisation (Ba et al. 2016). bias may be null.
-Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias);
+Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, float epsilon = kNormEpsilon);
 
 // x / √(mean of squares + ε) · gain (Zhang and Sennrich 2019).
-Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain);
+Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain, float epsilon = kNormEpsilon);
 
 // Both: x [..., width] in float32 or bfloat16, gain and bias [width] in the same dtype; statistics are
 // float32.

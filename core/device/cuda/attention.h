@@ -6,17 +6,18 @@
 
 #include <string>
 
-#include "core/device/attention_shape.h"
+#include "core/device/attention.h"
 #include "core/device/cuda/fused_attention.h"
-#include "core/device/tensor.h"
 
 namespace muonp::core::cuda {
 
-// As core::attention_forward and core::attention_backward (core/device/attention.h).
-void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
-                       const Tensor& logsumexp);
-void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out,
-                        const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
+// As in core/device/attention.h.
+void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
+                       const Tensor& out, const Tensor& logsumexp);
+void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
+                        const Tensor& out, const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
+void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,
+                          const Tensor& values, std::span<const std::int64_t> lengths, const Tensor& out);
 
 // Why attention of this shape is not fused in this process, or an empty string.
 std::string fusion_refusal(const AttentionShape& shape, Dtype dtype);

@@ -262,7 +262,7 @@ struct PackOfRow {
 template <class F>
 inline constexpr int kRowPack = decltype(std::declval<const F&>().row(std::int64_t{}, PackOfRow()))::value;
 
-// Can all rows be read in packs? Row 1 begins a row's length after row 0.
+// Can a row be read in packs? Where rows 0 and 1 can, all can: rows lie equally far apart.
 struct IsRowAligned {
   template <class G, class... P>
   bool operator()(const G&, P... arrays) const {
@@ -337,7 +337,7 @@ template <class F>
 void column_sums(Queue& queue, std::int64_t rows, std::int64_t cols, const ColumnTargets<F::kSums>& targets, const F& f) {
   if (cols <= 0) return;
   constexpr int kPack = kRowPack<F>;
-  const bool packed = cols % kPack == 0 && (rows == 0 || f.row(0, IsRowAligned()));
+  const bool packed = cols % kPack == 0 && (rows == 0 || f.row(0, IsRowAligned())) && (rows < 2 || f.row(1, IsRowAligned()));
   const std::int64_t columns = kWarp * (packed ? kPack : 1), tiles = (cols + columns - 1) / columns;
   // As many blocks as fit at once, and at least two rows for each warp.
   const std::int64_t most = std::max<std::int64_t>(1, multiprocessors_of(queue) * kBlocks / tiles);

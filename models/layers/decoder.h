@@ -1,0 +1,85 @@
+// What decoder-only transformers have in common: a residual stream through blocks, a last norm, a head; and how they are
+// trained, evaluated, and continue a text with a cache. A model adds its stream.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "core/autograd/ops/rotary.h"
+#include "core/device/attention_shape.h"
+#include "models/layers/layers.h"
+#include "models/model.h"
+
+namespace muonp::models {
+
+struct DecoderShape {
+  std::int64_t layers, width, context, vocabulary;
+  core::AttentionHeads heads;
+  std::int64_t head_chunk_rows = 0;  // rows of logits held at a time; 0: all of the micro-batch
+};
+
+// What a forward pass is given beside its tokens. Copies are cheap.
+struct Pass {
+  std::optional<DropoutKey> dropout;
+  core::Tensor begins = {};            // as TokenBatch's
+  core::Tensor begins_on_device = {};  // the same, on the tape's device
+  KeyValueCache* cache = nullptr;      // the tokens go on behind what is there; else they are whole sequences
+
+  // The longest sequence that is seen, with the `time` tokens that are new.
+  std::int64_t longest(std::int64_t time) const;
+  // The positions of tokens [batch, time] in their documents, int32; no tensor where they are the time index.
+  core::Tensor places(const core::Tensor& tokens) const;
+};
+
+class Decoder : public LanguageModel {
+ public:
+  const core::ParameterList& parameters() final { return set_.list(); }
+  std::int64_t vocabulary() const final { return shape_.vocabulary; }
+  std::int64_t context() const final { return shape_.context; }
+  core::WeightReads weight_reads() const final;
+  core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) final;
+  core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) final;
+  core::Tensor logits(core::Tape& tape, const core::Tensor& inputs) final;
+  KeyValueCache make_cache(core::Device& device, std::int64_t batch, std::int64_t capacity, core::Dtype dtype) const final;
+  core::Tensor next_logits(core::Tape& tape, const core::Tensor& inputs, std::span<const std::int64_t> counts,
+                           KeyValueCache& cache) final;
+
+ protected:
+  explicit Decoder(const DecoderShape& shape) : shape_(shape) {}
+  // The last parameters: the norm, and the head unless it is tied to the token embedding.
+  void add_end(const std::string& norm, NormKind kind, bool bias, float epsilon, const std::string& head, double stddev,
+               core::Parameter* tied);
+
+  // The residual stream behind the last block, [batch, time, width].
+  virtual core::Variable stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const = 0;
+  virtual core::WeightReads stream_reads() const = 0;
+
+  ParameterSet set_;
+
+ private:
+  core::Variable checked_stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const;
+  // Of some rows of the stream, float32.
+  core::Tensor logits_of(core::Tape& tape, const core::Tensor& rows) const;
+
+  DecoderShape shape_;
+  std::optional<Norm> final_norm_;
+  core::Parameter* head_ = nullptr;
+};
+
+// Attention over a packed projection: within the pass's documents, or behind the positions of layer `layer` of its cache.
+core::Variable attend(core::Tape& tape, const core::Variable& qkv, const core::AttentionHeads& heads, const Pass& pass,
+                      std::int64_t layer);
+// Queries and keys turned by the angles of their positions.
+core::Variable turn(core::Tape& tape, const core::Variable& qkv, const core::AttentionHeads& heads,
+                    core::ops::RotaryTable& angles, const Pass& pass);
+// Runs block(tape, x), keeping no more than x for the backward pass where `recompute` is set.
+template <class Block>
+core::Variable run_block(core::Tape& tape, const core::Variable& x, bool recompute, const Block& block) {
+  return recompute ? tape.checkpoint(x, block) : block(tape, x);
+}
+// What a block reads, whose backward pass reads all of the forward pass again where it is recomputed.
+core::WeightReads block_reads(core::WeightReads of_block, bool recompute);
+
+}  // namespace muonp::models
