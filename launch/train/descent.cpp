@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/files/files.h"
+#include "launch/train/starting_weights.h"
 
 namespace muonp::launch {
 
@@ -164,6 +165,7 @@ void LinesOfDescent::set_aside(const Descent& descent) const {
     else
       core::write_file(to, core::read_file(from));  // up to the start it is the branch's too
   }
+  copy_kept_folder(run_, partial);
   const core::CheckpointStore aside(partial + "/checkpoints");
   for (const std::int64_t step : descent.others) core::rename_path(store_.path_of(step), aside.path_of(step));
   core::rename_path(partial, folder);

@@ -86,6 +86,8 @@ class Export {
 
   void add(const PretrainedTensor& tensor, const std::optional<Dtype>& dtype) {
     tensors_.push_back({tensor, reader_.shape(stored(tensor)), dtype.value_or(dtype_of(tensor.type))});
+    if (tensor.transposed && tensors_.back().shape.size() != 2)
+      core::fail("the tensor '{}' is no matrix, and the run's {} say that it lies transposed", tensor.tensor, kTensorsFile);
     total_ += core::element_count(tensors_.back().shape);
   }
   const std::vector<Written>& tensors() const { return tensors_; }

@@ -118,10 +118,8 @@ Learner::Learner(const RunConfig& config, Session& session) : config_(config), s
           [&](const std::string& line) { session_.log().info("{}", line); }, poll);
   });
   token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());
-  dist::run_on_all(communicator, [&] {
-    open_data(token_files);
-    open_starting_weights();
-  });
+  dist::run_on_all(communicator, [&] { open_data(token_files); });
+  open_starting_weights();
   dist::require_same(communicator, data_identity_);
   optimizer_ = std::make_unique<optim::DistributedOptimizer>(session_.device(), model_->parameters(), config_.optimizer,
                                                              parallel_options(config_, *model_, session_.device().kind()),
@@ -137,12 +135,15 @@ void Learner::open_data(const core::TokenFiles& token_files) {
   data_identity_ = launch::data_identity(config_.data, dataset_);
 }
 
-// A folder that is gone is one that a run with checkpoints does not need any more (launch/train/starting_weights.h).
+// A folder that is gone, from one host perhaps, is one that a run with checkpoints does not need any more
+// (launch/train/starting_weights.h).
 void Learner::open_starting_weights() {
   const models::ModelConfig& model = config_.model;
-  if (model.from.empty() || !core::is_directory(model.from)) return;
-  starting_weights_ = std::make_unique<models::PretrainedWeights>(model.from, model, model_->parameters());
-  data_identity_.push_back({kStartingWeights, starting_weights_->identity()});
+  if (model.from.empty() || !dist::all_agree(session_.communicator(), core::is_directory(model.from))) return;
+  dist::run_on_all(session_.communicator(), [&] {
+    starting_weights_ = std::make_unique<models::PretrainedWeights>(model.from, model, model_->parameters());
+    data_identity_.push_back({kStartingWeights, starting_weights_->identity()});
+  });
 }
 
 void Learner::initialize(const std::function<void(std::int64_t, std::int64_t)>& read) {

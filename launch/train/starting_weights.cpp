@@ -16,7 +16,6 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* kFolder = "/pretrained";
-constexpr const char* kTensors = "/tensors.json";
 
 core::StoredType stored_type(const std::string& name, const std::string& file) {
   for (const auto type : {core::StoredType::f32, core::StoredType::bf16, core::StoredType::f16, core::StoredType::f64})
@@ -67,13 +66,21 @@ void keep_folder(const models::PretrainedWeights& weights, const std::string& fr
   std::vector<std::string> names = models::companion_files(from);
   names.emplace_back(models::kConfigFile);
   for (const std::string& name : names) core::write_file(folder + "/" + name, core::read_file(from + "/" + name));
-  core::write_file(folder + kTensors, write_tensors(weights.tensors()));
+  core::write_file(run_directory + "/" + kTensorsFile, write_tensors(weights.tensors()));
+}
+
+void copy_kept_folder(const std::string& run_directory, const std::string& to) {
+  const std::string from = run_directory + kFolder, there = to + kFolder;
+  if (!core::is_directory(from) || core::exists(there)) return;
+  core::make_directories(there);
+  for (const std::string& name : core::list_directory(from))
+    core::write_file(there + "/" + name, core::read_file(from + "/" + name));
 }
 
 std::optional<KeptFolder> kept_folder(const std::string& run_directory) {
-  const std::string folder = run_directory + kFolder;
-  if (!core::exists(folder + kTensors)) return {};
-  return KeptFolder{folder, core::read_file(folder + "/" + models::kConfigFile), read_tensors(folder + kTensors)};
+  const std::string folder = run_directory + kFolder, tensors = run_directory + "/" + kTensorsFile;
+  if (!core::exists(tensors)) return {};
+  return KeptFolder{folder, core::read_file(folder + "/" + models::kConfigFile), read_tensors(tensors)};
 }
 
 }  // namespace muonp::launch

@@ -15,6 +15,8 @@ namespace muonp::launch {
 // checkpoints: what it said is then in the run's config.resolved.yaml. Error if there is neither.
 models::ModelConfig with_folder(const RunConfig& config);
 
+inline constexpr const char* kTensorsFile = "pretrained/tensors.json";
+
 // What <run>/pretrained holds.
 struct KeptFolder {
   std::string folder;
@@ -23,6 +25,8 @@ struct KeptFolder {
 };
 // Writes it: config.json, tokenizer and other companions, and tensors.json, the names and types of the tensors.
 void keep_folder(const models::PretrainedWeights& weights, const std::string& from, const std::string& run_directory);
+// Beside a line of the run that is set aside (launch/train/descent.h).
+void copy_kept_folder(const std::string& run_directory, const std::string& to);
 // Nothing for a run that was not started from a folder.
 std::optional<KeptFolder> kept_folder(const std::string& run_directory);
 

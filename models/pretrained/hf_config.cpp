@@ -15,6 +15,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::int64_t kMistralWindow = 4096;
 constexpr double kGptEpsilon = 1e-5;  // of layer norms
 
 // What does not change what the model computes from its tokens: bookkeeping, generation's settings, ids of special tokens,
@@ -96,7 +97,9 @@ constexpr Kin kKin[] = {{"llama", false, false, 0, false},
 
 // Windows of all layers alike: 0 for none.
 std::int64_t window_of(const HfKeys& keys, std::string_view family, std::int64_t layers) {
-  const std::int64_t window = keys.count_or("sliding_window", 0);
+  // A Mistral without the key has the default of transformers.
+  const bool usual = family == "mistral" && !keys.is_null("sliding_window");
+  const std::int64_t window = keys.count_or("sliding_window", usual ? kMistralWindow : 0);
   const bool used = window > 0 && keys.flag_or("use_sliding_window", family == "mistral");
   const std::int64_t first = keys.has("max_window_layers") && keys.raw("max_window_layers") == 0
                                  ? 0
@@ -117,7 +120,7 @@ LlamaConfig read_llama(const HfKeys& keys, const Kin& kin) {
   LlamaConfig c;
   c.layers = keys.count("num_hidden_layers");
   c.heads = keys.count("num_attention_heads");
-  if (kin.needs_kv_heads) (void)keys.count("num_key_value_heads");
+  if (kin.needs_kv_heads && !keys.is_null("num_key_value_heads")) (void)keys.count("num_key_value_heads");
   c.kv_heads = keys.count_or("num_key_value_heads", c.heads);
   c.width = keys.count("hidden_size");
   if (kin.head_size == 0 && !keys.has("head_dim") && c.width % c.heads != 0)

@@ -18,6 +18,7 @@ class HfKeys {
 
   // A key that is null counts as one that is not there.
   bool has(const std::string& key) const;
+  bool is_null(const std::string& key) const { return object_.contains(key) && !has(key); }
   // Errors name the key, what stands there, and what is valid.
   std::int64_t count(const std::string& key) const;  // ≥ 1, required
   std::int64_t count_or(const std::string& key, std::int64_t otherwise) const;

@@ -1,6 +1,7 @@
 // A Hugging Face folder in, a folder out.
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 
 #include "core/files/files.h"
@@ -260,6 +261,26 @@ TEST_F(Folder, AnExportLeavesAllOrNothing) {
   expect_same_tensors("in", "empty");
   // Nothing beside what was asked for.
   for (const std::string& name : core::list_directory(path(""))) EXPECT_EQ(name.find(".tmp"), std::string::npos) << name;
+}
+
+// A file for each of several hundred tensors, so that the signal comes amid them.
+TEST_F(Folder, AnExportThatIsStoppedLeavesNothing) {
+  json config = tiny("llama");
+  config["num_hidden_layers"] = 60;
+  make("in", config, "F32");
+  ASSERT_EQ(run("one", "in", kNone, 1).status, 0);
+  const auto half_written = [&] {
+    const std::vector<std::string> names = core::list_directory(path(""));
+    return std::ranges::any_of(names, [](const std::string& name) { return name.starts_with("out"); });
+  };
+  bool sent = false;
+  const Outcome outcome = run_shell(command("export runs/one out --shard-size 0.000001"), 60, [&](int pid) {
+    if (!sent && half_written()) sent = kill(pid, SIGTERM) == 0;
+  });
+  EXPECT_TRUE(sent);
+  EXPECT_EQ(outcome.status, 128 + SIGTERM) << outcome.out << outcome.err;
+  EXPECT_NE(outcome.err.find("out is as it was"), std::string::npos) << outcome.err;
+  EXPECT_FALSE(half_written());
 }
 
 TEST_F(Folder, FullDiskDuringExport) {

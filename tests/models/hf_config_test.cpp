@@ -89,6 +89,8 @@ TEST(HfConfig, TheOtherFamiliesSayWhatTheyAre) {
   EXPECT_EQ(qwen3.llama.head_size, 128);  // whatever width and heads are
   EXPECT_EQ(of("mistral", {{"sliding_window", 8}}).llama.window, 8);
   EXPECT_EQ(of("mistral", {{"sliding_window", nullptr}}).llama.window, 0);
+  EXPECT_EQ(of("mistral", {}).llama.window, 4096);  // by the default of transformers
+  EXPECT_EQ(of("qwen2", {{"num_key_value_heads", nullptr}}).llama.kv_heads, 3);
 }
 
 TEST(HfConfig, SlidingWindowsOfQwen) {
