@@ -1,10 +1,12 @@
 #include "core/data/data_files.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <system_error>
 
 #include "core/base/error.h"
+#include "core/base/index.h"
 #include "core/data/file_format.h"
 #include "core/files/files.h"
 
@@ -58,29 +60,41 @@ class Walk {
   std::vector<fs::path> within_;
 };
 
+bool is_encoded(DataKind kind) { return kind == DataKind::tokens || kind == DataKind::examples; }
+
 void require_known(const std::string& file, const std::string& key) {
   const std::string start = read_start(file, kFormatBytes);
   const std::int64_t size = file_size(file);
-  const auto format = is_token_file(file) ? known_format(start, size) : known_format_beside_text(start, size);
+  const bool encoded = is_encoded(data_kind(file));
+  const auto format = encoded ? known_format(start, size) : known_format_beside_text(start, size);
   if (format)
-    fail("{}: {} is {}, {}; {}", key, file, format->name,
-         is_token_file(file) ? "no sequence of token ids" : "which is not read as text", format->advice);
+    fail("{}: {} is {}, {}; {}", key, file, format->name, encoded ? "no sequence of token ids" : "which is not read as text",
+         format->advice);
 }
 
 }  // namespace
 
-bool is_token_file(std::string_view path) { return path.ends_with(".bin"); }
+DataKind data_kind(std::string_view path) {
+  if (path.ends_with(".bin")) return DataKind::tokens;
+  if (path.ends_with(".jsonl")) return DataKind::jsonl;
+  return path.ends_with(".examples") ? DataKind::examples : DataKind::text;
+}
 
 std::vector<std::string> data_files(const std::string& path, const std::string& key) {
-  if (path.empty()) fail("{} is empty; it needs a text file, a token file (.bin) or a folder of such files", key);
+  if (path.empty())
+    fail("{} is empty; it needs a text file, a token file (.bin), a JSONL file or a folder of such files", key);
   if (!exists(path) && !is_link(path)) fail("{}: there is no file or folder {}", key, path);
   std::vector<std::string> files;
   Walk(key, files).entry(path);
   if (files.empty()) fail("{}: the folder {} has no files", key, path);
-  const auto token = std::find_if(files.begin(), files.end(), is_token_file);
-  const auto text = std::find_if_not(files.begin(), files.end(), is_token_file);
-  if (token != files.end() && text != files.end())
-    fail("{}: the folder {} has token files and others ({} and {}); put one kind into it", key, path, *token, *text);
+  static constexpr std::array names = {"text", "token files", "JSONL files", "files of encoded examples"};
+  const auto kind = [](const std::string& file) { return data_kind(file); };
+  const DataKind first = kind(files.front());
+  if (const auto other = std::ranges::find_if(
+          files, [&](DataKind k) { return k != first; }, kind);
+      other != files.end())
+    fail("{}: the folder {} has {} and {} ({} and {}); put one kind into it", key, path, names[at(first)],
+         names[at(kind(*other))], files.front(), *other);
   for (const std::string& file : files) require_known(file, key);
   return files;
 }

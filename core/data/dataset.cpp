@@ -1,86 +1,42 @@
 #include "core/data/dataset.h"
 
-#include <algorithm>
-
 #include "core/base/error.h"
-#include "core/base/hash.h"
-#include "core/base/utf8.h"
-#include "core/data/data_files.h"
-#include "core/files/abandoned_files.h"
+#include "core/data/data_part.h"
+#include "core/data/finetuning/example_sequences.h"
 
 namespace muonp::core {
 namespace {
 
-// Bytes of text encoded at once: up to the first line's end after kPart, but no more than kLongestPart.
-constexpr std::size_t kPart = std::size_t{1} << 16, kLongestPart = std::size_t{1} << 18;
-
-void require_content(const std::vector<std::string>& files, const std::string& path, const std::string& key) {
-  if (std::all_of(files.begin(), files.end(), [](const std::string& f) { return file_size(f) == 0; }))
-    fail("{}: {} is empty", key, path);
+// What stands for the text or the JSONL files, made by rank 0.
+void require_prepared(const DataPart& part, const std::string& made) {
+  if (!exists(made))
+    fail("{}: the file {} of the ids of {} is not there; rank 0 makes it in the cache folder, which all hosts must share",
+         part.key, made, part.path);
 }
-
-std::string cache_directory(const DataConfig& config, const std::string& run_directory) {
-  return config.cache.empty() ? run_directory : config.cache;
-}
-
-// Depends on the text and the tokenizer only, not on where they are.
-std::string cache_file(const std::string& directory, const std::vector<std::string>& files, const Tokenizer& tokenizer,
-                       const Poll& poll) {
-  std::uint64_t hash = tokenizer.fingerprint();
-  for (const std::string& file : files) {
-    const FileSummary content = summarize_file(file, [&](std::int64_t) { poll ? poll() : void(); });
-    hash = hash_bytes(&content, sizeof(content), hash);
-  }
-  return fmt::format("{}/tokens-{:016x}.bin", directory, hash);
-}
-
-struct Part {
-  std::string key, path;
-};
 
 // `tokens`: the token file of a text, empty where there is none.
-TokenSource open_part(const Part& part, const Tokenizer& tokenizer, const std::string& tokens) {
+TokenSource open_tokens(const DataPart& part, const Tokenizer& tokenizer, const std::string& tokens) {
   if (!tokens.empty()) {
-    if (!exists(tokens))
-      fail(
-          "{}: the token file {} of the text {} is not there; rank 0 makes it in the cache folder, which all "
-          "hosts must share",
-          part.key, tokens, part.path);
+    require_prepared(part, tokens);
     return TokenSource::from_token_files({tokens});
   }
-  const std::vector<std::string> files = data_files(part.path, part.key);
-  require_content(files, part.path, part.key);
-  if (is_token_file(files.front())) return TokenSource::from_token_files(files);
+  const std::vector<std::string> files = part.files();
+  if (data_kind(files.front()) == DataKind::tokens) return TokenSource::from_token_files(files);
   MUONP_ASSERT(tokenizer.name() == "byte", "{}: the text {} has not been prepared", part.key, part.path);
   return TokenSource::from_bytes(files);
 }
 
-// The token file of a text, made if it is not there.
-std::string prepare_part(const Part& part, const Tokenizer& tokenizer, const std::string& cache, std::int64_t vocabulary,
-                         const std::function<void(const std::string&)>& say, const Poll& poll) {
-  const std::vector<std::string> files = data_files(part.path, part.key);
-  require_content(files, part.path, part.key);
-  if (is_token_file(files.front())) {
-    TokenSource::from_token_files(files).check_vocabulary(vocabulary, poll);
-    return "";
-  }
-  if (tokenizer.vocabulary() > vocabulary)
-    fail("the tokenizer {} has ids up to {}, outside the model's vocabulary of {}", tokenizer.name(),
-         tokenizer.vocabulary() - 1, vocabulary);
-  if (tokenizer.name() == "byte") return "";
-  const std::string tokens = cache_file(cache, files, tokenizer, poll);
-  if (exists(tokens)) return tokens;
-  if (say) say(fmt::format("encoding {} with {} into {}", part.path, tokenizer.name(), tokens));
-  make_directories(cache);
-  remove_abandoned_files(cache);
-  tokenize_files(tokenizer, files, tokens, TokenFormat::llmc, poll);
-  return tokens;
+// The kind of what is there, or of what was made of it.
+DataKind kind_of(const DataPart& part, const std::string& made) {
+  return data_kind(made.empty() ? data_files(part.path, part.key).front() : made);
 }
 
-std::int64_t require_windows(const TokenSource& tokens, std::int64_t sequence) {
-  if (tokens.size() <= sequence)
-    fail("the data has {} tokens; one sequence of {} needs {}", tokens.size(), sequence, sequence + 1);
-  return (tokens.size() - 1) / sequence;
+ExamplePart open_examples(const DataPart& part, const std::string& made, double weight) {
+  if (!made.empty()) require_prepared(part, made);
+  const std::string file = made.empty() ? data_files(part.path, part.key).front() : made;
+  ExamplePart examples{ExampleStore(file), 0, 0, weight, part.text()};
+  examples.end = examples.store.size();
+  return examples;
 }
 
 void require_length(const TokenSource& tokens, std::int64_t sequence, const std::string& what) {
@@ -89,7 +45,7 @@ void require_length(const TokenSource& tokens, std::int64_t sequence, const std:
 }
 
 // Splits off the validation tokens and checks that both parts can be used.
-void divide(const DataConfig& config, Dataset& data) {
+void divide_tokens(const DataConfig& config, Dataset& data) {
   const TokenSource all = data.whole = data.train;
   std::int64_t kept = all.size();
   if (config.validation.empty()) {
@@ -100,129 +56,140 @@ void divide(const DataConfig& config, Dataset& data) {
   }
   const std::string name = kept == all.size() ? "" : " without its validation part";
   require_length(data.train, config.sequence, fmt::format("data.train: {}{}", config.train, name));
-  if (!config.validation.empty())
-    require_length(data.validation, config.sequence, fmt::format("data.validation: {}", config.validation));
-  else if (config.validation_fraction > 0)
+  if (config.validation.empty() && config.validation_fraction > 0)
     require_length(data.validation, config.sequence,
                    fmt::format("data.validation_fraction: the last {} of {}", config.validation_fraction, config.train));
 }
 
-// Cut after a line's end, which leaves the ids as they are; a longer line is cut where it must be.
-std::size_t part_of(std::string_view text) {
-  if (text.size() <= kPart) return text.size();
-  const std::string_view most = text.substr(0, kLongestPart);
-  if (const std::size_t line = most.find('\n', kPart - 1); line != std::string_view::npos) return line + 1;
-  if (const std::size_t line = most.rfind('\n'); line != std::string_view::npos) return line + 1;
-  const std::size_t character = utf8_cut(text, kLongestPart);
-  return kLongestPart - character < 4 ? character : kLongestPart;
+// Splits off the last examples of each file.
+void divide_examples(const DataConfig& config, Dataset& data) {
+  if (!config.validation.empty()) return;
+  for (ExamplePart& part : data.train_examples) {
+    ExamplePart last = part;
+    last.begin = part.end -= static_cast<std::int64_t>(config.validation_fraction * static_cast<double>(part.store.size()));
+    if (last.begin < last.end) data.validation_examples.push_back(last);
+  }
+  if (config.validation_fraction > 0 && data.validation_examples.empty())
+    fail("data.validation_fraction: the last {} of the {} examples of {} are none", config.validation_fraction,
+         data.train_examples.front().store.size(), config.train);
 }
 
-// Hands the ids of the files to `use`, part by part.
-template <class Use>
-void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll, const Use& use) {
-  std::vector<std::int32_t> ids;
-  for (const std::string& path : text_files) {
-    if (file_size(path) == 0) continue;
-    const MappedFile file(path);
-    std::string_view rest(file.data(), static_cast<std::size_t>(file.size()));
-    while (!rest.empty()) {
-      if (poll) poll();
-      const std::size_t cut = part_of(rest);
-      ids.clear();
-      tokenizer.encode(rest.substr(0, cut), ids);
-      file.require_whole();
-      use(std::span<const std::int32_t>(ids));
-      rest.remove_prefix(cut);
+std::string describe_examples(const std::vector<ExamplePart>& parts) {
+  std::int64_t examples = 0, tokens = 0, counted = 0;
+  for (const ExamplePart& part : parts) {
+    examples += part.end - part.begin;
+    for (std::int64_t i = part.begin; i < part.end; ++i) {
+      tokens += part.store.tokens(i);
+      counted += part.store.counted(i);
     }
   }
+  return fmt::format("{} examples, {} tokens, {} of them counted,", examples, tokens, counted);
 }
 
-// Window window_of(i) into the i-th sequence of both, for i < count.
-template <class WindowOf>
-void fill_windows(const TokenSource& tokens, std::int64_t sequence, std::int64_t count, const WindowOf& window_of,
-                  std::span<std::int32_t> inputs, std::span<std::int32_t> targets) {
-  MUONP_ASSERT(std::ssize(inputs) == count * sequence && std::ssize(targets) == count * sequence,
-               "{} inputs and {} targets for {} sequences of {}", inputs.size(), targets.size(), count, sequence);
-  for (std::int64_t i = 0; i < count; ++i) {
-    const std::int64_t begin = window_of(i) * sequence;
-    tokens.read(begin, sequence, inputs.data() + i * sequence);
-    tokens.read(begin + 1, sequence, targets.data() + i * sequence);
+// What became of the lines that are not among the examples as they were.
+std::string describe_losses(const std::vector<ExamplePart>& parts) {
+  ExampleCounts all;
+  for (const ExamplePart& part : parts) {
+    const ExampleCounts& c = part.store.counts();
+    all.truncated += c.truncated;
+    all.dropped += c.dropped;
+    all.without_target += c.without_target;
+    all.broken += c.broken;
   }
+  std::string text;
+  if (all.truncated > 0) text += fmt::format("; {} cut", all.truncated);
+  if (const std::int64_t n = all.dropped + all.without_target; n > 0) text += fmt::format("; {} too long", n);
+  if (all.broken > 0) text += fmt::format("; {} broken", all.broken);
+  return text;
+}
+
+std::string describe(const DataConfig& config, const Dataset& data) {
+  const bool examples = !data.train_examples.empty(), examples_after = !data.validation_examples.empty();
+  const std::string train = examples ? describe_examples(data.train_examples) : fmt::format("{} tokens", data.train.size());
+  const std::string validation =
+      examples_after ? describe_examples(data.validation_examples) : fmt::format("{}", data.validation.size());
+  return fmt::format("{}: {} to train on, {} to validate ({}){}", config.train, train, validation,
+                     config.validation.empty() ? "its last part" : config.validation, describe_losses(data.train_examples));
 }
 
 }  // namespace
 
-std::string TokenFiles::encode() const { return train + '\0' + validation; }
+std::string TokenFiles::encode() const {
+  std::string text = train + '\0' + validation;
+  for (const std::string& file : mix) text += '\0' + file;
+  return text;
+}
 
 TokenFiles TokenFiles::decode(const std::string& encoded) {
-  const std::size_t end = encoded.find('\0');
-  MUONP_ASSERT(end != std::string::npos, "token files '{}'", encoded);
-  return {encoded.substr(0, end), encoded.substr(end + 1)};
+  std::vector<std::string> files = {""};
+  for (const char c : encoded) c == '\0' ? void(files.emplace_back()) : files.back().push_back(c);
+  MUONP_ASSERT(files.size() >= 2, "token files '{}'", encoded);
+  return {files[0], files[1], {files.begin() + 2, files.end()}};
 }
 
-TokenFiles prepare_dataset(const DataConfig& config, const std::string& run_directory, std::int64_t vocabulary,
-                           const std::function<void(const std::string&)>& say, const Poll& poll) {
-  const TokenizerHandle tokenizer = open_tokenizer(config.tokenizer);
-  const std::string cache = cache_directory(config, run_directory);
-  TokenFiles token_files;
-  token_files.train = prepare_part({"data.train", config.train}, *tokenizer, cache, vocabulary, say, poll);
-  if (!config.validation.empty())
-    token_files.validation = prepare_part({"data.validation", config.validation}, *tokenizer, cache, vocabulary, say, poll);
-  open_dataset(config, token_files);
-  return token_files;
+namespace {
+
+bool are_examples(DataKind kind) { return kind == DataKind::jsonl || kind == DataKind::examples; }
+
+void open_train(const DataConfig& config, const TokenFiles& files, Dataset& data) {
+  const DataPart part = train_part(config);
+  if (!are_examples(kind_of(part, files.train))) {
+    if (!config.mix.empty()) fail("data.mix: only examples (JSONL) can be mixed, and data.train is {}", config.train);
+    data.train = open_tokens(part, *data.tokenizer, files.train);
+    return divide_tokens(config, data);
+  }
+  data.train_examples.push_back(open_examples(part, files.train, 1));
+  for (std::size_t i = 0; i < config.mix.size(); ++i) {
+    const DataPart mixed = mix_part(config, i);
+    const std::string made = i < files.mix.size() ? files.mix[i] : "";
+    if (!are_examples(kind_of(mixed, made))) fail("{} is no JSONL file; only examples can be mixed", mixed.text());
+    data.train_examples.push_back(open_examples(mixed, made, config.mix[i].weight));
+  }
+  divide_examples(config, data);
 }
+
+void open_validation(const DataConfig& config, const TokenFiles& files, Dataset& data) {
+  if (config.validation.empty()) return;
+  const DataPart part = validation_part(config);
+  if (are_examples(kind_of(part, files.validation))) {
+    data.validation_examples.push_back(open_examples(part, files.validation, 1));
+  } else {
+    data.validation = open_tokens(part, *data.tokenizer, files.validation);
+    require_length(data.validation, config.sequence, part.text());
+  }
+}
+
+std::vector<TrainBatches::Part> sequences_of(const std::vector<ExamplePart>& examples, const DataConfig& config) {
+  std::vector<TrainBatches::Part> parts;
+  for (const ExamplePart& e : examples)
+    parts.push_back({make_example_sequences(e.store, e.begin, e.end, config.sequence, config.packing, e.what), e.weight});
+  return parts;
+}
+
+}  // namespace
 
 Dataset open_dataset(const DataConfig& config, const TokenFiles& token_files) {
   Dataset data;
   data.tokenizer = open_tokenizer(config.tokenizer);
-  data.train = open_part({"data.train", config.train}, *data.tokenizer, token_files.train);
-  if (!config.validation.empty())
-    data.validation = open_part({"data.validation", config.validation}, *data.tokenizer, token_files.validation);
-  divide(config, data);
-  data.description = fmt::format("{}: {} tokens to train on, {} to validate ({})", config.train, data.train.size(),
-                                 data.validation.size(), config.validation.empty() ? "its last part" : config.validation);
+  open_train(config, token_files, data);
+  open_validation(config, token_files, data);
+  data.description = describe(config, data);
   return data;
 }
 
-std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
-                            const std::string& token_file, TokenFormat format, const Poll& poll) {
-  TokenFileWriter writer(token_file, format, tokenizer.vocabulary());
-  encode_files(tokenizer, text_files, poll, [&](std::span<const std::int32_t> ids) { writer.write(ids); });
-  writer.commit();
-  return writer.count();
+TrainBatches make_train_batches(const Dataset& dataset, const DataConfig& config, std::uint64_t seed) {
+  if (dataset.train_examples.empty())
+    return {make_windows(dataset.train, config.sequence), config.batch, seed, config.shuffle};
+  return {sequences_of(dataset.train_examples, config), config.batch, seed, config.shuffle};
 }
 
-std::int64_t count_tokens(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Poll& poll) {
-  std::int64_t count = 0;
-  encode_files(tokenizer, text_files, poll, [&](std::span<const std::int32_t> ids) { count += std::ssize(ids); });
-  return count;
-}
-
-std::vector<std::string> text_files_of(const std::string& path, const std::string& key) {
-  std::vector<std::string> files = data_files(path, key);
-  if (is_token_file(files.front())) fail("{}: {} is a token file; text is needed", key, files.front());
-  require_content(files, path, key);
-  return files;
-}
-
-TrainBatches::TrainBatches(TokenSource tokens, std::int64_t sequence, std::int64_t batch, std::uint64_t seed, bool shuffle)
-    : tokens_(std::move(tokens)), sequence_(sequence), order_(require_windows(tokens_, sequence), batch, seed, shuffle) {}
-
-void TrainBatches::fill_batch(std::int64_t step, std::int64_t first, std::int64_t count, std::span<std::int32_t> inputs,
-                              std::span<std::int32_t> targets) const {
-  fill_windows(
-      tokens_, sequence_, count, [&](std::int64_t i) { return order_.window(step, first + i); }, inputs, targets);
-}
-
-ValidationBatches::ValidationBatches(TokenSource tokens, std::int64_t sequence)
-    : tokens_(std::move(tokens)), sequence_(sequence), windows_(require_windows(tokens_, sequence)) {}
-
-void ValidationBatches::fill_batch(std::int64_t first, std::int64_t count, std::span<std::int32_t> inputs,
-                                   std::span<std::int32_t> targets) const {
-  MUONP_ASSERT(first >= 0 && count >= 0 && first + count <= windows_, "[{}, {}) of {} windows", first, first + count,
-               windows_);
-  fill_windows(
-      tokens_, sequence_, count, [&](std::int64_t i) { return first + i; }, inputs, targets);
+std::unique_ptr<ValidationBatches> make_validation_batches(const Dataset& dataset, const DataConfig& config) {
+  if (!dataset.has_validation()) return nullptr;
+  if (dataset.validation_examples.empty())
+    return std::make_unique<ValidationBatches>(make_windows(dataset.validation, config.sequence));
+  std::vector<SequencesHandle> parts;
+  for (const TrainBatches::Part& part : sequences_of(dataset.validation_examples, config)) parts.push_back(part.sequences);
+  return std::make_unique<ValidationBatches>(std::move(parts));
 }
 
 }  // namespace muonp::core

@@ -5,8 +5,9 @@
 
 #include "core/base/clock.h"
 #include "core/base/error.h"
+#include "core/base/processors.h"
 #include "core/base/units.h"
-#include "core/data/dataset.h"
+#include "core/data/encode_text.h"
 #include "core/data/tokenizer/bpe_training.h"
 #include "core/files/abandoned_files.h"
 #include "core/files/files.h"
@@ -58,13 +59,14 @@ void encode(const Session& session, const Arguments& a, const std::string& model
   const std::int64_t bytes = bytes_in(files);
   const double watch = core::seconds_now();
   const StopSignals signals;
-  const auto poll = [&] { require_no_stop(a.bin.empty() ? "" : a.bin + " is as it was"); };
+  const core::Preparation preparation{.poll = [&] { require_no_stop(a.bin.empty() ? "" : a.bin + " is as it was"); },
+                                      .threads = core::processors().usable()};
   std::int64_t tokens = 0;
   if (a.bin.empty()) {
-    tokens = core::count_tokens(*tokenizer, files, poll);
+    tokens = core::count_tokens(*tokenizer, files, preparation);
   } else {
     core::make_directories(core::parent_directory(a.bin));
-    tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), poll);
+    tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), preparation);
   }
   session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}", tokenizer->vocabulary(), bytes,
                      tokens, static_cast<double>(bytes) / static_cast<double>(tokens), since(watch),

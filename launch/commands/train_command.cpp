@@ -46,6 +46,8 @@ void add_train_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("train", "Train a model; run it under mpirun for several ranks");
   auto arguments = std::make_shared<ConfigArguments>();
   add_config_arguments(*command, *arguments);
+  auto skip_bad = std::make_shared<bool>(false);
+  command->add_flag("--skip-bad", *skip_bad, "Leave lines of JSONL out that are no valid example (data.skip_bad: true)");
   command->footer(
       "Goes on from the run's newest checkpoint, if there is one (checkpoint.resume). Ctrl-C, SIGTERM "
       "and SIGHUP save a\n"
@@ -56,8 +58,9 @@ void add_train_command(CLI::App& app, Context& context) {
       "  mpirun -np 4 muonp train configs/quickstart.yaml --set optimizer.matrices.p=1/3 --set "
       "parallel.zero=2\n"
       "  muonp config --reference      every key of CONFIG");
-  command->callback([arguments, &context] {
-    const RunConfig config = load_run_config(arguments->file, arguments->overrides);
+  command->callback([arguments, skip_bad, &context] {
+    RunConfig config = load_run_config(arguments->file, arguments->overrides);
+    config.data.skip_bad = config.data.skip_bad || *skip_bad;
     context.session = session_settings(config, "train");
     context.run = [config](Session& session) { return run(session, config); };
   });

@@ -1,11 +1,12 @@
 #include "launch/train/learner.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "core/base/clock.h"
+#include "core/base/processors.h"
 #include "core/base/units.h"
 #include "core/device/blas.h"
 #include "core/device/host_view.h"
@@ -27,9 +28,23 @@ namespace {
 // Of a time, what is left without a part of it; a GPU's clock counts in half microseconds, so parts may seem longer.
 double without(double whole, double part) { return std::max(whole - part, 0.0); }
 
-models::TokenBatch make_batch(std::int64_t rows, std::int64_t time) {
-  return {Tensor::on_host({rows, time}, Dtype::int32), Tensor::on_host({rows, time}, Dtype::int32)};
+models::TokenBatch make_batch(std::int64_t rows, std::int64_t time, bool packed) {
+  const auto ids = [&] { return Tensor::on_host({rows, time}, Dtype::int32); };
+  return {ids(), ids(), packed ? ids() : Tensor()};
 }
+
+std::span<std::int32_t> span_of(const Tensor& ids) { return ids ? ids.span<std::int32_t>() : std::span<std::int32_t>(); }
+
+core::SequenceSpans spans_of(const models::TokenBatch& batch) {
+  return {span_of(batch.inputs), span_of(batch.targets), span_of(batch.begins)};
+}
+
+// Its counted targets, in whole sequences of them: what a window of text is worth is 1 exactly.
+double sequences_worth(const models::TokenBatch& batch) {
+  return static_cast<double>(core::counted_targets(span_of(batch.targets))) / static_cast<double>(batch.targets.dim(1));
+}
+
+std::int64_t counted_in(const models::TokenBatch& batch) { return core::counted_targets(span_of(batch.targets)); }
 
 }  // namespace
 
@@ -107,15 +122,17 @@ void Learner::prepare() {
   model_ = models::make_model(config_.model);
 }
 
-Learner::Learner(const RunConfig& config, Session& session) : config_(config), session_(session) {
+Learner::Learner(const RunConfig& config, Session& session, core::Preparation preparation)
+    : config_(config), session_(session) {
   dist::Communicator& communicator = session_.communicator();
   core::TokenFiles token_files;
   dist::run_on_all(communicator, [&] { prepare(); });
+  if (!preparation.say) preparation.say = [this](const std::string& line) { session_.log().info("{}", line); };
+  preparation.threads = core::processors().usable();  // the other ranks wait
   run_on_all_until_stopped(communicator, [&](const core::Poll& poll) {
+    preparation.poll = poll;
     if (session_.rank() == 0)
-      token_files = core::prepare_dataset(
-          config_.data, config_.directory(), config_.model.vocabulary(),
-          [&](const std::string& line) { session_.log().info("{}", line); }, poll);
+      token_files = core::prepare_dataset(config_.data, config_.directory(), config_.model.vocabulary(), preparation);
   });
   token_files = core::TokenFiles::decode(communicator.all_gather_bytes(token_files.encode()).front());
   dist::run_on_all(communicator, [&] { open_data(token_files); });
@@ -128,10 +145,9 @@ Learner::Learner(const RunConfig& config, Session& session) : config_(config), s
 
 void Learner::open_data(const core::TokenFiles& token_files) {
   dataset_ = core::open_dataset(config_.data, token_files);
-  train_ = std::make_unique<core::TrainBatches>(dataset_.train, config_.data.sequence, config_.data.batch,
-                                                static_cast<std::uint64_t>(config_.run.seed), config_.data.shuffle);
-  if (dataset_.validation.size() > 0)
-    validation_ = std::make_unique<core::ValidationBatches>(dataset_.validation, config_.data.sequence);
+  train_ = std::make_unique<core::TrainBatches>(
+      core::make_train_batches(dataset_, config_.data, static_cast<std::uint64_t>(config_.run.seed)));
+  validation_ = core::make_validation_batches(dataset_, config_.data);
   data_identity_ = launch::data_identity(config_.data, dataset_);
 }
 
@@ -160,13 +176,16 @@ void Learner::initialize(const std::function<void(std::int64_t, std::int64_t)>& 
 
 // What cannot be read any more, on this rank only perhaps, is zeros, ids that every model has; all ranks hear of it at the
 // end of the step or validation.
-void Learner::fill(const models::TokenBatch& batch, const std::function<void()>& read) {
+models::TokenBatch Learner::read_batch(std::int64_t rows, bool packed,
+                                       const std::function<void(const core::SequenceSpans&)>& read) {
+  models::TokenBatch batch = make_batch(rows, config_.data.sequence, packed);
   try {
-    read();
+    read(spans_of(batch));
   } catch (const core::Error&) {
     fail_next(std::current_exception());
-    for (const Tensor& ids : {batch.inputs, batch.targets}) std::memset(ids.raw(), 0, static_cast<std::size_t>(ids.bytes()));
+    for (const Tensor& ids : {batch.inputs, batch.targets, batch.begins}) std::ranges::fill(span_of(ids), 0);
   }
+  return batch;
 }
 
 void Learner::fail_next(std::exception_ptr why) {
@@ -177,20 +196,21 @@ void Learner::require_no_failure() { dist::rethrow_on_all(session_.communicator(
 
 struct Learner::Pass {
   Tensor loss;
+  double alike = 1;  // passes with as many counted targets as this one that the whole step is worth
   std::unique_ptr<core::TimePoint> start, middle, end;
   core::Laps forward_waits, backward_waits;  // for communication
 };
 
-Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
+Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass, std::int64_t counted) {
   core::Device& device = session_.device();
   Pass result;
   const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
   result.start = device.queue().now();
-  const models::TokenBatch batch = make_batch(batches_.micro_batch, config_.data.sequence);
-  fill(batch, [&] {
-    train_->fill_batch(step, first, batches_.micro_batch, batch.inputs.span<std::int32_t>(),
-                       batch.targets.span<std::int32_t>());
+  const models::TokenBatch batch = read_batch(batches_.micro_batch, train_->packed(), [&](const core::SequenceSpans& to) {
+    train_->fill_batch(step, first, batches_.micro_batch, to);
   });
+  // Of one rank, whose sums are divided by the number of ranks: over all passes 1/alike adds up to 1 on the ranks' mean.
+  result.alike = static_cast<double>(counted) / static_cast<double>(counted_in(batch) * session_.world_size());
   if (observe_) observe_(batch);
   optimizer_->begin_pass(pass == 0, pass == batches_.passes - 1);
 
@@ -200,7 +220,7 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
   result.loss = loss->value;
   result.middle = device.queue().now();
   result.forward_waits = optimizer_->take_waits();
-  tape.backward(loss, 1.0f / static_cast<float>(batches_.passes), model_->parameters(), optimizer_->gradients());
+  tape.backward(loss, 1.0f / static_cast<float>(result.alike), model_->parameters(), optimizer_->gradients());
   result.end = device.queue().now();
   result.backward_waits = optimizer_->take_waits();
   return result;
@@ -208,16 +228,16 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass) {
 
 StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::function<bool(double)>& refuse) {
   StepOutcome outcome;
+  outcome.counted = train_->counted(step);
   const double start = core::seconds_now();
   core::Stopwatch judging(session_.device().queue());
   std::vector<Pass> passes;
-  for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass));
+  for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass, outcome.counted));
   const optim::GradientNorm norm = optimizer_->prepare();
 
   // Loss, wish to stop and failures, summed over ranks.
   double values[3] = {0, stop_requested ? 1.0 : 0.0, failure_ ? 1.0 : 0.0};
-  for (const Pass& pass : passes)
-    values[0] += core::read_scalar(session_.device().queue(), pass.loss) / static_cast<double>(batches_.passes);
+  for (const Pass& pass : passes) values[0] += core::read_scalar(session_.device().queue(), pass.loss) / pass.alike;
   judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
   outcome.loss = plain_nan(values[0] / session_.world_size());
   outcome.stop = values[1] > 0;
@@ -238,32 +258,37 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   return outcome;
 }
 
-double Learner::validate(std::int64_t batches) {
-  if (!validation_) return NAN;
-  std::int64_t windows = validation_->windows();
-  if (batches > 0) windows = std::min(windows, batches * batches_.batch);
-  const std::int64_t chunk = batches_.micro_batch, chunks = (windows + chunk - 1) / chunk;
+double Learner::evaluate(const models::TokenBatch& batch) {
+  optimizer_->begin_evaluation();
+  core::Tape tape(session_.device(), false, &optimizer_->weights());
+  return core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value);
+}
+
+Learner::Validation Learner::validate(std::int64_t batches) {
+  if (!validation_) return {};
+  std::int64_t sequences = validation_->sequences();
+  if (batches > 0) sequences = std::min(sequences, batches * batches_.batch);
+  const std::int64_t chunk = batches_.micro_batch, chunks = (sequences + chunk - 1) / chunk;
   // All ranks gather weights for a pass at stage 3, so one that has no chunk left goes through the last one uncounted.
   const std::int64_t rounds = (chunks + session_.world_size() - 1) / session_.world_size();
-  double sum = 0;
+  double sum = 0, counted = 0;
   for (std::int64_t round = 0; round < rounds; ++round) {
     const std::int64_t c = round * session_.world_size() + session_.rank();
     if (c >= chunks && !optimizer_->plan().zero.gathers_each_pass) break;
-    const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, windows - first);
-    const models::TokenBatch batch = make_batch(count, config_.data.sequence);
-    fill(batch, [&] {
-      validation_->fill_batch(first, count, batch.inputs.span<std::int32_t>(), batch.targets.span<std::int32_t>());
-    });
-    optimizer_->begin_evaluation();
-    core::Tape tape(session_.device(), false, &optimizer_->weights());
-    const double loss = core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value);
-    if (c < chunks) sum += static_cast<double>(count) * loss;
+    const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, sequences - first);
+    const models::TokenBatch batch = read_batch(
+        count, validation_->packed(), [&](const core::SequenceSpans& to) { validation_->fill_batch(first, count, to); });
+    const double loss = evaluate(batch), weight = sequences_worth(batch);
+    if (c >= chunks) continue;
+    sum += weight * loss;
+    counted += static_cast<double>(counted_in(batch));
   }
   optimizer_->wait_for_weights();
-  double values[2] = {sum, failure_ ? 1.0 : 0.0};
+  double values[3] = {sum, counted, failure_ ? 1.0 : 0.0};
   session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
-  if (values[1] > 0) require_no_failure();
-  return plain_nan(values[0] / static_cast<double>(windows));
+  if (values[2] > 0) require_no_failure();
+  const double length = static_cast<double>(config_.data.sequence);
+  return {plain_nan(values[0] / (values[1] / length)), static_cast<std::int64_t>(values[1])};
 }
 
 double measure_peak_together(Session& session, core::Dtype dtype) {

@@ -2,6 +2,7 @@
 // with.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -36,8 +37,9 @@ RunConfig resolve(RunConfig config);
 RunConfig resolve(const RunConfig& config, dist::Communicator& communicator);
 
 struct StepOutcome {
-  double loss = 0;    // mean over the whole batch, all ranks
-  bool stop = false;  // some rank was asked to stop
+  double loss = 0;           // mean over the counted targets of the whole batch, all ranks and passes
+  std::int64_t counted = 0;  // these targets
+  bool stop = false;         // some rank was asked to stop
   optim::StepReport report;
   // This rank's. Forward and backward are without what they waited for communication, which `report` has; no two of the
   // four parts are of the same time. Of the total the rest is gradient norm, momenta, updates and the host's own work; on a
@@ -49,8 +51,9 @@ struct StepOutcome {
 class Learner {
  public:
   // `config` as from resolve(). Collective. Error on all ranks if they do not read the same data, or not the same weights to
-  // start from. Weights are undefined until initialize() or the optimizer's load_state().
-  Learner(const RunConfig& config, Session& session);
+  // start from. Weights are undefined until initialize() or the optimizer's load_state(). `preparation` is told of data that
+  // is being encoded, on rank 0; its `poll` and `threads` are set here.
+  Learner(const RunConfig& config, Session& session, core::Preparation preparation = {});
 
   // Initial weights: those of model.from, of which each rank reads what it keeps, or random ones. Collective. `read` gets
   // the elements of all ranks together that were read so far, and how many there are. Throws Interrupted on all ranks when
@@ -67,9 +70,13 @@ class Learner {
   bool failed() const { return failure_ != nullptr; }
   // Where neither comes any more. Collective.
   void require_no_failure();
-  // Mean loss over the validation text, or over its first `batches` batches (0: all); the windows are shared
-  // out over ranks. NaN if the configuration asks for no validation. Collective.
-  double validate(std::int64_t batches);
+  // Over the validation data, or over its first `batches` batches (0: all); the sequences are shared out over ranks. NaN if
+  // the configuration asks for no validation. Collective.
+  struct Validation {
+    double loss = NAN;         // mean over the counted targets
+    std::int64_t counted = 0;  // these targets
+  };
+  Validation validate(std::int64_t batches);
 
   // Batches are shown to `observe` before their pass (tests).
   void observe_batches(std::function<void(const models::TokenBatch&)> observe) { observe_ = std::move(observe); }
@@ -88,11 +95,12 @@ class Learner {
 
  private:
   struct Pass;  // of one micro-batch: its loss and when its parts ended, on the device
-  Pass run_pass(std::int64_t step, std::int64_t pass);
+  Pass run_pass(std::int64_t step, std::int64_t pass, std::int64_t counted);  // `counted`: targets of the whole step
   void prepare();
   void open_data(const core::TokenFiles& token_files);
   void open_starting_weights();
-  void fill(const models::TokenBatch& batch, const std::function<void()>& read);
+  models::TokenBatch read_batch(std::int64_t rows, bool packed, const std::function<void(const core::SequenceSpans&)>& read);
+  double evaluate(const models::TokenBatch& batch);
 
   const RunConfig config_;
   Session& session_;

@@ -13,6 +13,7 @@ void MetricsObserver::stepped(const RunStep& s) {
                 {"grad_norm", s.outcome.report.gradient_norm},
                 {"seconds", s.progress.seconds},
                 {"tokens", s.progress.tokens},
+                {"counted_tokens", s.outcome.counted},
                 {"sent_bytes", s.sent_bytes},
                 {"step_seconds", s.outcome.total_seconds},
                 {"spectral_seconds", s.outcome.report.spectral_seconds},
@@ -26,6 +27,7 @@ void MetricsObserver::validated(const RunValidation& v) {
                 {"val_loss", v.loss},
                 {"seconds", v.progress.seconds},
                 {"tokens", v.progress.tokens},
+                {"counted_tokens", v.counted},
                 {"sent_bytes", v.sent_bytes}});
 }
 

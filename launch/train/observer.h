@@ -11,6 +11,11 @@
 
 namespace muonp::launch {
 
+struct RunPreparation {
+  const std::string& what;           // "encoding"
+  std::int64_t done = 0, total = 1;  // bytes
+};
+
 struct RunStart {
   const StartFacts& facts;
   std::int64_t step = 0;  // done before
@@ -31,6 +36,7 @@ struct RunStep {
 struct RunValidation {
   const RunProgress& progress;
   double loss = 0;
+  std::int64_t counted = 0;  // targets
   double sent_bytes = 0;
 };
 
@@ -42,6 +48,8 @@ struct RunEnd {
 class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
+  // Now and then while data is encoded, and at its end; before started(), from another thread while the caller's waits.
+  virtual void preparing(const RunPreparation&) {}
   // While the weights that the run starts from are read from a folder; before started().
   virtual void reading(const std::string& /*folder*/, std::int64_t /*elements*/, std::int64_t /*of*/) {}
   virtual void started(const RunStart&) {}

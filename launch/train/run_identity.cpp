@@ -38,6 +38,8 @@ constexpr KeyPattern kChanges[] = {
     {"run.seed", Change::refused},
     {"run.steps", Change::told},
     {"data.cache", Change::free},
+    {"data.skip_bad", Change::free},       // what it leaves out is not in the data,
+    {"data.chat_template", Change::free},  // and what a template writes is
     {"data.micro_batch", Change::free},
     {"data.*", Change::refused},
     {"optimizer.*.name", Change::free},
@@ -129,12 +131,24 @@ std::string describe_tokens(const core::TokenSource& tokens) {
   return fmt::format("{} tokens, hash {:016x}", tokens.size(), tokens.fingerprint());
 }
 
+std::string describe_examples(const core::ExampleStore& examples) {
+  return fmt::format("{} examples, hash {:016x}", examples.size(), examples.hash());
+}
+
 NamedValues data_identity(const core::DataConfig& config, const core::Dataset& dataset) {
   const bool own = !config.validation.empty();
-  return {{"data.tokenizer", describe_tokenizer(*dataset.tokenizer)},
-          {"data.train", describe_tokens(dataset.whole)},
-          {"data.validation", own ? describe_tokens(dataset.validation) : "none"},
-          {"data.validation_fraction", own ? "unused" : fmt::format("{}", config.validation_fraction)}};
+  const auto& train = dataset.train_examples;
+  const auto& validation = dataset.validation_examples;
+  NamedValues values = {
+      {"data.tokenizer", describe_tokenizer(*dataset.tokenizer)},
+      {"data.train", train.empty() ? describe_tokens(dataset.whole) : describe_examples(train.front().store)},
+      {"data.validation", !own                 ? "none"
+                          : validation.empty() ? describe_tokens(dataset.validation)
+                                               : describe_examples(validation.front().store)},
+      {"data.validation_fraction", own ? "unused" : fmt::format("{}", config.validation_fraction)}};
+  for (std::size_t i = 1; i < train.size(); ++i)
+    values.push_back({fmt::format("data.mix.{}.file", i - 1), describe_examples(train[i].store)});
+  return values;
 }
 
 RunIdentity run_identity(const RunConfig& config, const NamedValues& data) {

@@ -28,7 +28,9 @@ inline constexpr const char* kStartingWeights = "model.from";
 
 std::string describe_tokenizer(const core::Tokenizer& tokenizer);
 std::string describe_tokens(const core::TokenSource& tokens);
-// data.train, data.validation, data.validation_fraction and data.tokenizer. Reads up to 8 million tokens of each part.
+std::string describe_examples(const core::ExampleStore& examples);
+// data.train, data.mix, data.validation, data.validation_fraction and data.tokenizer. Reads up to 8 million tokens of each
+// part.
 core::NamedValues data_identity(const core::DataConfig& config, const core::Dataset& dataset);
 // Of a run that this process makes now. `config` as from resolve(), `data` as from data_identity(), with kStartingWeights if
 // there are any.

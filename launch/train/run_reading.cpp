@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "core/base/error.h"
+#include "core/data/data_files.h"
 #include "core/files/files.h"
 
 namespace muonp::launch {
@@ -14,7 +15,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kTokenizerCopy = "/tokenizer.model";
+constexpr const char* kTokenizerCopy = "/tokenizer.model";  // of a model file
+constexpr const char* kTokenizerFolderCopy = "/tokenizer";  // of a Hugging Face folder
 
 class TemporaryFolder {
  public:
@@ -41,41 +43,65 @@ std::string located(const std::string& path, const std::string& folder) {
   return !path.empty() && !folder.empty() && core::exists(there) ? there : path;
 }
 
-// Of text, in the folders where `muonp train` puts them.
+// Of text and of JSONL, in the folders where `muonp train` puts them.
 std::vector<std::string> token_files(const std::string& run_directory, const std::string& cache) {
   std::vector<std::string> files;
   for (const std::string& folder : {run_directory, cache})
     if (!folder.empty() && core::is_directory(folder))
       for (const std::string& name : core::list_directory(folder))
-        if (name.starts_with("tokens-") && name.ends_with(".bin")) files.push_back(folder + "/" + name);
+        if ((name.starts_with("tokens-") && name.ends_with(".bin")) || name.ends_with(".examples"))
+          files.push_back(folder + "/" + name);
   return files;
 }
 
-// The file whose tokens are those that the identity has under `key`; `path` if there is none.
+// What the identity says of a file of ids. Of a token file only where their number is the same, which is soon known.
+bool has_content(const std::string& file, const std::string& content) {
+  if (core::data_kind(file) == core::DataKind::examples) return describe_examples(core::ExampleStore(file)) == content;
+  const auto tokens = core::TokenSource::from_token_files({file});
+  return content.starts_with(fmt::format("{} ", tokens.size())) && describe_tokens(tokens) == content;
+}
+
+// The file whose ids are those that the identity has under `key`; `path` if there is none.
 std::string found_by_content(const std::string& path, const std::vector<std::string>& files, const RunIdentity& identity,
-                             const char* key) {
+                             const std::string& key) {
   const auto saved = std::ranges::find(identity.values, key, &core::NamedValue::name);
   if (path.empty() || saved == identity.values.end()) return located(path, identity.folder);
-  for (const std::string& file : files) {
-    const auto tokens = core::TokenSource::from_token_files({file});
-    if (saved->value.starts_with(fmt::format("{} ", tokens.size())) && describe_tokens(tokens) == saved->value) return file;
-  }
+  for (const std::string& file : files)
+    if (has_content(file, saved->value)) return file;
   return located(path, identity.folder);
+}
+
+// The Hugging Face folder that a tokenizer is read from with all its files; empty: a file stands alone.
+std::string folder_of(const std::string& tokenizer) {
+  if (core::is_directory(tokenizer)) return tokenizer;
+  return fs::path(tokenizer).filename() == "tokenizer.json" ? core::parent_directory(tokenizer) : "";
 }
 
 }  // namespace
 
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory) {
-  if (tokenizer != "byte") core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer));
+  if (tokenizer == "byte") return;
+  const std::string folder = folder_of(tokenizer);
+  if (folder.empty()) return void(core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer)));
+  const std::string copy = run_directory + kTokenizerFolderCopy + "/";
+  core::make_directories(copy);
+  for (const std::string& name : core::tokenizer_files(folder))
+    core::write_file(copy + name, core::read_file(folder + "/" + name));
 }
 
 core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity) {
-  const std::string copy = run_directory + kTokenizerCopy;
-  if (data.tokenizer != "byte") data.tokenizer = core::exists(copy) ? copy : located(data.tokenizer, identity.folder);
+  if (data.tokenizer != "byte") {
+    data.tokenizer = located(data.tokenizer, identity.folder);
+    for (const char* copy : {kTokenizerCopy, kTokenizerFolderCopy})
+      if (core::exists(run_directory + copy)) data.tokenizer = run_directory + copy;
+  }
   data.cache = located(data.cache, identity.folder);
   const std::vector<std::string> files = token_files(run_directory, data.cache);
   data.train = found_by_content(data.train, files, identity, "data.train");
   data.validation = found_by_content(data.validation, files, identity, "data.validation");
+  for (std::size_t i = 0; i < data.mix.size(); ++i)
+    data.mix[i].file = found_by_content(data.mix[i].file, files, identity, fmt::format("data.mix.{}.file", i));
+  data.chat_template = located(data.chat_template, identity.folder);
   return data;
 }
 
@@ -88,7 +114,7 @@ core::Dataset read_dataset(core::DataConfig data, const std::string& run_directo
   }
   data.cache = folder.path();
   // Its files are mapped, and stay so without their names.
-  return core::open_dataset(data, core::prepare_dataset(data, run_directory, vocabulary, {}, poll));
+  return core::open_dataset(data, core::prepare_dataset(data, run_directory, vocabulary, {.poll = poll}));
 }
 
 }  // namespace muonp::launch

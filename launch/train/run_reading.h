@@ -8,7 +8,8 @@
 
 namespace muonp::launch {
 
-// What `muonp train` leaves in the run's folder for them: a copy of the tokenizer's model, if it has one.
+// What `muonp train` leaves in the run's folder for them: a copy of the tokenizer's model or
+// of its folder's files, if it has one.
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory);
 
 // The run's data section with paths that lead somewhere from here: the copy of the tokenizer; for a text, its token file in

@@ -10,6 +10,12 @@ std::string TerminalObserver::step_of(std::int64_t step) const {
   return fmt::format("step {:>{}}/{}", step, std::to_string(config_.run.steps).size(), config_.run.steps);
 }
 
+void TerminalObserver::preparing(const RunPreparation& p) {
+  if (!bar_) bar_ = std::make_unique<Progress>(p.what, p.total, 0, options_);
+  bar_->update(p.done, "");
+  if (p.done == p.total) bar_.reset();
+}
+
 void TerminalObserver::reading(const std::string& folder, std::int64_t elements, std::int64_t of) {
   if (!bar_) bar_ = std::make_unique<Progress>("weights", of, 0, options_);
   bar_->update(elements, folder);
@@ -31,10 +37,13 @@ void TerminalObserver::stepped(const RunStep& s) {
   const std::int64_t step = s.progress.step;
   if (!s.warning.empty()) log_.warn("step {}: {}", step, s.warning);
   if (step % config_.log.every == 0 || step == config_.run.steps || s.outcome.stop) {
+    // Of text every target is counted.
+    const std::string counted =
+        static_cast<double>(s.outcome.counted) == s.tokens ? "" : fmt::format("  {} counted", s.outcome.counted);
     const std::string peak = s.peak_share > 0 ? fmt::format("  {:4.1f} % of peak", 100 * s.peak_share) : "";
-    bar_->print(fmt::format("{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}", step_of(step),
+    bar_->print(fmt::format("{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}{}", step_of(step),
                             s.outcome.loss, s.outcome.report.gradient_norm, s.lr, 1e3 * s.outcome.total_seconds,
-                            format_rate(s.tokens / s.outcome.total_seconds, "tokens"), peak));
+                            format_rate(s.tokens / s.outcome.total_seconds, "tokens"), counted, peak));
   }
   bar_->update(step, fmt::format("loss {:.4f}", s.outcome.loss));
 }

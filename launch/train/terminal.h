@@ -14,6 +14,7 @@ class TerminalObserver final : public TrainObserver {
   TerminalObserver(const RunConfig& config, const core::Log& log, ProgressOptions options)
       : config_(config), log_(log), options_(std::move(options)) {}
 
+  void preparing(const RunPreparation& preparation) override;
   void reading(const std::string& folder, std::int64_t elements, std::int64_t of) override;
   void started(const RunStart& start) override;
   void stepped(const RunStep& step) override;

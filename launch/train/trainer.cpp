@@ -34,7 +34,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
       session_(session),
       observers_(std::move(observers)),
       lock_(hold_folder(config_, session)),
-      learner_(config_, session),
+      learner_(config_, session, preparation()),
       checkpointing_(
           config_, session, learner_, [this](const SaveReport& saved) { tell_saved(saved); }, [this] { lock_->require(); }) {
   if (config_.log.peak) measure_first_peak();
@@ -60,6 +60,12 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
     if (!done()) write_records();  // nothing of a run that is over changes
     for (const auto& observer : observers_) observer->started({facts, progress_.step, done()});
   });
+}
+
+core::Preparation Trainer::preparation() {
+  return {.progress = [this](const std::string& what, std::int64_t done, std::int64_t total) {
+    for (const auto& observer : observers_) observer->preparing({what, done, total});
+  }};
 }
 
 // What the run's folder holds from the start.
@@ -196,8 +202,8 @@ RunStep Trainer::record_of(const StepOutcome& outcome) {
 
 void Trainer::validate() {
   if (!learner_.has_validation()) return;
-  const double loss = learner_.validate(config_.log.validation_batches);
-  tell([&](TrainObserver& observer) { observer.validated({progress_, loss, sent_bytes()}); });
+  const Learner::Validation found = learner_.validate(config_.log.validation_batches);
+  tell([&](TrainObserver& observer) { observer.validated({progress_, found.loss, found.counted, sent_bytes()}); });
 }
 
 double Trainer::sent_bytes() const {

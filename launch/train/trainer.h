@@ -28,6 +28,7 @@ class Trainer {
   std::int64_t run(const StopSignals& signals);
 
  private:
+  core::Preparation preparation();
   void measure_first_peak();
   void write_records();
   void one_step(bool stop_requested);

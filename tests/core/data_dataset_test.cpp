@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "core/base/error.h"
+#include "core/data/encode_text.h"
 #include "core/data/tokenizer/bpe_training.h"
 #include "temporary_folder.h"
 
@@ -160,8 +161,8 @@ TEST(Dataset, BpeTextIsEncodedOnce) {
     EXPECT_THAT(line, HasSubstr("encoding " + (folder / "text")));
     ++said;
   };
-  prepare_dataset(config, folder.path(), 290, say);
-  const TokenFiles known = TokenFiles::decode(prepare_dataset(config, folder.path(), 290, say).encode());
+  prepare_dataset(config, folder.path(), 290, {.say = say});
+  const TokenFiles known = TokenFiles::decode(prepare_dataset(config, folder.path(), 290, {.say = say}).encode());
   EXPECT_EQ(said, 1);
   std::filesystem::rename(folder / "text", folder / "away");  // who is told the token file does not read the text
   const Dataset data = open_dataset(config, known);
@@ -169,7 +170,7 @@ TEST(Dataset, BpeTextIsEncodedOnce) {
   EXPECT_EQ(text_of(data, data.train) + text_of(data, data.validation), text);
   EXPECT_LT(data.train.size(), static_cast<std::int64_t>(text.size()) / 3);
   put(folder / "text", text + "!");  // other content, other token file
-  prepare_dataset(config, folder.path(), 290, say);
+  prepare_dataset(config, folder.path(), 290, {.say = say});
   EXPECT_EQ(said, 2);
   EXPECT_EQ(entries_in(folder / "cache"), 2);
 }
@@ -192,13 +193,13 @@ TEST(Dataset, TextsLongerThanOnePartAreEncodedAsAWhole) {
 TEST(Batches, TargetsAreTheNextTokens) {
   const TemporaryFolder folder;
   put(folder / "text", sample_text());
-  const TrainBatches batches(TokenSource::from_bytes({folder / "text"}), 8, 3, 1, true);
-  EXPECT_EQ(batches.order().windows(), 124);  // 999 / 8
+  const TrainBatches batches(make_windows(TokenSource::from_bytes({folder / "text"}), 8), 3, 1, true);
+  EXPECT_EQ(batches.order().epoch_samples(), 124);  // 999 / 8
   Batch batch(3, 8);
   for (std::int64_t step = 0; step < 100; ++step) {
-    batches.fill_batch(step, 0, 3, batch.inputs, batch.targets);
+    batches.fill_batch(step, 0, 3, {batch.inputs, batch.targets});
     for (std::int64_t i = 0; i < 3; ++i) {
-      const std::int64_t start = batches.order().window(step, i) * 8;
+      const std::int64_t start = batches.order().place(step, i).index * 8;
       for (std::int64_t k = 0; k < 8; ++k) {
         ASSERT_EQ(batch.inputs[static_cast<std::size_t>(i * 8 + k)], sample_text()[static_cast<std::size_t>(start + k)]);
         ASSERT_EQ(batch.targets[static_cast<std::size_t>(i * 8 + k)],
@@ -215,12 +216,12 @@ TEST(Batches, Pitfall38_TheSetOfTokensOverAResumeWithAnotherWorldSizeIsExact) {
   std::iota(ids.begin(), ids.end(), std::uint16_t{0});
   put(folder / "x.bin", {reinterpret_cast<const char*>(ids.data()), ids.size() * 2});
   const auto run = [&](std::int64_t first, std::int64_t last, std::int64_t ranks, std::vector<std::int32_t>& seen) {
-    const TrainBatches batches(TokenSource::from_token_files({folder / "x.bin"}), 4, 10, 3, true);
+    const TrainBatches batches(make_windows(TokenSource::from_token_files({folder / "x.bin"}), 4), 10, 3, true);
     for (std::int64_t step = first; step < last; ++step)
       for (std::int64_t rank = 0; rank < ranks; ++rank) {
         const std::int64_t begin = 10 * rank / ranks, end = 10 * (rank + 1) / ranks;
         Batch batch(end - begin, 4);
-        batches.fill_batch(step, begin, end - begin, batch.inputs, batch.targets);
+        batches.fill_batch(step, begin, end - begin, {batch.inputs, batch.targets});
         for (const std::int32_t t : batch.targets) seen.push_back(t);
       }
   };
@@ -239,25 +240,24 @@ TEST(Batches, Pitfall38_TheSetOfTokensOverAResumeWithAnotherWorldSizeIsExact) {
 TEST(Batches, ValidationGoesThroughTheDataOnce) {
   const TemporaryFolder folder;
   put(folder / "text", sample_text().substr(0, 27));
-  const ValidationBatches batches(TokenSource::from_bytes({folder / "text"}), 5);
-  ASSERT_EQ(batches.windows(), 5);  // 26 / 5
+  const ValidationBatches batches(make_windows(TokenSource::from_bytes({folder / "text"}), 5));
+  ASSERT_EQ(batches.sequences(), 5);  // 26 / 5
   Batch batch(5, 5);
-  batches.fill_batch(0, 5, batch.inputs, batch.targets);
+  batches.fill_batch(0, 5, {batch.inputs, batch.targets});
   for (std::size_t i = 0; i < 25; ++i) {
     EXPECT_EQ(batch.inputs[i], sample_text()[i]);
     EXPECT_EQ(batch.targets[i], sample_text()[i + 1]);
   }
   Batch wrong(4, 5);
-  EXPECT_THROW(batches.fill_batch(0, 5, wrong.inputs, batch.targets), InternalError);
-  EXPECT_THROW(batches.fill_batch(1, 5, batch.inputs, batch.targets), InternalError);
+  EXPECT_THROW(batches.fill_batch(0, 5, {wrong.inputs, batch.targets}), InternalError);
+  EXPECT_THROW(batches.fill_batch(1, 5, {batch.inputs, batch.targets}), InternalError);
 }
 
 TEST(Batches, TooFewTokensAreAnError) {
   const TemporaryFolder folder;
   put(folder / "text", "abc");
   const TokenSource source = TokenSource::from_bytes({folder / "text"});
-  EXPECT_THAT(error_of([&] { TrainBatches(source, 3, 1, 1, true); }),
-              HasSubstr("the data has 3 tokens; one sequence of 3 needs 4"));
-  EXPECT_EQ(TrainBatches(source, 2, 1, 1, true).order().windows(), 1);
-  EXPECT_THAT(error_of([&] { ValidationBatches(TokenSource(), 3); }), HasSubstr("has 0 tokens"));
+  EXPECT_THAT(error_of([&] { make_windows(source, 3); }), HasSubstr("the data has 3 tokens; one sequence of 3 needs 4"));
+  EXPECT_EQ(make_windows(source, 2)->count(), 1);
+  EXPECT_THAT(error_of([&] { make_windows(TokenSource(), 3); }), HasSubstr("has 0 tokens"));
 }

@@ -9,7 +9,7 @@
 #include "core/base/hash.h"
 #include "core/base/index.h"
 #include "core/base/utf8.h"
-#include "core/data/tokenizer/tokenizer.h"
+#include "core/data/tokenizer/model_tokenizers.h"
 #include "core/files/files.h"
 
 namespace muonp::core {
@@ -58,8 +58,13 @@ class BpeTokenizer final : public Tokenizer {
     return pieces_[at(id)];
   }
 
-  using Tokenizer::encode;
-  void encode(std::string_view text, std::vector<std::int32_t>& ids) const override {
+  std::int32_t id_of(std::string_view token) const override {
+    const int id = processor_.PieceToId(std::string(token));
+    return processor_.IsUnknown(id) && processor_.IdToPiece(id) != token ? -1 : id;
+  }
+
+  // There are no special tokens, and a part is like any text.
+  void encode_part(std::string_view text, bool, Specials, std::vector<std::int32_t>& ids) const override {
     const std::lock_guard lock(mutex_);
     std::size_t begin = 0;
     for (std::size_t at = 0; at < text.size();) {
