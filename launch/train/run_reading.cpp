@@ -13,6 +13,11 @@ namespace muonp::launch {
 
 namespace fs = std::filesystem;
 
+std::string located(const std::string& path, const std::string& folder) {
+  const std::string there = (fs::path(folder) / path).string();
+  return !path.empty() && !folder.empty() && core::exists(there) ? there : path;
+}
+
 namespace {
 
 constexpr const char* kTokenizerCopy = "/tokenizer.model";  // of a model file
@@ -37,11 +42,6 @@ class TemporaryFolder {
  private:
   std::string path_;
 };
-
-std::string located(const std::string& path, const std::string& folder) {
-  const std::string there = (fs::path(folder) / path).string();
-  return !path.empty() && !folder.empty() && core::exists(there) ? there : path;
-}
 
 // Of text and of JSONL, in the folders where `muonp train` puts them.
 std::vector<std::string> token_files(const std::string& run_directory, const std::string& cache) {

@@ -9,6 +9,7 @@
 #include "core/files/checkpoint_store.h"
 #include "core/files/files.h"
 #include "launch/train/checkpointing.h"
+#include "launch/train/initial_weights.h"
 #include "launch/train/run_reading.h"
 #include "launch/train/weights_file.h"
 
@@ -83,10 +84,19 @@ TrainedModel load_trained_model(Session& session, const std::string& run_directo
   for (const std::string& line : require_same_values(source.path, source.identity, mine.values, kCompared, advice))
     session.log().warn("{}", line);
   trained.model = models::make_model(trained.config.model);
-  require_same_parameters(source.path, source.parameters, trained.model->parameters());
+  const core::ParameterList learned = core::trained_of(trained.model->parameters()),
+                            frozen = core::frozen_of(trained.model->parameters());
+  require_same_parameters(source.path, source.parameters, learned);
   trained.parameters =
       std::make_unique<core::PlainParameters>(session.device(), trained.model->parameters(), trained.config.compute(), 0);
-  for (const core::Parameter* p : trained.model->parameters()) read_value(session.device(), source.read, *p);
+  for (const core::Parameter* p : learned) read_value(session.device(), source.read, *p);
+  if (!frozen.empty()) {
+    const auto initial = InitialWeights::of_run(trained.config, trained.model->parameters(), source.identity);
+    for (const core::Parameter* p : frozen)
+      read_value(
+          session.device(), [&](const std::string&, const core::Shape&, float* to) { initial.read(*p, 0, p->size(), to); },
+          *p);
+  }
   return trained;
 }
 
