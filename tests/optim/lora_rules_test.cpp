@@ -219,17 +219,17 @@ TEST(LoraRules, AFactorBesideAZeroOneStays) {
 TEST(LoraRules, MatricesTakeBothFactorsOrBAlone) {
   Pair pair;
   const core::ParameterList trained = core::trained_of(pair.list);
-  const auto groups = [&](const char* lora) {
+  const auto group_of = [&](const char* lora) {
     std::map<std::string, std::string> of;
     const Groups groups(config_of(lora), trained);
     for (int p = 0; p < 2; ++p) of[trained[std::size_t(p)]->name] = groups.group_for(p).config.name;
     return of;
   };
-  EXPECT_EQ(groups("b_only")["w.lora_A.weight"], "others");
-  EXPECT_EQ(groups("b_only")["w.lora_B.weight"], "matrices");
+  EXPECT_EQ(group_of("b_only")["w.lora_A.weight"], "others");
+  EXPECT_EQ(group_of("b_only")["w.lora_B.weight"], "matrices");
   for (const char* lora : {"both", "whitened"}) {
-    EXPECT_EQ(groups(lora)["w.lora_A.weight"], "matrices");
-    EXPECT_EQ(groups(lora)["w.lora_B.weight"], "matrices");
+    EXPECT_EQ(group_of(lora)["w.lora_A.weight"], "matrices");
+    EXPECT_EQ(group_of(lora)["w.lora_B.weight"], "matrices");
   }
 }
 
