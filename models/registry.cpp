@@ -73,13 +73,12 @@ void take_run_keys(const Given& given, ModelConfig& to) {
     take(to.gpt);
 }
 
-// Scalings of rotary positions that count from the context keep the folder's.
-void shorten_context(LlamaConfig& c, std::int64_t context, const std::string& folder) {
-  if (context == 0 || context == c.context) return;
-  if (context > c.context) core::fail("model.context: {} is longer than the {} of {}", context, c.context, folder);
-  if (c.rope.kind != "default" && c.rope.kind != "linear" && c.rope.original_context == 0)
-    c.rope.original_context = c.context;
-  c.context = context;
+// A shorter one, or with dynamic scaling one that it stretches to. Scalings keep the folder's original_context.
+void choose_context(LlamaConfig& c, std::int64_t context, const std::string& folder) {
+  const double stretch = c.rope.kind == "dynamic" ? c.rope.factor : 1;
+  const auto longest = static_cast<std::int64_t>(stretch * static_cast<double>(c.context));
+  if (context > longest) core::fail("model.context: {} is longer than the {} of {}", context, longest, folder);
+  if (context > 0) c.context = context;
 }
 
 // Those of PEFT.
@@ -135,7 +134,7 @@ ModelConfig ModelConfig::with_folder(const ModelConfig& folder) const {
   else
     take_run_keys(gpt, c);
   if (c.is_llama())
-    shorten_context(c.llama, context(), from);
+    choose_context(c.llama, context(), from);
   else
     c.gpt.dropout = gpt.dropout;
   return c.resolved();

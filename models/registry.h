@@ -28,7 +28,8 @@ struct ModelConfig {
   // be read.
   ModelConfig resolved() const;
   // This configuration with what `folder` (read from its config.json) says. Of the keys given here only those of how the
-  // model is run may differ: dropout, head_chunk_rows, recompute, a shorter context. Error names any other with both values.
+  // model is run may differ: dropout, head_chunk_rows, recompute, a shorter context (or, with dynamic scaling, up to factor
+  // times as long). Error names any other with both values.
   ModelConfig with_folder(const ModelConfig& folder) const;
 
   bool is_llama() const { return family != "gpt" && family != "gpt2"; }

@@ -59,10 +59,10 @@ class TextReader {
   TextPart rest_;
 };
 
-// Hands the ids of the files to `use`, part by part.
-template <class Use>
+}  // namespace
+
 void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files, const Preparation& preparation,
-                  const Use& use) {
+                  const std::function<void(std::span<const std::int32_t>)>& use) {
   struct Ids {
     std::vector<std::int32_t> ids;
     std::int64_t bytes;
@@ -84,8 +84,6 @@ void encode_files(const Tokenizer& tokenizer, const std::vector<std::string>& te
         if (preparation.progress) preparation.progress("encoding", done, total);
       });
 }
-
-}  // namespace
 
 std::int64_t tokenize_files(const Tokenizer& tokenizer, const std::vector<std::string>& text_files,
                             const std::string& token_file, TokenFormat format, const Preparation& preparation) {

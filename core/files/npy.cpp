@@ -220,23 +220,50 @@ void require_finite(const NpyArray& array, const std::string& path) {
   }
 }
 
+namespace {
+
+// Of version 1; what follows begins at a step of 64 bytes. `least`: bytes that it takes at least.
+std::string npy_header(const std::string& type, const std::string& shape, std::size_t least = 0) {
+  std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': ({}), }}", type, shape);
+  const std::size_t prefix = kMagic.size() + 4;
+  if (prefix + header.size() + 1 < least) header.append(least - (prefix + header.size() + 1), ' ');
+  header.append((64 - (prefix + header.size() + 1) % 64) % 64, ' ').push_back('\n');
+  std::string start(kMagic);
+  start += {'\x01', '\x00', static_cast<char>(header.size() % 256), static_cast<char>(header.size() / 256)};
+  return start.append(header);
+}
+
+std::string ids_header(std::int64_t count) {
+  return npy_header("<i4", fmt::format("{},", count), 128);  // as long for every count
+}
+
+}  // namespace
+
 void write_npy(const std::string& path, const NpyArray& array) {
   MUONP_ASSERT(core::element_count(array.shape) == std::ssize(array.values), "shape {}, {} values",
                core::to_string(array.shape), array.values.size());
   std::string shape;
   for (const std::int64_t dimension : array.shape) shape += fmt::format("{}, ", dimension);
   if (array.shape.size() > 1) shape.resize(shape.size() - 2);
-  std::string header = fmt::format("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}), }}", shape);
-  const std::size_t prefix = kMagic.size() + 4;
-  header.append((64 - (prefix + header.size() + 1) % 64) % 64, ' ').push_back('\n');  // values begin at 64-byte steps
-  std::string start(kMagic);
-  start += {'\x01', '\x00', static_cast<char>(header.size() % 256), static_cast<char>(header.size() / 256)};
+  const std::string header = npy_header("<f4", shape);
   const auto bytes = static_cast<std::int64_t>(array.values.size() * sizeof(float));
-  core::AtomicFile file(path, bytes + static_cast<std::int64_t>(start.size() + header.size()));
-  file.write(start);
+  core::AtomicFile file(path, bytes + std::ssize(header));
   file.write(header);
   file.write(array.values.data(), bytes);
   file.commit();
+}
+
+NpyIds::NpyIds(const std::string& path) : file_(path) { file_.write(ids_header(0)); }
+
+void NpyIds::write(std::span<const std::int32_t> ids) {
+  file_.write(ids.data(), std::ssize(ids) * 4);
+  count_ += std::ssize(ids);
+}
+
+void NpyIds::commit() {
+  const std::string header = ids_header(count_);
+  file_.patch(0, header.data(), std::ssize(header));
+  file_.commit();
 }
 
 }  // namespace muonp::launch

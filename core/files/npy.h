@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/base/shape.h"
+#include "core/files/files.h"
 
 namespace muonp::launch {
 
@@ -25,5 +27,18 @@ void require_finite(const NpyArray& array, const std::string& path);
 
 // Version 1, little-endian, C order; the file is replaced in one step, or left as it was.
 void write_npy(const std::string& path, const NpyArray& array);
+
+// A file of one row of int32 that is written as it comes; it gets its name with commit(), as AtomicFile does.
+class NpyIds {
+ public:
+  explicit NpyIds(const std::string& path);
+  void write(std::span<const std::int32_t> ids);
+  std::int64_t count() const { return count_; }
+  void commit();
+
+ private:
+  core::AtomicFile file_;
+  std::int64_t count_ = 0;
+};
 
 }  // namespace muonp::launch

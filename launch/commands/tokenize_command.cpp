@@ -11,6 +11,7 @@
 #include "core/data/tokenizer/bpe_training.h"
 #include "core/files/abandoned_files.h"
 #include "core/files/files.h"
+#include "core/files/npy.h"
 #include "launch/commands/cli.h"
 #include "launch/program/signals.h"
 
@@ -18,17 +19,19 @@ namespace muonp::launch {
 namespace {
 
 constexpr const char* kFooter =
-    "The encoding is lossless for every file: what is in no piece is written byte by byte, nothing is "
+    "What is learned is lossless for every file: what is in no piece is written byte by byte, nothing is "
     "normalised.\n"
     "Of the vocabulary, 256 ids are the bytes and one is reserved. Text longer than --sample is sampled "
     "evenly.\n"
     "Examples:\n"
     "  muonp tokenize --in text.txt --vocab 1024 --out bpe.model\n"
     "  muonp tokenize --in texts/ --vocab 32768 --out bpe.model --bin tokens.bin --format llmc\n"
-    "  muonp tokenize --in held-out.txt --model bpe.model --bin validation.bin";
+    "  muonp tokenize --in held-out.txt --model bpe.model --bin validation.bin\n"
+    "  muonp tokenize --in text.txt --tokenizer SmolLM2-135M/ --ids ids.npy";
 
 struct Arguments {
-  std::string in, out, model, bin, format = "llmc";
+  std::string in, out, model, bin, ids, format = "llmc";
+  bool specials = false;
   std::int64_t vocabulary = 0;
   double sample_mib = 100;
 };
@@ -53,33 +56,54 @@ void learn(const Session& session, const Arguments& a, const std::vector<std::st
   session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, format_bytes(read), since(watch), a.out);
 }
 
-// Into --bin, or only to count.
+// With --specials, begin and end stand around each file where the original puts them around a text.
+std::int64_t write_ids(const core::Tokenizer& tokenizer, const Arguments& a, const std::vector<std::string>& files,
+                       const core::Preparation& preparation) {
+  NpyIds writer(a.ids);
+  const auto add = [&](bool asked, std::int32_t id) {
+    if (a.specials && asked) writer.write({&id, 1});
+  };
+  for (const std::string& file : files) {
+    add(tokenizer.adds_begin(), tokenizer.begin());
+    core::encode_files(tokenizer, {file}, preparation, [&](std::span<const std::int32_t> ids) { writer.write(ids); });
+    add(tokenizer.adds_end(), tokenizer.end());
+  }
+  writer.commit();
+  return writer.count();
+}
+
+// Into --bin or --ids, or only to count.
 void encode(const Session& session, const Arguments& a, const std::string& model, const std::vector<std::string>& files) {
   const core::TokenizerHandle tokenizer = core::open_tokenizer(model);
   const std::int64_t bytes = bytes_in(files);
   const double watch = core::seconds_now();
   const StopSignals signals;
-  const core::Preparation preparation{.poll = [&] { require_no_stop(a.bin.empty() ? "" : a.bin + " is as it was"); },
+  const std::string written = a.bin + a.ids;  // one of them is empty
+  const core::Preparation preparation{.poll = [&] { require_no_stop(written.empty() ? "" : written + " is as it was"); },
                                       .threads = core::processors().usable()};
   std::int64_t tokens = 0;
-  if (a.bin.empty()) {
+  if (!written.empty()) core::make_directories(core::parent_directory(written));
+  if (written.empty()) {
     tokens = core::count_tokens(*tokenizer, files, preparation);
+  } else if (!a.ids.empty()) {
+    tokens = write_ids(*tokenizer, a, files, preparation);
   } else {
-    core::make_directories(core::parent_directory(a.bin));
     tokens = core::tokenize_files(*tokenizer, files, a.bin, core::parse_token_format(a.format), preparation);
   }
   session.log().info("vocabulary {}: {} bytes are {} tokens, {:.3f} bytes per token ({}){}", tokenizer->vocabulary(), bytes,
                      tokens, static_cast<double>(bytes) / static_cast<double>(tokens), since(watch),
-                     a.bin.empty() ? "" : fmt::format(": {}", a.bin));
+                     written.empty() ? "" : fmt::format(": {}", written));
+  if (const std::string changes = tokenizer->changes(); !changes.empty())
+    session.log().info("{} changes text: {}", tokenizer->name(), changes);
 }
 
 int run(const Session& session, const Arguments& a) {
   const std::vector<std::string> files = core::text_files_of(a.in, "--in");
-  for (const std::string& written : {a.out, a.bin})
+  for (const std::string& written : {a.out, a.bin, a.ids})
     for (const std::string& file : files)
       if (std::error_code absent; std::filesystem::equivalent(written, file, absent))
         core::fail("{} would be overwritten: it is part of the text in {}", file, a.in);
-  for (const std::string& written : {a.out, a.bin})
+  for (const std::string& written : {a.out, a.bin, a.ids})
     if (!written.empty()) core::remove_abandoned_files(core::parent_directory(written));
   if (!a.out.empty()) learn(session, a, files);
   encode(session, a, a.out.empty() ? a.model : a.out, files);
@@ -95,8 +119,12 @@ void add_tokenize_command(CLI::App& app, Context& context) {
   CLI::Option* vocabulary =
       add_integer_option(*command, "--vocab", a->vocabulary, {.min = 258, .max = 1'000'000}, "Pieces to learn");
   CLI::Option* out = command->add_option("--out", a->out, "Model file to write");
-  CLI::Option* model = command->add_option("--model", a->model, "Encode with this model file (or byte), learn nothing");
-  command->add_option("--bin", a->bin, "Token file to write");
+  CLI::Option* model = command->add_option("--model,--tokenizer", a->model,
+                                           "Encode with this model file, tokenizer.json or folder (or byte), learn nothing");
+  CLI::Option* bin = command->add_option("--bin", a->bin, "Token file to write");
+  CLI::Option* ids = command->add_option("--ids", a->ids, "File of int32 ids to write (.npy)")->excludes(bin);
+  command->add_flag("--specials", a->specials, "Put the tokenizer's begin and end around each file, where it has them")
+      ->needs(ids);
   command->add_option("--format", a->format, "Of the token file: llmc or nanogpt")
       ->check(CLI::IsMember({"llmc", "nanogpt"}))
       ->capture_default_str();

@@ -20,8 +20,9 @@ std::string located(const std::string& path, const std::string& folder) {
 
 namespace {
 
-constexpr const char* kTokenizerCopy = "/tokenizer.model";  // of a model file
-constexpr const char* kTokenizerFolderCopy = "/tokenizer";  // of a Hugging Face folder
+// Of a model file, and of a folder of Hugging Face's.
+constexpr const char* kTokenizerCopy = "/tokenizer.model";
+constexpr const char* kTokenizerFolder = "/tokenizer";
 
 class TemporaryFolder {
  public:
@@ -71,30 +72,23 @@ std::string found_by_content(const std::string& path, const std::vector<std::str
   return located(path, identity.folder);
 }
 
-// The Hugging Face folder that a tokenizer is read from with all its files; empty: a file stands alone.
-std::string folder_of(const std::string& tokenizer) {
-  if (core::is_directory(tokenizer)) return tokenizer;
-  return fs::path(tokenizer).filename() == "tokenizer.json" ? core::parent_directory(tokenizer) : "";
-}
-
 }  // namespace
 
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory) {
   if (tokenizer == "byte") return;
-  const std::string folder = folder_of(tokenizer);
-  if (folder.empty()) return void(core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer)));
-  const std::string copy = run_directory + kTokenizerFolderCopy + "/";
-  core::make_directories(copy);
-  for (const std::string& name : core::tokenizer_files(folder))
-    core::write_file(copy + name, core::read_file(folder + "/" + name));
+  const bool folder = core::is_directory(tokenizer), json = !folder && tokenizer.ends_with(".json");
+  if (!folder && !json) return void(core::write_file(run_directory + kTokenizerCopy, core::read_file(tokenizer)));
+  const std::string from = folder ? tokenizer : core::parent_directory(tokenizer), to = run_directory + kTokenizerFolder;
+  core::make_directories(to);
+  for (const std::string& name : core::tokenizer_files(from))
+    core::write_file(to + "/" + name, core::read_file(from + "/" + name));
+  if (json) core::write_file(to + "/tokenizer.json", core::read_file(tokenizer));
 }
 
 core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity) {
-  if (data.tokenizer != "byte") {
-    data.tokenizer = located(data.tokenizer, identity.folder);
-    for (const char* copy : {kTokenizerCopy, kTokenizerFolderCopy})
-      if (core::exists(run_directory + copy)) data.tokenizer = run_directory + copy;
-  }
+  const std::string file = run_directory + kTokenizerCopy, folder = run_directory + kTokenizerFolder;
+  if (data.tokenizer != "byte")
+    data.tokenizer = core::exists(file) ? file : core::exists(folder) ? folder : located(data.tokenizer, identity.folder);
   data.cache = located(data.cache, identity.folder);
   const std::vector<std::string> files = token_files(run_directory, data.cache);
   data.train = found_by_content(data.train, files, identity, "data.train");

@@ -8,8 +8,8 @@
 
 namespace muonp::launch {
 
-// What `muonp train` leaves in the run's folder for them: a copy of the tokenizer's model or
-// of its folder's files, if it has one.
+// What `muonp train` leaves in the run's folder for them: a copy of the tokenizer's model (tokenizer.model) or of the
+// files of its folder (tokenizer/), if it has one.
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory);
 
 // A relative path from `folder`, where something is there; else as it is.

@@ -26,6 +26,8 @@ struct RopeConfig {
   double mscale = 0, mscale_all_dim = 0;                       // yarn: both given, the ratio of two such factors instead
   bool truncate = true;                                        // yarn: the ends of the blend are whole pairs
 
+  bool counts_from_original_context() const { return kind == "dynamic" || kind == "llama3" || kind == "yarn"; }
+
   void describe(core::Fields& fields);
   // Error names the key ("model.rope.factor") and what is valid. `context` is the model's.
   void check(std::int64_t head_size, std::int64_t context) const;

@@ -46,6 +46,7 @@ void fill_from_others(LlamaConfig& c, const Preset& preset) {
   first_of(c.head_size, preset.head_size, c.width / c.heads);
   first_of(c.hidden, preset.hidden, usual_hidden(c.width));
   first_of(c.vocabulary, preset.vocabulary, 0);
+  if (c.rope.counts_from_original_context()) first_of(c.rope.original_context, 0, c.context);
 }
 
 void check(const LlamaConfig& c) {

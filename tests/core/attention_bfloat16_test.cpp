@@ -1,9 +1,9 @@
 // Attention in bfloat16 against double precision, value and gradients, on the shapes of each of its kernels: on a GPU
 // lengths that 64 divides are fused where cuDNN is, others go by blocks of queries. The tolerance of an element is what the
 // roundings of the stored values can do to it, to first order, twice.
+#include "attention_reference.h"
 #include "core/autograd/ops/attention.h"
 #include "core/device/attention.h"
-#include "op_check.h"
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
@@ -13,12 +13,9 @@ namespace {
 
 constexpr double kRound = 0x1p-9;  // of bfloat16, to nearest
 
-struct Sizes {
-  std::size_t batch, time, heads, head_size;
-  std::size_t width() const { return heads * head_size; }
-  AttentionHeads attention() const { return {std::int64_t(heads), std::int64_t(heads), std::int64_t(head_size)}; }
-  Shape shape(std::size_t parts) const { return {std::int64_t(batch), std::int64_t(time), std::int64_t(parts * width())}; }
-};
+using Sizes = AttentionCase;
+
+Shape out_shape(const Sizes& s) { return {s.batch, s.time, s.heads.query_width()}; }
 
 // A value and a bound on what roundings change of it.
 struct Bounded {
@@ -37,71 +34,68 @@ struct Results {
 // The rows of one head. The weights and the gradients of the scores are rounded before they are multiplied.
 class Head {
  public:
-  Head(const Sizes& s, std::size_t b, std::size_t h, const Numbers& qkv, const Numbers& dout, Results& r)
+  Head(const Sizes& s, std::int64_t b, std::int64_t h, const Numbers& qkv, const Numbers& dout, Results& r)
       : s_(s), b_(b), h_(h), qkv_(qkv), dout_(dout), r_(r) {}
 
-  void row(std::size_t t) {
-    Numbers w(t + 1);
+  void row(std::int64_t t) {
+    const std::int64_t first = s_.first_seen(b_, t);
+    Numbers w(at(t + 1));
     double total = 0;
-    for (std::size_t j = 0; j <= t; ++j) total += w[j] = std::exp(dot(t, 0, j, 1));
+    for (std::int64_t j = first; j <= t; ++j) total += w[at(j)] = std::exp(score(t, j));
     for (double& x : w) x /= total;
     double delta = 0, delta_error = 0;  // of Σ dO·O
-    for (std::size_t i = 0; i < s_.head_size; ++i) {
-      double sum = 0, size = 0;
-      for (std::size_t j = 0; j <= t; ++j) sum += w[j] * qkv_[at(j, 2, i)], size += w[j] * std::abs(qkv_[at(j, 2, i)]);
-      r_.out.add(out(t, i), sum, kRound * size);
-      delta += dout_[out(t, i)] * sum;
-      delta_error += std::abs(dout_[out(t, i)]) * kRound * (size + std::abs(sum));
+    for (std::size_t i = 0; i < size(); ++i) {
+      double sum = 0, largest = 0;
+      for (std::int64_t j = first; j <= t; ++j) {
+        sum += w[at(j)] * qkv_[place(j, 2) + i];
+        largest += w[at(j)] * std::abs(qkv_[place(j, 2) + i]);
+      }
+      const std::size_t o = s_.out_place(b_, t, h_) + i;
+      r_.out.add(o, sum, kRound * largest);
+      delta += dout_[o] * sum;
+      delta_error += std::abs(dout_[o]) * kRound * (largest + std::abs(sum));
     }
-    for (std::size_t j = 0; j <= t; ++j) gradients(t, j, w[j], delta, delta_error);
+    for (std::int64_t j = first; j <= t; ++j) gradients(t, j, w[at(j)], delta, delta_error);
   }
 
  private:
-  void gradients(std::size_t t, std::size_t j, double w, double delta, double delta_error) {
-    const double scale = 1 / std::sqrt(double(s_.head_size));
+  void gradients(std::int64_t t, std::int64_t j, double w, double delta, double delta_error) {
+    const double scale = 1 / std::sqrt(double(size()));
     double dw = 0;
-    for (std::size_t i = 0; i < s_.head_size; ++i) {
-      const double d = dout_[out(t, i)];
-      dw += d * qkv_[at(j, 2, i)];
-      r_.dqkv.add(at(j, 2, i), w * d, kRound * w * std::abs(d));
+    for (std::size_t i = 0; i < size(); ++i) {
+      const double d = dout_[s_.out_place(b_, t, h_) + i];
+      dw += d * qkv_[place(j, 2) + i];
+      r_.dqkv.add(place(j, 2) + i, w * d, kRound * w * std::abs(d));
     }
     const double ds = w * (dw - delta) * scale, error = kRound * std::abs(ds) + w * scale * delta_error;
-    for (std::size_t i = 0; i < s_.head_size; ++i) {
-      const double q = qkv_[at(t, 0, i)], k = qkv_[at(j, 1, i)];
-      r_.dqkv.add(at(t, 0, i), ds * k, error * std::abs(k));
-      r_.dqkv.add(at(j, 1, i), ds * q, error * std::abs(q));
+    for (std::size_t i = 0; i < size(); ++i) {
+      const double q = qkv_[place(t, 0) + i], k = qkv_[place(j, 1) + i];
+      r_.dqkv.add(place(t, 0) + i, ds * k, error * std::abs(k));
+      r_.dqkv.add(place(j, 1) + i, ds * q, error * std::abs(q));
     }
   }
-  double dot(std::size_t t, std::size_t part, std::size_t j, std::size_t other) const {
+  double score(std::int64_t t, std::int64_t j) const {
     double sum = 0;
-    for (std::size_t i = 0; i < s_.head_size; ++i) sum += qkv_[at(t, part, i)] * qkv_[at(j, other, i)];
-    return sum / std::sqrt(double(s_.head_size));
+    for (std::size_t i = 0; i < size(); ++i) sum += qkv_[place(t, 0) + i] * qkv_[place(j, 1) + i];
+    return sum / std::sqrt(double(size()));
   }
-  std::size_t at(std::size_t t, std::size_t part, std::size_t i) const {
-    return (b_ * s_.time + t) * 3 * s_.width() + part * s_.width() + h_ * s_.head_size + i;
-  }
-  std::size_t out(std::size_t t, std::size_t i) const { return (b_ * s_.time + t) * s_.width() + h_ * s_.head_size + i; }
+  std::size_t place(std::int64_t t, int part) const { return s_.place(b_, t, part, h_); }
+  std::size_t size() const { return at(s_.heads.size); }
 
   const Sizes& s_;
-  std::size_t b_, h_;
+  std::int64_t b_, h_;
   const Numbers &qkv_, &dout_;
   Results& r_;
 };
 
 Results reference(const Sizes& s, const Numbers& qkv, const Numbers& dout) {
   Results r{Bounded(dout.size()), Bounded(qkv.size())};
-  for (std::size_t b = 0; b < s.batch; ++b)
-    for (std::size_t h = 0; h < s.heads; ++h)
-      for (std::size_t t = 0; t < s.time; ++t) Head(s, b, h, qkv, dout, r).row(t);
+  for (std::int64_t b = 0; b < s.batch; ++b)
+    for (std::int64_t h = 0; h < s.heads.queries; ++h)
+      for (std::int64_t t = 0; t < s.time; ++t) Head(s, b, h, qkv, dout, r).row(t);
   r.out.round();
   r.dqkv.round();
   return r;
-}
-
-Numbers stored_numbers(const Shape& shape, std::uint64_t seed) {
-  Numbers x(std::size_t(element_count(shape)));
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(float(bfloat16(float(normal(seed, 0, i)))));
-  return x;
 }
 
 struct Computed {
@@ -110,8 +104,8 @@ struct Computed {
 
 Computed compute(Device& device, const Sizes& s, const Numbers& qkv, const Numbers& dout) {
   Tape tape(device, true);
-  const Variable x = tape.variable(to_tensor(device, s.shape(3), Dtype::bfloat16, qkv));
-  const Variable y = ops::attention(tape, x, s.attention());
+  const Variable x = tape.variable(to_tensor(device, s.shape(), Dtype::bfloat16, qkv));
+  const Variable y = ops::attention(tape, x, s.heads, s.begins_on(device));
   PlainParameters none(device, {}, Dtype::bfloat16, 1);
   tape.backward(weighted_sum(tape, y, dout), 1, {}, none);
   return {to_numbers(y->value), to_numbers(x->gradient->tensor)};
@@ -128,12 +122,20 @@ void expect_within(const char* what, const Numbers& got, const Bounded& expected
 
 TEST(Attention, Bfloat16IsWithinItsRoundings) {
   auto device = make_test_device(2, Bfloat16::emulated);
-  for (const Sizes s : {Sizes{2, 64, 3, 16}, Sizes{1, 192, 1, 64}, Sizes{3, 70, 2, 8}, Sizes{1, 64, 1, 20},
-                        Sizes{2, 1, 2, 8}, Sizes{1, 128, 1, 128}}) {
+  for (const Sizes& s : std::vector<Sizes>{{2, 64, {3, 3, 16}},
+                                           {1, 192, {1, 1, 64}},
+                                           {3, 70, {2, 2, 8}},
+                                           {1, 64, {1, 1, 20}},
+                                           {2, 1, {2, 2, 8}},
+                                           {1, 128, {1, 1, 128}},
+                                           {2, 128, {6, 2, 16}},
+                                           {1, 192, {2, 2, 16, 64}},
+                                           {1, 150, {4, 1, 8, 33}},
+                                           {2, 128, {2, 1, 16}, begins_of(128, {{60, 1, 20}, {128}})},
+                                           {1, 200, {700, 350, 1, 70}}}) {  // four blocks of a GPU
     SCOPED_TRACE(
-        fmt::format("{} sequences of {}, {} heads of {}: {}", s.batch, s.time, s.heads, s.head_size,
-                    describe_attention({std::int64_t(s.batch), std::int64_t(s.time), s.attention()}, Dtype::bfloat16)));
-    const Numbers qkv = stored_numbers(s.shape(3), 1), dout = stored_numbers(s.shape(1), 2);
+        fmt::format("{}: {}", s.text(), describe_attention({s.batch, s.time, s.heads, !s.begins.empty()}, Dtype::bfloat16)));
+    const Numbers qkv = random_numbers(s.shape(), 1), dout = random_numbers(out_shape(s), 2);
     const Results expected = reference(s, qkv, dout);
     const Computed got = compute(*device, s, qkv, dout);
     expect_within("value", got.out, expected.out);
@@ -145,8 +147,9 @@ TEST(Attention, Bfloat16IsWithinItsRoundings) {
 TEST(Attention, Bfloat16RepeatsInEveryBit) {
   auto device = make_test_device(2, Bfloat16::emulated);
   const bool fused = on_gpu() && describe_attention({16, 1024, {12, 12, 64}}, Dtype::bfloat16).starts_with("fused");
-  for (const Sizes s : {fused ? Sizes{16, 1024, 12, 64} : Sizes{1, 64, 2, 8}, Sizes{2, 70, 1, 8}}) {
-    const Numbers qkv = stored_numbers(s.shape(3), 3), dout = stored_numbers(s.shape(1), 4);
+  for (const Sizes& s : {fused ? Sizes{16, 1024, {12, 12, 64}} : Sizes{1, 64, {2, 2, 8}}, Sizes{2, 70, {1, 1, 8}},
+                         Sizes{2, 70, {4, 2, 8, 9}}}) {
+    const Numbers qkv = random_numbers(s.shape(), 3), dout = random_numbers(out_shape(s), 4);
     const Computed first = compute(*device, s, qkv, dout);
     for (int i = 0; i < 3; ++i) {
       const Computed again = compute(*device, s, qkv, dout);

@@ -7,7 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/rng.h"
-#include "core/data/dataset.h"
+#include "core/data/encode_text.h"
 #include "core/data/file_format.h"
 #include "core/data/tokenizer/bpe_training.h"
 #include "temporary_folder.h"

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -181,7 +182,9 @@ TEST(MixedOrder, WeightsSayHowOftenEachIsSeen) {
     for (std::int64_t k = 0; k < 10; ++k) EXPECT_EQ((seen[{0, k}]), 1);
     for (std::int64_t k = 0; k < 6; ++k) EXPECT_EQ((seen[{1, k}]), 3);
     for (const auto& [place, times] : seen)
-      if (place.first == 2) EXPECT_EQ(times, 1);
+      if (place.first == 2) {
+        EXPECT_EQ(times, 1);
+      }
   }
   for (std::int64_t k = 0; k < 20; ++k) EXPECT_EQ((all[{2, k}]), 3);  // of 12 epochs a quarter
   for (std::int64_t k = 0; k < 3; ++k) EXPECT_EQ((all[{3, k}]), 4);

@@ -1,8 +1,8 @@
 #include "core/autograd/ops/attention.h"
 
-#include "core/autograd/ops/rotary.h"
+#include "attention_reference.h"
+#include "core/device/attention.h"
 #include "core/device/blas.h"
-#include "op_check.h"
 
 using namespace muonp::core;
 using namespace muonp::core::testing;
@@ -10,110 +10,123 @@ using namespace muonp::test;
 
 namespace {
 
-struct Sizes {
-  std::size_t batch, time, heads, head_size;
-  std::size_t width() const { return heads * head_size; }
-  AttentionHeads attention() const { return {std::int64_t(heads), std::int64_t(heads), std::int64_t(head_size)}; }
-  Shape shape() const { return {std::int64_t(batch), std::int64_t(time), std::int64_t(3 * width())}; }
-};
-
-Numbers attention_reference(const Numbers& qkv, const Sizes& s) {
-  const std::size_t c = s.width();
-  Numbers y(s.batch * s.time * c);
-  const auto at = [&](std::size_t b, std::size_t t, std::size_t part, std::size_t h, std::size_t i) {
-    return qkv[(b * s.time + t) * 3 * c + part * c + h * s.head_size + i];
-  };
-  for (std::size_t b = 0; b < s.batch; ++b)
-    for (std::size_t h = 0; h < s.heads; ++h)
-      for (std::size_t t = 0; t < s.time; ++t) {
-        Numbers weights(t + 1);
-        double total = 0;
-        for (std::size_t j = 0; j <= t; ++j) {
-          double dot = 0;
-          for (std::size_t i = 0; i < s.head_size; ++i) dot += at(b, t, 0, h, i) * at(b, j, 1, h, i);
-          total += weights[j] = std::exp(dot / std::sqrt(double(s.head_size)));
-        }
-        for (std::size_t i = 0; i < s.head_size; ++i) {
-          double sum = 0;
-          for (std::size_t j = 0; j <= t; ++j) sum += weights[j] / total * at(b, j, 2, h, i);
-          y[(b * s.time + t) * c + h * s.head_size + i] = sum;
-        }
-      }
-  return y;
+AttentionCase plain(std::int64_t batch, std::int64_t time, std::int64_t heads, std::int64_t size) {
+  return {batch, time, {heads, heads, size}};
 }
 
-Numbers rotary_reference(Numbers x, const Sizes& s) {
-  const std::size_t half = s.head_size / 2, c = s.width();
-  for (std::size_t r = 0; r < s.batch * s.time; ++r)
-    for (std::size_t h = 0; h < 2 * s.heads; ++h)
-      for (std::size_t i = 0; i < half; ++i) {
-        const double angle = double(r % s.time) * std::pow(10000.0, -2.0 * double(i) / double(s.head_size));
-        double& a = x[r * 3 * c + h * s.head_size + i];
-        double& b = x[r * 3 * c + h * s.head_size + half + i];
-        const double turned = a * std::cos(angle) - b * std::sin(angle);
-        b = b * std::cos(angle) + a * std::sin(angle);
-        a = turned;
-      }
-  return x;
-}
-
-OpCase attention_case(const Sizes& s) {
+OpCase op_case(const AttentionCase& a) {
   OpCase c;
-  c.inputs = {s.shape()};
-  c.op = [=](Tape& tape, const auto& x, const auto&) { return ops::attention(tape, x[0], s.attention()); };
-  c.reference = [=](const std::vector<Numbers>& v) { return attention_reference(v[0], s); };
+  c.inputs = {a.shape()};
+  c.op = [=](Tape& tape, const auto& x, const auto&) {
+    return ops::attention(tape, x[0], a.heads, a.begins_on(tape.device()));
+  };
+  c.reference = [=](const std::vector<Numbers>& v) { return attention_reference(v[0], a); };
   return c;
+}
+
+Numbers value(Device& device, const AttentionCase& c, const Numbers& x, Dtype dtype = Dtype::float32) {
+  Tape tape(device, false);
+  return to_numbers(
+      ops::attention(tape, tape.constant(to_tensor(device, c.shape(), dtype, x)), c.heads, c.begins_on(device))->value);
 }
 
 }  // namespace
 
 TEST(Attention, MatchesReferenceAndDifferences) {
-  check_op(attention_case({2, 5, 3, 4}));
-  check_op(attention_case({1, 1, 1, 2}));
-  check_op(attention_case({3, 4, 2, 1}));
+  for (const std::int64_t size : {1, 4})
+    for (const AttentionCase& c : small_attention_cases(size)) {
+      SCOPED_TRACE(c.text());
+      check_op(op_case(c));
+    }
 }
 
 TEST(Attention, SeveralQueryBlocksMatchReferenceAndDifferences) {
-  check_op(attention_case({1, 71, 1, 2}));  // a full block of 64 queries and a part of one
+  for (const AttentionCase& c : long_attention_cases(2)) {
+    SCOPED_TRACE(c.text());
+    check_op(op_case(c));
+  }
+}
+
+TEST(Attention, ThreadsChangeNoBit) {
+  const AttentionCase c = {3, 70, {6, 2, 8}, begins_of(70, {{5, 40}, {}, {69}})};
+  const Numbers x = random_numbers(c.shape(), 11), weights = random_numbers({c.batch, c.time, c.heads.query_width()}, 12);
+  std::vector<Numbers> gradients;
+  for (const int threads : {1, 2}) {
+    auto device = make_cpu_test_device(threads);
+    Tape tape(*device, true);
+    const Variable in = tape.variable(to_tensor(*device, c.shape(), Dtype::float32, x));
+    const Variable y = ops::attention(tape, in, c.heads, c.begins_on(*device));
+    PlainParameters none(*device, {}, Dtype::float32, 1);
+    tape.backward(weighted_sum(tape, y, weights), 1, {}, none);
+    gradients.push_back(to_numbers(in->gradient->tensor));
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+}
+
+// A window that reaches everything, one document, and a key head for each query head are the plain case, in every bit.
+TEST(Attention, BoundsThatExcludeNothingChangeNoBit) {
+  auto device = make_test_device(2, Bfloat16::emulated);
+  const AttentionCase c = plain(2, 130, 2, 8);
+  const Numbers x = random_numbers(c.shape(), 5);
+  AttentionCase window = c, documents = c;
+  window.heads.window = 130;
+  documents.begins = begins_of(130, {{}, {}});
+  for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16}) {
+    const Numbers expected = value(*device, c, x, dtype);
+    EXPECT_EQ(value(*device, window, x, dtype), expected);
+    EXPECT_EQ(value(*device, documents, x, dtype), expected);
+  }
+}
+
+// What is not seen may be anything, and the scores of what is seen do not depend on where a document lies.
+TEST(Attention, DocumentsDoNotSeeEachOther) {
+  auto device = make_test_device(2);
+  const AttentionCase packed = {1, 100, {2, 1, 4}, begins_of(100, {{70}})}, alone = {1, 30, {2, 1, 4}};
+  Numbers x = random_numbers(packed.shape(), 6);
+  const auto from = static_cast<std::ptrdiff_t>(packed.place(0, 70, 0, 0));
+  const Numbers expected = value(*device, alone, Numbers(x.begin() + from, x.end()));
+  for (std::ptrdiff_t i = 0; i < from; ++i) x[at(i)] *= 1e4;
+  const Numbers got = value(*device, packed, x);
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    ASSERT_NEAR(got[got.size() - expected.size() + i], expected[i], 16 * 0x1p-24);
+}
+
+TEST(Attention, RefusesHeadsAndBeginsThatDoNotFit) {
+  auto device = make_test_device(1);
+  Tape tape(*device, false);
+  const Variable x = tape.constant(Tensor::zeros(*device, {1, 3, 8}, Dtype::float32, Category::other));
+  EXPECT_THROW(ops::attention(tape, x, {3, 2, 1}), InternalError);
+  EXPECT_THROW(ops::attention(tape, x, {2, 2, 2}), InternalError);
+  const Tensor begins = Tensor::zeros(*device, {1, 2}, Dtype::int32, Category::other);
+  EXPECT_THROW(ops::attention(tape, x, {2, 1, 2}, begins), InternalError);
+  EXPECT_EQ(ops::attention(tape, x, {2, 1, 2})->value.shape(), (Shape{1, 3, 4}));
 }
 
 TEST(Attention, LongSequencesMatchTheReference) {
   auto device = make_test_device(2);
-  for (const std::size_t time : {64u, 128u, 200u}) {
-    const Sizes s{1, time, 2, 8};
-    Numbers x(std::size_t(element_count(s.shape())));
-    for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(1, 2, i));
-    Tape tape(*device, false);
-    const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), s.attention());
-    const Numbers got = to_numbers(y->value), expected = attention_reference(x, s);
+  for (const std::int64_t time : {64, 128, 200}) {
+    const AttentionCase c = plain(1, time, 2, 8);
+    const Numbers x = random_numbers(c.shape(), 1), got = value(*device, c, x), expected = attention_reference(x, c);
     for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], expected[i], 64 * 0x1p-24) << time;
   }
 }
 
 TEST(Attention, LaterPositionsDoNotChangeEarlierOnes) {
   auto device = make_test_device(1);
-  const Sizes s{1, 9, 2, 4};
-  Numbers x(std::size_t(element_count(s.shape())));
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(1, 3, i));
-  Tape tape(*device, false);
-  const auto run = [&] {
-    return to_numbers(
-        ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), s.attention())->value);
-  };
-  const Numbers before = run();
-  for (std::size_t i = 6 * 3 * s.width(); i < x.size(); ++i) x[i] = 1e6;
-  const Numbers after = run();
-  const auto end = std::ptrdiff_t(6 * s.width());
+  const AttentionCase c = plain(1, 9, 2, 4);
+  Numbers x = random_numbers(c.shape(), 3);
+  const Numbers before = value(*device, c, x);
+  for (std::size_t i = c.place(0, 6, 0, 0); i < x.size(); ++i) x[i] = 1e6;
+  const Numbers after = value(*device, c, x);
+  const auto end = static_cast<std::ptrdiff_t>(c.out_place(0, 6, 0));
   EXPECT_EQ(Numbers(before.begin(), before.begin() + end), Numbers(after.begin(), after.begin() + end));
 }
 
 TEST(Attention, LargeScoresDoNotOverflow) {
   auto device = make_test_device(1);
-  const Sizes s{1, 4, 1, 2};
-  const Numbers x(std::size_t(element_count(s.shape())), 1000.0);  // scores of 1.4e6
-  Tape tape(*device, false);
-  const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, s.shape(), Dtype::float32, x)), s.attention());
-  for (const double v : to_numbers(y->value)) EXPECT_NEAR(v, 1000, 1e-3);
+  const AttentionCase c = plain(1, 4, 1, 2);
+  const Numbers x(at(element_count(c.shape())), 1000.0);  // scores of 1.4e6
+  for (const double v : value(*device, c, x)) EXPECT_NEAR(v, 1000, 1e-3);
 }
 
 TEST(Attention, ScratchOfTheCpuGrowsWithTimeNotItsSquare) {
@@ -132,6 +145,28 @@ TEST(Attention, ScratchOfTheCpuGrowsWithTimeNotItsSquare) {
   const std::int64_t at_256 = peak(256), at_512 = peak(512);
   EXPECT_LT(at_512, 512 * 512 * kHeads * kBatch * 4) << "as much as all scores";
   EXPECT_LT(at_512, 2 * at_256 + 4096);
+}
+
+// What a plan is told is what the backward pass takes, beside the gradients.
+TEST(Attention, ScratchIsAsPlanned) {
+  for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16})
+    for (const AttentionCase& c : std::vector<AttentionCase>{{2, 150, {4, 4, 8}},
+                                                             {2, 150, {4, 2, 8}},
+                                                             {9, 70, {4, 1, 8}},
+                                                             {1, 300, {4, 2, 8, 20}},
+                                                             {1, 150, {2, 1, 8}, begins_of(150, {{70}})}}) {
+      auto device = make_test_device(2, Bfloat16::emulated);
+      const AttentionShape shape = {c.batch, c.time, c.heads, !c.begins.empty()};
+      const Tensor x = Tensor::zeros(*device, c.shape(), dtype, Category::other),
+                   y = Tensor::zeros(*device, {c.batch, c.time, c.heads.query_width()}, dtype, Category::other),
+                   sums = Tensor::zeros(*device, {c.batch, c.heads.queries, c.time}, Dtype::float32, Category::other);
+      device->allocator()->reset_peak();
+      attention_backward(*device, shape, x, c.begins_on(*device), y, sums, y,
+                         Tensor::empty(*device, c.shape(), dtype, Category::other));
+      const std::int64_t peak = device->allocator()->use().peak_of(Category::activations);
+      EXPECT_NEAR(double(attention_backward_scratch(shape, dtype, device->kind())), double(peak), 0.01 * double(peak) + 4096)
+          << c.text();
+    }
 }
 
 // The GPU's scratch is four blocks of scores (of queries, of their gradients, as float32 and in the
@@ -160,53 +195,4 @@ TEST(Attention, FailureInsideTheLoopOverHeadsReachesTheCaller) {
   } else {
     GTEST_SKIP() << "this processor multiplies bfloat16, so nothing fails";
   }
-}
-
-TEST(Rotary, MatchesReferenceAndDifferences) {
-  for (const Sizes s : {Sizes{2, 5, 2, 6}, Sizes{1, 3, 1, 2}}) {
-    OpCase c;
-    c.inputs = {s.shape()};
-    c.op = [=](Tape& tape, const auto& x, const auto&) {
-      ops::RotaryTable angles(ops::rotary_frequencies(std::int64_t(s.head_size)), std::int64_t(s.time) + 3);
-      return ops::rotary(tape, x[0], s.attention(), angles);
-    };
-    c.reference = [=](const std::vector<Numbers>& v) { return rotary_reference(v[0], s); };
-    check_op(c);
-  }
-}
-
-TEST(Rotary, ScoresDependOnTheDistanceOnly) {
-  // The same query and key at every position: after turning, q(t)·k(t') is a function of t − t'.
-  auto device = make_test_device(1);
-  constexpr std::size_t kTime = 6, kSize = 8;
-  Numbers x(kTime * 3 * kSize);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(normal(4, 4, i % (3 * kSize)));
-  Tape tape(*device, false);
-  const Shape shape{1, kTime, 3 * kSize};
-  ops::RotaryTable angles(ops::rotary_frequencies(kSize), kTime);
-  const Numbers y = to_numbers(
-      ops::rotary(tape, tape.constant(to_tensor(*device, shape, Dtype::float32, x)), {1, 1, kSize}, angles)->value);
-  const auto score = [&](std::size_t t, std::size_t u) {
-    double sum = 0;
-    for (std::size_t i = 0; i < kSize; ++i) sum += y[t * 3 * kSize + i] * y[u * 3 * kSize + kSize + i];
-    return sum;
-  };
-  for (std::size_t t = 2; t < kTime; ++t) EXPECT_NEAR(score(t, t - 2), score(2, 0), 1e-5);
-  EXPECT_GT(std::abs(score(2, 0) - score(3, 0)), 1e-3);
-}
-
-TEST(Rotary, AnglesAreComputedOnceAndServeShorterSequences) {
-  auto device = make_test_device(1);
-  ops::RotaryTable angles(ops::rotary_frequencies(4), 6);
-  const void* first = angles.on(*device).raw();
-  const Numbers x(std::size_t(6 * 12), 0.5);
-  for (const std::int64_t time : {6, 3}) {
-    Tape tape(*device, false);
-    const Variable in = tape.constant(to_tensor(*device, {6 / time, time, 12}, Dtype::float32, x));
-    ops::rotary(tape, in, {1, 1, 4}, angles);
-  }
-  EXPECT_EQ(angles.on(*device).raw(), first);
-  Tape tape(*device, false);
-  const Variable longer = tape.constant(Tensor::zeros(*device, {1, 7, 12}, Dtype::float32, Category::other));
-  EXPECT_THROW(ops::rotary(tape, longer, {1, 1, 4}, angles), InternalError);
 }

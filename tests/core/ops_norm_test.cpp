@@ -8,7 +8,7 @@ using namespace muonp::test;
 
 namespace {
 
-Numbers reference(const std::vector<Numbers>& v, std::size_t rows, std::size_t cols, bool centred) {
+Numbers reference(const std::vector<Numbers>& v, std::size_t rows, std::size_t cols, bool centred, double epsilon) {
   Numbers y(rows * cols);
   for (std::size_t r = 0; r < rows; ++r) {
     const double* x = v[0].data() + r * cols;
@@ -16,20 +16,21 @@ Numbers reference(const std::vector<Numbers>& v, std::size_t rows, std::size_t c
     for (std::size_t c = 0; c < cols && centred; ++c) mean += x[c] / double(cols);
     for (std::size_t c = 0; c < cols; ++c) square += (x[c] - mean) * (x[c] - mean) / double(cols);
     for (std::size_t c = 0; c < cols; ++c)
-      y[r * cols + c] = (x[c] - mean) / std::sqrt(square + 1e-5) * v[1][c] + (v.size() > 2 ? v[2][c] : 0.0);
+      y[r * cols + c] = (x[c] - mean) / std::sqrt(square + epsilon) * v[1][c] + (v.size() > 2 ? v[2][c] : 0.0);
   }
   return y;
 }
 
-OpCase norm_case(bool centred, bool bias, std::int64_t rows, std::int64_t cols) {
+OpCase norm_case(bool centred, bool bias, std::int64_t rows, std::int64_t cols, float epsilon = ops::kNormEpsilon) {
   OpCase c;
   c.inputs = {{rows, cols}};
   c.parameters = {{cols}};
   if (bias) c.parameters.push_back({cols});
   c.op = [=](Tape& tape, const auto& x, const auto& p) {
-    return centred ? ops::layer_norm(tape, x[0], *p[0], bias ? p[1] : nullptr) : ops::rms_norm(tape, x[0], *p[0]);
+    return centred ? ops::layer_norm(tape, x[0], *p[0], bias ? p[1] : nullptr, epsilon)
+                   : ops::rms_norm(tape, x[0], *p[0], epsilon);
   };
-  c.reference = [=](const std::vector<Numbers>& v) { return reference(v, rows, cols, centred); };
+  c.reference = [=](const std::vector<Numbers>& v) { return reference(v, rows, cols, centred, epsilon); };
   return c;
 }
 
@@ -39,11 +40,13 @@ TEST(LayerNorm, MatchesReferenceAndDifferences) {
   check_op(norm_case(true, true, 5, 8));
   check_op(norm_case(true, false, 5, 8));
   check_op(norm_case(true, true, 3, 70));
+  check_op(norm_case(true, true, 3, 8, 0.5f));
 }
 
 TEST(RmsNorm, MatchesReferenceAndDifferences) {
   check_op(norm_case(false, false, 5, 8));
   check_op(norm_case(false, false, 3, 70));
+  check_op(norm_case(false, false, 3, 8, 0.5f));
 }
 
 TEST(LayerNorm, LargeMeanKeepsItsPrecision) {

@@ -5,7 +5,7 @@
 #include <malloc.h>
 
 #include "core/base/rng.h"
-#include "core/data/dataset.h"
+#include "core/data/encode_text.h"
 #include "core/data/tokenizer/bpe_training.h"
 #include "core/data/tokenizer/tokenizer.h"
 #include "temporary_folder.h"

@@ -78,8 +78,9 @@ TEST_F(Finetuning, PackedExamplesGiveTheLossAndTheGradientOfSingleOnes) {
   write("fitting.jsonl", lines);
   for (const std::string family : {"gpt", "llama"}) {
     const auto with = [&](const std::vector<std::string>& more) {
-      std::vector<std::string> all = settings({"data.train=fitting.jsonl", "data.validation_fraction=0", "run.steps=1",
-                                               "schedule.warmup=0", "model.family=" + family});
+      std::vector<std::string> all =
+          settings({"data.train=fitting.jsonl", "data.validation_fraction=0", "run.steps=1", "schedule.warmup=0",
+                    "model.family=" + family, "model.layers=2", "model.heads=2", "model.width=32", "model.context=32"});
       all.insert(all.end(), more.begin(), more.end());
       return all;
     };

@@ -1,7 +1,9 @@
 // Training of a tiny GPT at every ZeRO stage and world size, by ranks that are threads, on the CPU or a GPU each.
 #include <gmock/gmock.h>
 
+#include "dist/comm/local.h"
 #include "tests/support/device_ranks.h"
+#include "tests/support/test_device.h"
 #include "zero_training.h"
 
 namespace muonp::test {
@@ -29,15 +31,30 @@ TEST(ZeroSweep, Pitfall02_Pitfall26_Pitfall27_LossesBytesSentAndBytesHeldAtEvery
 
 // Projections that are parameters of their own and are read at once, biases, norms of heads, packed documents.
 TEST(ZeroSweep, TheLlamaFamilyAtEveryStageAndWorldSize) {
-  for (const char* family : {"llama", "mistral", "qwen2", "qwen3", "gpt2"})
-    for (int ranks : {1, 2, 3, 4})
-      for (int zero : {0, 1, 2, 3})
-        expect_as_reference(ranks, {.zero = zero,
-                                    .passes = 1 + (ranks + zero) % 2,
-                                    .prefetch = ranks % 3,
-                                    .overlap = zero % 2 == 1,
-                                    .recompute = (ranks + zero) % 3 == 0,
-                                    .family = family});
+  const auto expect = [](const char* family, int ranks, int zero) {
+    expect_as_reference(ranks, {.zero = zero,
+                                .passes = 1 + (ranks + zero) % 2,
+                                .prefetch = ranks % 3,
+                                .overlap = zero % 2 == 1,
+                                .recompute = (ranks + zero) % 3 == 0,
+                                .family = family});
+  };
+  for (int ranks : {1, 2, 3, 4})
+    for (int zero : {0, 1, 2, 3}) expect("llama", ranks, zero);
+  for (const char* family : {"mistral", "qwen2", "qwen3", "gpt2"})
+    for (int zero : {1, 3}) expect(family, 3, zero);
+}
+
+// Weights are gathered for every pass of a generation, with a cache and without.
+TEST(ZeroSweep, TextsOfShardedWeightsAreThoseOfOneRank) {
+  for (const char* family : {"gpt2", "llama", "qwen2", "qwen3"})
+    for (const bool cache : {true, false}) {
+      const auto expected = generate_zero(*dist::make_local(), *make_cpu_test_device(1), {.family = family}, cache);
+      EXPECT_EQ(expected.size(), 2u);
+      run_on_devices(2, [&](dist::Communicator& communicator, core::Device& device) {
+        EXPECT_EQ(generate_zero(communicator, device, {.zero = 3, .overlap = true, .family = family}, cache), expected);
+      });
+    }
 }
 
 // Adapters alone are trained, sent and kept; the weights beside them are frozen, and sharded all the same.

@@ -11,6 +11,7 @@
 #include "core/base/rng.h"
 #include "dist/comm/decorators.h"
 #include "dist/comm/local.h"
+#include "models/generation/generate.h"
 #include "models/registry.h"
 #include "optim/engine/distributed_optimizer.h"
 #include "optim/rules/muonp.h"
@@ -88,6 +89,17 @@ optim::OptimizerConfig optimizer_config(const ZeroRun& run) {
   rule.method = "svd";  // factors are thin, and their smallest singular values are rounding's
   rule.p = "1/2";
   return c;
+}
+
+optim::ParallelOptions options_of(const ZeroRun& run, const models::LanguageModel& model) {
+  return {.zero = run.zero,
+          .bucket_elements = run.bucket_elements,
+          .wave_elements = kWave,
+          .overlap = run.overlap,
+          .weight_dtype = run.weight_dtype,
+          .offload = run.offload,
+          .prefetch = run.prefetch,
+          .reads = model.weight_reads()};
 }
 
 // Every token follows from the one before, with a start for each row of each step.
@@ -202,18 +214,27 @@ int zero_steps() {
 #endif
 }
 
+std::vector<std::vector<std::int32_t>> generate_zero(dist::Communicator& communicator, core::Device& device,
+                                                     const ZeroRun& run, bool cache) {
+  const auto model = models::make_model(config_of(run));
+  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(), options_of(run, *model),
+                                        communicator);
+  optimizer.initialize(3);
+  const std::vector<models::Prompt> prompts = {{{1}}, {{4, 2}}};
+  models::GenerationOptions options{.tokens = 6, .sampling = {.temperature = 0}};  // past the context
+  options.cache = cache;
+  const auto texts = models::generate(device, *model, prompts, options, {}, [&] {
+    optimizer.begin_evaluation();
+    return core::Tape(device, false, &optimizer.weights());
+  });
+  optimizer.wait_for_weights();
+  return texts;
+}
+
 std::vector<double> train_zero(dist::Communicator& inner, core::Device& device, const ZeroRun& run) {
   dist::Recording communicator(inner, dist::Recording::Keep::totals);
   const auto model = models::make_model(config_of(run));
-  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(run),
-                                        {.zero = run.zero,
-                                         .bucket_elements = run.bucket_elements,
-                                         .wave_elements = kWave,
-                                         .overlap = run.overlap,
-                                         .weight_dtype = run.weight_dtype,
-                                         .offload = run.offload,
-                                         .prefetch = run.prefetch,
-                                         .reads = model->weight_reads()},
+  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(run), options_of(run, *model),
                                         communicator);
   optimizer.initialize(3);
   const std::int64_t batch = run.batch > 0 ? run.batch : zero_batch(inner.size());

@@ -29,6 +29,10 @@ int zero_steps();
 // counts at its peak, are those of the plan. Collective.
 std::vector<double> train_zero(dist::Communicator& communicator, core::Device& device, const ZeroRun& run);
 
+// Two texts of greedy tokens from the initial weights. Collective.
+std::vector<std::vector<std::int32_t>> generate_zero(dist::Communicator& communicator, core::Device& device,
+                                                     const ZeroRun& run, bool cache);
+
 // On one CPU, at stage 0, with the batch of so many ranks.
 const std::vector<double>& zero_reference(int ranks, const std::string& family = "gpt", const std::string& lora = "");
 void expect_equal_losses(const std::vector<double>& losses, int ranks, const std::string& family = "gpt",

@@ -84,12 +84,12 @@ TEST(HfConfig, TheOtherFamiliesSayWhatTheyAre) {
   const ModelConfig qwen2 = of("qwen2", {{"use_sliding_window", false}, {"sliding_window", 8}, {"max_window_layers", 21}});
   EXPECT_TRUE(qwen2.llama.qkv_bias);
   EXPECT_EQ(qwen2.llama.window, 0);
-  const ModelConfig qwen3 = of("qwen3", {});
+  const ModelConfig qwen3 = of("qwen3", json::object());
   EXPECT_TRUE(qwen3.llama.qk_norm);
   EXPECT_EQ(qwen3.llama.head_size, 128);  // whatever width and heads are
   EXPECT_EQ(of("mistral", {{"sliding_window", 8}}).llama.window, 8);
   EXPECT_EQ(of("mistral", {{"sliding_window", nullptr}}).llama.window, 0);
-  EXPECT_EQ(of("mistral", {}).llama.window, 4096);  // by the default of transformers
+  EXPECT_EQ(of("mistral", json::object()).llama.window, 4096);  // by the default of transformers
   EXPECT_EQ(of("qwen2", {{"num_key_value_heads", nullptr}}).llama.kv_heads, 3);
 }
 
@@ -97,7 +97,7 @@ TEST(HfConfig, SlidingWindowsOfQwen) {
   const auto window = [](const json& more) {
     return read(with(with(llama_json(), {{"model_type", "qwen2"}, {"sliding_window", 8}}), more)).llama.window;
   };
-  EXPECT_EQ(window({}), 0);
+  EXPECT_EQ(window(json::object()), 0);
   EXPECT_EQ(window({{"use_sliding_window", true}}), 0);  // from the 28th layer on by default
   EXPECT_EQ(window({{"use_sliding_window", true}, {"max_window_layers", 2}}), 0);
   EXPECT_EQ(window({{"use_sliding_window", true}, {"max_window_layers", 0}}), 8);

@@ -53,12 +53,16 @@ inline std::string data_of(const TensorInFile& t) {
   return data;
 }
 
-inline std::string safetensors_bytes(const std::vector<TensorInFile>& tensors) {
+inline std::string zeros_of(const TensorInFile& t) {
+  return std::string(static_cast<std::size_t>(core::element_count(t.shape)) * stored(0, t.type).size(), '\0');
+}
+
+inline std::string safetensors_bytes(const std::vector<TensorInFile>& tensors, bool zeros = false) {
   json header = {{"__metadata__", {{"format", "pt"}}}};
   std::string data;
   for (const TensorInFile& t : tensors) {
     const std::size_t begin = data.size();
-    data += data_of(t);
+    data += zeros ? zeros_of(t) : data_of(t);
     header[t.name] = {{"dtype", t.type}, {"shape", t.shape}, {"data_offsets", {begin, data.size()}}};
   }
   const std::string text = header.dump();

@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/base/index.h"
+#include "core/base/math.h"
 #include "dist/zero/sharded_parameters.h"
 #include "models/pretrained/hf_config.h"
 #include "models/pretrained/hf_names.h"
@@ -29,7 +30,7 @@ using testing::Not;
 class PretrainedTest : public testing::Test {
  protected:
   // A folder of that configuration, whose tensors are those of the model, with its file's names.
-  void make(const json& config, const std::string& type = "F32") {
+  void make(const json& config, const std::string& type = "F32", bool zeros = false) {
     test::put_config(folder_.path(), config);
     model_config_ = read_hf_config(folder_.path());
     model_ = make_model(model_config_);
@@ -39,9 +40,9 @@ class PretrainedTest : public testing::Test {
       tensors_.push_back({p->name, type, p->shape, transposed});
       if (transposed) std::swap(tensors_.back().shape[0], tensors_.back().shape[1]);
     }
-    write();
+    write(zeros);
   }
-  void write() const { test::put(folder_ / kSingleFile, test::safetensors_bytes(tensors_)); }
+  void write(bool zeros = false) const { test::put(folder_ / kSingleFile, test::safetensors_bytes(tensors_, zeros)); }
   TensorInFile& tensor(const std::string& name) { return *std::ranges::find(tensors_, name, &TensorInFile::name); }
   void erase(const std::string& name) {
     std::erase_if(tensors_, [&](const TensorInFile& t) { return t.name == name; });
@@ -227,7 +228,7 @@ TEST_F(PretrainedTest, LoadingTakesTheShareOfARankAndOneTensor) {
                  {"num_key_value_heads", 2},
                  {"vocab_size", 4000}});
   for (const char* type : {"BF16", "F32"}) {
-    make(config, type);
+    make(config, type, /*zeros=*/true);
     std::vector<dist::ParameterSpec> specs;
     std::int64_t elements = 0, largest = 0;
     for (const core::Parameter* p : model_->parameters()) {
@@ -237,7 +238,7 @@ TEST_F(PretrainedTest, LoadingTakesTheShareOfARankAndOneTensor) {
     }
     constexpr int kRanks = 4;
     const dist::ShardPlan plan(specs, kRanks, 1 << 20);
-    const auto device = make_cpu_test_device(1);
+    const auto device = test::make_cpu_test_device(1);
     std::int64_t asked = 0;
     ::malloc_trim(0);
     reset_highest_resident();

@@ -114,6 +114,10 @@ TEST(ModelConfig, BesideAFolderOnlyKeysOfHowItRunsMayDiffer) {
               HasSubstr("model.activation: swiglu is given, but there is of the family qwen2, which has no such key"));
   EXPECT_THAT(refusal([&] { with("dropout: 0.1"); }), HasSubstr("model.dropout"));
   EXPECT_THAT(refusal([&] { with("context: 13"); }), HasSubstr("model.context: 13 is longer than the 12 of there"));
+  folder.llama.rope.kind = "dynamic";
+  EXPECT_EQ(with("context: 24").llama.rope.original_context, 12);
+  EXPECT_THAT(refusal([&] { with("context: 25"); }), HasSubstr("model.context: 25 is longer than the 24 of there"));
+  folder.llama.rope.kind = "yarn";
   // What a run wrote of itself says it all again.
   const std::string yaml = core::write_config([written = c](core::Fields& f) mutable { written.describe(f); });
   EXPECT_EQ(make_model(read(yaml).with_folder(folder))->description(), make_model(c)->description());

@@ -1,5 +1,5 @@
-// The published scalings at points where they can be told by hand; tests/models/parity_test.cpp compares whole models with
-// transformers.
+// The published scalings at points where they can be told by hand; tests/models/llama_reference_test.cpp has whole models with
+// them.
 #include "models/layers/rope.h"
 
 #include <gtest/gtest.h>
@@ -44,12 +44,10 @@ TEST(Rope, Llama3KeepsHighFrequenciesAndDividesLowOnes) {
   int kept = 0, divided = 0;
   for (std::size_t i = 0; i < 32; ++i) {
     const double usual = plain(i, 500000), t = turns(usual, 1024);
-    if (t >= 4) EXPECT_DOUBLE_EQ(f.frequencies[i], usual), ++kept;
-    if (t <= 1) EXPECT_DOUBLE_EQ(f.frequencies[i], usual / 8), ++divided;
-    if (t > 1 && t < 4) {
-      const double share = (t - 1) / 3;
-      EXPECT_DOUBLE_EQ(f.frequencies[i], share * usual + (1 - share) * usual / 8);
-    }
+    const double share = t >= 4 ? 1 : t <= 1 ? 0 : (t - 1) / 3;
+    EXPECT_DOUBLE_EQ(f.frequencies[i], share * usual + (1 - share) * usual / 8);
+    kept += share == 1;
+    divided += share == 0;
   }
   EXPECT_GT(kept, 5);
   EXPECT_GT(divided, 5);
@@ -60,8 +58,12 @@ TEST(Rope, YarnBlendsByPairsAndScales) {
   const RopeFrequencies f = of(c);
   for (std::size_t i = 0; i < 32; ++i) {
     const double t = turns(plain(i), 1024);
-    if (t > 32 * 1.4) EXPECT_DOUBLE_EQ(f.frequencies[i], plain(i));
-    if (t < 1 / 1.4) EXPECT_DOUBLE_EQ(f.frequencies[i], plain(i) / 16);
+    if (t > 32 * 1.4) {
+      EXPECT_DOUBLE_EQ(f.frequencies[i], plain(i));
+    }
+    if (t < 1 / 1.4) {
+      EXPECT_DOUBLE_EQ(f.frequencies[i], plain(i) / 16);
+    }
   }
   EXPECT_DOUBLE_EQ(f.scale, 0.1 * std::log(16) + 1);
   c.mscale = 2;

@@ -51,8 +51,9 @@ TEST(Sampling, TopKKeepsTheKMostLikely) {
 }
 
 TEST(Sampling, TopPKeepsTheFewestOfThatProbability) {
-  // Of 0.5, 2, -1, 2, 1 the two best have 0.66 of the probability together, with the next 0.90.
-  for (const auto& [p, kept] : {std::pair{0.1, 1}, {0.3, 1}, {0.34, 2}, {0.65, 2}, {0.67, 3}, {0.89, 3}, {1.0, 5}}) {
+  // The probabilities are 0.379, 0.379, 0.139, 0.084 and 0.019.
+  for (const auto& [p, kept] :
+       {std::pair{0.1, 1}, {0.37, 1}, {0.39, 2}, {0.75, 2}, {0.77, 3}, {0.89, 3}, {0.9, 4}, {1.0, 5}}) {
     const std::vector<double> share = shares({.top_p = p}, 2000);
     EXPECT_EQ(std::ranges::count_if(share, [](double s) { return s > 0; }), kept) << p;
   }

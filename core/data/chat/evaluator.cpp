@@ -1,7 +1,6 @@
 #include "core/data/chat/evaluator.h"
 
 #include <algorithm>
-#include <deque>
 #include <memory>
 
 #include "core/base/error.h"
@@ -9,6 +8,7 @@
 #include "core/data/chat/globals.h"
 #include "core/data/chat/lexer.h"
 #include "core/data/chat/operations.h"
+#include "core/data/chat/scope.h"
 
 namespace muonp::core::jinja {
 namespace {
@@ -23,27 +23,6 @@ class PlacedError : public Error {
 };
 
 enum class Flow { on, leave, next };
-
-class Scope {
- public:
-  explicit Scope(const Scope* parent = nullptr) : parent_(parent) {}
-  void set(const std::string& name, Value value) {
-    const auto found = std::ranges::find(values_, name, &std::pair<std::string, Value>::first);
-    if (found == values_.end())
-      values_.emplace_back(name, std::move(value));
-    else
-      found->second = std::move(value);
-  }
-  const Value* find(const std::string& name) const {
-    const auto found = std::ranges::find(values_, name, &std::pair<std::string, Value>::first);
-    if (found != values_.end()) return &found->second;
-    return parent_ ? parent_->find(name) : nullptr;
-  }
-
- private:
-  const Scope* parent_;
-  NamedValues values_;
-};
 
 class Evaluator {
  public:

@@ -2,6 +2,7 @@
 // (members, calls, filters, tests) binds closest.
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 
 #include "core/data/chat/operations.h"
 #include "core/data/chat/token_reader.h"

@@ -188,7 +188,7 @@ std::string in_case(std::string_view text, std::string_view which) {
   std::string result;
   bool begins = true;  // a word, or the text
   for (const std::string_view c : characters_of(text)) {
-    result += which == "upper" || begins ? upper_case(c) : lower_case(c);
+    result += which == "upper" ? upper_case(c) : begins ? title_case(c) : lower_case(c);
     const int folded = c[0] | 32;
     const bool letter = c.size() > 1 || (folded >= 'a' && folded <= 'z');
     begins = which == "title" && !letter;

@@ -1,9 +1,9 @@
 // The tokens of a template, one after the other.
 #pragma once
 
-#include <initializer_list>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/data/chat/lexer.h"

@@ -13,7 +13,7 @@ std::string printed_number(double x) {
   if (std::isnan(x)) return "nan";
   if (std::isinf(x)) return x > 0 ? "inf" : "-inf";
   std::string text = fmt::format("{}", x);
-  return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
+  return text.find_first_of(".e") == std::string::npos ? fmt::format("{}.0", text) : text;
 }
 
 // Python takes single quotes unless only they occur.
@@ -38,7 +38,7 @@ std::string quoted_text(std::string_view text) {
 }
 
 std::string json_text(std::string_view text) {
-  std::string result = "\"";
+  std::string result(1, '"');
   for (const char c : text) {
     constexpr std::string_view kEscaped = "\"\\\n\r\t\b\f", kNames = "\"\\nrtbf";
     if (const std::size_t i = kEscaped.find(c); i != std::string_view::npos)
@@ -56,10 +56,10 @@ std::string json_group(char open, char close, const std::vector<std::string>& pa
                        std::size_t depth) {
   if (parts.empty()) return {open, close};
   const auto line = [&](std::size_t levels) {
-    return indent < 0 ? std::string() : '\n' + std::string(levels * static_cast<std::size_t>(indent), ' ');
+    return indent < 0 ? std::string() : fmt::format("\n{:{}}", "", levels * static_cast<std::size_t>(indent));
   };
-  const std::string between = indent < 0 ? ", " : "," + line(depth + 1);
-  return open + line(depth + 1) + fmt::format("{}", fmt::join(parts, between)) + line(depth) + close;
+  const std::string between = indent < 0 ? ", " : fmt::format(",{}", line(depth + 1));
+  return fmt::format("{}{}{}{}{}", open, line(depth + 1), fmt::join(parts, between), line(depth), close);
 }
 
 std::string json_of(const Value& value, std::int64_t indent, std::size_t depth) {

@@ -110,8 +110,9 @@ class JsonTokenizer final : public Tokenizer {
     std::vector<std::string> all = content_.normalizer.changes();
     std::erase_if(all, [&](const std::string& change) { return change == kSpaceMarked; });
     all.insert(all.begin(), "bytes that are no UTF-8 become U+FFFD");
-    if (!content_.splitter.prefix().empty() && content_.decoding.leading_most == 0)
-      all.emplace_back("a space is put before a text that begins with none");
+    if (!content_.splitter.prefix().empty())
+      all.emplace_back(content_.decoding.leading_most == 0 ? "a space is put before a text that begins with none"
+                                                           : "a text's first space is lost");
     if (!content_.model.knows_all_bytes())
       all.emplace_back("characters that are no token are left out or become the unknown token");
     if (content_.raw.touches_space() || content_.normalized.touches_space())

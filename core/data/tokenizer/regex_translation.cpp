@@ -84,7 +84,8 @@ class Translator {
     }
     if (rest().size() < 2 || kRefusedEscapes.find(rest()[1]) != std::string_view::npos) refuse(rest().substr(0, 2));
     if (rest()[1] == 'u') return code_point();
-    copy(2);
+    const std::size_t brace = rest().substr(2).starts_with('{') ? rest().find('}') : std::string_view::npos;
+    copy(brace == std::string_view::npos ? 2 : brace + 1);  // of \p{L}: all of it
   }
 
   void code_point() {

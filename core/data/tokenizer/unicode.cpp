@@ -47,6 +47,21 @@ std::size_t valid_length(std::string_view text) {
   return at;
 }
 
+// `pair`: the character that becomes two.
+std::string mapped(std::string_view text, utf8proc_int32_t (*map)(utf8proc_int32_t), char32_t pair, std::string_view two) {
+  std::string result;
+  while (!text.empty()) {
+    const CodePoint c = first_code_point(text);
+    if (c.value == pair) {
+      result += two;
+    } else {
+      append_utf8(static_cast<char32_t>(map(static_cast<utf8proc_int32_t>(c.value))), result);
+    }
+    text.remove_prefix(c.bytes);
+  }
+  return result;
+}
+
 }  // namespace
 
 std::string_view repaired_utf8(std::string_view text, std::string& repaired) {
@@ -108,32 +123,8 @@ std::string normal_form(std::string_view text, NormalForm form) {
   return {reinterpret_cast<const char*>(result), static_cast<std::size_t>(bytes)};
 }
 
-std::string lower_case(std::string_view text) {
-  std::string lower;
-  while (!text.empty()) {
-    const CodePoint c = first_code_point(text);
-    if (c.value == 0x130) {
-      lower += "i\xcc\x87";  // the one character whose lower case is two
-    } else {
-      append_utf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c.value))), lower);
-    }
-    text.remove_prefix(c.bytes);
-  }
-  return lower;
-}
-
-std::string upper_case(std::string_view text) {
-  std::string upper;
-  while (!text.empty()) {
-    const CodePoint c = first_code_point(text);
-    if (c.value == 0xdf) {
-      upper += "SS";  // the sharp s
-    } else {
-      append_utf8(static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c.value))), upper);
-    }
-    text.remove_prefix(c.bytes);
-  }
-  return upper;
-}
+std::string lower_case(std::string_view text) { return mapped(text, utf8proc_tolower, 0x130, "i\xcc\x87"); }
+std::string upper_case(std::string_view text) { return mapped(text, utf8proc_toupper, 0xdf, "SS"); }
+std::string title_case(std::string_view text) { return mapped(text, utf8proc_totitle, 0xdf, "Ss"); }
 
 }  // namespace muonp::core

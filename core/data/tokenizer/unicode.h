@@ -28,8 +28,9 @@ bool is_word(char32_t c);         // \w of Rust's regex: letters, marks, decimal
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 // Valid UTF-8 in a normal form.
 std::string normal_form(std::string_view text, NormalForm form);
-// Each character's lower (upper) case, without regard to its neighbours.
+// Each character's lower, upper or title case (that of the first letter of a word), without regard to its neighbours.
 std::string lower_case(std::string_view text);
 std::string upper_case(std::string_view text);
+std::string title_case(std::string_view text);
 
 }  // namespace muonp::core

@@ -1,7 +1,9 @@
 // The GPU's causal attention. Fused by cuDNN (core/device/cuda/fused_attention.h) where describe_attention() says so.
-// Otherwise blocks of queries of all sequences and heads against all keys up to them, as batched products with row kernels
-// between, on copies that lie head by head: the number of launches does not depend on the batch. Scores of one block of
-// queries exist at a time; the backward pass computes them again from the kept logarithms of the sums.
+// Otherwise blocks of queries of all sequences and heads against all keys in their windows up to them, as batched products
+// with row kernels between, on copies that lie head by head: the number of launches does not depend on the batch. Scores of
+// one block of queries exist at a time; the backward pass computes them again from the kept logarithms of the sums. Keys of
+// other documents are multiplied and masked: where documents begin only the device knows. With a cache, one sequence is
+// taken after the other, since their lengths differ.
 #pragma once
 
 #include <string>

@@ -120,12 +120,13 @@ class CudnnAttention final : public FusedAttention {
   explicit CudnnAttention(Device& device) : device_(device), library_(cudnn::make_library(stream_of(device.queue()))) {}
 
   void forward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp) override {
-    const Forward& f = plan(forward_, {s.batch, s.heads, s.time, s.head_size, s.width()});
+    const std::int64_t width = s.heads.query_width();
+    const Forward& f = plan(forward_, {s.batch, s.heads.queries, s.time, s.heads.size, width});
     const Tensor workspace = bytes(f.graph.workspace());
     f.graph.run(library_.get(),
                 {{&f.q, at(qkv, 0, 0)},
-                 {&f.k, at(qkv, 0, s.width())},
-                 {&f.v, at(qkv, 0, 2 * s.width())},
+                 {&f.k, at(qkv, 0, width)},
+                 {&f.v, at(qkv, 0, 2 * width)},
                  {&f.out, out.raw()},
                  {&f.logsumexp, logsumexp.raw()}},
                 workspace.raw());
@@ -135,9 +136,10 @@ class CudnnAttention final : public FusedAttention {
                 const Tensor& dqkv) override {
     const FusedPiece piece = fused_piece(s);
     for (std::int64_t b = 0; b < s.batch; b += piece.batch)
-      for (std::int64_t h = 0; h < s.heads; h += piece.heads)
-        backward({std::min(piece.batch, s.batch - b), std::min(piece.heads, s.heads - h), s.time, s.head_size, s.width()}, b,
-                 h, qkv, out, logsumexp, dout, dqkv);
+      for (std::int64_t h = 0; h < s.heads.queries; h += piece.heads)
+        backward({std::min(piece.batch, s.batch - b), std::min(piece.heads, s.heads.queries - h), s.time, s.heads.size,
+                  s.heads.query_width()},
+                 b, h, qkv, out, logsumexp, dout, dqkv);
   }
 
  private:

@@ -14,7 +14,8 @@ namespace muonp::core::cuda {
 class FusedAttention {
  public:
   virtual ~FusedAttention() = default;
-  // As core::attention_forward and core::attention_backward (core/device/attention.h), in bfloat16. The first call with a
+  // As core::attention_forward and core::attention_backward (core/device/attention.h), in bfloat16, of shapes that
+  // fusion_refusal() does not refuse. The first call with a
   // shape plans it, which costs the host about a second.
   virtual void forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp) = 0;
   virtual void backward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,

@@ -24,7 +24,9 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
 #ifdef MUONP_CUDA_HOST
   cuda_host::launch(kernel, grid, block, shared_bytes, stream, arguments...);
 #else
-  kernel<<<grid, block, shared_bytes, stream> > >(arguments...);
+  // clang-format off: it takes >>> apart.
+  kernel<<<grid, block, shared_bytes, stream>>>(arguments...);
+  // clang-format on
 #endif
   check(cudaGetLastError(), "kernel launch");
 }
