@@ -217,7 +217,7 @@ int zero_steps() {
 std::vector<std::vector<std::int32_t>> generate_zero(dist::Communicator& communicator, core::Device& device,
                                                      const ZeroRun& run, bool cache) {
   const auto model = models::make_model(config_of(run));
-  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(), options_of(run, *model),
+  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(run), options_of(run, *model),
                                         communicator);
   optimizer.initialize(3);
   const std::vector<models::Prompt> prompts = {{{1}}, {{4, 2}}};
