@@ -12,8 +12,8 @@ namespace muonp::core {
 // Where sequences are put, one after the other.
 struct SequenceSpans {
   std::span<std::int32_t> inputs;
-  std::span<std::int32_t> targets;  // what follows each input; −1 is not counted
-  std::span<std::int32_t> begins;   // the first position of the document that a position belongs to; only of packed ones
+  std::span<std::int32_t> targets;      // what follows each input; −1 is not counted
+  std::span<std::int32_t> begins = {};  // the first position of the document that a position belongs to; only of packed ones
 
   SequenceSpans part(std::int64_t first, std::int64_t count) const;
 };

@@ -104,7 +104,7 @@ TEST(Team, WithinAParallelRegionEachThreadComputesWithItsDevice) {
       wrong[me] = wrong_entries(*device, 96);
       Tape tape(*device, false);
       const Tensor qkv = Tensor::zeros(*device, {1, 5, 12}, Dtype::float32, Category::other);
-      ops::attention(tape, tape.constant(qkv), 2);
+      ops::attention(tape, tape.constant(qkv), {.queries = 2, .keys = 2, .size = 2});
     });
   }
   EXPECT_THAT(wrong, testing::Each(0));

@@ -175,7 +175,7 @@ TEST(ShardedParameters, HashIsThatOfWholeWeightsAndLeavesNothingBehind) {
       const TestDevice device = make_cpu_test_device(1);
       dist::ShardedParameters parameters(*device, chain.list, chain.shards(c.size()), c.rank(), stage, Dtype::float32);
       for (Parameter* p : chain.list) p->init = {core::Initializer::Kind::normal, 1};
-      for (int p = 0; p < core::to_int(chain.list.size()); ++p) parameters.fill(p, core::random_weights(3));
+      for (int p = 0; p < static_cast<int>(chain.list.size()); ++p) parameters.fill(p, core::random_weights(3));
       const std::uint64_t hash = parameters.weights_hash(c);
       if (stage == 0) whole = hash;
       EXPECT_EQ(hash, whole);
