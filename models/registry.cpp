@@ -39,7 +39,7 @@ const core::NamedValue* find(const core::NamedValues& values, std::string_view n
 
 // Keys of how a model is run, not of what it is.
 bool may_differ(const std::string& key, const ModelConfig& folder) {
-  if (key == "from" || key == "head_chunk_rows" || key == "recompute") return true;
+  if (key == "from" || key == "head_chunk_rows" || key == "recompute" || key.starts_with("lora.")) return true;
   return folder.is_llama() ? key == "context" : key == "dropout";
 }
 
@@ -81,6 +81,13 @@ void choose_context(LlamaConfig& c, std::int64_t context, const std::string& fol
   if (context > 0) c.context = context;
 }
 
+// Those of PEFT.
+std::vector<std::string> usual_modules(std::string_view family) {
+  if (family == "gpt") return {"attention.qkv"};
+  if (family == "gpt2") return {"c_attn"};
+  return {"q_proj", "v_proj"};
+}
+
 }  // namespace
 
 void ModelConfig::describe(core::Fields& f) {
@@ -89,6 +96,9 @@ void ModelConfig::describe(core::Fields& f) {
          "built anew");
   f.choice("family", family, kFamilies,
            "architecture, whose keys follow; llama to qwen3 and gpt2 have Hugging Face's names");
+  f.section(
+      "lora", [this](core::Fields& inner) { lora.describe(inner); },
+      "low-rank adapters, trained in the place of the weights");
   describe_family(*this, f);
   if (is_llama()) describe_other(f, "family: gpt or gpt2", "gpt2");
   if (family != "gpt") describe_other(f, "family: gpt", "gpt");
@@ -100,6 +110,8 @@ ModelConfig ModelConfig::resolved() const {
   if (std::ranges::find(kFamilies, family) == kFamilies.end())
     core::fail("model.family: '{}' is not known; valid are {}", family, fmt::join(kFamilies, ", "));
   c.gpt.gpt2 = family == "gpt2";
+  c.lora.check();
+  if (c.lora.on() && c.lora.modules.empty()) c.lora.modules = usual_modules(family);
   if (!is_llama()) {
     c.gpt = c.gpt.resolved();
     return c;
@@ -116,6 +128,7 @@ ModelConfig ModelConfig::with_folder(const ModelConfig& folder) const {
   ModelConfig c = folder.resolved();
   require_no_contradiction(*this, c);
   c.from = from;
+  c.lora = lora;
   if (is_llama())
     take_run_keys(llama, c);
   else
@@ -124,12 +137,12 @@ ModelConfig ModelConfig::with_folder(const ModelConfig& folder) const {
     choose_context(c.llama, context(), from);
   else
     c.gpt.dropout = gpt.dropout;
-  return c;
+  return c.resolved();
 }
 
 std::unique_ptr<LanguageModel> make_model(const ModelConfig& config) {
   const ModelConfig c = config.resolved();
-  return c.is_llama() ? make_llama(c.llama) : make_gpt(c.gpt);
+  return c.is_llama() ? make_llama(c.llama, c.lora) : make_gpt(c.gpt, c.lora);
 }
 
 }  // namespace muonp::models

@@ -8,6 +8,7 @@
 #include "core/config/config.h"
 #include "core/device/attention_shape.h"
 #include "models/gpt/gpt.h"
+#include "models/layers/lora.h"
 #include "models/llama/llama.h"
 #include "models/model.h"
 
@@ -18,8 +19,9 @@ struct ModelConfig {
   std::string family = "gpt";  // gpt | gpt2 | llama | mistral | qwen2 | qwen3
   GptConfig gpt;               // of gpt and gpt2
   LlamaConfig llama;           // of the others
+  LoraConfig lora;
 
-  // `from`, `family`, and the keys of that family. Keys of other families are told so.
+  // `from`, `family`, `lora`, and the keys of that family. Keys of other families are told so.
   void describe(core::Fields& fields);
 
   // With what the family says (biases, norms), presets filled in, checked. Not of a configuration whose folder is still to

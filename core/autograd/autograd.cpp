@@ -26,6 +26,18 @@ void WeightReads::append(const WeightReads& next) {
   backward.insert(backward.begin(), next.backward.begin(), next.backward.end());
 }
 
+WeightReads WeightReads::only(bool trained) const {
+  const auto some = [trained](const List& all) {
+    List list;
+    for (std::vector<Parameter*> read : all) {
+      std::erase_if(read, [trained](const Parameter* p) { return p->trained != trained; });
+      if (!read.empty()) list.push_back(std::move(read));
+    }
+    return list;
+  };
+  return {some(forward), some(backward)};
+}
+
 std::vector<std::vector<int>> positions_of(const WeightReads::List& reads, const ParameterList& parameters) {
   std::unordered_map<const Parameter*, int> position;
   for (Parameter* p : parameters) position.emplace(p, to_int(position.size()));
@@ -68,6 +80,7 @@ void Tape::record(std::vector<Parameter*> uses, std::function<void()> backward) 
   MUONP_ASSERT(recording_, "an operation recorded a backward step on a tape that does not record");
   // During the backward pass: a segment that is run again.
   MUONP_ASSERT(!done_ || sink_, "an operation was recorded after the backward pass of its tape");
+  std::erase_if(uses, [](const Parameter* p) { return !p->trained; });
   if (done_)
     for (const Parameter* p : uses) ++uses_left_[p];
   steps_.push_back({std::move(uses), std::move(backward)});
@@ -93,6 +106,7 @@ Variable Tape::checkpoint(const Variable& x, Segment segment) {
 
 GradientSlot Tape::slot(Parameter& parameter) {
   MUONP_ASSERT(sink_, "the gradient of {} was asked for outside the backward pass", parameter.name);
+  MUONP_ASSERT(parameter.trained, "the gradient of {}, which is frozen", parameter.name);
   written_.insert(&parameter);
   GradientSlot slot = sink_->slot(parameter);
   MUONP_ASSERT(slot.gradient && slot.gradient.dtype() == Dtype::float32 && slot.gradient.shape() == parameter.shape,
@@ -125,14 +139,15 @@ void Tape::backward(const Variable& loss, float scale, const ParameterList& para
   done_ = true;
   sink_ = &sink;
 
-  for (Parameter* parameter : parameters) uses_left_[parameter] = 0;
+  const ParameterList trained = trained_of(parameters);
+  for (Parameter* parameter : trained) uses_left_[parameter] = 0;
   for (const Step& step : steps_)
     for (Parameter* parameter : step.uses) {
       MUONP_ASSERT(uses_left_.contains(parameter), "{} was used but is not in the model's list", parameter->name);
       ++uses_left_[parameter];
     }
   std::vector<Parameter*> unused;
-  for (auto p = parameters.rbegin(); p != parameters.rend(); ++p)
+  for (auto p = trained.rbegin(); p != trained.rend(); ++p)
     if (uses_left_[*p] == 0) unused.push_back(*p);
 
   queue().write(slot(*loss->gradient).gradient.raw(), &scale, sizeof scale);

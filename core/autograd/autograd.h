@@ -25,8 +25,8 @@ class GradientSink {
   virtual ~GradientSink() = default;
   // Storage for the parameter's gradient; called before each write of it.
   virtual GradientSlot slot(Parameter& parameter) = 0;
-  // Every use of the parameter in this backward pass has been written. Called exactly once per parameter of
-  // the tape and backward pass; a parameter that no operation used gets a zero gradient first.
+  // Every use of the parameter in this backward pass has been written. Called exactly once per trained parameter of
+  // the tape and backward pass; one that no operation used gets a zero gradient first.
   virtual void complete(Parameter& parameter) = 0;
 };
 
@@ -49,6 +49,8 @@ struct WeightReads {
   void operation(const std::vector<Parameter*>& read_forward, const std::vector<Parameter*>& read_backward);
   // The next operations, whose backward pass comes before that of all that are here.
   void append(const WeightReads& next);
+  // Those of trained, or of frozen, parameters alone.
+  WeightReads only(bool trained) const;
 };
 
 // The same reads, as positions in `parameters`. InternalError if a parameter that is read is not there.
@@ -86,7 +88,8 @@ class Tape {
                   bool needs_gradient);               // for operations; never needs one if the tape does not record
   Tensor activation(Shape shape, Dtype dtype) const;  // uninitialised, Category::activations
 
-  // For operations, on a recording tape: `uses` are the parameters the step writes a gradient of, each once.
+  // For operations, on a recording tape: `uses` are the parameters the step writes a gradient of, each once; frozen ones
+  // among them are left out, and the step writes none of theirs.
   // The step is destroyed, with the tensors it saved, as soon as it has run.
   void record(std::vector<Parameter*> uses, std::function<void()> backward);
   // For operations: the parameters' values are ready to be read until the next call. Null entries are left out.
@@ -112,7 +115,7 @@ class Tape {
   Variable checkpoint(const Variable& x, Segment segment);
 
   // Runs the tape backwards from `loss` (a float32 scalar) with d(loss) = scale, handing gradients to `sink`.
-  // `parameters`: all that the model has, so that unused ones are announced too, after all others. A
+  // `parameters`: all that the model has, so that unused trained ones are announced too, after all others. A
   // parameter is announced when its last use counted from the loss has run, so the order is the reverse of
   // the order of first use. Once per tape; InternalError the second time and on a tape that does not record.
   void backward(const Variable& loss, float scale, const ParameterList& parameters, GradientSink& sink);

@@ -1,6 +1,7 @@
 #include "core/autograd/parameter.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/base/math.h"
 #include "core/base/rng.h"
@@ -18,6 +19,10 @@ std::string_view name_of(ParameterKind kind) {
       return "head";
     case ParameterKind::vector:
       return "vector";
+    case ParameterKind::lora_a:
+      return "lora_a";
+    case ParameterKind::lora_b:
+      return "lora_b";
   }
   throw InternalError("unknown parameter kind");
 }
@@ -74,6 +79,18 @@ void initialize(const Parameter& parameter, std::uint64_t seed, std::int64_t beg
     std::copy(block.values + (at - base), block.values + (end - base), to + (at - begin));
     at = end;
   }
+}
+
+ParameterList trained_of(const ParameterList& all) {
+  ParameterList some;
+  std::ranges::copy_if(all, std::back_inserter(some), [](const Parameter* p) { return p->trained; });
+  return some;
+}
+
+ParameterList frozen_of(const ParameterList& all) {
+  ParameterList some;
+  std::ranges::copy_if(all, std::back_inserter(some), [](const Parameter* p) { return !p->trained; });
+  return some;
 }
 
 WeightFiller random_weights(std::uint64_t seed) {

@@ -54,9 +54,9 @@ GatherPlan::Pass plan_pass(const ShardPlan& shards, const std::vector<Buckets>& 
   Buckets held;
   for (std::size_t at = 0; at < stops.size(); ++at) {
     const Buckets wanted = window(stops, at, prefetch);
-    pass.stops.push_back({stops[at], without(held, wanted), without(wanted, held)});
+    pass.stops.push_back({stops[at], without(held, wanted), without(wanted, held), elements(wanted)});
     pass.gathered += elements(pass.stops.back().gather);
-    pass.most_held = std::max(pass.most_held, elements(wanted));
+    pass.most_held = std::max(pass.most_held, pass.stops.back().held);
     held = wanted;
   }
   return pass;
@@ -66,10 +66,49 @@ GatherPlan::Pass plan_pass(const ShardPlan& shards, const std::vector<Buckets>& 
 
 GatherPlan::GatherPlan(const ShardPlan& shards, const Reads& forward, const Reads& backward, int prefetch) {
   MUONP_ASSERT(prefetch >= 0, "{} buckets ahead", prefetch);
+  for (std::size_t p = 0; p < shards.parameters().size(); ++p) bucket_of_.push_back(shards.bucket_of(static_cast<int>(p)));
   forward_ = plan_pass(shards, read_buckets(shards, forward), prefetch);
   Reads both = forward;
   both.insert(both.end(), backward.begin(), backward.end());
   training_ = plan_pass(shards, read_buckets(shards, both), prefetch);
+}
+
+std::vector<int> GatherPlan::buckets_of(const std::vector<int>& parameters) const {
+  Buckets buckets;
+  for (int p : parameters) buckets.push_back(bucket_of_[core::at(p)]);
+  return buckets;
+}
+
+namespace {
+
+// Where a pass is.
+class Walk {
+ public:
+  explicit Walk(const GatherPlan::Pass& pass) : pass_(pass) {}
+  void read(const Buckets& buckets) {
+    const auto there = [&](int bucket) { return entered_ > 0 && contains(pass_.stops[entered_ - 1].read, bucket); };
+    if (!std::ranges::all_of(buckets, there)) ++entered_;
+  }
+  std::int64_t held() const { return entered_ == 0 ? 0 : pass_.stops[entered_ - 1].held; }
+
+ private:
+  const GatherPlan::Pass& pass_;
+  std::size_t entered_ = 0;
+};
+
+}  // namespace
+
+std::int64_t GatherPlan::most_held_together(const GatherPlan& first, const GatherPlan& second,
+                                            const std::vector<std::pair<std::vector<int>, std::vector<int>>>& reads) {
+  Walk a(first.training()), b(second.training());
+  std::int64_t most = 0;
+  for (const auto& [of_first, of_second] : reads) {
+    a.read(first.buckets_of(of_first));
+    most = std::max(most, a.held() + b.held());
+    b.read(second.buckets_of(of_second));
+    most = std::max(most, a.held() + b.held());
+  }
+  return most;
 }
 
 std::string GatherPlan::describe() const {

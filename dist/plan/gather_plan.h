@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dist/plan/shard_plan.h"
@@ -16,6 +17,7 @@ class GatherPlan {
   // about to be read are released, gathers of those that are begin, and those of `read` are waited for.
   struct Stop {
     std::vector<int> read, release, gather;  // buckets
+    std::int64_t held = 0;                   // elements of buckets that are whole, or on their way, from here on
   };
   struct Pass {
     std::vector<Stop> stops;
@@ -34,7 +36,15 @@ class GatherPlan {
   const Pass& training() const { return training_; }
   std::string describe() const;
 
+  // Elements of whole buckets at one time in a training pass in which two plans take turns, of other parameters each: every
+  // operation reads of the one, then of the other. `reads`: those of the pass, of the first plan and of the second.
+  static std::int64_t most_held_together(const GatherPlan& first, const GatherPlan& second,
+                                         const std::vector<std::pair<std::vector<int>, std::vector<int>>>& reads);
+
  private:
+  std::vector<int> buckets_of(const std::vector<int>& parameters) const;
+
+  std::vector<int> bucket_of_;  // by parameter
   Pass forward_, training_;
 };
 

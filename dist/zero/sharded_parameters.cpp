@@ -1,5 +1,7 @@
 #include "dist/zero/sharded_parameters.h"
 
+#include <algorithm>
+
 #include "core/base/hash.h"
 #include "core/base/index.h"
 #include "core/base/math.h"
@@ -23,8 +25,14 @@ struct ToBfloat16 {
 }  // namespace
 
 ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank,
-                                     ZeroStage zero, core::Dtype weight_dtype, bool offload)
-    : device_(device), parameters_(std::move(parameters)), plan_(std::move(plan)), rank_(rank), zero_(zero) {
+                                     ZeroStage zero, core::Dtype weight_dtype, Masters masters)
+    : device_(device),
+      parameters_(std::move(parameters)),
+      plan_(std::move(plan)),
+      rank_(rank),
+      zero_(zero),
+      weight_dtype_(weight_dtype),
+      masters_(masters) {
   MUONP_ASSERT(parameters_.size() == plan_.parameters().size(), "{} parameters, {} planned", parameters_.size(),
                plan_.parameters().size());
   whole_.resize(plan_.buckets().size());
@@ -33,10 +41,11 @@ ShardedParameters::ShardedParameters(core::Device& device, core::ParameterList p
     const Interval kept = kept_of_bucket(b);
     const std::int64_t size = zero_.gathers_each_pass ? kept.count() : bucket.size;
     weights_.push_back(Tensor::zeros(device_, {size}, weight_dtype, core::Category::weights));
-    master_.push_back(
-        weight_dtype == core::Dtype::float32
-            ? weights_.back().flat(zero_.gathers_each_pass ? 0 : kept.begin, kept.count())
-            : core::zeros_in(offload, device_, {kept.count()}, core::Dtype::float32, core::Category::optimizer));
+    if (weight_dtype == core::Dtype::float32)
+      master_.push_back(weights_.back().flat(zero_.gathers_each_pass ? 0 : kept.begin, kept.count()));
+    else if (masters != Masters::none)
+      master_.push_back(core::zeros_in(masters == Masters::in_host_memory, device_, {kept.count()}, core::Dtype::float32,
+                                       core::Category::optimizer));
     for (int p : bucket.parameters) {
       core::Parameter& parameter = *parameters_[core::at(p)];
       MUONP_ASSERT(plan_.in_bucket(p).count() == parameter.size(), "{} has {} elements, {} planned", parameter.name,
@@ -66,6 +75,7 @@ Interval ShardedParameters::kept(int parameter) const {
 }
 
 Tensor ShardedParameters::master(int parameter) const {
+  MUONP_ASSERT(has_masters(), "{} has no master weights", plan_.parameters()[core::at(parameter)].name);
   const int bucket = plan_.bucket_of(parameter);
   const Interval part = kept(parameter);
   if (part.empty()) return master_[core::at(bucket)].flat(0, 0);
@@ -76,14 +86,33 @@ Tensor ShardedParameters::master(int parameter) const {
 void ShardedParameters::fill(int parameter, const core::WeightFiller& fill) const {
   const Interval part = kept(parameter);
   if (part.empty()) return;
+  if (!has_masters()) return fill_weights(parameter, fill);
   const core::HostView host(device_.queue(), master(parameter), core::Access::write);
   fill(*parameters_[core::at(parameter)], part.begin, part.count(), host.data<float>());
   host.upload();
 }
 
+// A block at a time, so that memory does not grow with the parameter.
+void ShardedParameters::fill_weights(int parameter, const core::WeightFiller& fill) const {
+  constexpr std::int64_t kBlock = std::int64_t{1} << 20;
+  const int bucket = plan_.bucket_of(parameter);
+  const Interval part = kept(parameter);
+  const std::int64_t first =
+      plan_.in_bucket(parameter).begin + part.begin - (zero_.gathers_each_pass ? kept_of_bucket(bucket).begin : 0);
+  std::vector<float> values(static_cast<std::size_t>(std::min(kBlock, part.count())));
+  for (std::int64_t done = 0, block = 0; done < part.count(); done += block) {
+    block = std::min(kBlock, part.count() - done);
+    fill(*parameters_[core::at(parameter)], part.begin + done, block, values.data());
+    const core::HostView host(device_.queue(), weights_[core::at(bucket)].flat(first + done, block), core::Access::write);
+    std::transform(values.begin(), values.begin() + block, host.data<core::bfloat16>(),
+                   [](float x) { return core::bfloat16(x); });
+    host.upload();
+  }
+}
+
 void ShardedParameters::cast_to_weights(int bucket) const {
   const Tensor& weights = weights_[core::at(bucket)];
-  if (weights.dtype() == core::Dtype::float32) return;
+  if (weights.dtype() == core::Dtype::float32 || !has_masters()) return;
   const Interval kept = kept_of_bucket(bucket);
   core::bfloat16* to = weights.data<core::bfloat16>() + (zero_.gathers_each_pass ? 0 : kept.begin);
   core::compute_in_pieces(device_, {master_[core::at(bucket)]}, core::Pieces::read,

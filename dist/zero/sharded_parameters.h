@@ -4,25 +4,30 @@
 //             slice of it (3)
 //   whole     stage 3: a bucket's weights between open() and close()
 //   master    float32, the part this rank updates: all of a bucket at stage 0, its slice from stage 1 on.
-//             With float32 weights it is a view of them, so it costs nothing; else it may be in host memory.
+//             With float32 weights it is a view of them, so it costs nothing; else it may be in host memory, or, for
+//             weights that nothing updates, not be there.
 #pragma once
 
 #include <cstdint>
 #include <vector>
 
 #include "core/autograd/parameter.h"
+#include "core/base/index.h"
 #include "dist/comm/communicator.h"
 #include "dist/plan/shard_plan.h"
 #include "dist/plan/zero_stage.h"
 
 namespace muonp::dist {
 
+// Where masters are that are no views of the weights.
+enum class Masters : std::uint8_t { on_device, in_host_memory, none };
+
 class ShardedParameters {
  public:
   // Allocates, and below stage 3 points every Parameter::value into its bucket. Values are undefined until
   // fill() or a load. weight_dtype: float32 or bfloat16. The parameters outlive this object.
   ShardedParameters(core::Device& device, core::ParameterList parameters, ShardPlan plan, int rank, ZeroStage zero,
-                    core::Dtype weight_dtype, bool offload = false);
+                    core::Dtype weight_dtype, Masters masters = Masters::on_device);
 
   const ShardPlan& plan() const { return plan_; }
   const core::ParameterList& parameters() const { return parameters_; }
@@ -32,8 +37,9 @@ class ShardedParameters {
   // The part of a bucket, and of a flattened parameter, whose optimizer state and master weights live here.
   Interval kept_of_bucket(int bucket) const;
   Interval kept(int parameter) const;
-  // Master weights of kept(parameter); 1-D float32.
+  // Master weights of kept(parameter); 1-D float32. Not with Masters::none and weights of another type.
   core::Tensor master(int parameter) const;
+  const core::Tensor& master_of_bucket(int bucket) const { return master_[core::at(bucket)]; }
 
   // Initial values of the kept part of a parameter. Weights are valid after publish().
   void fill(int parameter, const core::WeightFiller& fill) const;
@@ -56,12 +62,16 @@ class ShardedParameters {
 
  private:
   void point_values(int bucket, const core::Tensor& whole) const;
+  void fill_weights(int parameter, const core::WeightFiller& fill) const;
+  bool has_masters() const { return masters_ != Masters::none || weight_dtype_ == core::Dtype::float32; }
 
   core::Device& device_;
   core::ParameterList parameters_;
   ShardPlan plan_;
   int rank_;
   ZeroStage zero_;
+  core::Dtype weight_dtype_;
+  Masters masters_;
   std::vector<core::Tensor> weights_;  // by bucket
   std::vector<core::Tensor> whole_;    // by bucket; stage 3
   std::vector<core::Tensor> master_;   // by bucket

@@ -19,11 +19,13 @@ constexpr double kGigabyte = 1e9;
 struct Arguments {
   std::string run, folder, checkpoint = "latest", dtype = kAsRead;
   double shard_size = 5;  // GB
+  bool merge = false;
 };
 
 int run(Session& session, const Arguments& a) {
   const core::Checkpoint checkpoint = open_checkpoint(a.run, a.checkpoint);
   ExportOptions options;
+  options.merge = a.merge;
   options.shard_bytes = std::llround(a.shard_size * kGigabyte);
   if (a.dtype != kAsRead) options.dtype = core::parse_dtype(a.dtype);
   std::unique_ptr<Progress> bar;
@@ -55,9 +57,14 @@ void add_export_command(CLI::App& app, Context& context) {
       ->check(CLI::IsMember({"as-read", "float32", "bfloat16", "float16"}))
       ->capture_default_str();
   add_real_option(*command, "--shard-size", a->shard_size, {.min = 1e-6, .max = 1e6}, "Largest file of weights [GB]");
+  command->add_flag(
+      "--merge", a->merge,
+      "Of a run with model.lora: the whole model with the adapters added, which needs the folder that it started "
+      "from");
   command->footer(
       "Writes config.json, model.safetensors or shards with their index, and the tokenizer's and chat template's\n"
-      "files that the run kept. The folder appears when it is complete.\n"
+      "files that the run kept. Of a run with model.lora, the adapters in PEFT's files, or the merged model. The\n"
+      "folder appears when it is complete.\n"
       "Examples:\n"
       "  muonp export runs/finetune finetuned\n"
       "  muonp export runs/finetune finetuned --checkpoint 400 --dtype bfloat16 --shard-size 2\n"

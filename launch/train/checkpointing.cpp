@@ -301,7 +301,7 @@ RunProgress Checkpointing::load(const std::string& path) {
   std::unique_ptr<core::PieceReader> reader;
   dist::run_on_all(communicator, [&] {
     reader = std::make_unique<core::PieceReader>(*checkpoint, kStatePrefix, index);
-    require_same_parameters(path, parameters_in(*reader), learner_.model().parameters());
+    require_same_parameters(path, parameters_in(*reader), core::trained_of(learner_.model().parameters()));
   });
   for (const std::string& change : changes) session_.log().info("{}", change);
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
@@ -309,6 +309,7 @@ RunProgress Checkpointing::load(const std::string& path) {
     optim::StateReader(*reader, same_world_size).read(t, host.data<float>());
     host.upload();
   });
+  learner_.fill_frozen();
   learner_.optimizer().require_equal_weights();
   return progress;
 }

@@ -6,14 +6,14 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/files/checkpoint_pieces.h"
 #include "core/files/files.h"
-#include "launch/train/checkpointing.h"
+#include "launch/train/checkpoint_weights.h"
 #include "launch/train/run_identity.h"
 #include "launch/train/starting_weights.h"
 #include "models/pretrained/folder_files.h"
 #include "models/pretrained/hf_config.h"
 #include "models/pretrained/hf_names.h"
+#include "models/pretrained/peft.h"
 
 namespace muonp::launch {
 
@@ -73,25 +73,33 @@ struct Written {
 std::vector<PretrainedTensor> tensors_of(const models::ModelConfig& model, const core::ParameterList& parameters) {
   std::vector<PretrainedTensor> tensors;
   for (const core::Parameter* p : parameters) {
+    if (p->partner != nullptr) continue;
     const std::string name = models::hf_name(model.family, p->name);
     tensors.push_back({name, p->name, core::StoredType::f32, models::is_transposed(model.family, name)});
   }
   return tensors;
 }
 
+std::vector<PretrainedTensor> adapters_of(const models::ModelConfig& model, const core::ParameterList& parameters) {
+  std::vector<PretrainedTensor> tensors;
+  for (const core::Parameter* p : parameters)
+    if (p->partner != nullptr)
+      tensors.push_back({models::peft_name(model.family, *p), p->name, core::StoredType::f32, false});
+  return tensors;
+}
+
 class Export {
  public:
-  Export(const core::Checkpoint& checkpoint, const std::function<void(std::int64_t, std::int64_t)>& written)
-      : reader_(checkpoint, kStatePrefix), written_(written) {}
+  Export(CheckpointWeights& weights, const std::function<void(std::int64_t, std::int64_t)>& written)
+      : weights_(weights), written_(written) {}
 
   void add(const PretrainedTensor& tensor, const std::optional<Dtype>& dtype) {
-    tensors_.push_back({tensor, reader_.shape(stored(tensor)), dtype.value_or(dtype_of(tensor.type))});
+    tensors_.push_back({tensor, weights_.shape(tensor.parameter), dtype.value_or(dtype_of(tensor.type))});
     if (tensor.transposed && tensors_.back().shape.size() != 2)
       core::fail("the tensor '{}' is no matrix, and the run's {} say that it lies transposed", tensor.tensor, kTensorsFile);
     total_ += core::element_count(tensors_.back().shape);
   }
   const std::vector<Written>& tensors() const { return tensors_; }
-  const core::PieceReader& reader() const { return reader_; }
 
   // The next shard.tensors.size() tensors.
   std::int64_t write(const models::Shard& shard, const std::string& file) {
@@ -104,8 +112,6 @@ class Export {
   }
 
  private:
-  static std::string stored(const PretrainedTensor& tensor) { return tensor.parameter + "/master"; }
-
   void write_tensor(const Written& t, core::SafetensorsWriter& writer) {
     const std::int64_t size = core::element_count(t.shape);
     // Rows of what is written, one after the other.
@@ -118,18 +124,18 @@ class Export {
       if (t.tensor.transposed)
         read_columns(t, begin / row, end / row, values.data());
       else
-        reader_.read_float(stored(t.tensor), t.shape, Dtype::float32, begin, end, values.data());
+        weights_.read(t.tensor.parameter, begin, end, values.data());
       write_values(t, values, writer);
       written_(done_ += end - begin, total_);
     }
   }
 
   // Columns [first, last) of a matrix, one after the other.
-  void read_columns(const Written& t, std::int64_t first, std::int64_t last, float* to) const {
+  void read_columns(const Written& t, std::int64_t first, std::int64_t last, float* to) {
     const std::int64_t rows = t.shape[0], columns = t.shape[1];
     std::vector<float> piece(static_cast<std::size_t>(last - first));
     for (std::int64_t r = 0; r < rows; ++r) {
-      reader_.read_float(stored(t.tensor), t.shape, Dtype::float32, r * columns + first, r * columns + last, piece.data());
+      weights_.read(t.tensor.parameter, r * columns + first, r * columns + last, piece.data());
       for (std::int64_t c = 0; c < last - first; ++c) to[c * rows + r] = piece[static_cast<std::size_t>(c)];
     }
   }
@@ -151,7 +157,7 @@ class Export {
     writer.write(rounded.data(), std::ssize(rounded) * std::int64_t{sizeof(T)});
   }
 
-  core::PieceReader reader_;
+  CheckpointWeights& weights_;
   const std::function<void(std::int64_t, std::int64_t)>& written_;
   std::vector<Written> tensors_;
   std::size_t next_ = 0;
@@ -203,23 +209,34 @@ ExportReport export_folder(const std::string& run_directory, const core::Checkpo
   const RunConfig config = load_run_config(file, {}, core::Origin::by_the_program);
   require_same_model(checkpoint, config, file);
   const std::optional<KeptFolder> kept = kept_folder(run_directory);
+  const models::LoraConfig& lora = config.model.lora;
+  if (options.merge && !lora.on()) core::fail("--merge: {} has no adapters (model.lora) to merge", run_directory);
+  const bool adapters = lora.on() && !options.merge;
   const auto model = models::make_model(config.model);
-  Export work(checkpoint, written);
-  require_same_parameters(checkpoint.path(), parameters_in(work.reader()), model->parameters());
-  for (const PretrainedTensor& t : kept ? kept->tensors : tensors_of(config.model, model->parameters()))
+  const core::ParameterList& parameters = model->parameters();
+  std::optional<InitialWeights> frozen;
+  if (options.merge) frozen.emplace(InitialWeights::of_run(config, parameters, identity_of(checkpoint)));
+  CheckpointWeights weights(checkpoint, parameters, frozen);
+  require_same_parameters(checkpoint.path(), parameters_in(weights.pieces()), core::trained_of(parameters));
+  Export work(weights, written);
+  for (const PretrainedTensor& t : adapters ? adapters_of(config.model, parameters)
+                                   : kept   ? kept->tensors
+                                            : tensors_of(config.model, parameters))
     work.add(t, options.dtype);
 
   const std::optional<std::string> dtype = common_dtype(work.tensors());
-  const std::string description = config_json(config.model, kept, dtype);
+  const std::string description = adapters ? models::write_adapter_config(config.model, parameters, config.model.from)
+                                           : config_json(config.model, kept, dtype);
   std::vector<core::TensorSpec> specs;
   for (const Written& t : work.tensors()) specs.push_back(t.spec());
-  const std::vector<models::Shard> shards = models::plan_shards(specs, options.shard_bytes);
+  const std::vector<models::Shard> shards =
+      adapters ? std::vector{models::Shard{models::kAdapterFile, specs}} : models::plan_shards(specs, options.shard_bytes);
 
   NewFolder out(folder);
   ExportReport report{std::ssize(specs), 0, std::ssize(shards), dtype.value_or("mixed types")};
   for (const models::Shard& shard : shards) report.bytes += work.write(shard, out.file(shard.file));
   if (shards.size() > 1) core::write_file(out.file(models::kIndexFile), models::write_index(shards));
-  core::write_file(out.file(models::kConfigFile), description);
+  core::write_file(out.file(adapters ? models::kAdapterConfig : models::kConfigFile), description);
   report.tokenizer = copy_companions(run_directory, kept, out);
   out.finish();
   return report;

@@ -98,6 +98,7 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
 
 RunConfig resolve(RunConfig config) {
   if (config.data.tokenizer.empty()) config.data.tokenizer = config.model.from.empty() ? "byte" : config.model.from;
+  config.model.lora = with_adapters(config);
   config.model = config.model.from.empty() ? config.model.resolved() : with_folder(config);
   if (config.model.vocabulary() == 0) config.model.set_vocabulary(core::open_tokenizer(config.data.tokenizer)->vocabulary());
   if (config.data.sequence > config.model.context())
@@ -153,26 +154,46 @@ void Learner::open_data(const core::TokenFiles& token_files) {
 }
 
 // A folder that is gone, from one host perhaps, is one that a run with checkpoints does not need any more
-// (launch/train/starting_weights.h).
+// (launch/train/starting_weights.h), unless its weights are frozen.
 void Learner::open_starting_weights() {
   const models::ModelConfig& model = config_.model;
-  if (model.from.empty() || !dist::all_agree(session_.communicator(), core::is_directory(model.from))) return;
+  const bool there = model.from.empty() || core::is_directory(model.from);
+  if (!model.lora.on() && !dist::all_agree(session_.communicator(), there)) return;
   dist::run_on_all(session_.communicator(), [&] {
-    starting_weights_ = std::make_unique<models::PretrainedWeights>(model.from, model, model_->parameters());
-    data_identity_.push_back({kStartingWeights, starting_weights_->identity()});
+    if (!there)
+      core::fail(
+          "model.from: {}: no such folder; with model.lora its weights are frozen, and a run that goes on reads them again: "
+          "its checkpoints hold the adapters alone",
+          model.from);
+    initial_ = std::make_unique<InitialWeights>(model, model_->parameters(), config_.run.seed);
+    if (initial_->folder() != nullptr) data_identity_.push_back({kStartingWeights, initial_->folder()->identity()});
   });
 }
 
+core::WeightFiller Learner::filler() const {
+  MUONP_ASSERT(initial_, "{} was there when the configuration was resolved", config_.model.from);
+  return std::bind_front(&InitialWeights::read, initial_.get());
+}
+
+std::function<void(const core::Parameter&)> Learner::watch(
+    const core::ParameterList& parameters, const std::function<void(std::int64_t, std::int64_t)>& read) const {
+  std::int64_t total = 0;
+  for (const core::Parameter* p : parameters) total += p->size();
+  return [this, read, total, done = std::int64_t{0}](const core::Parameter& parameter) mutable {
+    if (!dist::all_agree(session_.communicator(), !stop_requested())) throw Interrupted();
+    if (read) read(done += parameter.size(), total);
+  };
+}
+
 void Learner::initialize(const std::function<void(std::int64_t, std::int64_t)>& read) {
-  if (config_.model.from.empty()) return optimizer_->initialize(static_cast<std::uint64_t>(config_.run.seed));
-  MUONP_ASSERT(starting_weights_, "{} was there when the configuration was resolved", config_.model.from);
-  std::int64_t done = 0, total = 0;
-  for (const core::Parameter* p : model_->parameters()) total += p->size();
-  optimizer_->initialize(std::bind_front(&models::PretrainedWeights::read, starting_weights_.get()),
-                         [&](const core::Parameter& parameter) {
-                           if (!dist::all_agree(session_.communicator(), !stop_requested())) throw Interrupted();
-                           if (read) read(done += parameter.size(), total);
-                         });
+  const core::WeightFiller fill = filler();
+  if (initial_->random()) return optimizer_->initialize(static_cast<std::uint64_t>(config_.run.seed));
+  optimizer_->initialize(fill, watch(model_->parameters(), read));
+}
+
+void Learner::fill_frozen(const std::function<void(std::int64_t, std::int64_t)>& read) {
+  const core::ParameterList frozen = core::frozen_of(model_->parameters());
+  if (!frozen.empty()) optimizer_->fill_frozen(filler(), watch(frozen, read));
 }
 
 // What cannot be read any more, on this rank only perhaps, is zeros, ids that every model has; all ranks hear of it at the

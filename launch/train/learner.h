@@ -11,9 +11,9 @@
 
 #include "core/data/dataset.h"
 #include "launch/program/session.h"
+#include "launch/train/initial_weights.h"
 #include "launch/train/run_config.h"
 #include "models/model.h"
-#include "models/pretrained/pretrained_weights.h"
 #include "optim/engine/distributed_optimizer.h"
 
 namespace muonp::launch {
@@ -60,6 +60,10 @@ class Learner {
   // one is asked to stop.
   void initialize(const std::function<void(std::int64_t, std::int64_t)>& read = {});
 
+  // After the optimizer's load_state(), which knows of trained weights alone: the frozen ones, from where the run had them.
+  // Collective.
+  void fill_frozen(const std::function<void(std::int64_t, std::int64_t)>& read = {});
+
   // Step number `step`, counted from 0: the batch of that number, forward, backward, update unless `refuse` says true of the
   // step's loss, as it must on all ranks alike. Collective. Where a rank cannot read its samples any more (the text was
   // shortened), nothing moves and every rank throws a dist::AgreedError; likewise in a validation.
@@ -88,7 +92,7 @@ class Learner {
   const BatchPlan& batches() const { return batches_; }
   const core::Dataset& dataset() const { return dataset_; }
   // What is there of model.from; null for a run that has no such folder, or whose folder is gone.
-  const models::PretrainedWeights* starting_weights() const { return starting_weights_.get(); }
+  const models::PretrainedWeights* starting_weights() const { return initial_ ? initial_->folder() : nullptr; }
   // As launch/train/run_identity.h has it, with the starting weights.
   const core::NamedValues& data_identity() const { return data_identity_; }
   std::int64_t tokens_per_step() const { return batches_.batch * config_.data.sequence; }
@@ -99,6 +103,10 @@ class Learner {
   void prepare();
   void open_data(const core::TokenFiles& token_files);
   void open_starting_weights();
+  core::WeightFiller filler() const;
+  // Of an initialisation of all `parameters`.
+  std::function<void(const core::Parameter&)> watch(const core::ParameterList& parameters,
+                                                    const std::function<void(std::int64_t, std::int64_t)>& read) const;
   models::TokenBatch read_batch(std::int64_t rows, bool packed, const std::function<void(const core::SequenceSpans&)>& read);
   double evaluate(const models::TokenBatch& batch);
 
@@ -108,7 +116,7 @@ class Learner {
   std::unique_ptr<models::LanguageModel> model_;
   core::Dataset dataset_;
   core::NamedValues data_identity_;
-  std::unique_ptr<models::PretrainedWeights> starting_weights_;
+  std::unique_ptr<InitialWeights> initial_;  // null where the folder of a run that goes on is gone
   std::unique_ptr<core::TrainBatches> train_;
   std::unique_ptr<core::ValidationBatches> validation_;
   std::unique_ptr<optim::DistributedOptimizer> optimizer_;

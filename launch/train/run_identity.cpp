@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "launch/program/build_info.h"
 #include "optim/plan/groups.h"
+#include "optim/rules/muonp.h"
 
 namespace muonp::launch {
 
@@ -34,6 +35,8 @@ constexpr KeyPattern kChanges[] = {
     {"model.head_chunk_rows", Change::free},
     {"model.recompute", Change::free},
     {"model.dropout", Change::told},
+    {"model.lora.from", Change::free},  // the checkpoint has what became of them
+    {"model.lora.dropout", Change::told},
     {"model.*", Change::refused},
     {"run.seed", Change::refused},
     {"run.steps", Change::told},
@@ -48,6 +51,7 @@ constexpr KeyPattern kChanges[] = {
     {"optimizer.*.select", Change::refused},
     {"optimizer.*.rule", Change::refused},
     {"optimizer.*.p", Change::refused},
+    {"optimizer.*.lora", Change::refused},
     {"optimizer.*.scale", Change::refused},
     {"optimizer.*.momentum_form", Change::refused},
     {"optimizer.*", Change::told},
@@ -118,6 +122,19 @@ std::string line_of(const Difference& d) {
 std::vector<std::string> tell_of_unsaid(const std::string& path, const std::vector<std::string>& unsaid) {
   if (unsaid.empty()) return {};
   return {fmt::format("{} does not say {}; what this run has is taken to be the same", path, shortened(unsaid))};
+}
+
+// Of a checkpoint from before there were adapters.
+void add_no_adapters(NamedValues& values) {
+  models::LoraConfig none;
+  for (NamedValue& v : core::config_values([&](core::Fields& f) { none.describe(f); })) {
+    v.name = "model.lora." + v.name;
+    values.push_back(std::move(v));
+  }
+  constexpr std::string_view kExponent = ".p";
+  for (std::size_t i = 0, count = values.size(); i < count; ++i)
+    if (const std::string name = values[i].name; name.starts_with("optimizer.") && name.ends_with(kExponent))
+      values.push_back({name.substr(0, name.size() - kExponent.size()) + ".lora", optim::Muonp().lora});
 }
 
 }  // namespace
@@ -194,6 +211,7 @@ RunIdentity identity_from_json(const std::string& text, const std::string& file)
       std::ranges::any_of(identity.values, [](const NamedValue& v) { return v.name.starts_with("model."); });
   if (of_model && find(identity.values, "model.family") == nullptr)
     identity.values.push_back({"model.family", "gpt"});  // before there were others
+  if (of_model && find(identity.values, "model.lora.rank") == nullptr) add_no_adapters(identity.values);
   if (j.contains("folder")) identity.folder = text_of(j.at("folder"), file, "folder");
   return identity;
 }

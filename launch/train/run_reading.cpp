@@ -13,6 +13,11 @@ namespace muonp::launch {
 
 namespace fs = std::filesystem;
 
+std::string located(const std::string& path, const std::string& folder) {
+  const std::string there = (fs::path(folder) / path).string();
+  return !path.empty() && !folder.empty() && core::exists(there) ? there : path;
+}
+
 namespace {
 
 // Of a model file, and of a folder of Hugging Face's.
@@ -38,11 +43,6 @@ class TemporaryFolder {
  private:
   std::string path_;
 };
-
-std::string located(const std::string& path, const std::string& folder) {
-  const std::string there = (fs::path(folder) / path).string();
-  return !path.empty() && !folder.empty() && core::exists(there) ? there : path;
-}
 
 // Of text and of JSONL, in the folders where `muonp train` puts them.
 std::vector<std::string> token_files(const std::string& run_directory, const std::string& cache) {

@@ -12,6 +12,9 @@ namespace muonp::launch {
 // files of its folder (tokenizer/), if it has one.
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory);
 
+// A relative path from `folder`, where something is there; else as it is.
+std::string located(const std::string& path, const std::string& folder);
+
 // The run's data section with paths that lead somewhere from here: the copy of the tokenizer; for a text, its token file in
 // the run or in data.cache, found by content; else the path from the folder in which the run was started, or from this one.
 core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity);

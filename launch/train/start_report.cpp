@@ -52,6 +52,12 @@ std::string group_table(const StartFacts& f) {
   for (const optim::GroupRow& row : f.plan.groups.rows())
     table.add({row.group, row.rule, std::to_string(row.parameters), format_count(static_cast<double>(row.elements)),
                fmt::format("{:g}", row.lr)});
+  if (f.plan.frozen) {
+    std::int64_t elements = 0;
+    for (const dist::ParameterSpec& p : f.plan.frozen->parameters()) elements += core::element_count(p.shape);
+    table.add({"frozen", "", std::to_string(f.plan.frozen->parameters().size()), format_count(static_cast<double>(elements)),
+               ""});
+  }
   return table.render();
 }
 

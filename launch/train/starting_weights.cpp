@@ -8,6 +8,7 @@
 #include "core/files/files.h"
 #include "models/pretrained/folder_files.h"
 #include "models/pretrained/hf_config.h"
+#include "models/pretrained/peft.h"
 
 namespace muonp::launch {
 
@@ -58,6 +59,14 @@ models::ModelConfig with_folder(const RunConfig& config) {
   if (!core::is_directory(model.from))
     if (const auto before = resolved_before(config)) return model.with_folder(*before);
   return model.with_folder(models::read_hf_config(model.from));
+}
+
+models::LoraConfig with_adapters(const RunConfig& config) {
+  const models::LoraConfig& lora = config.model.lora;
+  if (lora.from.empty()) return lora;
+  if (!core::is_directory(lora.from))
+    if (const auto before = resolved_before(config); before && before->lora.from == lora.from) return before->lora;
+  return models::with_adapters(lora);
 }
 
 void keep_folder(const models::PretrainedWeights& weights, const std::string& from, const std::string& run_directory) {

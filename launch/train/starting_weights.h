@@ -14,6 +14,8 @@ namespace muonp::launch {
 // The model section with what the folder's config.json says. A folder that is gone is not needed any more by a run that has
 // checkpoints: what it said is then in the run's config.resolved.yaml. Error if there is neither.
 models::ModelConfig with_folder(const RunConfig& config);
+// Likewise the section model.lora, with what model.lora.from says, if it is given.
+models::LoraConfig with_adapters(const RunConfig& config);
 
 inline constexpr const char* kTensorsFile = "pretrained/tensors.json";
 

@@ -11,6 +11,7 @@
 #include "core/files/files.h"
 #include "dist/comm/agreement.h"
 #include "launch/train/checkpointing.h"
+#include "launch/train/initial_weights.h"
 #include "launch/train/run_reading.h"
 #include "launch/train/weights_file.h"
 #include "models/pretrained/hf_config.h"
@@ -102,10 +103,6 @@ void make_model(TrainedModel& trained, core::Device& device, const ModelSource& 
   trained.parameters = std::make_unique<core::PlainParameters>(device, trained.model->parameters(), compute);
 }
 
-void read_weights(const TrainedModel& trained, core::Device& device, const core::WeightFiller& read) {
-  for (const core::Parameter* p : trained.model->parameters()) read_value(device, read, *p);
-}
-
 TrainedModel open_run(core::Device& device, const ModelSource& from, const Warn& warn) {
   const std::string file = from.path + kResolved;
   const Source source = source_of(from.path, from.checkpoint);
@@ -123,8 +120,13 @@ TrainedModel open_run(core::Device& device, const ModelSource& from, const Warn&
     warn(line);
   trained.stop_tokens = stop_tokens_of_run("", from.path, *trained.tokenizer);
   make_model(trained, device, from);
-  require_same_parameters(source.path, source.parameters, trained.model->parameters());
-  read_weights(trained, device, source.read);
+  const core::ParameterList all = trained.model->parameters(), frozen = core::frozen_of(all);
+  require_same_parameters(source.path, source.parameters, core::trained_of(all));
+  for (const core::Parameter* p : core::trained_of(all)) read_value(device, source.read, *p);
+  if (!frozen.empty()) {
+    const auto initial = InitialWeights::of_run(trained.config, all, source.identity);
+    for (const core::Parameter* p : frozen) read_value(device, std::bind_front(&InitialWeights::read, &initial), *p);
+  }
   return trained;
 }
 
@@ -142,7 +144,8 @@ TrainedModel open_folder(core::Device& device, const ModelSource& from) {
   if (trained.stop_tokens.empty() && trained.tokenizer->end() >= 0) trained.stop_tokens = {trained.tokenizer->end()};
   make_model(trained, device, from);
   const models::PretrainedWeights weights(from.path, trained.config.model, trained.model->parameters());
-  read_weights(trained, device, std::bind_front(&models::PretrainedWeights::read, &weights));
+  for (const core::Parameter* p : trained.model->parameters())
+    read_value(device, std::bind_front(&models::PretrainedWeights::read, &weights), *p);
   return trained;
 }
 

@@ -81,7 +81,7 @@ class Block {
 
   Variable operator()(Tape& tape, Variable x, const Pass& pass, Dropout dropout) const {
     x = ops::add(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x), pass)));
-    return ops::add(tape, x, dropout(tape, mlp(tape, mlp_norm_(tape, x))));
+    return ops::add(tape, x, dropout(tape, mlp(tape, mlp_norm_(tape, x), pass)));
   }
   core::WeightReads reads() const {
     core::WeightReads reads;
@@ -109,12 +109,14 @@ class Block {
         down_(set, name + names.down, c.width, c.hidden(), c.bias, residual_stddev(c)) {}
 
   Variable attention(Tape& tape, const Variable& x, const Pass& pass) const {
-    Variable qkv = qkv_(tape, x);
+    Variable qkv = qkv_(tape, x, pass.dropout);
     if (angles_ != nullptr) qkv = turn(tape, qkv, heads_, *angles_, pass);
-    return projection_(tape, attend(tape, qkv, heads_, pass, layer_));
+    return projection_(tape, attend(tape, qkv, heads_, pass, layer_), pass.dropout);
   }
 
-  Variable mlp(Tape& tape, const Variable& x) const { return down_(tape, activate(tape, up_(tape, x))); }
+  Variable mlp(Tape& tape, const Variable& x, const Pass& pass) const {
+    return down_(tape, activate(tape, up_(tape, x, pass.dropout)), pass.dropout);
+  }
 
   Variable activate(Tape& tape, const Variable& x) const {
     if (activation_ == "swiglu") return ops::swiglu(tape, x);
@@ -137,8 +139,8 @@ class Block {
 
 class Gpt final : public Decoder {
  public:
-  explicit Gpt(const GptConfig& c)
-      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}), config_(c) {
+  Gpt(const GptConfig& c, const LoraConfig& lora)
+      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora), config_(c) {
     const Names& names = names_of(c);
     token_embedding_ = &add_embedding(names.token_embedding, c.vocabulary);
     if (c.positions == "learned")
@@ -151,10 +153,12 @@ class Gpt final : public Decoder {
   }
 
   std::string description() const override {
-    return fmt::format("{}, {} layers, {} wide, {} heads, {:.1f} M parameters", config_.gpt2 ? "GPT-2" : "GPT",
-                       config_.layers, config_.width, config_.heads, static_cast<double>(set_.elements()) * 1e-6);
+    return fmt::format("{}, {} layers, {} wide, {} heads, {}", config_.gpt2 ? "GPT-2" : "GPT", config_.layers, config_.width,
+                       config_.heads, count_text());
   }
-  double step_flops(std::int64_t batch, std::int64_t time) const override { return gpt_step_flops(config_, batch, time); }
+  double step_flops(std::int64_t batch, std::int64_t time) const override {
+    return gpt_step_flops(config_, batch, time) + lora_flops(batch, time);
+  }
   double skipped_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_skipped_flops(config_, batch, time);
   }
@@ -163,7 +167,7 @@ class Gpt final : public Decoder {
   }
   std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
                                 core::DeviceKind device) const override {
-    return gpt_activation_bytes(config_, batch, time, dtype, device);
+    return gpt_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype));
   }
 
  private:
@@ -200,10 +204,10 @@ class Gpt final : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config) {
+std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config, const LoraConfig& lora) {
   const GptConfig c = config.resolved();
   if (c.vocabulary == 0) core::fail("model.vocabulary is not given, and neither the preset nor a tokenizer sets it");
-  return std::make_unique<Gpt>(c);
+  return std::make_unique<Gpt>(c, lora);
 }
 
 }  // namespace muonp::models

@@ -39,6 +39,34 @@ void Decoder::add_end(const std::string& norm, NormKind kind, bool bias, float e
   head_ = tied != nullptr ? tied
                           : &set_.add(head + ".weight", {shape_.vocabulary, shape_.width}, core::ParameterKind::head,
                                       normal_init(stddev));
+  set_.require_modules();
+}
+
+std::string Decoder::count_text() const {
+  const auto millions = [](std::int64_t elements) { return static_cast<double>(elements) * 1e-6; };
+  if (!set_.lora().on()) return fmt::format("{:.1f} M parameters", millions(set_.elements()));
+  std::int64_t trained = 0;
+  for (const core::Parameter* p : core::trained_of(set_.list())) trained += p->size();
+  return fmt::format("{:.1f} M parameters, of which LoRA of rank {} trains {:.2f} M", millions(set_.elements()),
+                     set_.lora().rank, millions(trained));
+}
+
+double Decoder::lora_flops(std::int64_t batch, std::int64_t time) const {
+  if (!set_.lora().on()) return 0;
+  std::int64_t a_token = -2 * head_->size();
+  for (const core::Parameter* p : set_.list()) {
+    if (p->trained) a_token += 6 * p->size();
+    if (!p->trained && p->kind == core::ParameterKind::matrix) a_token -= 2 * p->size();
+  }
+  return static_cast<double>(a_token) * static_cast<double>(batch * time);
+}
+
+std::int64_t Decoder::lora_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype) const {
+  std::int64_t most = 0;
+  for (const core::Parameter* p : set_.list())
+    if (p->kind == core::ParameterKind::lora_a)
+      most = std::max(most, p->shape[0] + (set_.lora().dropout > 0 ? 2 * p->shape[1] : 0));
+  return batch * time * most * core::size_of(dtype);
 }
 
 core::WeightReads Decoder::weight_reads() const {

@@ -48,7 +48,13 @@ class Decoder : public LanguageModel {
                            KeyValueCache& cache) final;
 
  protected:
-  explicit Decoder(const DecoderShape& shape) : shape_(shape) {}
+  Decoder(const DecoderShape& shape, const LoraConfig& lora) : set_(lora), shape_(shape) {}
+  // "12.3 M parameters", and how many of them are trained.
+  std::string count_text() const;
+  // What frozen weights save of a pass's floating-point operations, as a negative number, and what adapters add.
+  double lora_flops(std::int64_t batch, std::int64_t time) const;
+  // The most that an adapter takes for itself in a backward pass.
+  std::int64_t lora_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype) const;
   // The last parameters: the norm, and the head unless it is tied to the token embedding.
   void add_end(const std::string& norm, NormKind kind, bool bias, float epsilon, const std::string& head, double stddev,
                core::Parameter* tied);

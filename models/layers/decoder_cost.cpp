@@ -20,7 +20,8 @@ Count peak(const DecoderPass& p, const DecoderBytes& b) {
   const Count chunk = p.head_chunk_rows == 0 ? rows : std::min<Count>(rows, p.head_chunk_rows);
   const Count at_head =
       blocks + 3 * b.stream + norm_bytes(p.batch, p.time) + chunk * core::ops::logits_pitch(p.vocabulary) * 4 + 2 * rows * 4;
-  return b.angles + std::max({at_head, in_block + b.in_mlp, in_block - b.kept_by_mlp + b.in_attention});
+  const Count in_sub_layer = std::max(in_block + b.in_mlp, in_block - b.kept_by_mlp + b.in_attention);
+  return b.angles + std::max(at_head, in_sub_layer + p.adapters);
 }
 
 }  // namespace

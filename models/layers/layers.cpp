@@ -6,34 +6,34 @@ namespace muonp::models {
 
 using core::ParameterKind;
 
-Linear::Linear(ParameterSet& set, const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias,
-               double stddev)
-    : weight_(&set.add(name + ".weight", {outputs, inputs}, ParameterKind::matrix, normal_init(stddev))) {
-  if (bias) bias_ = &set.add(name + ".bias", {outputs}, ParameterKind::vector, zeros_init());
-}
-
-core::Variable Linear::operator()(core::Tape& tape, const core::Variable& x) const {
-  return core::ops::linear(tape, x, *weight_, bias_);
-}
-
 ParallelLinears::ParallelLinears(ParameterSet& set, const std::vector<ParallelPart>& parts, std::int64_t inputs, bool bias,
                                  double stddev)
-    : parts_(parts.size(), {nullptr, nullptr}) {
+    : parts_(parts.size(), {nullptr, nullptr}), dropout_(set.lora().dropout), place_(set.list().size()) {
   for (std::size_t i = parts.size(); i-- > 0;)
     parts_[i].weight =
         &set.add(parts[i].name + ".weight", {parts[i].outputs, inputs}, ParameterKind::matrix, normal_init(stddev));
   for (std::size_t i = parts.size(); bias && i-- > 0;)
     parts_[i].bias = &set.add(parts[i].name + ".bias", {parts[i].outputs}, ParameterKind::vector, zeros_init());
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    parts_[i].adapter = set.add_adapter(parts[i].name, parts[i].outputs, inputs);
+}
+
+core::Variable ParallelLinears::operator()(core::Tape& tape, const core::Variable& x,
+                                           const std::optional<DropoutKey>& key) const {
+  if (!key || dropout_ == 0 || !tape.recording()) return core::ops::linear(tape, x, parts_);
+  constexpr std::uint64_t kMark = 1ull << 62;  // apart from other random streams
+  const core::Tensor& in = x->value;
+  return core::ops::linear(
+      tape, x, parts_, {dropout_, key->seed, kMark | key->step << 20 | place_, key->first_row * (in.size() / in.dim(0))});
 }
 
 void ParallelLinears::list_reads(core::WeightReads& reads) const {
-  std::vector<core::Parameter*> all, weights;
+  std::vector<core::Parameter*> all, backward;
   for (const core::ops::LinearPart& part : parts_) {
-    weights.push_back(part.weight);
-    all.push_back(part.weight);
-    if (part.bias != nullptr) all.push_back(part.bias);
+    all.insert(all.end(), {part.weight, part.bias, part.adapter.a, part.adapter.b});
+    backward.insert(backward.end(), {part.weight, part.adapter.a, part.adapter.b});
   }
-  reads.operation(all, weights);
+  reads.operation(all, backward);
 }
 
 Norm::Norm(ParameterSet& set, const std::string& name, std::int64_t width, NormKind kind, bool bias, float epsilon)

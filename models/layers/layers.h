@@ -2,6 +2,7 @@
 // its input depends on parameters.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,20 +10,9 @@
 #include "core/autograd/ops/linear.h"
 #include "core/autograd/ops/norm.h"
 #include "models/layers/parameter_set.h"
+#include "models/model.h"
 
 namespace muonp::models {
-
-// Parameters "<name>.weight" [outputs, inputs] and, with bias, "<name>.bias" [outputs] = 0.
-class Linear {
- public:
-  Linear(ParameterSet& set, const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias, double stddev);
-  core::Variable operator()(core::Tape& tape, const core::Variable& x) const;
-  void list_reads(core::WeightReads& reads) const { reads.operation({weight_, bias_}, {weight_}); }
-
- private:
-  core::Parameter* weight_;
-  core::Parameter* bias_ = nullptr;
-};
 
 struct ParallelPart {
   std::string name;
@@ -30,15 +20,33 @@ struct ParallelPart {
 };
 // Linear layers of one input, whose results stand side by side: [..., sum of outputs]. Each is a parameter of its own; where
 // their weights lie one behind the other they are multiplied as one (core/autograd/ops/linear.h). The list of parameters has
-// the last part first: so they lie in a trainer's buckets in the order of their results.
+// the last part first: so they lie in a trainer's buckets in the order of their results. Those that the set's LoRA chooses
+// have adapters, which read the same dropped input.
 class ParallelLinears {
  public:
   ParallelLinears(ParameterSet& set, const std::vector<ParallelPart>& parts, std::int64_t inputs, bool bias, double stddev);
-  core::Variable operator()(core::Tape& tape, const core::Variable& x) const { return core::ops::linear(tape, x, parts_); }
+  // `key`: of the pass, for dropout; none where nothing is dropped.
+  core::Variable operator()(core::Tape& tape, const core::Variable& x, const std::optional<DropoutKey>& key) const;
   void list_reads(core::WeightReads& reads) const;
 
  private:
   std::vector<core::ops::LinearPart> parts_;
+  double dropout_;       // of what adapters read
+  std::uint64_t place_;  // that no other layer of the model has
+};
+
+// One of them: parameters "<name>.weight" [outputs, inputs] and, with bias, "<name>.bias" [outputs] = 0.
+class Linear {
+ public:
+  Linear(ParameterSet& set, const std::string& name, std::int64_t outputs, std::int64_t inputs, bool bias, double stddev)
+      : one_(set, {{name, outputs}}, inputs, bias, stddev) {}
+  core::Variable operator()(core::Tape& tape, const core::Variable& x, const std::optional<DropoutKey>& key) const {
+    return one_(tape, x, key);
+  }
+  void list_reads(core::WeightReads& reads) const { one_.list_reads(reads); }
+
+ private:
+  ParallelLinears one_;
 };
 
 enum class NormKind : std::uint8_t { layer, rms };

@@ -81,10 +81,10 @@ class Attention {
   }
 
   Variable operator()(Tape& tape, const Variable& x, const Pass& pass) const {
-    Variable qkv = qkv_(tape, x);
+    Variable qkv = qkv_(tape, x, pass.dropout);
     if (query_norm_ != nullptr) qkv = ops::head_norm(tape, qkv, heads_, *query_norm_, *key_norm_, epsilon_);
     qkv = turn(tape, qkv, heads_, angles_->of(pass.longest(x->value.dim(1))), pass);
-    return (*out_)(tape, attend(tape, qkv, heads_, pass, layer_));
+    return (*out_)(tape, attend(tape, qkv, heads_, pass, layer_), pass.dropout);
   }
   void list_reads(core::WeightReads& reads) const {
     qkv_.list_reads(reads);
@@ -109,7 +109,9 @@ class Mlp {
       : gate_up_(set, {{name + ".gate_proj", c.hidden}, {name + ".up_proj", c.hidden}}, c.width, false, kStddev),
         down_(set, name + ".down_proj", c.width, c.hidden, false, residual_stddev(c)) {}
 
-  Variable operator()(Tape& tape, const Variable& x) const { return down_(tape, ops::swiglu(tape, gate_up_(tape, x))); }
+  Variable operator()(Tape& tape, const Variable& x, const Pass& pass) const {
+    return down_(tape, ops::swiglu(tape, gate_up_(tape, x, pass.dropout)), pass.dropout);
+  }
   void list_reads(core::WeightReads& reads) const {
     gate_up_.list_reads(reads);
     down_.list_reads(reads);
@@ -130,7 +132,7 @@ class Block {
 
   Variable operator()(Tape& tape, Variable x, const Pass& pass) const {
     x = ops::add(tape, x, attention_(tape, input_norm_(tape, x), pass));
-    return ops::add(tape, x, mlp_(tape, attention_norm_(tape, x)));
+    return ops::add(tape, x, mlp_(tape, attention_norm_(tape, x), pass));
   }
   core::WeightReads reads() const {
     core::WeightReads reads;
@@ -150,8 +152,8 @@ class Block {
 
 class Llama final : public Decoder {
  public:
-  explicit Llama(const LlamaConfig& c)
-      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}), config_(c), angles_(c) {
+  Llama(const LlamaConfig& c, const LoraConfig& lora)
+      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora), config_(c), angles_(c) {
     embedding_ =
         &set_.add("model.embed_tokens.weight", {c.vocabulary, c.width}, ParameterKind::embedding, normal_init(kStddev));
     for (std::int64_t i = 0; i < c.layers; ++i) blocks_.emplace_back(set_, fmt::format("model.layers.{}", i), c, i, angles_);
@@ -160,10 +162,12 @@ class Llama final : public Decoder {
   }
 
   std::string description() const override {
-    return fmt::format("Llama, {} layers, {} wide, {} heads on {} of keys, {:.1f} M parameters", config_.layers,
-                       config_.width, config_.heads, config_.kv_heads, static_cast<double>(set_.elements()) * 1e-6);
+    return fmt::format("Llama, {} layers, {} wide, {} heads on {} of keys, {}", config_.layers, config_.width, config_.heads,
+                       config_.kv_heads, count_text());
   }
-  double step_flops(std::int64_t batch, std::int64_t time) const override { return llama_step_flops(config_, batch, time); }
+  double step_flops(std::int64_t batch, std::int64_t time) const override {
+    return llama_step_flops(config_, batch, time) + lora_flops(batch, time);
+  }
   double skipped_flops(std::int64_t batch, std::int64_t time) const override {
     return llama_skipped_flops(config_, batch, time);
   }
@@ -172,7 +176,7 @@ class Llama final : public Decoder {
   }
   std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
                                 core::DeviceKind device) const override {
-    return llama_activation_bytes(config_, batch, time, dtype, device);
+    return llama_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype));
   }
 
  private:
@@ -198,10 +202,10 @@ class Llama final : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config) {
+std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config, const LoraConfig& lora) {
   const LlamaConfig c = config.resolved();
   if (c.vocabulary == 0) core::fail("model.vocabulary is not given, and neither the preset nor a tokenizer sets it");
-  return std::make_unique<Llama>(c);
+  return std::make_unique<Llama>(c, lora);
 }
 
 }  // namespace muonp::models

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/config/config.h"
+#include "models/layers/lora.h"
 #include "models/layers/rope.h"
 #include "models/model.h"
 
@@ -36,14 +37,15 @@ struct LlamaConfig {
 };
 
 // Resolves the configuration; Error if the vocabulary is then not known.
-std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config);
+std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config, const LoraConfig& lora = {});
 
 // Cost model of a resolved configuration with a vocabulary, as models/gpt/gpt.h has it: attention is counted as the whole
 // square, of which the pairs of a query and a later key, or one before its window, are skipped.
 double llama_step_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 double llama_skipped_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 double llama_recomputed_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
+// `adapters`: bytes that one takes for itself in a backward pass.
 std::int64_t llama_activation_bytes(const LlamaConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                    core::DeviceKind device);
+                                    core::DeviceKind device, std::int64_t adapters = 0);
 
 }  // namespace muonp::models

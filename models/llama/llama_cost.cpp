@@ -77,8 +77,8 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
 }  // namespace
 
 std::int64_t llama_activation_bytes(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                    core::DeviceKind device) {
-  return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks"},
+                                    core::DeviceKind device, std::int64_t adapters) {
+  return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks", adapters},
                     [&] { return bytes_of(c, batch, time, dtype, device); });
 }
 

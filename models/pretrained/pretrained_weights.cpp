@@ -109,6 +109,17 @@ const char* plural(const std::vector<std::string>& names) { return names.size() 
 
 }  // namespace
 
+void require_float(const core::SafetensorsReader& file, const core::SafetensorsReader::Entry& entry) {
+  if (!is_float(entry.spec.type))
+    core::fail("{}: the tensor '{}' has the type {}; weights are F32, BF16, F16 or F64", file.path(), entry.spec.name,
+               core::name_of(entry.spec.type));
+}
+
+void read_elements(const core::SafetensorsReader::Entry& entry, std::int64_t begin, std::int64_t count, float* to) {
+  with_stored_type(entry.spec.type,
+                   [&]<class T>(T) { read_straight<T>(static_cast<const char*>(entry.data), begin, count, to); });
+}
+
 PretrainedWeights::PretrainedWeights(const std::string& folder, const ModelConfig& model,
                                      const core::ParameterList& parameters)
     : files_(folder) {
@@ -148,9 +159,7 @@ void PretrainedWeights::add(const core::Parameter& parameter, const Tensor& foun
   if (spec.shape != expected)
     core::fail("{}: the tensor '{}' has shape {} there, and {} by the folder's config.json", found.file->path(), spec.name,
                core::to_string(spec.shape), core::to_string(expected));
-  if (!is_float(spec.type))
-    core::fail("{}: the tensor '{}' has the type {}; weights are F32, BF16, F16 or F64", found.file->path(), spec.name,
-               core::name_of(spec.type));
+  require_float(*found.file, *found.entry);
   tensors_.push_back({spec.name, parameter.name, spec.type, transposed});
   Source& source = sources_[parameter.name];
   source.tensors.push_back(found);

@@ -21,6 +21,11 @@ struct PretrainedTensor {
   bool operator==(const PretrainedTensor&) const = default;
 };
 
+// Error names the file and the tensor, where it is no float of this program.
+void require_float(const core::SafetensorsReader& file, const core::SafetensorsReader::Entry& entry);
+// Elements [begin, begin + count) of a tensor of floats as they lie in the file, converted to float32.
+void read_elements(const core::SafetensorsReader::Entry& entry, std::int64_t begin, std::int64_t count, float* to);
+
 class PretrainedWeights {
  public:
   // `model` is what read_hf_config() made of the folder, `parameters` its model's. Error, with the file and every tensor

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "core/base/hash.h"
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "dist/comm/agreement.h"
@@ -37,56 +38,65 @@ std::unique_ptr<dist::AsyncQueue> make_async(const core::Device& device, dist::C
 
 }  // namespace
 
-// Gradients go to the part of their parameter. Weights come from the sharded part: what is compressed is whole on every
-// rank.
+// Gradients go to the part of their parameter. Weights come from the sharded part and from the frozen ones: what is
+// compressed is whole on every rank.
 class DistributedOptimizer::ByParameter final : public core::GradientSink, public core::WeightSource {
  public:
   ByParameter(const core::ParameterList& parameters, const std::vector<Place>& places, Part& sharded,
-              core::WeightSource& weights)
-      : sharded_(sharded), weights_(weights) {
+              core::WeightSource& weights, core::WeightSource* frozen)
+      : sharded_(sharded), weights_(weights), frozen_(frozen) {
     for (std::size_t p = 0; p < parameters.size(); ++p) part_of_[parameters[p]] = places[p].part;
   }
   core::GradientSlot slot(core::Parameter& parameter) override { return part_of_.at(&parameter)->slot(parameter); }
   void complete(core::Parameter& parameter) override { part_of_.at(&parameter)->complete(parameter); }
   void acquire(std::span<core::Parameter* const> parameters) override {
-    acquired_.clear();
-    std::ranges::copy_if(parameters, std::back_inserter(acquired_),
-                         [this](const core::Parameter* p) { return part_of_.at(p) == &sharded_; });
-    if (!acquired_.empty()) weights_.acquire(acquired_);
+    acquire(weights_, parameters, [this](const core::Parameter* p) { return p->trained && part_of_.at(p) == &sharded_; });
+    if (frozen_) acquire(*frozen_, parameters, [](const core::Parameter* p) { return !p->trained; });
   }
 
  private:
+  template <class Chosen>
+  void acquire(core::WeightSource& source, std::span<core::Parameter* const> parameters, const Chosen& chosen) {
+    acquired_.clear();
+    std::ranges::copy_if(parameters, std::back_inserter(acquired_), chosen);
+    if (!acquired_.empty()) source.acquire(acquired_);
+  }
+
   Part& sharded_;
   core::WeightSource& weights_;
+  core::WeightSource* frozen_;
   std::unordered_map<const core::Parameter*, Part*> part_of_;
   core::ParameterList acquired_;  // of one operation
 };
 
-DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::ParameterList& parameters,
+DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::ParameterList& model,
                                            const OptimizerConfig& config, const ParallelOptions& options,
                                            dist::Communicator& communicator)
     : device_(device),
-      parameters_(parameters),
+      parameters_(core::trained_of(model)),
       communicator_(communicator),
       clip_(config.clip),
-      plan_(plan_on_all(parameters, config, on(device, options), communicator)),
+      plan_(plan_on_all(model, config, on(device, options), communicator)),
       waits_(device.queue()),
       matrix_time_(device.queue()) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   async_ = make_async(device, communicator, options.overlap, waits_);
-  places_.resize(parameters.size());
-  norms_.resize(parameters.size());
+  places_.resize(parameters_.size());
+  norms_.resize(parameters_.size());
   const auto place = [&](Part& part, const std::vector<int>& indices) {
     parts_.push_back(&part);
     for (int i = 0; i < core::to_int(indices.size()); ++i) places_[at(indices[at(i)])] = {&part, i};
   };
-  sharded_ = std::make_unique<ShardedPart>(device, chosen(parameters, plan_.sharded), plan_, communicator, *async_);
+  sharded_ = std::make_unique<ShardedPart>(device, chosen(parameters_, plan_.sharded), plan_, communicator, *async_);
   place(*sharded_, plan_.sharded);
-  if (!plan_.compression) return;
-  feedback_ = std::make_unique<FeedbackPart>(device, chosen(parameters, plan_.compression->parameters), *plan_.compression,
-                                             options.weight_dtype, communicator, *async_);
-  place(*feedback_, plan_.compression->parameters);
-  by_parameter_ = std::make_unique<ByParameter>(parameters, places_, *sharded_, sharded_->weights());
+  if (plan_.compression) {
+    feedback_ = std::make_unique<FeedbackPart>(device, chosen(parameters_, plan_.compression->parameters),
+                                               *plan_.compression, options.weight_dtype, communicator, *async_);
+    place(*feedback_, plan_.compression->parameters);
+  }
+  if (plan_.frozen) frozen_ = std::make_unique<FrozenWeights>(device, core::frozen_of(model), plan_, communicator, *async_);
+  if (feedback_ || frozen_)
+    by_parameter_ = std::make_unique<ByParameter>(parameters_, places_, *sharded_, sharded_->weights(), frozen_.get());
 }
 
 DistributedOptimizer::~DistributedOptimizer() = default;
@@ -94,19 +104,48 @@ DistributedOptimizer::~DistributedOptimizer() = default;
 void DistributedOptimizer::initialize(std::uint64_t seed) {
   for (const Place& place : places_) place.part->fill(place.index, core::random_weights(seed));
   for (Part* part : parts_) part->initialized();
+  if (!frozen_) return;
+  for (int p = 0; p < core::to_int(frozen_->parameters().size()); ++p) frozen_->fill(p, core::random_weights(seed));
+  frozen_->filled();
+}
+
+void DistributedOptimizer::fill_on_all(const core::Parameter& parameter, const std::function<void()>& fill,
+                                       const std::function<void(const core::Parameter&)>& met) {
+  dist::run_on_all(communicator_, fill);
+  met(parameter);
 }
 
 void DistributedOptimizer::initialize(const core::WeightFiller& fill,
                                       const std::function<void(const core::Parameter&)>& met) {
-  for (std::size_t p = 0; p < places_.size(); ++p) {
-    dist::run_on_all(communicator_, [&] { places_[p].part->fill(places_[p].index, fill); });
-    met(*parameters_[p]);
-  }
+  for (std::size_t p = 0; p < places_.size(); ++p)
+    fill_on_all(
+        *parameters_[p], [&] { places_[p].part->fill(places_[p].index, fill); }, met);
   for (Part* part : parts_) part->initialized();
+  fill_frozen(fill, met);
+}
+
+void DistributedOptimizer::fill_frozen(const core::WeightFiller& fill,
+                                       const std::function<void(const core::Parameter&)>& met) {
+  if (!frozen_) return;
+  const core::ParameterList& frozen = frozen_->parameters();
+  for (int p = 0; p < core::to_int(frozen.size()); ++p)
+    fill_on_all(
+        *frozen[at(p)], [&] { frozen_->fill(p, fill); }, met);
+  frozen_->filled();
+}
+
+void DistributedOptimizer::begin_weights(bool backward) {
+  sharded_->weights().begin_pass(backward);
+  if (frozen_) frozen_->begin_pass(backward);
+}
+
+void DistributedOptimizer::finish_weights() {
+  sharded_->weights().finish();
+  if (frozen_) frozen_->finish();
 }
 
 void DistributedOptimizer::begin_pass(bool first, bool last) {
-  sharded_->weights().begin_pass(/*backward=*/true);
+  begin_weights(/*backward=*/true);
   for (Part* part : parts_) part->begin_pass(first, last);
 }
 
@@ -138,7 +177,7 @@ std::vector<double> DistributedOptimizer::reduced_squares() {
 }
 
 GradientNorm DistributedOptimizer::prepare() {
-  sharded_->weights().finish();  // of parameters that this step's passes did not read
+  finish_weights();  // of parameters that this step's passes did not read
   for (Part* part : parts_) part->finish_passes();
   const std::vector<double> squares = reduced_squares();
   const double ranks = communicator_.size();
@@ -187,7 +226,7 @@ std::vector<StateTensor> DistributedOptimizer::state(bool for_saving) const {
 }
 
 void DistributedOptimizer::load_state(std::int64_t steps, const std::function<void(const StateTensor&)>& fill) {
-  sharded_->weights().finish();
+  finish_weights();
   std::exception_ptr failure;
   try {
     for (const StateTensor& tensor : state(false)) fill(tensor);
@@ -200,9 +239,13 @@ void DistributedOptimizer::load_state(std::int64_t steps, const std::function<vo
 }
 
 void DistributedOptimizer::require_equal_weights() {
-  sharded_->weights().finish();
+  finish_weights();
   std::uint64_t hash = 0;
   for (Part* part : parts_) hash = part->weights_hash(hash);
+  if (frozen_) {
+    const std::uint64_t frozen = frozen_->weights_hash();
+    hash = core::hash_bytes(&frozen, std::int64_t{sizeof frozen}, hash);
+  }
   dist::require_agreement(communicator_, "weights", hash,
                           fmt::format("hash of the weights {:016x} after step {}", hash, steps_));
 }

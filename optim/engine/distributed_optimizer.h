@@ -21,6 +21,7 @@
 #include "core/device/stopwatch.h"
 #include "dist/comm/async.h"
 #include "optim/engine/feedback_part.h"
+#include "optim/engine/frozen_weights.h"
 #include "optim/engine/sharded_part.h"
 #include "optim/engine/state.h"
 
@@ -28,8 +29,9 @@ namespace muonp::optim {
 
 class DistributedOptimizer {
  public:
-  // Collective: compares the plan over all ranks. The parameters' values are allocated here and are undefined
-  // until initialize() or load_state().
+  // Collective: compares the plan over all ranks. `parameters`: all of the model, also frozen ones, of which there are
+  // weights and nothing else. Values are allocated here and are undefined until initialize(), or load_state() and
+  // fill_frozen().
   DistributedOptimizer(core::Device& device, const core::ParameterList& parameters, const OptimizerConfig& config,
                        const ParallelOptions& options, dist::Communicator& communicator);
   ~DistributedOptimizer();
@@ -39,11 +41,13 @@ class DistributedOptimizer {
   // From a source that may fail: each rank asks it for the parts that it keeps, parameter by parameter. After each all ranks
   // hear of failures, which every rank then throws as a dist::AgreedError, and call `met`, which may be collective.
   void initialize(const core::WeightFiller& fill, const std::function<void(const core::Parameter&)>& met);
+  // The same of frozen parameters alone, which no checkpoint holds.
+  void fill_frozen(const core::WeightFiller& fill, const std::function<void(const core::Parameter&)>& met);
 
   // Before the forward pass of each micro-batch of a step. first: of its micro-batches; last: reduce during this pass.
   void begin_pass(bool first, bool last);
   // Before a forward pass without a backward pass, in which every rank takes part at stage 3; wait_for_weights() after.
-  void begin_evaluation() { sharded_->weights().begin_pass(/*backward=*/false); }
+  void begin_evaluation() { begin_weights(/*backward=*/false); }
   core::GradientSink& gradients();
 
   // A step, after its last pass. prepare() waits for the reduction and changes nothing; the caller decides, on all ranks
@@ -59,7 +63,7 @@ class DistributedOptimizer {
 
   // At stage 3 nothing is sent in a step: weights are whole in passes only, for who acquires them here.
   core::WeightSource& weights();
-  void wait_for_weights() { sharded_->weights().finish(); }
+  void wait_for_weights() { finish_weights(); }
   // When this rank stood still for communication since the last call or step, which reports the rest.
   core::Laps take_waits() { return waits_.take(); }
 
@@ -86,23 +90,28 @@ class DistributedOptimizer {
     int index;  // within it
   };
   std::vector<StateTensor> state(bool for_saving) const;
+  void begin_weights(bool backward);
+  void finish_weights();
+  void fill_on_all(const core::Parameter& parameter, const std::function<void()>& fill,
+                   const std::function<void(const core::Parameter&)>& met);
   std::vector<double> reduced_squares();
   StepReport report();
 
   core::Device& device_;
-  core::ParameterList parameters_;  // of the model
+  core::ParameterList parameters_;  // the model's trained ones
   dist::Communicator& communicator_;
   double clip_;  // largest gradient norm; 0: no limit
   ExecutionPlan plan_;
   core::Stopwatch waits_, matrix_time_;
   std::unique_ptr<ShardedPart> sharded_;
   std::unique_ptr<FeedbackPart> feedback_;  // null where nothing is compressed
+  std::unique_ptr<FrozenWeights> frozen_;   // null where nothing is frozen
   std::vector<Part*> parts_;                // the two, those that are there
-  std::vector<Place> places_;               // by parameter of the model
+  std::vector<Place> places_;               // by trained parameter
   std::unique_ptr<ByParameter> by_parameter_;
   std::int64_t steps_ = 0;
   GradientNorm prepared_;
-  std::vector<double> norms_;                // of a prepared step, by parameter of the model; 0 where no rule needs it
+  std::vector<double> norms_;                // of a prepared step, by trained parameter; 0 where no rule needs it
   std::unique_ptr<dist::AsyncQueue> async_;  // its work uses the above, which it must not outlive
 };
 

@@ -33,7 +33,8 @@ MatrixInput OwnerSide::input_of(const Matrix& matrix) const {
                     .split = groups_.split_of(p),
                     .in = matrix.in,
                     .out = matrix.out,
-                    .gradient_norm = matrix.gradient_norm};
+                    .gradient_norm = matrix.gradient_norm,
+                    .pair = matrix.pair};
   for (const Tensor& state : states_[at(matrix.task)]) {
     input.states.push_back(state);
     if (!state.in_host_memory()) continue;

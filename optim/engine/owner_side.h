@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,6 +25,7 @@ class OwnerSide {
     int task;
     core::Tensor in, out;  // direction and update, of the parameter's elements
     double gradient_norm = 0;
+    std::optional<LoraPair> pair = {};
   };
   // The updates of matrices of one wave, each by its group's rule.
   void compute(std::int64_t step, std::span<const Matrix> matrices);

@@ -2,6 +2,7 @@
 
 #include "core/base/index.h"
 #include "core/base/math.h"
+#include "core/device/blas.h"
 #include "core/device/offload.h"
 
 namespace muonp::optim {
@@ -29,7 +30,7 @@ ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, c
       communicator_(communicator),
       async_(async),
       parameters_(device, std::move(parameters), plan.shards, communicator.rank(), plan.zero, plan.options.weight_dtype,
-                  plan.options.offload),
+                  plan.options.offload ? dist::Masters::in_host_memory : dist::Masters::on_device),
       reducer_(device, parameters_, communicator, async, plan.options.overlap),
       owner_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator.rank(), plan.options.offload) {
   if (plan.gathers)
@@ -61,6 +62,7 @@ StepFacts ShardedPart::facts(int parameter, const StepInputs& in) const {
 void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time) {
   pending_.clear();
   for (const dist::Bucket& bucket : plan_.shards.buckets()) pending_.push_back(core::to_int(bucket.parameters.size()));
+  compute_grams();
   for (int p = 0; p < core::to_int(mine_.size()); ++p)
     if (!config_of(p).whole_matrices() || plan_.shards.in_bucket(p).empty()) move(p, inputs);
 
@@ -72,6 +74,42 @@ void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time)
     matrix_time.time([&] { compute(wave.mine, inputs); });
     pipeline.give_back(wave);
     for (const int task : wave.arrived) apply(parameter_of(task), Update{pieces[at(task)]}, inputs);
+  }
+  pairs_.clear();
+}
+
+Tensor ShardedPart::whole_masters(int bucket) {
+  const dist::Bucket& layout = plan_.shards.buckets()[at(bucket)];
+  const dist::Interval kept = parameters_.kept_of_bucket(bucket);
+  const Tensor whole = Tensor::empty(device_, {layout.size}, Dtype::float32, Category::exchange);
+  whole.flat(kept.begin, kept.count()).copy_from(device_.queue(), parameters_.master_of_bucket(bucket));
+  if (plan_.zero.keeps_slice) async_.wait(async_.submit([&] { communicator_.all_gather(dist::Span(whole)); }));
+  return whole;
+}
+
+void ShardedPart::compute_grams() {
+  std::map<int, int> wanted;  // by the other factor, whose Gram matrix it is: the parameter that this rank owns
+  for (int t = 0; t < core::to_int(plan_.owners.tasks().size()); ++t)
+    if (const int p = parameter_of(t), partner = plan_.partners[at(p)];
+        partner >= 0 && plan_.owners.owner(t) == communicator_.rank())
+      wanted[partner] = p;
+  for (int b = 0; b < core::to_int(plan_.shards.buckets().size()); ++b) {
+    if (!plan_.has_partner(b)) continue;
+    const Tensor whole = whole_masters(b);
+    for (const int other : plan_.shards.buckets()[at(b)].parameters) {
+      const auto found = wanted.find(other);
+      if (found == wanted.end()) continue;
+      const core::Parameter& factor = *parameters_.parameters()[at(other)];
+      const dist::Interval where = plan_.shards.in_bucket(other);
+      const bool is_a = factor.kind == core::ParameterKind::lora_a;  // and the one that moves is B
+      const core::MatrixView view(whole.flat(where.begin, where.count()).view(factor.shape));
+      const std::int64_t rank = factor.shape[is_a ? 0 : 1];
+      LoraPair pair{Tensor::empty(device_, {rank, rank}, Dtype::float32, Category::exchange), is_a,
+                    factor.shape[is_a ? 1 : 0], factor.product_scale};
+      core::gemm_on_one_thread(device_.queue(), is_a ? core::Op::none : core::Op::transpose,
+                               is_a ? core::Op::transpose : core::Op::none, 1, view, view, 0, core::MatrixView(pair.gram));
+      pairs_.emplace(found->second, std::move(pair));
+    }
   }
 }
 
@@ -107,14 +145,17 @@ void ShardedPart::compute(std::span<const dist::OwnedMatrix> mine, const StepInp
   for (const dist::OwnedMatrix& m : mine) {
     const int p = parameter_of(m.task);
     if (observe_) observe_(plan_.shards.parameters()[at(p)].name, m.in);
-    matrices.push_back({m.task, m.in, m.out, inputs.norms[at(plan_.sharded[at(p)])]});
+    const auto pair = pairs_.find(p);
+    matrices.push_back({m.task, m.in, m.out, inputs.norms[at(plan_.sharded[at(p)])],
+                        pair == pairs_.end() ? std::nullopt : std::optional(pair->second)});
   }
   owner_.compute(inputs.step, matrices);
 }
 
 void ShardedPart::apply(int parameter, const Update& update, const StepInputs& inputs) {
   const Shard& shard = mine_[at(parameter)];
-  const StepFacts step = facts(parameter, inputs);
+  const bool factor = parameters_.parameters()[at(parameter)]->partner != nullptr;
+  const StepFacts step = config_of(parameter).rule->applied(facts(parameter, inputs), factor);
   if (shard.master.size() > 0)
     in_pieces(device_, {shard.master}, shard.master.size(),
               [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,7 +20,8 @@ namespace muonp::optim {
 
 class ShardedPart final : public Part {
  public:
-  // `parameters`: the plan's sharded ones. Their values are allocated here and are undefined until initialized() or loaded().
+  // `parameters`: the plan's sharded ones. Their values are allocated here and are undefined until initialized() or
+  // loaded().
   ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
               dist::Communicator& communicator, dist::AsyncQueue& async);
 
@@ -51,6 +53,9 @@ class ShardedPart final : public Part {
   GradientSum gradient_sum(int parameter) const { return {reducer_.reduced(parameter)}; }
   void move(int parameter, const StepInputs& inputs);
   Direction direction(int parameter, const StepInputs& inputs);
+  // Of the matrices that this rank owns whose rule needs it, the Gram matrix of the other factor. Collective.
+  void compute_grams();
+  core::Tensor whole_masters(int bucket);
   void compute(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs);
   void apply(int parameter, const Update& update, const StepInputs& inputs);
   void publish_when_complete(int parameter);
@@ -66,7 +71,8 @@ class ShardedPart final : public Part {
   std::unique_ptr<dist::WeightGatherer> weights_;
   std::vector<Shard> mine_;  // by parameter
   OwnerSide owner_;
-  std::vector<int> pending_;  // by bucket: parameters not updated in this step
+  std::map<int, LoraPair> pairs_;  // of one step, by parameter
+  std::vector<int> pending_;       // by bucket: parameters not updated in this step
   std::function<void(const std::string&, const core::Tensor&)> observe_;
 };
 

@@ -12,7 +12,9 @@ namespace {
 constexpr std::string_view kAxes[] = {"rows", "columns"};
 
 void describe_select(GroupConfig& g, core::Fields& f) {
-  f.text_list("select", g.select, "name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector");
+  f.text_list(
+      "select", g.select,
+      "name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector, kind:lora_a, kind:lora_b");
 }
 
 void describe_splits(std::vector<SplitConfig>& splits, core::Fields& f) {

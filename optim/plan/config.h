@@ -30,7 +30,7 @@ struct SplitConfig {
 // One group. Beside its own keys it has those that its rule describes.
 struct GroupConfig {
   std::string name;
-  // Name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector.
+  // Name patterns with * and ?, or kind:matrix, kind:embedding, kind:head, kind:vector, kind:lora_a, kind:lora_b.
   std::vector<std::string> select;
   AnyRule rule = "adamw";
   core::StepValue lr = 3e-3;

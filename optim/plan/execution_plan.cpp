@@ -10,6 +10,7 @@
 #include "dist/comm/operation.h"
 #include "dist/zero/exact_transport.h"
 #include "dist/zero/reducer.h"
+#include "optim/plan/frozen_plan.h"
 
 namespace muonp::optim {
 
@@ -89,13 +90,19 @@ void refuse_norms_of_sums_that_nobody_has(const std::vector<int>& compressed, co
           "compression with optimizer.{}: its rule, {}, needs the norm of each gradient's mean over ranks, and where "
           "gradients are sent compressed the mean is never there",
           group.name, group.rule->name());
+    else if (group.rule->needs().partner_gram)
+      core::fail(
+          "compression with optimizer.{}.lora: whitened, which reads the other factor of an adapter whole before each step; "
+          "valid are b_only and both",
+          group.name);
 }
 
 }  // namespace
 
-ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
+ExecutionPlan make_execution_plan(const core::ParameterList& model, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size) {
   const dist::ZeroStage zero = options.zero;
+  const core::ParameterList parameters = core::trained_of(model);
   refuse_stages_without_whole_weights(options);
   if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
   if (options.offload && options.device == core::DeviceKind::cpu)
@@ -128,13 +135,19 @@ ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const O
                      .shards = dist::ShardPlan(specs_of(rest), world_size, options.bucket_elements, zero.gathers_each_pass),
                      .owners = std::move(owners),
                      .gathers = {},
-                     .compression = std::move(compression)};
-  core::WeightReads& reads = plan.options.reads;
-  if (reads.forward.empty())
-    for (core::Parameter* p : parameters) reads.operation({p}, {p});
+                     .compression = std::move(compression),
+                     .partners = {},
+                     .frozen = {},
+                     .frozen_gathers = {},
+                     .most_gathered = 0};
+  if (plan.options.reads.forward.empty())
+    for (core::Parameter* p : model) plan.options.reads.operation({p}, {p});
+  const core::WeightReads reads = plan.options.reads.only(true);
+  plan.partners = partners_of(rest, plan.sharded_groups);
   if (zero.gathers_each_pass)
     plan.gathers.emplace(plan.shards, core::positions_of(reads.forward, parameters),
                          core::positions_of(reads.backward, parameters), options.prefetch);
+  plan_frozen(model, plan, world_size);
   if (zero.reduces_each_pass)
     plan.whole_gradients = dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
   return plan;
@@ -179,10 +192,12 @@ std::int64_t ExecutionPlan::gradient_bytes() const {
 }
 
 std::int64_t ExecutionPlan::weight_elements() const {
-  if (!gathers) return shards.padded_elements();
+  const std::int64_t all = shards.padded_elements() + (frozen ? frozen->padded_elements() : 0);
+  if (!gathers) return all;
   std::int64_t largest = 0;  // gathered to compare the weights' hash
-  for (const dist::Bucket& bucket : shards.buckets()) largest = std::max(largest, bucket.size);
-  return shards.padded_elements() / shards.world_size() + std::max(gathers->training().most_held, largest);
+  for (const dist::ShardPlan* plan : {&shards, frozen ? &*frozen : &shards})
+    for (const dist::Bucket& bucket : plan->buckets()) largest = std::max(largest, bucket.size);
+  return all / shards.world_size() + std::max(most_gathered, largest);
 }
 
 // States and masters; offloaded, the largest part that is on the device at once: pieces, or a wave's states of an owner.
@@ -219,6 +234,7 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   add_optimizer_bytes(rank, bytes);
   const MatrixWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
   bytes.exchange = dist::ExactTransport::buffer_bytes(shards, owners, rank, zero, std::cref(workspace));
+  add_pairs(rank, bytes);
   if (compression) add_compressed(rank, bytes);
   return bytes;
 }
@@ -273,6 +289,9 @@ double ExecutionPlan::compressed_bytes_sent() const {
 double ExecutionPlan::bytes_sent_by_passes(std::int64_t passes) const {
   const double n = shards.world_size(), share = (n - 1) / n, each_pass = static_cast<double>(passes);
   const auto padded = static_cast<double>(shards.padded_elements());
+  const auto gathered_of = [&](const std::optional<dist::GatherPlan>& plan) {
+    return plan ? static_cast<double>(plan->training().gathered) * each_pass : 0.0;
+  };
   if (!zero.keeps_slice) {
     double sent = 0;
     for (const dist::Bucket& bucket : shards.buckets())
@@ -280,7 +299,7 @@ double ExecutionPlan::bytes_sent_by_passes(std::int64_t passes) const {
     return sent;
   }
   const double reduced = zero.reduces_each_pass ? padded * each_pass : padded;
-  const double gathered = gathers ? static_cast<double>(gathers->training().gathered) * each_pass : 0;
+  const double gathered = gathered_of(gathers) + gathered_of(frozen_gathers);
   return share * (4 * reduced + static_cast<double>(core::size_of(options.weight_dtype)) * gathered);
 }
 
@@ -296,7 +315,10 @@ double ExecutionPlan::bytes_sent_by_update() const {
   if (!zero.keeps_slice) return compressed + 4 * share * static_cast<double>(matrices);
   // What leaves its rank of each matrix, there and back, and the all-gather of weights.
   const double weights = gathers ? 0 : static_cast<double>(core::size_of(options.weight_dtype) * shards.padded_elements());
-  return compressed + share * weights + 2 * 4 * static_cast<double>(matrices - own) / n;
+  double partners_whole = 0;
+  for (int b = 0; b < core::to_int(shards.buckets().size()); ++b)
+    if (has_partner(b)) partners_whole += 4 * static_cast<double>(shards.buckets()[core::at(b)].size);
+  return compressed + share * (weights + partners_whole) + 2 * 4 * static_cast<double>(matrices - own) / n;
 }
 
 std::uint64_t ExecutionPlan::hash() const {
@@ -313,6 +335,8 @@ std::string ExecutionPlan::describe() const {
                         group.config.lr.text(), group.parameters.size(), group.elements);
   if (gathers) text += gathers->describe();
   text += shards.describe() + owners.describe();
+  if (frozen) text += "\nfrozen: " + frozen->describe();
+  if (frozen_gathers) text += "\nfrozen " + frozen_gathers->describe();
   if (compression)
     text += fmt::format("\ncompression: {}\n{}{}", options.compression.text(), compression->flat.describe(),
                         compression->owners.describe());

@@ -45,14 +45,20 @@ std::vector<OwnerState> owner_states(const Groups& groups, const dist::Parameter
 struct ExecutionPlan {
   ParallelOptions options;
   dist::ZeroStage zero;
-  Groups groups;             // of all parameters
-  std::vector<int> sharded;  // those that the three plans below count from 0: all that are not compressed
+  Groups groups;             // of all trained parameters, in the order of the model's list
+  std::vector<int> sharded;  // those of them that the three plans below count from 0: all that are not compressed
   Groups sharded_groups;
   dist::ShardPlan shards;
   dist::OwnerPlan owners;  // one task per parameter whose rule needs whole matrices; cost in floating-point operations
   std::optional<dist::GatherPlan> gathers;  // of weights; stage 3
   std::int64_t whole_gradients = 0;         // elements of whole buckets at one time; stages 2 and 3
   std::optional<CompressionPlan> compression;
+  // By sharded parameter, of rules that need the Gram matrix of the other factor of an adapter: which one that is; else -1.
+  std::vector<int> partners;
+  // Frozen parameters, which all of the above leaves out: there are weights of them and nothing else.
+  std::optional<dist::ShardPlan> frozen;
+  std::optional<dist::GatherPlan> frozen_gathers;  // stage 3
+  std::int64_t most_gathered = 0;                  // elements of whole buckets at one time, trained and frozen; stage 3
 
   struct Bytes {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
@@ -72,6 +78,9 @@ struct ExecutionPlan {
   std::uint64_t hash() const;
   std::string describe() const;  // one line a decision, for the error that names the first difference
 
+  // Whether some partner is in a bucket, which is then made whole before an update, as float32.
+  bool has_partner(int bucket) const;
+
   // Of all matrices: either none or every one is compressed.
   const dist::OwnerPlan& matrix_owners() const { return compression ? compression->owners : owners; }
 
@@ -81,10 +90,12 @@ struct ExecutionPlan {
   std::int64_t gradient_bytes() const;
   double compressed_bytes_sent() const;
   void add_compressed(int rank, Bytes& bytes) const;
+  void add_pairs(int rank, Bytes& bytes) const;
 };
 
-// Error as Groups, for a zero stage that does not exist, and for compression at a stage that cannot have it.
-ExecutionPlan make_execution_plan(const core::ParameterList& parameters, const OptimizerConfig& config,
+// `model`: all parameters of the model. Error as Groups, for a zero stage that does not exist, and for compression at a
+// stage that cannot have it.
+ExecutionPlan make_execution_plan(const core::ParameterList& model, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size);
 
 }  // namespace muonp::optim

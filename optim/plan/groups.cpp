@@ -10,31 +10,12 @@
 
 namespace muonp::optim {
 
-bool matches_pattern(std::string_view pattern, std::string_view text) {
-  // On a mismatch, the last * takes one more character; earlier ones never need to.
-  std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
-  while (t < text.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = t;
-    } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
-      ++p, ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
-}
-
 namespace {
 
 constexpr std::string_view kKindPrefix = "kind:";
 constexpr core::ParameterKind kKinds[] = {core::ParameterKind::matrix, core::ParameterKind::embedding,
-                                          core::ParameterKind::head, core::ParameterKind::vector};
-constexpr std::size_t kNamesShown = 3;
+                                          core::ParameterKind::head,   core::ParameterKind::vector,
+                                          core::ParameterKind::lora_a, core::ParameterKind::lora_b};
 
 void check_unique(const core::ParameterList& parameters) {
   std::set<std::string_view> names;
@@ -47,39 +28,28 @@ core::ParameterKind parse_kind(std::string_view selector, const std::string& gro
   const std::string_view word = selector.substr(kKindPrefix.size());
   for (const core::ParameterKind kind : kKinds)
     if (word == core::name_of(kind)) return kind;
-  core::fail("group {}: {} is no kind of parameter; valid: kind:matrix, kind:embedding, kind:head, kind:vector", group,
-             selector);
+  core::fail(
+      "group {}: {} is no kind of parameter; valid: kind:matrix, kind:embedding, kind:head, kind:vector, kind:lora_a, "
+      "kind:lora_b",
+      group, selector);
 }
 
-// Edits that make the text match the pattern, where * takes any run for nothing.
-int pattern_distance(std::string_view pattern, std::string_view text) {
-  std::vector<int> row(text.size() + 1);
-  for (std::size_t j = 0; j <= text.size(); ++j) row[j] = core::to_int(j);
-  for (const char c : pattern) {
-    int diagonal = row[0];
-    row[0] += c != '*';
-    for (std::size_t j = 1; j <= text.size(); ++j) {
-      const int above = row[j], replaced = diagonal + (c != '?' && c != text[j - 1]);
-      row[j] = c == '*' ? std::min(above, row[j - 1]) : std::min({replaced, above + 1, row[j - 1] + 1});
-      diagonal = above;
-    }
-  }
-  return row.back();
+// Factors of adapters are matrices too, of those that the rule takes as such.
+bool is_of(const core::Parameter& p, core::ParameterKind kind, const Rule& rule) {
+  if (p.kind == kind || kind != core::ParameterKind::matrix) return p.kind == kind;
+  return p.kind == core::ParameterKind::lora_b || (p.kind == core::ParameterKind::lora_a && !rule.needs().lora_b_only);
 }
 
 std::string nearest_names(std::string_view pattern, const core::ParameterList& parameters) {
-  std::vector<std::pair<int, std::string>> names;
-  for (const core::Parameter* p : parameters) names.emplace_back(pattern_distance(pattern, p->name), p->name);
-  std::stable_sort(names.begin(), names.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  std::string text;
-  for (std::size_t i = 0; i < std::min(kNamesShown, names.size()); ++i) text += (i == 0 ? "" : ", ") + names[i].second;
-  return text;
+  std::vector<std::string> names;
+  for (const core::Parameter* p : parameters) names.push_back(p->name);
+  return core::nearest_to_pattern(pattern, names);
 }
 
 std::vector<int> matching(std::string_view pattern, const core::ParameterList& parameters) {
   std::vector<int> found;
   for (std::size_t i = 0; i < parameters.size(); ++i)
-    if (matches_pattern(pattern, parameters[i]->name)) found.push_back(core::to_int(i));
+    if (core::matches_pattern(pattern, parameters[i]->name)) found.push_back(core::to_int(i));
   return found;
 }
 
@@ -137,7 +107,7 @@ class Assigner {
     if (selector.starts_with(kKindPrefix)) {
       const core::ParameterKind kind = parse_kind(selector, group_.config.name);
       for (std::size_t i = 0; i < parameters_.size(); ++i)
-        if (parameters_[i]->kind == kind) take(core::to_int(i));
+        if (is_of(*parameters_[i], kind, *group_.config.rule)) take(core::to_int(i));
       return;
     }
     const std::vector<int> found = matching(selector, parameters_);

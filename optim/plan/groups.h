@@ -9,6 +9,7 @@
 
 #include "core/autograd/parameter.h"
 #include "core/base/index.h"
+#include "core/base/pattern.h"
 #include "optim/plan/config.h"
 
 namespace muonp::optim {
@@ -54,7 +55,6 @@ class Groups {
   std::vector<std::optional<Split>> splits_;
 };
 
-// * matches any run of characters, dots included; ? matches one.
-bool matches_pattern(std::string_view pattern, std::string_view text);
+using core::matches_pattern;
 
 }  // namespace muonp::optim

@@ -5,6 +5,7 @@
 
 #include "core/base/index.h"
 #include "core/device/for_each.h"
+#include "optim/rules/pair_step.h"
 #include "optim/rules/spectral_step.h"
 #include "optim/spectral/gradient_norm.h"
 #include "optim/spectral/spectral_norm.h"
@@ -20,10 +21,16 @@ void Muonp::describe(core::Fields& f) {
   f.real("tolerance", tolerance, {.min = 1e-6, .max = 0.5}, "relative error of sigma^p to design for");
   f.choice("dtype", dtype, spectral::kStorages, "storage of the iterates; auto is float32 on a CPU and float16 on a GPU");
   f.choice("scale", scale, kShapeScales, "size of the update (docs/optimizers.md)");
+  f.choice(
+      "lora", lora, kLoraRules,
+      "factors of model.lora's adapters B A: b_only moves B and leaves A to the group others, both moves each as a matrix, "
+      "whitened moves their product (arXiv 2606.12921)");
 }
 
 void Muonp::validate(const std::string& path) const {
   require_below_one(path, "momentum", momentum);
+  if (std::ranges::find(kLoraRules, lora) == std::end(kLoraRules))
+    core::fail("{}.lora: '{}' is not known; valid are {}", path, lora, fmt::join(kLoraRules, ", "));
   try {
     for (const core::AtStep& at : core::values_at_steps(p)) {
       const spectral::SpectralOptions options = spectral_options(at.value, core::DeviceKind::cuda);  // knows every dtype
@@ -54,11 +61,32 @@ Direction Muonp::direction(core::Queue& queue, const StepFacts& facts, const Gra
   return {gradient.values};
 }
 
-std::unique_ptr<MatrixStep> Muonp::matrix_step(core::DeviceKind device) const {
+std::vector<PowerFrom> Muonp::powers_on(core::DeviceKind device) const {
   std::vector<PowerFrom> powers;
   for (const core::AtStep& at : core::values_at_steps(p))
     powers.push_back({at.step, spectral::make_spectral_power(spectral_options(at.value, device))});
-  return std::make_unique<SpectralStep>(std::move(powers), parse_shape_scale(scale));
+  return powers;
+}
+
+std::unique_ptr<MatrixStep> Muonp::matrix_step(core::DeviceKind device) const {
+  const ShapeScale factor = parse_shape_scale(scale);
+  auto plain = std::make_unique<SpectralStep>(powers_on(device), factor);
+  if (!needs().partner_gram) return plain;
+  return std::make_unique<PairStep>(std::move(plain), std::make_unique<SpectralStep>(powers_on(device), ShapeScale::none),
+                                    factor);
+}
+
+// Both factors decay by the root of what their product decays by, and steps are divided by it, so that their products with
+// the decayed other factor have the size of the step.
+StepFacts Muonp::applied(const StepFacts& facts, bool factor) const {
+  const double decay = facts.lr * facts.weight_decay;
+  if (!factor || !needs().partner_gram || decay == 0) return facts;
+  if (decay >= 1) core::fail("lr · weight_decay is {} at step {}; below 1 is valid", decay, facts.step);
+  const double kept = std::sqrt(1 - decay);
+  StepFacts applied = facts;
+  applied.lr = facts.lr / kept;
+  applied.weight_decay = (1 - kept) / applied.lr;
+  return applied;
 }
 
 ShapeScale parse_shape_scale(std::string_view name) {
@@ -114,8 +142,8 @@ double schatten_factor(core::Queue& queue, double p, const core::Tensor& input, 
 }
 
 double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& z,
-                    double norm) {
-  const auto rows = static_cast<double>(z.dim(0)), cols = static_cast<double>(z.dim(1));
+                    double norm, const core::Shape& moved) {
+  const auto rows = static_cast<double>(moved[0]), cols = static_cast<double>(moved[1]);
   switch (scale) {
     case ShapeScale::match_rms:
       return 0.2 * std::sqrt(rows * cols) / norm;
@@ -133,14 +161,19 @@ double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::
 
 }  // namespace
 
-double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update) {
-  MUONP_ASSERT(update.rank() == 2 && input.shape() == update.shape(), "{} and {}", core::to_string(input.shape()),
-               core::to_string(update.shape()));
-  const SquareSum squares = sum_of_squares(queue, update);
+double update_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& z,
+                     const core::Shape& moved) {
+  MUONP_ASSERT(z.rank() == 2 && input.shape() == z.shape(), "{} and {}", core::to_string(input.shape()),
+               core::to_string(z.shape()));
+  const SquareSum squares = sum_of_squares(queue, z);
   if (!squares.finite) core::fail("the spectral power of the momentum is not finite");
   if (squares.sum == 0) return 0;
-  const double factor = shape_factor(queue, scale, p, input, update, std::sqrt(squares.sum));
-  if (factor != 1) core::for_each(queue, update.size(), Scale{update.data<float>(), factor});
+  return shape_factor(queue, scale, p, input, z, std::sqrt(squares.sum), moved);
+}
+
+double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update) {
+  const double factor = update_factor(queue, scale, p, input, update, update.shape());
+  if (factor != 1 && factor != 0) core::for_each(queue, update.size(), Scale{update.data<float>(), factor});
   return factor;
 }
 

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/base/error.h"
 #include "optim/rules/momentum.h"
@@ -22,9 +24,17 @@ enum class ShapeScale : std::uint8_t {
   schatten,   // (mean of σ^{1+p})^{−p/(1+p)}: min(m,n)^{p/(1+p)} times the unit Schatten-(1 + 1/p) ball; p ≥ 0
   none        // 1
 };
+// How the factors of a low-rank adapter B·A are moved (docs/optimizers.md).
+inline constexpr std::string_view kLoraRules[] = {"b_only", "both", "whitened"};
+
 inline constexpr std::string_view kShapeScales[] = {"match_rms", "spectral", "rms1", "schatten", "none"};
 ShapeScale parse_shape_scale(std::string_view name);  // Error lists the valid names
 std::string_view name_of(ShapeScale scale);
+
+struct PowerFrom {  // the spectral power from a step on, until the next
+  std::int64_t step = 1;
+  std::unique_ptr<spectral::SpectralPower> power;
+};
 
 class Muonp final : public Rule {
  public:
@@ -35,6 +45,7 @@ class Muonp final : public Rule {
   std::string p = "1/2";  // an exponent, or exponents at steps, each until the next
   std::string method = "coupled_minimax", dtype = "auto", scale = "match_rms";
   double epsilon = 1e-3, tolerance = 0.01;
+  std::string lora = "b_only";
 
   std::unique_ptr<Rule> clone() const override { return std::make_unique<Muonp>(*this); }
   std::string_view name() const override { return kName; }
@@ -42,11 +53,16 @@ class Muonp final : public Rule {
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
   std::vector<StateSpec> states() const override { return {{.name = "momentum"}}; }
-  Needs needs() const override { return {.whole_matrices = true}; }
+  Needs needs() const override {
+    return {.whole_matrices = true, .partner_gram = lora == kLoraRules[2], .lora_b_only = lora == kLoraRules[0]};
+  }
+  StepFacts applied(const StepFacts& facts, bool factor) const override;
   Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
                       std::span<const core::Tensor> states) const override;
   std::unique_ptr<MatrixStep> matrix_step(core::DeviceKind device) const override;
 
+  // The spectral power at its steps.
+  std::vector<PowerFrom> powers_on(core::DeviceKind device) const;
   // Error for an exponent that is none, and a dtype that the device cannot multiply.
   spectral::SpectralOptions spectral_options(std::string_view exponent, core::DeviceKind device) const;
 };
@@ -57,6 +73,11 @@ class Muonp final : public Rule {
 // owner is never the momentum itself. float32, one size.
 void muonp_momentum(core::Queue& queue, const Momentum& form, double gradient_scale, const core::Tensor& gradient,
                     const core::Tensor& momentum);
+
+// The factor of Z = [rows, cols] of `input`, as if the matrix that moves were of `moved` shape; 0 for a zero Z. Errors as
+// scale_update().
+double update_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& z,
+                     const core::Shape& moved);
 
 // update ← factor·Z in place, Z = [rows, cols] the spectral power of `input` with exponent p; the factor is
 // returned. A zero Z stays zero (factor 0). Error if Z is not finite, or, for `schatten`, if ⟨input, Z⟩ is

@@ -15,6 +15,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,6 +53,8 @@ core::Shape state_shape(const StateSpec& state, const MatrixBatch& matrices);
 struct Needs {
   bool whole_matrices = false;  // the rule moves matrices, by a MatrixStep of their owner
   bool gradient_norm = false;   // StepFacts::gradient_norm, of each parameter over all ranks
+  bool partner_gram = false;    // MatrixInput::pair, of the factors of low-rank adapters
+  bool lora_b_only = false;     // kind:matrix selects for it the factors B of adapters, and not A
 };
 
 // ---- what it is given ----
@@ -77,6 +80,14 @@ struct Update {  // what the learning rate multiplies
   core::Tensor values;
 };
 
+// What a factor of a low-rank adapter s·B·A, with B [m, r] and A [r, n], is given of the other one.
+struct LoraPair {
+  core::Tensor gram;       // AAᵀ beside B, BᵀB beside A: float32 [r, r]
+  bool is_b = false;       // which of the two the input is
+  std::int64_t other = 0;  // n beside B, m beside A
+  double scale = 1;        // s
+};
+
 // A matrix parameter on its owner.
 struct MatrixInput {
   std::string name;              // of the parameter, for messages
@@ -85,6 +96,7 @@ struct MatrixInput {
   core::Tensor in, out;          // direction and update: float32, element_count(shape) elements, row-major; no two overlap
   std::vector<core::Tensor> states = {};  // those with Home::owner, in the order of Rule::states(); changed in place
   double gradient_norm = 0;               // as StepFacts::gradient_norm
+  std::optional<LoraPair> pair = {};      // with Needs::partner_gram, of a factor; before this step
 };
 
 // The part of a rule that works on whole matrices. Each matrix of a stack or split is a matrix of its own.
@@ -127,6 +139,8 @@ class Rule {
   // Rules with Needs::whole_matrices. direction: in the gradient's memory; states: those with Home::shard.
   virtual Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
                               std::span<const core::Tensor> states) const;
+  // The learning rate and the decay that an update is applied with; `factor`: of a low-rank adapter's factor.
+  virtual StepFacts applied(const StepFacts& facts, bool /*factor*/) const { return facts; }
   // Error for what the device cannot do.
   virtual std::unique_ptr<MatrixStep> matrix_step(core::DeviceKind device) const;
 

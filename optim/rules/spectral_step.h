@@ -12,11 +12,6 @@
 
 namespace muonp::optim {
 
-struct PowerFrom {  // the spectral power from a step on, until the next
-  std::int64_t step = 1;
-  std::unique_ptr<spectral::SpectralPower> power;
-};
-
 class SpectralStep final : public MatrixStep {
  public:
   SpectralStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale);
@@ -28,6 +23,8 @@ class SpectralStep final : public MatrixStep {
   // copying them together is cheap; a batch may differ from single calls in the last bit.
   void compute(core::Device& device, std::int64_t step, std::span<const MatrixInput> inputs) override;
   double cost(std::string_view name, const core::Shape& shape, const Split* split) const override;
+  // The exponent at a step.
+  double exponent(std::int64_t step) const { return power_at(step).options().p.value(); }
   core::Dtype product_dtype() const override { return powers_.front().power->options().dtype; }
   std::int64_t workspace_bytes(std::span<const MatrixInput> inputs) const override;
 

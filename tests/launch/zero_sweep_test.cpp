@@ -13,7 +13,7 @@ void expect_as_reference(int ranks, const ZeroRun& run) {
   SCOPED_TRACE(fmt::format("{} ranks, stage {}, overlap {}, {} passes, prefetch {}, recompute {}, offload {}", ranks,
                            run.zero, run.overlap, run.passes, run.prefetch, run.recompute, run.offload));
   run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
-    expect_equal_losses(train_zero(communicator, device, run), ranks, run.family);
+    expect_equal_losses(train_zero(communicator, device, run), ranks, run.family, run.lora);
   });
 }
 
@@ -55,6 +55,34 @@ TEST(ZeroSweep, TextsOfShardedWeightsAreThoseOfOneRank) {
         EXPECT_EQ(generate_zero(communicator, device, {.zero = 3, .overlap = true, .family = family}, cache), expected);
       });
     }
+}
+
+// Adapters alone are trained, sent and kept; the weights beside them are frozen, and sharded all the same.
+TEST(ZeroSweep, AdaptersBesideFrozenWeightsAtEveryStageAndWorldSize) {
+  for (const auto& [family, lora] : {std::pair{"gpt2", "b_only"}, {"llama", "both"}, {"qwen3", "whitened"}})
+    for (int ranks : {1, 2, 3, 4})
+      for (int zero : {0, 1, 2, 3})
+        expect_as_reference(ranks, {.zero = zero,
+                                    .passes = 1 + (ranks + zero) % 2,
+                                    .prefetch = ranks % 3,
+                                    .overlap = zero % 2 == 1,
+                                    .recompute = (ranks + zero) % 3 == 0,
+                                    .family = family,
+                                    .lora = lora});
+}
+
+TEST(ZeroSweep, FrozenWeightsHaveNoMastersInBfloat16) {
+  std::vector<double> expected;
+  for (int zero : {0, 1, 3})
+    dist::run_ranks(2, [&](dist::Communicator& communicator) {
+      const TestDevice device = make_cpu_test_device(1, core::Bfloat16::emulated);
+      const auto losses = train_zero(
+          communicator, *device, {.zero = zero, .weight_dtype = core::Dtype::bfloat16, .family = "llama", .lora = "b_only"});
+      if (zero > 0) {
+        for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]);
+      }
+      if (zero == 0 && communicator.rank() == 0) expected = losses;
+    });
 }
 
 TEST(ZeroSweep, Stage3InWholeLayersAndFarAhead) {

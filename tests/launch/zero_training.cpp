@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <tuple>
 
 #include "core/base/rng.h"
 #include "dist/comm/decorators.h"
@@ -61,6 +62,11 @@ models::ModelConfig config_of(const ZeroRun& run) {
   c.family = run.family;
   c.gpt = gpt_of(run);
   c.llama = llama_of(run);
+  if (run.lora.empty()) return c;
+  c.lora.rank = 2;
+  c.lora.alpha = 6;
+  c.lora.dropout = 0.1;
+  c.lora.modules = {"*"};
   return c;
 }
 
@@ -72,11 +78,16 @@ Tensor begins_of(const models::TokenBatch& batch, const std::string& family) {
   return begins;
 }
 
-optim::OptimizerConfig optimizer_config() {
+optim::OptimizerConfig optimizer_config(const ZeroRun& run) {
   optim::OptimizerConfig c;
   c.matrices.lr = 5e-3;
   c.matrices.rule.as<optim::Muonp>().dtype = "float32";  // on GPUs too
   c.others.lr = 5e-3;
+  if (run.lora.empty()) return c;
+  auto& rule = c.matrices.rule.as<optim::Muonp>();
+  rule.lora = run.lora;
+  rule.method = "svd";  // factors are thin, and their smallest singular values are rounding's
+  rule.p = "1/2";
   return c;
 }
 
@@ -119,14 +130,22 @@ void expect_recorded_as_planned(const dist::Recording& recording, const optim::E
   const int zero = plan.options.zero;
   std::int64_t gathers = zero == 0 ? 0 : buckets, elements = zero == 0 ? 0 : plan.shards.padded_elements();
   if (zero == 3) {
-    gathers = 0;
-    for (const auto& stop : plan.gathers->training().stops) gathers += static_cast<std::int64_t>(stop.gather.size());
-    gathers *= passes;
-    elements = plan.gathers->training().gathered * passes;
+    gathers = elements = 0;
+    for (const auto* gathered : {&plan.gathers, &plan.frozen_gathers}) {
+      if (!*gathered) continue;
+      for (const auto& stop : (*gathered)->training().stops)
+        gathers += static_cast<std::int64_t>(stop.gather.size()) * passes;
+      elements += (*gathered)->training().gathered * passes;
+    }
   }
+  std::int64_t bytes = elements * core::size_of(plan.options.weight_dtype);
+  for (int b = 0; b < buckets; ++b)
+    if (zero > 0 && plan.has_partner(b)) {
+      ++gathers;
+      bytes += 4 * plan.shards.buckets()[static_cast<std::size_t>(b)].size;
+    }
   EXPECT_EQ(recording.total(OperationKind::all_gather).calls, gathers);
-  EXPECT_EQ(recording.total(OperationKind::all_gather).bytes,
-            elements / n * (n - 1) * core::size_of(plan.options.weight_dtype));
+  EXPECT_EQ(recording.total(OperationKind::all_gather).bytes, bytes / n * (n - 1));
   const std::int64_t reductions = buckets * (zero >= 2 ? passes : 1);
   EXPECT_EQ(recording.total(zero == 0 ? OperationKind::all_reduce : OperationKind::reduce_scatter).calls, reductions);
   if (zero > 0) {
@@ -161,6 +180,27 @@ void expect_allocated_as_planned(core::Device& device, const optim::ExecutionPla
   }
 }
 
+// Frozen weights are bit for bit those of the seed. Collective.
+void expect_frozen_as_made(models::LanguageModel& model, optim::DistributedOptimizer& optimizer) {
+  optimizer.begin_evaluation();
+  for (const auto& read : model.weight_reads().forward) {
+    optimizer.weights().acquire(read);
+    for (const core::Parameter* p : core::frozen_of(read)) {
+      std::vector<float> made(static_cast<std::size_t>(p->size()));
+      core::initialize(*p, 3, 0, p->size(), made.data());
+      std::vector<float> there;
+      if (p->value.dtype() == core::Dtype::float32) {
+        there = values_of(p->value);
+      } else {
+        for (float& x : made) x = static_cast<float>(core::bfloat16(x));
+        for (const core::bfloat16 x : values_of<core::bfloat16>(p->value)) there.push_back(static_cast<float>(x));
+      }
+      EXPECT_EQ(there, made) << p->name;
+    }
+  }
+  optimizer.wait_for_weights();
+}
+
 }  // namespace
 
 std::int64_t zero_batch(int ranks) { return ranks <= 4 ? 24 : 70; }
@@ -177,7 +217,7 @@ int zero_steps() {
 std::vector<std::vector<std::int32_t>> generate_zero(dist::Communicator& communicator, core::Device& device,
                                                      const ZeroRun& run, bool cache) {
   const auto model = models::make_model(config_of(run));
-  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(), options_of(run, *model),
+  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(run), options_of(run, *model),
                                         communicator);
   optimizer.initialize(3);
   const std::vector<models::Prompt> prompts = {{{1}}, {{4, 2}}};
@@ -194,7 +234,7 @@ std::vector<std::vector<std::int32_t>> generate_zero(dist::Communicator& communi
 std::vector<double> train_zero(dist::Communicator& inner, core::Device& device, const ZeroRun& run) {
   dist::Recording communicator(inner, dist::Recording::Keep::totals);
   const auto model = models::make_model(config_of(run));
-  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(), options_of(run, *model),
+  optim::DistributedOptimizer optimizer(device, model->parameters(), optimizer_config(run), options_of(run, *model),
                                         communicator);
   optimizer.initialize(3);
   const std::int64_t batch = run.batch > 0 ? run.batch : zero_batch(inner.size());
@@ -214,24 +254,25 @@ std::vector<double> train_zero(dist::Communicator& inner, core::Device& device, 
     losses.push_back(loss / inner.size());
   }
   expect_allocated_as_planned(device, optimizer.plan().bytes(inner.rank()));
+  expect_frozen_as_made(*model, optimizer);
   optimizer.require_equal_weights();
   return losses;
 }
 
-const std::vector<double>& zero_reference(int ranks, const std::string& family) {
+const std::vector<double>& zero_reference(int ranks, const std::string& family, const std::string& lora) {
   static std::mutex mutex;  // ranks may be threads
-  static std::map<std::pair<std::string, std::int64_t>, std::vector<double>> known;
+  static std::map<std::tuple<std::string, std::string, std::int64_t>, std::vector<double>> known;
   const std::scoped_lock lock(mutex);
-  std::vector<double>& losses = known[{family, zero_batch(ranks)}];
+  std::vector<double>& losses = known[{family, lora, zero_batch(ranks)}];
   if (losses.empty()) {
     const TestDevice device = make_cpu_test_device(1);
-    losses = train_zero(*dist::make_local(), *device, {.batch = zero_batch(ranks), .family = family});
+    losses = train_zero(*dist::make_local(), *device, {.batch = zero_batch(ranks), .family = family, .lora = lora});
   }
   return losses;
 }
 
-void expect_equal_losses(const std::vector<double>& losses, int ranks, const std::string& family) {
-  const std::vector<double>& expected = zero_reference(ranks, family);
+void expect_equal_losses(const std::vector<double>& losses, int ranks, const std::string& family, const std::string& lora) {
+  const std::vector<double>& expected = zero_reference(ranks, family, lora);
   ASSERT_EQ(losses.size(), expected.size());
   for (std::size_t i = 0; i < losses.size(); ++i)
     EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << "step " << i + 1;

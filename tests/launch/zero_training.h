@@ -17,6 +17,7 @@ struct ZeroRun {
   core::Dtype weight_dtype = core::Dtype::float32;
   std::int64_t batch = 0;      // of all ranks; 0: that of their number
   std::string family = "gpt";  // others learn from sequences of two documents
+  std::string lora = "";       // b_only, both or whitened: adapters alone are trained, by that rule
 };
 
 // A multiple of twice the number of ranks, 1 to 5 or 7.
@@ -24,7 +25,7 @@ std::int64_t zero_batch(int ranks);
 // MUONP_ZERO_STEPS, or else 20, but 2 on the stand-in for GPUs, where a step takes long.
 int zero_steps();
 
-// Loss of every step, over the whole batch. Expects that calls and bytes of every step, and the bytes that the allocator
+// Loss of every step, over the whole batch. Expects that frozen weights stay as they are, and that calls and bytes of every step, and the bytes that the allocator
 // counts at its peak, are those of the plan. Collective.
 std::vector<double> train_zero(dist::Communicator& communicator, core::Device& device, const ZeroRun& run);
 
@@ -33,7 +34,8 @@ std::vector<std::vector<std::int32_t>> generate_zero(dist::Communicator& communi
                                                      const ZeroRun& run, bool cache);
 
 // On one CPU, at stage 0, with the batch of so many ranks.
-const std::vector<double>& zero_reference(int ranks, const std::string& family = "gpt");
-void expect_equal_losses(const std::vector<double>& losses, int ranks, const std::string& family = "gpt");
+const std::vector<double>& zero_reference(int ranks, const std::string& family = "gpt", const std::string& lora = "");
+void expect_equal_losses(const std::vector<double>& losses, int ranks, const std::string& family = "gpt",
+                         const std::string& lora = "");
 
 }  // namespace muonp::test

@@ -74,4 +74,43 @@ inline void muonp(Parameter& p, const Doubles& g, const Step& s, double exponent
   apply(p, z, s);
 }
 
+// C [m, n] = A [m, k] B [k, n]
+inline Doubles product(const Doubles& a, const Doubles& b, std::int64_t m, std::int64_t k, std::int64_t n) {
+  Doubles c(static_cast<std::size_t>(m * n), 0.0);
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t l = 0; l < k; ++l)
+      for (std::int64_t j = 0; j < n; ++j) c[i * n + j] += a[i * k + l] * b[l * n + j];
+  return c;
+}
+
+// (A A^T)^(-1/2), or of the columns (A^T A)^(-1/2); of zero, zero. Here by the singular values of A itself.
+inline Doubles inverse_root(const Parameter& a, bool columns) {
+  const optim::oracle::Svd d = optim::oracle::svd(a.w, a.rows, a.cols);
+  const std::int64_t n = columns ? a.cols : a.rows, k = static_cast<std::int64_t>(d.s.size());
+  Doubles root(static_cast<std::size_t>(n * n), 0.0);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < n; ++j)
+      for (std::int64_t l = 0; l < k && d.s[0] > 0; ++l)
+        root[i * n + j] += columns ? d.vt[l * n + i] * d.vt[l * n + j] / d.s[l] : d.u[i * k + l] * d.u[j * k + l] / d.s[l];
+  return root;
+}
+
+// arXiv 2606.12921 with a spectral power, and the root mean square 0.2 for the product: s B A, B [m, r], A [r, n]
+inline void lora_muonp(Parameter& b, Parameter& a, const Doubles& gb, const Doubles& ga, const Step& s, double scale,
+                       double exponent, double mu, bool ema, bool nesterov) {
+  const std::int64_t m = b.rows, r = b.cols, n = a.cols;
+  const Doubles right = inverse_root(a, false), left = inverse_root(b, true);
+  const Doubles nb = product(momentum(b, gb, mu, ema, nesterov), right, m, r, r),
+                na = product(left, momentum(a, ga, mu, ema, nesterov), r, r, n);
+  const double size = 0.2 * std::sqrt(static_cast<double>(m * n)), kept = std::sqrt(1 - s.lr * s.weight_decay);
+  const auto move = [&](Parameter& p, Doubles z, const auto& whiten) {
+    const double norm = optim::oracle::norm(z);
+    for (double& x : z) x *= norm > 0 ? size / norm / (2 * scale) : 0;
+    const Doubles u = whiten(z);
+    for (std::size_t i = 0; i < u.size(); ++i) p.w[i] = kept * p.w[i] - s.lr / kept * u[i];
+  };
+  move(b, optim::oracle::spectral_power(nb, m, r, exponent), [&](const Doubles& z) { return product(z, right, m, r, r); });
+  move(a, optim::oracle::spectral_power(na, r, n, exponent), [&](const Doubles& z) { return product(left, z, r, r, n); });
+}
+
 }  // namespace muonp::reference

@@ -196,8 +196,8 @@ Variable embedding(Tape& tape, const Tensor& tokens, Parameter& table, Parameter
     const Tensor dy = take_gradient(dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) {
-      if (positions) positions_gradient<T>(tape, places, dy, tape.slot(*positions));
-      table_gradient<T>(tape, tokens, dy, tape.slot(table));
+      if (positions && positions->trained) positions_gradient<T>(tape, places, dy, tape.slot(*positions));
+      if (table.trained) table_gradient<T>(tape, tokens, dy, tape.slot(table));
     });
   });
   return out;

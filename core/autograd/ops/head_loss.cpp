@@ -99,6 +99,15 @@ MatrixView gradient_view(const Head& head, std::int64_t first, const Tensor& buf
   return {buffer.raw(), head.chunk_size(first), head.vocabulary, stride, head.x.dtype()};
 }
 
+void weight_gradient(Tape& tape, const Head& head, std::int64_t first, const MatrixView& dlogits) {
+  const GradientSlot to_weight = tape.slot(*head.weight);
+  const MatrixView dweight(to_weight.gradient);
+  for_each_part(tape.queue(), head.vocabulary, [&](std::int64_t word, std::int64_t words) {
+    gemm(tape.queue(), Op::transpose, Op::none, 1, dlogits.block(0, word, dlogits.rows, words), head.x_rows(first),
+         to_weight.add ? 1.0f : 0.0f, dweight.block(word, 0, words, head.width));
+  });
+}
+
 // `kept`: logits of the last chunk. dloss: a float32 scalar; `count` targets are counted.
 void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& normaliser, const Tensor& dloss,
               std::int64_t count, Gradient* dx) {
@@ -113,12 +122,7 @@ void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& no
                                      static_cast<float>(std::max<std::int64_t>(1, count))});
     });
     const MatrixView dlogits = gradient_view(head, first, kept);
-    const GradientSlot to_weight = tape.slot(*head.weight);
-    const MatrixView dweight(to_weight.gradient);
-    for_each_part(queue, head.vocabulary, [&](std::int64_t word, std::int64_t words) {
-      gemm(queue, Op::transpose, Op::none, 1, dlogits.block(0, word, dlogits.rows, words), head.x_rows(first),
-           to_weight.add ? 1.0f : 0.0f, dweight.block(word, 0, words, head.width));
-    });
+    if (head.weight->trained) weight_gradient(tape, head, first, dlogits);
     if (!dx) continue;
     const MatrixView weight(tape.weight(*head.weight));
     const MatrixView rows = MatrixView(to_x.gradient.raw(), head.rows, head.width, head.width, head.x.dtype())

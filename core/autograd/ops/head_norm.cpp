@@ -87,6 +87,7 @@ void backward(Tape& tape, const Tensor& x, const AttentionHeads& heads, const Ga
   const HeadOrder order{heads.queries, heads.keys};
   const std::int64_t positions = row_count(x), size = heads.size;
   const auto sum = [&](Parameter& gain, std::int64_t first, std::int64_t count) {
+    if (!gain.trained) return;
     const GradientSlot slot = tape.slot(gain);
     column_sums(tape.queue(), positions * count, size, {{{slot.gradient.data<float>(), slot.add}}},
                 HeadGainGradient<T>{x.data<T>(), dy.data<T>(), scale.data<float>(), order, first, count, size});

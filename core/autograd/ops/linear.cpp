@@ -1,6 +1,7 @@
 #include "core/autograd/ops/linear.h"
 
 #include "core/autograd/ops/common.h"
+#include "core/autograd/ops/low_rank.h"
 #include "core/device/blas.h"
 
 namespace muonp::core::ops {
@@ -52,12 +53,15 @@ class Stack {
  public:
   void push(const Tensor& t, bool add) {
     const MatrixView view(t);
-    if (!all_.empty() && all_.back().add == add && end_of(all_.back().matrix) == t.raw())
+    if (!all_.empty() && all_.back().add == add && all_.back().column + all_.back().matrix.rows == columns_ &&
+        end_of(all_.back().matrix) == t.raw())
       all_.back().matrix.rows += view.rows;
     else
       all_.push_back({view, columns_, add});
     columns_ += view.rows;
   }
+  // The outputs of a matrix that is left out.
+  void skip(std::int64_t outputs) { columns_ += outputs; }
   std::vector<Stacked> take() { return std::move(all_); }
 
  private:
@@ -91,7 +95,7 @@ void add_biases(Queue& queue, const Tensor& y, const Parts& parts) {
 
 void bias_gradients(Tape& tape, const Tensor& dy, const Parts& parts) {
   for_each_part(parts, [&](const LinearPart& part, std::int64_t column) {
-    if (!part.bias) return;
+    if (!part.bias || !part.bias->trained) return;
     const GradientSlot slot = tape.slot(*part.bias);
     with_float_type(dy.dtype(), [&]<class T>(T) {
       column_sums(tape.queue(), row_count(dy), outputs_of(part), {{{slot.gradient.data<float>(), slot.add}}},
@@ -103,6 +107,10 @@ void bias_gradients(Tape& tape, const Tensor& dy, const Parts& parts) {
 void weight_gradients(Tape& tape, const Tensor& x, const Tensor& dy, const Parts& parts) {
   Stack stack;
   for (const LinearPart& part : parts) {
+    if (!part.weight->trained) {
+      stack.skip(outputs_of(part));
+      continue;
+    }
     const GradientSlot slot = tape.slot(*part.weight);
     stack.push(slot.gradient, slot.add);
   }
@@ -110,16 +118,34 @@ void weight_gradients(Tape& tape, const Tensor& x, const Tensor& dy, const Parts
     gemm(tape.queue(), Op::transpose, Op::none, 1, columns_of(dy, s), MatrixView(x), s.add ? 1.0f : 0.0f, s.matrix);
 }
 
-void input_gradient(Tape& tape, const Tensor& dy, const Parts& parts, Gradient& dx) {
+// What the backward pass reads: weights where the input's gradient is wanted, and adapters.
+std::vector<Parameter*> read_backward(const Parts& parts, bool input) {
   std::vector<Parameter*> read;
-  for (const LinearPart& part : parts) read.push_back(part.weight);
-  tape.acquire(read);
+  for (const LinearPart& part : parts) {
+    if (input) read.push_back(part.weight);
+    read.push_back(part.adapter.a);
+    read.push_back(part.adapter.b);
+  }
+  std::erase(read, nullptr);
+  return read;
+}
+
+Tensor input_gradient(Tape& tape, const Tensor& dy, const Parts& parts, Gradient& dx) {
   const GradientSlot slot = tape.slot(dx);
   bool add = slot.add;
   for (const Stacked& s : weights_of(parts)) {
     gemm(tape.queue(), Op::none, Op::none, 1, columns_of(dy, s), s.matrix, add ? 1.0f : 0.0f, MatrixView(slot.gradient));
     add = true;
   }
+  return slot.gradient;
+}
+
+std::vector<Adapted> adapters_of(const Parts& parts) {
+  std::vector<Adapted> all;
+  for_each_part(parts, [&](const LinearPart& part, std::int64_t column) {
+    if (part.adapter.a) all.push_back({part.adapter, column});
+  });
+  return all;
 }
 
 void check(const Tensor& x, const LinearPart& part) {
@@ -130,6 +156,7 @@ void check(const Tensor& x, const LinearPart& part) {
                weight.name, to_string(weight.shape));
   MUONP_ASSERT(weight.value.dtype() == x.dtype() && (!bias || bias->value.dtype() == x.dtype()), "{} is {} and its input {}",
                weight.name, name_of(weight.value.dtype()), name_of(x.dtype()));
+  if (part.adapter.a) check_adapter(x, part);
 }
 
 std::vector<Parameter*> parameters_of(const Parts& parts) {
@@ -137,13 +164,29 @@ std::vector<Parameter*> parameters_of(const Parts& parts) {
   for (const LinearPart& part : parts) {
     all.push_back(part.weight);
     if (part.bias) all.push_back(part.bias);
+    if (part.adapter.a) all.insert(all.end(), {part.adapter.a, part.adapter.b});
   }
   return all;
 }
 
 }  // namespace
 
-Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> of_parts) {
+namespace {
+
+void backward(Tape& tape, const Tensor& x, const Tensor& dy, const Parts& parts, const DropoutMask& dropped, Gradient* dx) {
+  bias_gradients(tape, dy, parts);
+  weight_gradients(tape, x, dy, parts);
+  const std::vector<Adapted> adapters = adapters_of(parts);
+  if (!dx && adapters.empty()) return;
+  tape.acquire(read_backward(parts, dx != nullptr));
+  Tensor to_x;
+  if (dx) to_x = input_gradient(tape, dy, parts, *dx);
+  adapter_gradients(tape, adapters, dropped, x, dy, dx ? &to_x : nullptr);
+}
+
+}  // namespace
+
+Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> of_parts, const DropoutMask& dropped) {
   const Parts parts(of_parts.begin(), of_parts.end());
   const Tensor xv = x->value;
   tape.acquire(parameters_of(parts));
@@ -154,15 +197,13 @@ Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> of_pa
   for (const Stacked& s : weights_of(parts))
     gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), s.matrix, 0, columns_of(y, s));
   add_biases(tape.queue(), y, parts);
+  add_adapters(tape, adapters_of(parts), dropped, xv, y);
 
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;
-  tape.record(parameters_of(parts), [&tape, xv, parts, dx = x->gradient, dout = out->gradient] {
+  tape.record(parameters_of(parts), [&tape, xv, parts, dropped, dx = x->gradient, dout = out->gradient] {
     const Tensor dy = take_gradient(dout);
-    if (!dy) return;
-    bias_gradients(tape, dy, parts);
-    weight_gradients(tape, xv, dy, parts);
-    if (dx) input_gradient(tape, dy, parts, *dx);
+    if (dy) backward(tape, xv, dy, parts, dropped, dx.get());
   });
   return out;
 }

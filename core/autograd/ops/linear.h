@@ -1,9 +1,10 @@
-// y = x·Wᵀ + b.
+// y = x·Wᵀ + b, and with a low-rank adapter + scale·(x·Aᵀ)·Bᵀ.
 #pragma once
 
 #include <span>
 
 #include "core/autograd/autograd.h"
+#include "core/autograd/ops/residual.h"
 
 namespace muonp::core::ops {
 
@@ -11,14 +12,23 @@ namespace muonp::core::ops {
 // dtype, float32 or bfloat16. The gradients of weight and bias are float32, summed over all rows.
 Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bias);
 
+// A low-rank adapter (LoRA, Hu et al., arXiv 2106.09685): a [rank, inputs], b [outputs, rank].
+struct LowRank {
+  Parameter* a = nullptr;  // both or neither
+  Parameter* b = nullptr;
+  float scale = 1;
+};
 struct LinearPart {
   Parameter* weight;
   Parameter* bias;  // may be null
+  LowRank adapter = {};
 };
 
 // The results of all parts side by side: [..., sum of outputs]. Reads all of them at once. Weights that lie one behind the
 // other in memory are multiplied as one, and so are their gradients; buckets hold parameters in the reverse of the model's
 // list (dist/plan/shard_plan.h), so that a model lists the weights of the parts next to each other, the last part first.
-Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> parts);
+// `dropped`: of what adapters read of x, one mask for all of them; nothing is kept of it, nor of x·Aᵀ: the backward pass
+// computes both again.
+Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> parts, const DropoutMask& dropped = {});
 
 }  // namespace muonp::core::ops

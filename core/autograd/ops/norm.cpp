@@ -73,6 +73,7 @@ void parameter_gradients(Tape& tape, const Tensor& x, const Tensor& dy, Paramete
     return ColumnTarget{slot.gradient.data<float>(), slot.add};
   };
   const std::int64_t rows = row_count(x), cols = last_dim(x);
+  if (!gain.trained) return;
   if (bias) {
     const ColumnTarget to_bias = target(*bias);  // in the order in which gradients have always been finished
     column_sums(tape.queue(), rows, cols, {{target(gain), to_bias}},
@@ -135,6 +136,7 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   tape.acquire({&gain, bias});
   MUONP_ASSERT(gain.shape == Shape{last_dim(xv)} && (!bias || bias->shape == gain.shape), "{} {} applied to {}", gain.name,
                to_string(gain.shape), to_string(xv.shape()));
+  MUONP_ASSERT(!bias || bias->trained == gain.trained, "{} and {}: one of them is frozen", gain.name, bias->name);
   MUONP_ASSERT(gain.value.dtype() == xv.dtype(), "{} is {} and its input {}", gain.name, name_of(gain.value.dtype()),
                name_of(xv.dtype()));
   const Tensor y = tape.activation(xv.shape(), xv.dtype());

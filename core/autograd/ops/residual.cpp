@@ -69,7 +69,7 @@ struct Drop {
 };
 
 template <class T>
-void drop(Queue& queue, const DropoutMask& mask, const Tensor& from, const Tensor& to) {
+void drop_as(Queue& queue, const DropoutMask& mask, const Tensor& from, const Tensor& to) {
   const std::int64_t first = mask.first_element, size = from.size();
   const Drop<T> kernel{from.data<T>(),
                        to.data<T>(),
@@ -84,18 +84,22 @@ void drop(Queue& queue, const DropoutMask& mask, const Tensor& from, const Tenso
 
 }  // namespace
 
+void drop(Queue& queue, const DropoutMask& mask, const Tensor& from, const Tensor& to) {
+  with_float_type(from.dtype(), [&]<class T>(T) { drop_as<T>(queue, mask, from, to); });
+}
+
 Variable dropout(Tape& tape, const Variable& x, const DropoutMask& mask) {
   MUONP_ASSERT(mask.probability >= 0 && mask.probability < 1, "dropout probability {}", mask.probability);
   MUONP_ASSERT(mask.first_element >= 0, "first element {}", mask.first_element);
   if (mask.probability == 0) return x;
   const Tensor xv = x->value, y = tape.activation(xv.shape(), xv.dtype());
-  with_float_type(xv.dtype(), [&]<class T>(T) { drop<T>(tape.queue(), mask, xv, y); });
+  drop(tape.queue(), mask, xv, y);
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, mask, dx = x->gradient, dout = out->gradient] {
     Tensor dy = take_gradient(dout);
     if (!dy) return;
-    with_float_type(dy.dtype(), [&]<class T>(T) { drop<T>(tape.queue(), mask, dy, dy); });
+    drop(tape.queue(), mask, dy, dy);
     add_gradient(tape, *dx, std::move(dy));
   });
   return out;

@@ -17,5 +17,7 @@ struct DropoutMask {
   std::int64_t first_element = 0;
 };
 Variable dropout(Tape& tape, const Variable& x, const DropoutMask& mask);
+// The same, on tensors of one shape and type, which may be one.
+void drop(Queue& queue, const DropoutMask& mask, const Tensor& from, const Tensor& to);
 
 }  // namespace muonp::core::ops
