@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What Muon^p does when a pretrained model is finetuned, beside AdamW: SmolLM2-135M-Instruct on 2,000 word problems and, apart,
-# on the King James Bible. AdamW and p = 0, 1/4, 1/3, 1/2. Each at four learning rates (the same grid for all rules, in the
-# units of match_rms), then two seeds at the best, with what the model forgets: the loss on two other texts. The tables and
-# figures of docs/finetuning.md.
+# on the King James Bible. AdamW and p = 0, 1/4, 1/3, 1/2, full; AdamW and p = 1/3 with LoRA of rank 8. Each at four learning
+# rates (the same grid for all rules, in the units of match_rms), then two seeds at the best, with what the model forgets: the
+# loss on two other texts. The tables and figures of docs/finetuning.md.
 #
 #   launch/scripts/finetuning_study.sh [STEPS]      16 steps of 1,024 tokens unless said otherwise
 #
@@ -42,9 +42,12 @@ settings_of() {  # settings_of DATA ARM LR: one a line
   echo "optimizer.matrices.lr=$3"
   case $2 in
     adamw) printf '%s\n' optimizer.matrices.rule=adamw "optimizer.others.lr=$3" ;;
+    lora-adamw) echo optimizer.matrices.rule=adamw ;;
     *p-*-*) printf '%s\n' "optimizer.matrices.p=$(sed -E 's/.*p-([0-9])-([0-9])/\1\/\2/' <<<"$2")" ;;
     *p-0) echo optimizer.matrices.p=0 ;;
   esac
+  case $2 in lora-*) printf '%s\n' "optimizer.others.lr=$3" model.lora.rank=8 model.lora.alpha=16 \
+    'model.lora.modules=[q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]' ;; esac
   [ "$1" != kjv ] || printf '%s\n' data.train=runs/data/kjv.txt 'data.validation=""' data.validation_fraction=0.02
 }
 # A run that answers and forgets: eval entries, done before the first step and after the last.
@@ -82,10 +85,10 @@ in_parallel() {  # a line of standard input is a run; the first alone: it encode
   xargs -d '\n' -P 2 -I{} bash -c 'set -euo pipefail; run_one {}'
 }
 
-arms=(adamw p-0 p-1-4 p-1-3 p-1-2)
-rates=(1e-5 3e-5 1e-4 3e-4)
+arms=(adamw p-0 p-1-4 p-1-3 p-1-2 lora-adamw lora-p-1-3)
+rates_of() { case $1 in lora-*) echo 1e-4 2e-4 5e-4 1e-3 ;; *) echo 1e-5 3e-5 1e-4 3e-4 ;; esac; }
 for data in gsm kjv; do
-  for arm in "${arms[@]}"; do for lr in "${rates[@]}"; do echo "$data $arm $lr 1 sweep"; done; done | in_parallel
+  for arm in "${arms[@]}"; do for lr in $(rates_of "$arm"); do echo "$data $arm $lr 1 sweep"; done; done | in_parallel
 done
 table() { python3 launch/scripts/finetuning_table.py "$folder" "$steps" "$@"; }
 for data in gsm kjv; do

@@ -8,7 +8,8 @@ import pathlib
 import statistics
 import sys
 
-ARMS = {"adamw": "AdamW", "p-0": "Muon, p = 0", "p-1-4": "p = 1/4", "p-1-3": "p = 1/3", "p-1-2": "p = 1/2"}
+ARMS = {"adamw": "AdamW", "p-0": "Muon, p = 0", "p-1-4": "p = 1/4", "p-1-3": "p = 1/3", "p-1-2": "p = 1/2",
+        "lora-adamw": "LoRA, AdamW", "lora-p-1-3": "LoRA, p = 1/3"}
 
 
 def lines(run):

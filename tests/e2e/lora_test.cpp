@@ -23,7 +23,9 @@ class LoraRun : public ProgramTest {
   void with_model(const std::string& keys) const {
     std::string text = tiny_config();
     const std::size_t begin = text.find("model:"), end = text.find('\n', begin);
-    write("model.yaml", text.replace(begin, end - begin, "model: {" + keys + "}"));
+    text.replace(begin, end - begin, "model: {" + keys + "}");
+    const std::string tokens = "data: {";
+    write("model.yaml", text.insert(text.find(tokens) + tokens.size(), "tokenizer: byte, "));
   }
   static constexpr const char* kLora = "from: base, lora: {rank: 2, alpha: 4, modules: [q_proj, down_proj]";
   Outcome ok(const std::string& arguments, int ranks = 0) const {
@@ -123,7 +125,7 @@ TEST_F(LoraRun, SaysWhatIsWrong) {
   refused("train model.yaml", {"nowhere/adapter_config.json is not there"});
   with_model(std::string(kLora) + "}");
   ok("train model.yaml --set run.name=run --set run.steps=4 --set schedule.kind=constant");
-  refused("train model.yaml --set run.name=run --set run.steps=4 --set model.lora.alpha=8", {"model.lora.alpha: 8 here, 4"});
+  refused("train model.yaml --set run.name=run --set run.steps=4 --set model.lora.alpha=8", {"model.lora.alpha: 8.0 here, 4"});
   refused("export runs/base out --merge", {"has no adapters"});
   // Without the frozen weights nothing goes on, but the adapters can be had.
   core::rename_path(path("base"), path("moved"));

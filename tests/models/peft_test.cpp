@@ -59,7 +59,13 @@ class Peft : public testing::Test {
   ModelConfig model(const std::string& family) const {
     ModelConfig c;
     c.family = family;
-    c.llama = {.layers = 1, .heads = 2, .kv_heads = 1, .width = 8, .hidden = 12, .context = 8, .vocabulary = 5};
+    c.llama.layers = 1;
+    c.llama.heads = 2;
+    c.llama.kv_heads = 1;
+    c.llama.width = 8;
+    c.llama.hidden = 12;
+    c.llama.context = 8;
+    c.llama.vocabulary = 5;
     c.gpt.layers = 1;
     c.gpt.heads = 2;
     c.gpt.width = 8;
