@@ -38,46 +38,65 @@ for text in essays bible-start licences; do
   exit 1
 done
 
-settings_of() {  # settings_of DATA ARM LR: one a line
-  echo "optimizer.matrices.lr=$3"
-  case $2 in
-    adamw) printf '%s\n' optimizer.matrices.rule=adamw "optimizer.others.lr=$3" ;;
+settings_of() {  # settings_of ARM LR: one a line
+  echo "optimizer.matrices.lr=$2"
+  case $1 in
+    adamw) printf '%s\n' optimizer.matrices.rule=adamw "optimizer.others.lr=$2" ;;
     lora-adamw) echo optimizer.matrices.rule=adamw ;;
-    *p-*-*) printf '%s\n' "optimizer.matrices.p=$(sed -E 's/.*p-([0-9])-([0-9])/\1\/\2/' <<<"$2")" ;;
+    *p-*-*) printf '%s\n' "optimizer.matrices.p=$(sed -E 's/.*p-([0-9])-([0-9])/\1\/\2/' <<<"$1")" ;;
     *p-0) echo optimizer.matrices.p=0 ;;
   esac
-  case $2 in lora-*) printf '%s\n' "optimizer.others.lr=$3" model.lora.rank=8 model.lora.alpha=16 \
+  case $1 in lora-*) printf '%s\n' "optimizer.others.lr=$2" model.lora.rank=8 model.lora.alpha=16 \
     'model.lora.modules=[q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]' ;; esac
-  [ "$1" != kjv ] || printf '%s\n' data.train=runs/data/kjv.txt 'data.validation=""' data.validation_fraction=0.02
 }
-# A run that answers and forgets: eval entries, done before the first step and after the last.
+# What a model answers and forgets: a text, problems. As entries of `eval`, done after the last step, and as `muonp eval` has it.
+other_of() { if [ "$1" = kjv ]; then echo licences; else echo bible-start; fi; }
+pattern='-?[0-9]+(?:\.[0-9]+)?'
 evaluations_of() {
-  local entries="" other=licences
-  [ "$1" = kjv ] || other=bible-start
-  entries+="{name: essays, kind: text, file: runs/data/essays.txt, limit: $windows, at_start: true}, "
-  entries+="{name: other, kind: text, file: runs/data/$other.txt, limit: $windows, at_start: true}, "
+  local entries=""
+  entries+="{name: essays, kind: text, file: runs/data/essays.txt, limit: $windows}, "
+  entries+="{name: other, kind: text, file: runs/data/$(other_of "$1").txt, limit: $windows}, "
   [ "$1" != gsm ] || entries+="{name: exact, kind: exact, file: runs/data/gsm/test.jsonl, limit: $limit, batch: 25, \
-tokens: 192, pattern: '-?[0-9]+(?:\\.[0-9]+)?', at_start: true}"
+tokens: 192, pattern: '$pattern'}"
   echo "eval=[${entries%, }]"
 }
 windows=$(((limit + 11) / 12))
 
+train() {  # train DATA NAME STEPS ARGUMENT...
+  local data=$1 name=$2 length=$3; shift 3
+  local own=()
+  [ "$data" != kjv ] || own=(--set data.train=runs/data/kjv.txt --set 'data.validation=""' --set data.validation_fraction=0.02)
+  rm -rf "${folder:?}/$name"
+  OMP_NUM_THREADS=1 "$muonp" train configs/finetune.yaml --set "run.dir=$folder" --set "run.name=$name" \
+    --set "run.steps=$length" --set "model.from=$model" --set "data.tokenizer=$model" --set parallel.threads=1 \
+    --set log.peak=false --set log.every=1000 --set log.validation_batches=8 "${own[@]}" "$@" >"$folder/$name.log" 2>&1 ||
+    { tail -n 20 "$folder/$name.log" >&2; exit 1; }
+}
 run_one() {  # run_one DATA ARM LR SEED sweep|best
   local data=$1 arm=$2 lr=$3 seed=$4 kind=$5
-  local name=$data-$arm-lr-$lr-$kind-$seed setting
-  ! grep -qs "\"step\":$steps,\"val_loss\"" "$folder/$name/metrics.jsonl" || [ ! -e "$folder/$name.complete" ] || return 0
-  rm -rf "${folder:?}/$name"
-  local arguments=(train configs/finetune.yaml --set "run.dir=$folder" --set "run.name=$name" --set "run.steps=$steps"
-    --set "run.seed=$seed" --set "model.from=$model" --set "data.tokenizer=$model" --set parallel.threads=1
-    --set log.peak=false --set log.every=1000 --set log.validation_batches=8 --set checkpoint.at_end=false)
-  while IFS= read -r setting; do arguments+=(--set "$setting"); done < <(settings_of "$data" "$arm" "$lr")
+  local name=$data-$arm-lr-$lr-$kind-$seed setting arguments=()
+  [ ! -e "$folder/$name.complete" ] || return 0
+  while IFS= read -r setting; do arguments+=(--set "$setting"); done < <(settings_of "$arm" "$lr")
   [ "$kind" != best ] || arguments+=(--set "log.validate_every=$(((steps + 3) / 4))" --set "$(evaluations_of "$data")")
-  OMP_NUM_THREADS=1 "$muonp" "${arguments[@]}" >"$folder/$name.log" 2>&1 || { tail -n 20 "$folder/$name.log" >&2; exit 1; }
+  train "$data" "$name" "$steps" --set "run.seed=$seed" --set checkpoint.at_end=false "${arguments[@]}"
   touch "$folder/$name.complete"
   echo "done: $name"
 }
-export -f run_one settings_of evaluations_of
-export muonp steps model limit windows folder
+# The same of the model as it came: <DATA>-before.json, one answer of `muonp eval` after the other.
+before() {
+  local data=$1 run=$folder/$1-before tasks
+  [ ! -e "$run.json" ] || return 0
+  train "$data" "$data-before" 0 --set schedule.warmup=0
+  tasks=(--text runs/data/essays.txt --text "runs/data/$(other_of "$data").txt" --limit "$windows")
+  "$muonp" eval "$run" --json --batches 8 >"$run.partial"
+  "$muonp" eval "$run" --json "${tasks[@]}" >>"$run.partial"
+  [ "$data" != gsm ] || "$muonp" eval "$run" --json --exact runs/data/gsm/test.jsonl --limit "$limit" --batch 25 --tokens 192 \
+    --pattern "$pattern" >>"$run.partial"
+  rm -rf "${run:?}/checkpoints"
+  mv "$run.partial" "$run.json"
+}
+export -f train run_one settings_of evaluations_of other_of
+export muonp pattern steps model limit windows folder
 in_parallel() {  # a line of standard input is a run; the first alone: it encodes what the others share
   local first
   IFS= read -r first || return 0
@@ -86,12 +105,11 @@ in_parallel() {  # a line of standard input is a run; the first alone: it encode
 }
 
 arms=(adamw p-0 p-1-4 p-1-3 p-1-2 lora-adamw lora-p-1-3)
-rates_of() { case $1 in lora-*) echo 1e-4 2e-4 5e-4 1e-3 ;; *) echo 1e-5 3e-5 1e-4 3e-4 ;; esac; }
-for data in gsm kjv; do
-  for arm in "${arms[@]}"; do for lr in $(rates_of "$arm"); do echo "$data $arm $lr 1 sweep"; done; done | in_parallel
-done
+rates_of() { case $1 in lora-*) echo 1e-4 3e-4 1e-3 3e-3 ;; *) echo 3e-5 1e-4 3e-4 1e-3 ;; esac; }
 table() { python3 launch/scripts/finetuning_table.py "$folder" "$steps" "$@"; }
 for data in gsm kjv; do
+  before "$data"
+  for arm in "${arms[@]}"; do for lr in $(rates_of "$arm"); do echo "$data $arm $lr 1 sweep"; done; done | in_parallel
   for arm in "${arms[@]}"; do
     lr=$(table best "$data" "$arm")
     printf '%s\n' "$data $arm $lr 1 best" "$data $arm $lr 2 best"

@@ -23,11 +23,6 @@ def last(run, key):
     return found[-1] if found else None
 
 
-def first(run, key):
-    found = [line[key] for line in lines(run) if key in line]
-    return found[0] if found else None
-
-
 class Study:
     def __init__(self, folder, steps):
         self.folder, self.steps = pathlib.Path(folder), steps
@@ -45,6 +40,17 @@ class Study:
         losses = {rate: last(run, "val_loss") for rate, run in self.runs(data, arm, "sweep")}
         # A loss that is not a number is written as null.
         return {rate: loss for rate, loss in losses.items() if loss is not None}
+
+    def before(self, data):
+        """What `muonp eval` said of the model as it came, under the keys that a run's metrics have."""
+        text, answers = (self.folder / f"{data}-before.json").read_text(encoding="utf-8"), []
+        while text.strip():
+            answer, end = json.JSONDecoder().raw_decode(text.lstrip())
+            text = text.lstrip()[end:]
+            answers += answer.get("tasks", [answer])
+        names = {"validation": "val_loss", "essays": "eval.essays.loss", "licences": "eval.other.loss",
+                 "bible-start": "eval.other.loss", "test": "eval.exact.exact"}
+        return {names[a["task"]]: a["exact"] if a["kind"] == "exact" else a["loss"] for a in answers}
 
     def best(self, data, arm):
         losses = self.sweep(data, arm)
@@ -81,11 +87,9 @@ def best_table(study, data):
         del keys["exact match, %"]
     print(f"\nAt the best rate, {data}, two seeds, mean ± half of their range:\n")
     print(f"| rule | rate | {' | '.join(keys)} |\n|---|---|{'---|' * len(keys)}")
-    before = next((run for arm in ARMS for _, run in study.runs(data, arm, "best")), None)
-    if before:
-        start = [first(before, key) if key.startswith("eval.") else None for key, _, _ in keys.values()]
-        cells = ["" if v is None else f"{scale * v:.{digits}f}" for v, (_, digits, scale) in zip(start, keys.values())]
-        print(f"| before | | {' | '.join(cells)} |")
+    before = study.before(data)
+    cells = ["" if key not in before else f"{scale * before[key]:.{digits}f}" for key, digits, scale in keys.values()]
+    print(f"| before | | {' | '.join(cells)} |")
     for arm, title in ARMS.items():
         runs = study.runs(data, arm, "best")
         if runs:
