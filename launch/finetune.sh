@@ -42,7 +42,7 @@ evaluate() {
     --exact "$data/test.jsonl" --limit 48 --batch 24 --tokens 192 --pattern '-?[0-9]+(?:\.[0-9]+)?' >"$out.partial"
   mv "$out.partial" "$out"
 }
-train before 0 --set schedule.warmup=0
+train before 0
 evaluate before 0
 train p-1-3 "$steps"
 evaluate p-1-3 "$steps"

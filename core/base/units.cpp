@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace muonp::launch {
+namespace muonp::core {
 namespace {
 
 // Three significant digits; the caller has brought the value below its next unit.
@@ -62,4 +62,4 @@ std::string format_percent(double fraction) { return fmt::format("{:.1f} %", fra
 
 double plain_nan(double value) { return std::isnan(value) ? std::numeric_limits<double>::quiet_NaN() : value; }
 
-}  // namespace muonp::launch
+}  // namespace muonp::core

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-namespace muonp::launch {
+namespace muonp::core {
 
 std::string format_bytes(std::int64_t bytes);                  // "512 B", "1.50 MiB", "2.00 GiB"
 std::string format_count(double count);                        // "950", "12.3 k", "124 M", "1.56 B"
@@ -15,4 +15,4 @@ std::string format_percent(double fraction);                   // "61.5 %"
 // A number as it is, NaN without its sign, which means nothing and would be printed.
 double plain_nan(double value);
 
-}  // namespace muonp::launch
+}  // namespace muonp::core

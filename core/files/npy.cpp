@@ -14,7 +14,7 @@
 #include "core/files/files.h"
 #include "core/files/npy_elements.h"
 
-namespace muonp::launch {
+namespace muonp::core {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, ".npy values are copied as they lie in the file");
@@ -25,7 +25,7 @@ constexpr std::int64_t kLongestHeader = 1 << 20;
 struct Header {
   std::string type;  // "<f4"
   bool fortran = false;
-  core::Shape shape;
+  Shape shape;
 };
 
 // Reads the Python dictionary literal of the header: {'descr': '<f4', 'fortran_order': False, 'shape': (3,
@@ -59,8 +59,8 @@ class HeaderParser {
 
  private:
   [[noreturn]] void malformed() const {
-    core::fail("{}: the .npy header is malformed near character {}: {}", path_, at_,
-               text_.substr(0, std::min<std::size_t>(text_.size(), 100)));
+    fail("{}: the .npy header is malformed near character {}: {}", path_, at_,
+         text_.substr(0, std::min<std::size_t>(text_.size(), 100)));
   }
   char peek() {
     while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n')) ++at_;
@@ -94,8 +94,8 @@ class HeaderParser {
     if (!accept_word("False")) malformed();
     return false;
   }
-  core::Shape tuple() {
-    core::Shape shape;
+  Shape tuple() {
+    Shape shape;
     expect('(');
     while (!accept(')')) {
       shape.push_back(dimension());
@@ -123,15 +123,15 @@ class HeaderParser {
 
 class File {
  public:
-  explicit File(const std::string& path) : path_(path), size_(core::file_size(path)), stream_(path, std::ios::binary) {
-    if (!stream_) core::fail("{}: cannot be opened: {}", path, std::strerror(errno));
+  explicit File(const std::string& path) : path_(path), size_(file_size(path)), stream_(path, std::ios::binary) {
+    if (!stream_) fail("{}: cannot be opened: {}", path, std::strerror(errno));
   }
   std::int64_t left() const { return size_ - at_; }
 
   void read(void* to, std::int64_t bytes) {
-    if (bytes > left()) core::fail("{}: the file is truncated: it has {} bytes", path_, size_);
+    if (bytes > left()) fail("{}: the file is truncated: it has {} bytes", path_, size_);
     stream_.read(static_cast<char*>(to), bytes);
-    if (stream_.gcount() != bytes) core::fail("{}: cannot be read: {}", path_, std::strerror(errno));
+    if (stream_.gcount() != bytes) fail("{}: cannot be read: {}", path_, std::strerror(errno));
     at_ += bytes;
   }
 
@@ -143,18 +143,17 @@ class File {
 
 std::string read_header(File& file, const std::string& path) {
   char magic[8] = {};
-  if (file.left() == 0) core::fail("{}: the file is empty", path);
+  if (file.left() == 0) fail("{}: the file is empty", path);
   file.read(magic, std::min<std::int64_t>(file.left(), sizeof(magic)));
   if (std::string_view(magic, kMagic.size()) != kMagic)
-    core::fail("{}: not a .npy file (it does not begin with \\x93NUMPY)", path);
+    fail("{}: not a .npy file (it does not begin with \\x93NUMPY)", path);
   const int version = static_cast<unsigned char>(magic[6]);
-  if (version < 1 || version > 3)
-    core::fail("{}: .npy format version {}; versions 1, 2 and 3 are understood", path, version);
+  if (version < 1 || version > 3) fail("{}: .npy format version {}; versions 1, 2 and 3 are understood", path, version);
   unsigned char size[4] = {};
   file.read(size, version == 1 ? 2 : 4);
   std::int64_t length = 0;
   for (int i = 3; i >= 0; --i) length = length * 256 + size[i];
-  if (length > kLongestHeader) core::fail("{}: the .npy header claims {} bytes, which cannot be", path, length);
+  if (length > kLongestHeader) fail("{}: the .npy header claims {} bytes, which cannot be", path, length);
   std::string header(static_cast<std::size_t>(length), '\0');
   file.read(header.data(), length);
   return header;
@@ -162,14 +161,14 @@ std::string read_header(File& file, const std::string& path) {
 
 void require_matrix(const Header& header, const std::string& path) {
   if (header.shape.size() < 2 || header.shape.size() > 3)
-    core::fail("{}: the shape is {}; a matrix [rows, cols] or a batch [batch, rows, cols] is needed", path,
-               core::to_string(header.shape));
+    fail("{}: the shape is {}; a matrix [rows, cols] or a batch [batch, rows, cols] is needed", path,
+         to_string(header.shape));
   for (const std::int64_t dimension : header.shape)
-    if (dimension == 0) core::fail("{}: the shape is {}; an empty array has no matrix", path, core::to_string(header.shape));
+    if (dimension == 0) fail("{}: the shape is {}; an empty array has no matrix", path, to_string(header.shape));
 }
 
 // Elements of the array, or nothing where more than any file holds.
-std::optional<std::int64_t> element_count(const core::Shape& shape) {
+std::optional<std::int64_t> possible_count(const Shape& shape) {
   std::int64_t count = 1;
   for (const std::int64_t dimension : shape)
     if (__builtin_mul_overflow(count, dimension, &count)) return std::nullopt;
@@ -194,13 +193,13 @@ NpyArray read_npy(const std::string& path) {
   const Header header = HeaderParser(read_header(file, path), path).parse();
   const std::int64_t bytes = npy_element_bytes(header.type, path);
   require_matrix(header, path);
-  const std::optional<std::int64_t> count = element_count(header.shape);
+  const std::optional<std::int64_t> count = possible_count(header.shape);
   if (!count || *count * bytes > file.left())
-    core::fail("{}: the file is truncated: shape {} needs more than the {} bytes of values it has", path,
-               core::to_string(header.shape), file.left());
+    fail("{}: the file is truncated: shape {} needs more than the {} bytes of values it has", path, to_string(header.shape),
+         file.left());
   if (*count * bytes < file.left())
-    core::fail("{}: {} bytes follow the values of shape {}; the file is damaged", path, file.left() - *count * bytes,
-               core::to_string(header.shape));
+    fail("{}: {} bytes follow the values of shape {}; the file is damaged", path, file.left() - *count * bytes,
+         to_string(header.shape));
   NpyElements elements(header.type, header.fortran, header.shape, path);
   NpyArray array{header.shape, std::vector<float>(static_cast<std::size_t>(*count)), elements.original()};
   if (elements.original().empty())
@@ -213,10 +212,10 @@ NpyArray read_npy(const std::string& path) {
 void require_finite(const NpyArray& array, const std::string& path) {
   for (std::size_t i = 0; i < array.values.size(); ++i) {
     if (std::isfinite(array.values[i])) continue;
-    core::Shape index(array.shape.size());
+    Shape index(array.shape.size());
     auto rest = static_cast<std::int64_t>(i);
     for (std::size_t d = index.size(); d-- > 0; rest /= array.shape[d]) index[d] = rest % array.shape[d];
-    core::fail("{}: entry {} is {}; every entry must be finite", path, core::to_string(index), plain_nan(array.values[i]));
+    fail("{}: entry {} is {}; every entry must be finite", path, to_string(index), plain_nan(array.values[i]));
   }
 }
 
@@ -240,14 +239,14 @@ std::string ids_header(std::int64_t count) {
 }  // namespace
 
 void write_npy(const std::string& path, const NpyArray& array) {
-  MUONP_ASSERT(core::element_count(array.shape) == std::ssize(array.values), "shape {}, {} values",
-               core::to_string(array.shape), array.values.size());
+  MUONP_ASSERT(element_count(array.shape) == std::ssize(array.values), "shape {}, {} values", to_string(array.shape),
+               array.values.size());
   std::string shape;
   for (const std::int64_t dimension : array.shape) shape += fmt::format("{}, ", dimension);
   if (array.shape.size() > 1) shape.resize(shape.size() - 2);
   const std::string header = npy_header("<f4", shape);
   const auto bytes = static_cast<std::int64_t>(array.values.size() * sizeof(float));
-  core::AtomicFile file(path, bytes + std::ssize(header));
+  AtomicFile file(path, bytes + std::ssize(header));
   file.write(header);
   file.write(array.values.data(), bytes);
   file.commit();
@@ -266,4 +265,4 @@ void NpyIds::commit() {
   file_.commit();
 }
 
-}  // namespace muonp::launch
+}  // namespace muonp::core

@@ -10,10 +10,10 @@
 #include "core/base/shape.h"
 #include "core/files/files.h"
 
-namespace muonp::launch {
+namespace muonp::core {
 
 struct NpyArray {
-  core::Shape shape;          // [rows, cols] or [batch, rows, cols], every dimension ≥ 1
+  Shape shape;                // [rows, cols] or [batch, rows, cols], every dimension ≥ 1
   std::vector<float> values;  // row-major
   std::string original = {};  // what was converted ("float64 in Fortran order"); empty if nothing was
 };
@@ -37,8 +37,8 @@ class NpyIds {
   void commit();
 
  private:
-  core::AtomicFile file_;
+  AtomicFile file_;
   std::int64_t count_ = 0;
 };
 
-}  // namespace muonp::launch
+}  // namespace muonp::core

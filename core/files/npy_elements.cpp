@@ -11,7 +11,7 @@
 #include "core/base/error.h"
 #include "core/base/index.h"
 
-namespace muonp::launch {
+namespace muonp::core {
 namespace {
 
 using Limits = std::numeric_limits<float>;
@@ -47,13 +47,13 @@ std::int64_t npy_element_bytes(const std::string& type, const std::string& path)
     for (const std::int64_t bytes : {2, 4, 8})
       if (type[2] == '0' + bytes) return bytes;
   const std::string name = type.empty() ? "" : name_of(type);
-  core::fail(
+  fail(
       "{}: the element type is '{}'{}; float16, float32 and float64 are read, as by np.save(path, "
       "G.astype('float32'))",
       path, type, name.empty() ? "" : fmt::format(" ({})", name));
 }
 
-NpyElements::NpyElements(const std::string& type, bool fortran, core::Shape shape, const std::string& path)
+NpyElements::NpyElements(const std::string& type, bool fortran, Shape shape, const std::string& path)
     : path_(path),
       shape_(std::move(shape)),
       fortran_(fortran),
@@ -66,7 +66,7 @@ NpyElements::NpyElements(const std::string& type, bool fortran, core::Shape shap
 double NpyElements::decode(const char* from) const {
   if (bytes_ == 8) return number_at<double>(from, swapped_);
   if (bytes_ == 4) return number_at<float>(from, swapped_);
-  core::float16 half;
+  float16 half;
   half.bits = number_at<std::uint16_t>(from, swapped_);
   return static_cast<float>(half);
 }
@@ -85,15 +85,15 @@ std::int64_t NpyElements::next_place() {
 }
 
 void NpyElements::convert(std::span<const char> block, std::vector<float>& values) {
-  for (std::size_t at = 0; at < block.size(); at += static_cast<std::size_t>(bytes_)) {
-    const double value = decode(block.data() + at), size = std::fabs(value);
+  for (std::size_t i = 0; i < block.size(); i += static_cast<std::size_t>(bytes_)) {
+    const double value = decode(block.data() + i), size = std::fabs(value);
     const auto rounded = static_cast<float>(value);
     if (std::isinf(rounded) && std::isfinite(value))
-      core::fail("{}: entry {} is {}, too large for float32, in which is computed; divide the matrix by a number", path_,
-                 core::to_string(index_), value);
+      fail("{}: entry {} is {}, too large for float32, in which is computed; divide the matrix by a number", path_,
+           to_string(index_), value);
     double& largest = largest_[shape_.size() == 3 ? static_cast<std::size_t>(index_[0]) : 0];
     if (std::isfinite(value)) largest = std::max(largest, size);
-    values[core::at(next_place())] = rounded;
+    values[at(next_place())] = rounded;
   }
 }
 
@@ -101,9 +101,8 @@ void NpyElements::finish() const {
   constexpr double kLeast = static_cast<double>(Limits::min()) / static_cast<double>(Limits::epsilon());
   for (std::size_t i = 0; i < largest_.size(); ++i)
     if (bytes_ == 8 && largest_[i] > 0 && largest_[i] < kLeast)
-      core::fail(
-          "{}: {}the largest entry is {}, too small for float32, in which is computed; multiply the matrix by a number",
-          path_, shape_.size() == 3 ? fmt::format("matrix {}: ", i) : "", largest_[i]);
+      fail("{}: {}the largest entry is {}, too small for float32, in which is computed; multiply the matrix by a number",
+           path_, shape_.size() == 3 ? fmt::format("matrix {}: ", i) : "", largest_[i]);
 }
 
-}  // namespace muonp::launch
+}  // namespace muonp::core

@@ -8,7 +8,7 @@
 
 #include "core/base/shape.h"
 
-namespace muonp::launch {
+namespace muonp::core {
 
 // Bytes of an element of this type. Error: not one of float16, float32, float64.
 std::int64_t npy_element_bytes(const std::string& type, const std::string& path);
@@ -18,7 +18,7 @@ std::int64_t npy_element_bytes(const std::string& type, const std::string& path)
 class NpyElements {
  public:
   // `type` as in the header ("<f8"), shape [rows, cols] or [batch, rows, cols].
-  NpyElements(const std::string& type, bool fortran, core::Shape shape, const std::string& path);
+  NpyElements(const std::string& type, bool fortran, Shape shape, const std::string& path);
 
   const std::string& original() const { return original_; }  // "float64 in Fortran order"; empty for float32 in C order
 
@@ -32,12 +32,12 @@ class NpyElements {
   double decode(const char* from) const;
   std::int64_t next_place();
   const std::string& path_;
-  core::Shape shape_;
+  Shape shape_;
   bool fortran_, swapped_;
   std::int64_t bytes_;
   std::string original_;
-  core::Shape index_;            // of the next element
+  Shape index_;                  // of the next element
   std::vector<double> largest_;  // magnitude in each matrix
 };
 
-}  // namespace muonp::launch
+}  // namespace muonp::core

@@ -159,15 +159,15 @@ std::string roofline_table(const Roofline& r, const StartFacts& f, const Machine
               {Align::left, Align::right, Align::right, Align::right, Align::right, Align::left, Align::left});
   table.caption(fmt::format("Least time of a step per rank: {}, {} ranks on {}, {} tokens, compute {}",
                             f.model.description(), f.plan.shards.world_size(), machine.name,
-                            format_count(static_cast<double>(f.batches.batch * f.config.data.sequence)),
+                            core::format_count(static_cast<double>(f.batches.batch * f.config.data.sequence)),
                             f.config.parallel.compute));
-  const auto bytes = [](double b) { return b == 0 ? std::string() : format_bytes(std::llround(b)); };
+  const auto bytes = [](double b) { return b == 0 ? std::string() : core::format_bytes(std::llround(b)); };
   for (const Phase& p : r.phases)
     table.add({p.name, p.flops == 0 ? std::string() : fmt::format("{:.3g} Tflop", p.flops * 1e-12), bytes(p.memory),
-               bytes(p.sent), format_duration(p.seconds), p.bound, p.behind});
+               bytes(p.sent), core::format_duration(p.seconds), p.bound, p.behind});
   table.rule();
-  table.add({"step", "", "", "", format_duration(r.seconds), r.bounding_phase, ""});
-  table.add({"nothing hidden", "", "", "", format_duration(r.seconds_in_line), "", ""});
+  table.add({"step", "", "", "", core::format_duration(r.seconds), r.bounding_phase, ""});
+  table.add({"nothing hidden", "", "", "", core::format_duration(r.seconds_in_line), "", ""});
   return table.render();
 }
 

@@ -115,13 +115,14 @@ std::string as_table(const Arguments& a, const std::string& device, const Spectr
       fmt::format("{} x {} on {}, {} repeats{}", a.benchmark.rows, a.benchmark.cols, device, a.benchmark.repeats, errors));
   for (const SpectralMeasurement& m : result.measurements)
     table.add({m.options.method, optim::spectral::to_string(m.options.p), std::string(core::name_of(m.options.dtype)),
-               fmt::format("{}", m.report.steps), format_duration(m.seconds_median), format_duration(m.seconds_min),
-               fmt::format("{:.3f}", m.ratio), fmt::format("{:.2f}", m.report.flops * 1e-9),
-               fmt::format("{:.1f}", m.gflops()), format_percent(m.gflops() / m.gemm_gflops),
-               error_cell(m.relative_error_max), error_cell(m.relative_error_frobenius)});
+               fmt::format("{}", m.report.steps), core::format_duration(m.seconds_median),
+               core::format_duration(m.seconds_min), fmt::format("{:.3f}", m.ratio),
+               fmt::format("{:.2f}", m.report.flops * 1e-9), fmt::format("{:.1f}", m.gflops()),
+               core::format_percent(m.gflops() / m.gemm_gflops), error_cell(m.relative_error_max),
+               error_cell(m.relative_error_frobenius)});
   table.rule();
   for (const ProductMeasurement& p : result.products)
-    table.add({"plain product", "", std::string(core::name_of(p.dtype)), "", format_duration(p.seconds), "", "", "",
+    table.add({"plain product", "", std::string(core::name_of(p.dtype)), "", core::format_duration(p.seconds), "", "", "",
                fmt::format("{:.1f}", p.gflops), "", "", ""});
   return table.render();
 }

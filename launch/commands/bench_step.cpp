@@ -43,8 +43,7 @@ StepOutcome whole_step(Session& session, Learner& learner, std::int64_t number) 
 std::string attention_text(Session& session, const RunConfig& config) {
   if (session.device().kind() == core::DeviceKind::cpu) return "in blocks of queries, on the CPU";
   const std::int64_t batch = make_batch_plan(config.data, session.world_size()).micro_batch;
-  return core::describe_attention({batch, config.data.sequence, config.model.heads()},
-                                  config.compute());
+  return core::describe_attention({batch, config.data.sequence, config.model.heads()}, config.compute());
 }
 
 nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunConfig& config) {
@@ -97,15 +96,15 @@ std::string as_table(const nlohmann::ordered_json& r) {
   Table table({"part of the step", "time", "share"}, {Align::left, Align::right, Align::right});
   for (const char* part : {"forward", "backward", "communication", "spectral", "other"}) {
     const double seconds = r.at(std::string(part) + "_seconds");
-    table.add({part, format_duration(seconds), format_percent(seconds / total)});
+    table.add({part, core::format_duration(seconds), core::format_percent(seconds / total)});
   }
   table.rule();
-  table.add({"step (median)", format_duration(total), format_rate(r.at("tokens_per_second"), "tokens")});
-  table.add({"forward + backward", format_rate(r.at("forward_backward_tokens_per_second"), "tokens"),
-             format_percent(r.at("gemm_fraction")) + " of peak"});
+  table.add({"step (median)", core::format_duration(total), core::format_rate(r.at("tokens_per_second"), "tokens")});
+  table.add({"forward + backward", core::format_rate(r.at("forward_backward_tokens_per_second"), "tokens"),
+             core::format_percent(r.at("gemm_fraction")) + " of peak"});
   table.add({"matrix-product peak", fmt::format("{:.1f} Gflop/s", r.at("peak_gflops").get<double>()), ""});
-  table.add({"peak memory", format_bytes(r.at("peak_bytes")),
-             fmt::format("planned {}", format_bytes(r.at("planned_peak_bytes")))});
+  table.add({"peak memory", core::format_bytes(r.at("peak_bytes")),
+             fmt::format("planned {}", core::format_bytes(r.at("planned_peak_bytes")))});
   return table.render();
 }
 

@@ -85,8 +85,8 @@ std::string as_table(const ordered_json& rows) {
     const auto number = [&](const char* key) { return row.at(key).is_null() ? "-" : row.at(key).dump(); };
     const ordered_json& starts = row.at("starts");
     const std::string start = starts.empty() ? "-" : starts.back().at("step").dump();
-    table.add({number("step"), start, row.at("date"), number("world_size"), number("zero"), format_bytes(row.at("bytes")),
-               number("files")});
+    table.add({number("step"), start, row.at("date"), number("world_size"), number("zero"),
+               core::format_bytes(row.at("bytes")), number("files")});
   }
   return table.render() + damaged;
 }
@@ -170,7 +170,7 @@ int export_to_file(Session& session, const Arguments& a) {
     require_no_stop(a.out + " is as it was");
   });
   bar.clear();
-  session.log().info("{}: the weights of step {} in {}, {}", a.out, checkpoint.step(), a.dtype, format_bytes(bytes));
+  session.log().info("{}: the weights of step {} in {}, {}", a.out, checkpoint.step(), a.dtype, core::format_bytes(bytes));
   return 0;
 }
 

@@ -58,8 +58,8 @@ std::string as_table(const Arguments& a, const std::vector<RunHistory>& runs, co
     const double rate = s.tokens && s.seconds ? *s.tokens / *s.seconds : NAN;
     table.add({runs[i].name + (runs.size() > 1 && s.best_value == best ? " *" : ""), whole_cell(s.steps),
                value_cell(s.final_value), value_cell(s.best_value), whole_cell(s.best_step), value_cell(s.train_loss),
-               s.seconds ? format_duration(*s.seconds) : "-", std::isfinite(rate) ? format_count(rate) : "-",
-               s.sent_bytes ? format_bytes(static_cast<std::int64_t>(*s.sent_bytes)) : "-"});
+               s.seconds ? core::format_duration(*s.seconds) : "-", std::isfinite(rate) ? core::format_count(rate) : "-",
+               s.sent_bytes ? core::format_bytes(static_cast<std::int64_t>(*s.sent_bytes)) : "-"});
   }
   return table.render();
 }

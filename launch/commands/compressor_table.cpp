@@ -66,7 +66,7 @@ std::string compressor_table(const StartFacts& facts) {
     }
     table.add({spec.text(), fmt::format("{:.4f}", least), std::to_string(bytes),
                fmt::format("{:.3f}", 8 * static_cast<double>(bytes) / static_cast<double>(elements)),
-               format_bytes(static_cast<std::int64_t>(static_cast<double>(bytes) * (n - 1) / n)),
+               core::format_bytes(static_cast<std::int64_t>(static_cast<double>(bytes) * (n - 1) / n)),
                uses_of(spec, configured)});
   }
   return fmt::format(

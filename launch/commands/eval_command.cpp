@@ -133,7 +133,7 @@ void write_first_logits(const TaskConfig& task, const Subject& subject, const st
   const TextWindows windows(task, subject);
   std::vector<float> values = first_logits(windows, subject);
   const auto tokens = static_cast<std::int64_t>(windows.first().size());
-  write_npy(file, {{tokens, subject.model.vocabulary()}, std::move(values)});
+  core::write_npy(file, {{tokens, subject.model.vocabulary()}, std::move(values)});
 }
 
 std::vector<Result> evaluate_tasks(Session& session, const Arguments& a, const TrainedModel& trained,

@@ -38,7 +38,8 @@ int run(Session& session, const Arguments& a) {
       });
   bar.reset();
   session.log().info("{}: the weights of step {}, {} tensors in {}, {} in {} file{}", a.folder, checkpoint.step(),
-                     report.tensors, report.dtype, format_bytes(report.bytes), report.files, report.files == 1 ? "" : "s");
+                     report.tensors, report.dtype, core::format_bytes(report.bytes), report.files,
+                     report.files == 1 ? "" : "s");
   if (!report.tokenizer) session.log().info("The run has no tokenizer of its own that could go along.");
   return 0;
 }

@@ -42,12 +42,12 @@ struct Check {
 };
 
 struct Outcome {
-  NpyArray z;
+  core::NpyArray z;
   SpectralReport report;
   double seconds = 0;
 };
 
-Outcome apply(Session& session, const SpectralOptions& options, NpyArray& g) {
+Outcome apply(Session& session, const SpectralOptions& options, core::NpyArray& g) {
   const auto power = optim::spectral::make_spectral_power(options);
   Outcome outcome{{g.shape, std::vector<float>(g.values.size())}, {}, 0};
   core::Device& device = session.device();
@@ -63,7 +63,7 @@ Outcome apply(Session& session, const SpectralOptions& options, NpyArray& g) {
   return outcome;
 }
 
-Check check(const SpectralOptions& options, const NpyArray& g, const Outcome& outcome) {
+Check check(const SpectralOptions& options, const core::NpyArray& g, const Outcome& outcome) {
   const std::size_t last = g.shape.size() - 1;
   const std::int64_t rows = g.shape[last - 1], cols = g.shape[last], size = rows * cols;
   Check result;
@@ -88,7 +88,7 @@ std::string percent_or_unknown(double fraction) {
   return std::isfinite(fraction) ? fmt::format("{:.3g} %", fraction * 100) : "unknown";
 }
 
-std::string as_json(const Arguments& a, const NpyArray& g, const Outcome& outcome, const Check& checked) {
+std::string as_json(const Arguments& a, const core::NpyArray& g, const Outcome& outcome, const Check& checked) {
   const SpectralReport& report = outcome.report;
   nlohmann::ordered_json object = {{"in", a.in},
                                    {"out", a.out},
@@ -115,7 +115,7 @@ std::string as_json(const Arguments& a, const NpyArray& g, const Outcome& outcom
   return object.dump(2);
 }
 
-std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outcome, const Check& checked) {
+std::string as_table(const Arguments& a, const core::NpyArray& g, const Outcome& outcome, const Check& checked) {
   const SpectralReport& report = outcome.report;
   const auto [low, high] = std::minmax_element(report.scale.begin(), report.scale.end());
   Table table({"", ""});
@@ -125,8 +125,8 @@ std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outco
   table.add({"scale", *low == *high ? fmt::format("{:.6g}", *low) : fmt::format("{:.6g} to {:.6g}", *low, *high)});
   table.add({"steps, restarts", fmt::format("{}, {}", report.steps, report.restarts)});
   table.add({"predicted error", percent_or_unknown(report.predicted_error)});
-  table.add({"work", fmt::format("{:.3g} Gflop in {}, {:.3g} Gflop/s", report.flops * 1e-9, format_duration(outcome.seconds),
-                                 report.flops * 1e-9 / outcome.seconds)});
+  table.add({"work", fmt::format("{:.3g} Gflop in {}, {:.3g} Gflop/s", report.flops * 1e-9,
+                                 core::format_duration(outcome.seconds), report.flops * 1e-9 / outcome.seconds)});
   if (a.check) {
     table.rule();
     table.add({"worst error of a singular value",
@@ -139,10 +139,10 @@ std::string as_table(const Arguments& a, const NpyArray& g, const Outcome& outco
 
 int run(Session& session, Arguments a) {
   a.options.dtype = optim::spectral::parse_storage(a.dtype, a.options.method, session.device().kind());
-  NpyArray g = read_npy(a.in);
-  require_finite(g, a.in);
+  core::NpyArray g = core::read_npy(a.in);
+  core::require_finite(g, a.in);
   const Outcome outcome = apply(session, a.options, g);
-  write_npy(a.out, outcome.z);
+  core::write_npy(a.out, outcome.z);
   const Check checked = a.check ? check(a.options, g, outcome) : Check{};
   session.log().info("{}", a.json ? as_json(a, g, outcome, checked) : as_table(a, g, outcome, checked));
   return 0;

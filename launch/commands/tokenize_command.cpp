@@ -36,7 +36,7 @@ struct Arguments {
   double sample_mib = 100;
 };
 
-std::string since(double start) { return format_duration(core::seconds_now() - start); }
+std::string since(double start) { return core::format_duration(core::seconds_now() - start); }
 
 std::int64_t bytes_in(const std::vector<std::string>& files) {
   std::int64_t bytes = 0;
@@ -53,13 +53,14 @@ void learn(const Session& session, const Arguments& a, const std::vector<std::st
   const StopSignals signals;
   core::write_file(a.out, model);
   const std::int64_t read = std::min(sample_bytes, bytes_in(files));
-  session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, format_bytes(read), since(watch), a.out);
+  session.log().info("learned {} pieces from {} of text in {}: {}", a.vocabulary, core::format_bytes(read), since(watch),
+                     a.out);
 }
 
 // With --specials, begin and end stand around each file where the original puts them around a text.
 std::int64_t write_ids(const core::Tokenizer& tokenizer, const Arguments& a, const std::vector<std::string>& files,
                        const core::Preparation& preparation) {
-  NpyIds writer(a.ids);
+  core::NpyIds writer(a.ids);
   const auto add = [&](bool asked, std::int32_t id) {
     if (a.specials && asked) writer.write({&id, 1});
   };

@@ -26,7 +26,7 @@ TaskNumbers evaluate_sequences(const Subject& subject, const core::ValidationBat
   };
   const std::vector<double> sums = numbers_of_items(subject, sequences, batch, on_items, read);
   subject.communicator.all_reduce(std::span(&counted, 1), dist::Reduce::sum);
-  const double loss = plain_nan(std::accumulate(sums.begin(), sums.end(), 0.0) / counted);
+  const double loss = core::plain_nan(std::accumulate(sums.begin(), sums.end(), 0.0) / counted);
   return {{"loss", loss}, {"perplexity", std::exp(loss)}, {"tokens", counted, true}};
 }
 

@@ -58,7 +58,7 @@ std::string Progress::time_left() const {
   const double elapsed = options_.clock() - started_;
   const std::int64_t steps = done_ - start_;
   if (steps <= 0 || done_ == total_) return "";
-  return format_duration(elapsed / static_cast<double>(steps) * static_cast<double>(total_ - done_)) + " left";
+  return core::format_duration(elapsed / static_cast<double>(steps) * static_cast<double>(total_ - done_)) + " left";
 }
 
 std::string Progress::bar_line() const {

@@ -95,7 +95,7 @@ std::vector<double> log_ticks(double low, double high) {
 }
 
 std::string tick_label(double value, double step) {
-  if (std::fabs(value) >= 10000) return format_count(value);
+  if (std::fabs(value) >= 10000) return core::format_count(value);
   const int digits = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 9);
   // A step of 2.5 or 0.25 needs one digit more than its power of ten.
   const double scaled = step * std::pow(10, digits);

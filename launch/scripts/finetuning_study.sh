@@ -86,7 +86,7 @@ run_one() {  # run_one DATA ARM LR SEED sweep|best
 before() {
   local data=$1 run=$folder/$1-before tasks
   [ ! -e "$run.json" ] || return 0
-  train "$data" "$data-before" 0 --set schedule.warmup=0
+  train "$data" "$data-before" 0
   tasks=(--text runs/data/essays.txt --text "runs/data/$(other_of "$data").txt" --limit "$windows")
   "$muonp" eval "$run" --json --batches 8 >"$run.partial"
   "$muonp" eval "$run" --json "${tasks[@]}" >>"$run.partial"

@@ -261,7 +261,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   double values[3] = {0, stop_requested ? 1.0 : 0.0, failure_ ? 1.0 : 0.0};
   for (const Pass& pass : passes) values[0] += core::read_scalar(session_.device().queue(), pass.loss) / pass.alike;
   judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
-  outcome.loss = plain_nan(values[0] / session_.world_size());
+  outcome.loss = core::plain_nan(values[0] / session_.world_size());
   outcome.stop = values[1] > 0;
   const bool failed = values[2] > 0, refused = failed || (refuse && refuse(outcome.loss));
 
@@ -269,7 +269,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, /*wait=*/false) : optimizer_->skip();
   outcome.report.communication_seconds += core::seconds(judging.take());
   if (failed) require_no_failure();
-  outcome.report.gradient_norm = plain_nan(outcome.report.gradient_norm);
+  outcome.report.gradient_norm = core::plain_nan(outcome.report.gradient_norm);
   for (const Pass& pass : passes) {
     const double forward = core::seconds(pass.forward_waits), backward = core::seconds(pass.backward_waits);
     outcome.forward_seconds += without(pass.middle->seconds_since(*pass.start), forward);
@@ -310,7 +310,7 @@ Learner::Validation Learner::validate(std::int64_t batches) {
   session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum);
   if (values[2] > 0) require_no_failure();
   const double length = static_cast<double>(config_.data.sequence);
-  return {plain_nan(values[0] / (values[1] / length)), static_cast<std::int64_t>(values[1])};
+  return {core::plain_nan(values[0] / (values[1] / length)), static_cast<std::int64_t>(values[1])};
 }
 
 double measure_peak_together(Session& session, core::Dtype dtype) {

@@ -64,7 +64,7 @@ std::string metrics_line(const MetricFields& fields) {
   for (const auto& [key, value] : fields) {
     const double* real = std::get_if<double>(&value);
     if (real != nullptr && !std::isfinite(*real)) {
-      note += fmt::format("{}{} is {}", note.empty() ? "" : "; ", key, plain_nan(*real));
+      note += fmt::format("{}{} is {}", note.empty() ? "" : "; ", key, core::plain_nan(*real));
       object[std::string(key)] = nullptr;
     } else {
       std::visit([&](const auto& v) { object[std::string(key)] = v; }, value);

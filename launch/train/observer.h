@@ -13,8 +13,8 @@
 namespace muonp::launch {
 
 struct RunPreparation {
-  const std::string& what;           // "encoding"
-  std::int64_t done = 0, total = 1;  // bytes
+  const std::string& what;           // "encoding", "reading FOLDER"
+  std::int64_t done = 0, total = 1;  // bytes of text, or elements of weights
 };
 
 struct RunStart {
@@ -56,10 +56,9 @@ struct RunEnd {
 class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
-  // Now and then while data is encoded, and at its end; before started(), from another thread while the caller's waits.
+  // Now and then while data is encoded, or the weights that the run starts from are read from a folder, and at its end;
+  // before started(), perhaps from another thread while the caller's waits.
   virtual void preparing(const RunPreparation&) {}
-  // While the weights that the run starts from are read from a folder; before started().
-  virtual void reading(const std::string& /*folder*/, std::int64_t /*elements*/, std::int64_t /*of*/) {}
   virtual void started(const RunStart&) {}
   virtual void stepped(const RunStep&) {}
   virtual void validated(const RunValidation&) {}

@@ -21,7 +21,7 @@ std::string run_table(const StartFacts& f) {
   table.add({"model", f.model.description()});
   if (!f.data.empty()) table.add({"data", f.data});
   table.add({"batch", fmt::format("{} sequences of {} = {} tokens a step; {} a rank, in {} of {}", f.batches.batch, time,
-                                  format_count(static_cast<double>(f.batches.batch * time)), f.batches.per_rank,
+                                  core::format_count(static_cast<double>(f.batches.batch * time)), f.batches.per_rank,
                                   f.batches.passes == 1 ? "1 pass" : fmt::format("{} passes", f.batches.passes),
                                   f.batches.micro_batch)});
   table.add({"ranks", f.ranks});
@@ -42,7 +42,7 @@ std::string run_table(const StartFacts& f) {
                                    owners.waves(), owners.waves() == 1 ? "" : "s", owners.imbalance())});
   if (plan.compression) table.add({"compressed", plan.options.compression.text()});
   const auto sent = static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes));
-  table.add({"network", fmt::format("{} sent per rank and step", format_bytes(sent))});
+  table.add({"network", fmt::format("{} sent per rank and step", core::format_bytes(sent))});
   return table.render();
 }
 
@@ -50,13 +50,13 @@ std::string group_table(const StartFacts& f) {
   Table table({"group", "rule", "parameters", "elements", "lr"},
               {Align::left, Align::left, Align::right, Align::right, Align::right});
   for (const optim::GroupRow& row : f.plan.groups.rows())
-    table.add({row.group, row.rule, std::to_string(row.parameters), format_count(static_cast<double>(row.elements)),
+    table.add({row.group, row.rule, std::to_string(row.parameters), core::format_count(static_cast<double>(row.elements)),
                fmt::format("{:g}", row.lr)});
   if (f.plan.frozen) {
     std::int64_t elements = 0;
     for (const dist::ParameterSpec& p : f.plan.frozen->parameters()) elements += core::element_count(p.shape);
-    table.add({"frozen", "", std::to_string(f.plan.frozen->parameters().size()), format_count(static_cast<double>(elements)),
-               ""});
+    table.add({"frozen", "", std::to_string(f.plan.frozen->parameters().size()),
+               core::format_count(static_cast<double>(elements)), ""});
   }
   return table.render();
 }
@@ -79,16 +79,16 @@ std::string rank_table(const StartFacts& f) {
     for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) owned += owners.owner(t) == r;
     const std::int64_t total = planned_peak_bytes(f, r) + (on_host ? f.snapshot_bytes(r) : 0);
     std::vector<std::string> row = {std::to_string(r),
-                                    format_bytes(b.weights),
-                                    format_bytes(b.gradients),
-                                    format_bytes(b.optimizer),
-                                    format_bytes(b.exchange),
-                                    format_bytes(activations),
-                                    format_bytes(f.snapshot_bytes(r)),
-                                    format_bytes(total),
+                                    core::format_bytes(b.weights),
+                                    core::format_bytes(b.gradients),
+                                    core::format_bytes(b.optimizer),
+                                    core::format_bytes(b.exchange),
+                                    core::format_bytes(activations),
+                                    core::format_bytes(f.snapshot_bytes(r)),
+                                    core::format_bytes(total),
                                     std::to_string(owned),
                                     mean > 0 ? fmt::format("{:.3f}", owners.load(r) / mean) : "-"};
-    if (offload) row.push_back(format_bytes(b.host));
+    if (offload) row.push_back(core::format_bytes(b.host));
     table.add(row);
   }
   return table.render() + (n > kMostRankRows ? fmt::format("\n... and {} ranks more", n - kMostRankRows) : "");

@@ -16,12 +16,6 @@ void TerminalObserver::preparing(const RunPreparation& p) {
   if (p.done == p.total) bar_.reset();
 }
 
-void TerminalObserver::reading(const std::string& folder, std::int64_t elements, std::int64_t of) {
-  if (!bar_) bar_ = std::make_unique<Progress>("weights", of, 0, options_);
-  bar_->update(elements, folder);
-  if (elements == of) bar_.reset();
-}
-
 void TerminalObserver::started(const RunStart& start) {
   log_.info("{}", start_report(start.facts));
   if (start.over) {
@@ -43,7 +37,7 @@ void TerminalObserver::stepped(const RunStep& s) {
     const std::string peak = s.peak_share > 0 ? fmt::format("  {:4.1f} % of peak", 100 * s.peak_share) : "";
     bar_->print(fmt::format("{}  loss {:8.4f}  norm {:9.3e}  lr {:8.2e}  {:8.1f} ms  {:>16}{}{}", step_of(step),
                             s.outcome.loss, s.outcome.report.gradient_norm, s.lr, 1e3 * s.outcome.total_seconds,
-                            format_rate(s.tokens / s.outcome.total_seconds, "tokens"), counted, peak));
+                            core::format_rate(s.tokens / s.outcome.total_seconds, "tokens"), counted, peak));
   }
   bar_->update(step, fmt::format("loss {:.4f}", s.outcome.loss));
 }

@@ -15,7 +15,6 @@ class TerminalObserver final : public TrainObserver {
       : config_(config), log_(log), options_(std::move(options)) {}
 
   void preparing(const RunPreparation& preparation) override;
-  void reading(const std::string& folder, std::int64_t elements, std::int64_t of) override;
   void started(const RunStart& start) override;
   void stepped(const RunStep& step) override;
   void validated(const RunValidation& validation) override;

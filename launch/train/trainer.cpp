@@ -44,7 +44,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
     begun_save_ = saved_step_ = progress_.step;
   } else {
     learner_.initialize([this](std::int64_t done, std::int64_t total) {
-      for (const auto& observer : observers_) observer->reading(config_.model.from, done, total);
+      preparation().progress("reading " + config_.model.from, done, total);
     });
   }
   guard_.emplace(config_.guard, progress_.losses);

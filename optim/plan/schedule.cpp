@@ -27,6 +27,7 @@ void ScheduleConfig::describe(core::Fields& f) {
 }
 
 void ScheduleConfig::validate(std::int64_t total_steps) const {
+  if (total_steps == 0) return;  // no step, no rate
   if (warmup > total_steps)
     core::fail("schedule.warmup is {} steps, longer than the run of {}; valid: 0 to {}", warmup, total_steps, total_steps);
   if (kind == "wsd" && warmup + decay_steps(*this, total_steps) > total_steps)

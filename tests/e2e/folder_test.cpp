@@ -10,7 +10,7 @@
 #include "models/pretrained/hf_config.h"
 #include "models/pretrained/hf_names.h"
 #include "tests/e2e/program.h"
-#include "tests/models/hf_folder.h"
+#include "tests/models/pretrained/hf_folder.h"
 
 namespace muonp::e2e {
 
@@ -71,7 +71,7 @@ class Folder : public ProgramTest {
     write_config(folder);
     return muonp("train folder.yaml --set run.name=" + name + " " + settings, ranks);
   }
-  static constexpr const char* kNone = "--set run.steps=0 --set schedule.warmup=0 --set parallel.zero=3";
+  static constexpr const char* kNone = "--set run.steps=0 --set parallel.zero=3";
 
   void expect_same_tensors(const std::string& a, const std::string& b) const {
     const models::FolderTensors x(path(a)), y(path(b));
@@ -203,7 +203,7 @@ TEST_F(Folder, RunsFromScratchOfAFamilyThatTransformersHas) {
     const Outcome exported = muonp(fmt::format("export runs/{} {}", name, out));
     ASSERT_EQ(exported.status, 0) << exported.err;
     // Its loss on the same text is that of the run.
-    const Outcome again = run("of-" + name, out, "--set run.steps=0 --set schedule.warmup=0", 1);
+    const Outcome again = run("of-" + name, out, "--set run.steps=0", 1);
     ASSERT_EQ(again.status, 0) << again.err;
     const auto loss = [&](const std::string& run_name) {
       return json::parse(muonp(fmt::format("eval runs/{} --batches 2 --json", run_name)).out).at("loss").get<double>();
@@ -228,6 +228,8 @@ TEST_F(Folder, WhatIsWrongWithAFolderIsSaidOnce) {
   refused({"config.json"});
   json config = tiny("llama");
   make("in", config, "BF16", 2);
+  // Unless the configuration says otherwise the tokenizer is the folder's.
+  expect_refused(muonp("train folder.yaml --set data.tokenizer=''", 2), {"in: there is no tokenizer in this folder"});
   config["hidden_act"] = "relu";
   test::put_config(path("in"), config);
   refused({"hidden_act", "relu", "silu"});

@@ -11,7 +11,7 @@
 #include "models/pretrained/hf_config.h"
 #include "models/pretrained/hf_names.h"
 #include "tests/e2e/program.h"
-#include "tests/models/hf_folder.h"
+#include "tests/models/pretrained/hf_folder.h"
 
 namespace muonp::e2e {
 

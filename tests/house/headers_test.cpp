@@ -15,8 +15,8 @@
 #include <set>
 #include <thread>
 
-#include "tests/core/temporary_folder.h"
 #include "tests/house/source_tree.h"
+#include "tests/support/temporary_folder.h"
 
 namespace muonp::test {
 namespace {

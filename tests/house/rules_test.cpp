@@ -23,8 +23,8 @@ const char* const kMayAsk[] = {"core/device/cuda/",
                                "core/base/dtype.h",
                                "core/base/math.h",
                                "core/device/for_each.h",  // kernels are written once, for two compilers
-                               "tests/dist/nccl_rank_test.cpp",
-                               "tests/launch/zero_training.cpp"};  // the stand-in has as many GPUs as it is told
+                               "tests/dist/nccl/nccl_rank_test.cpp",
+                               "tests/launch/train/zero_training.cpp"};  // the stand-in has as many GPUs as it is told
 
 std::vector<std::string> back_end_conditions(const std::vector<SourceFile>& files) {
   static const std::regex condition(R"re(^\s*#\s*(if|el).*(CUDA|NCCL|CUDNN|CUBLAS|DEVICE_CODE))re");

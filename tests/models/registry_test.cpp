@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "core/base/error.h"
-#include "tiny_llama.h"
+#include "tests/models/llama/tiny_llama.h"
 
 namespace muonp::models::testing {
 namespace {

@@ -18,7 +18,7 @@
 #include "optim/spectral/gradient_norm.h"
 #include "optim/spectral/spectral_norm.h"
 #include "optim/spectral/spectral_power.h"
-#include "tests/core/op_check.h"
+#include "tests/core/autograd/op_check.h"
 
 using namespace muonp;
 using namespace muonp::core;

@@ -1,0 +1,229 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/base/error.h"
+#include "core/files/files.h"
+#include "optim/plan/config.h"
+#include "optim/plan/schedule.h"
+#include "optim/rules/adamw.h"
+#include "optim/rules/muonp.h"
+#include "optim/rules/sgd.h"
+#include "tests/support/temporary_folder.h"
+
+using namespace muonp;
+using namespace muonp::optim;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+namespace {
+
+struct File {
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  void describe(core::Fields& f) {
+    f.section(
+        "optimizer", [this](core::Fields& inner) { optimizer.describe(inner); }, "");
+    f.section(
+        "schedule", [this](core::Fields& inner) { schedule.describe(inner); }, "");
+  }
+};
+
+File read(const std::string& yaml) {
+  File file;
+  core::read_config_text(yaml, "test.yaml", {}, [&](core::Fields& f) { file.describe(f); });
+  file.optimizer.validate();
+  return file;
+}
+
+template <class F>
+std::string error_of(const F& f) {
+  try {
+    f();
+  } catch (const core::Error& e) {
+    return e.what();
+  }
+  return "no error";
+}
+
+std::string message(const std::string& yaml) {
+  return error_of([&] { read(yaml); });
+}
+
+}  // namespace
+
+TEST(OptimizerConfig, DefaultsAreValidAndAsDocumented) {
+  const File file = read("{}");
+  EXPECT_EQ(file.optimizer.clip, 1.0);
+  EXPECT_EQ(file.optimizer.matrices.rule->name(), "muonp");
+  EXPECT_EQ(file.optimizer.matrices.rule->text(), "muonp p=1/2");
+  EXPECT_EQ(file.optimizer.matrices.rule.as<Muonp>().scale, "match_rms");
+  EXPECT_EQ(file.optimizer.others.rule->name(), "adamw");
+  EXPECT_EQ(file.optimizer.others.weight_decay, 0);
+  EXPECT_EQ(file.optimizer.others.rule.as<AdamW>().beta2, 0.95);
+}
+
+TEST(OptimizerConfig, ReadsEveryPart) {
+  const File file = read(R"(
+optimizer:
+  clip: 0
+  matrices:
+    p: 1/3
+    momentum_form: heavy_ball
+    nesterov: false
+    scale: spectral
+    splits:
+      - {name: qkv, pattern: "*.qkv.weight", axis: columns, parts: [q, k, v]}
+  others: {rule: sgd, lr: 0.5, momentum: 0}
+  groups:
+    - {name: heads, select: ["kind:head", "*.gate"], rule: adamw, beta2: 0.99}
+schedule: {kind: wsd, warmup: 7}
+)");
+  const OptimizerConfig& o = file.optimizer;
+  const Muonp& muonp = o.matrices.rule.as<Muonp>();
+  EXPECT_EQ(muonp.p, "1/3");
+  EXPECT_EQ(muonp.spectral_options(muonp.p, core::DeviceKind::cpu).p, (spectral::Exponent{1, 3}));
+  EXPECT_FALSE(is_ema(muonp.momentum_form));
+  EXPECT_FALSE(muonp.nesterov);
+  ASSERT_EQ(o.matrices.splits.size(), 1u);
+  EXPECT_THAT(o.matrices.splits[0].parts, ElementsAre("q", "k", "v"));
+  EXPECT_EQ(o.others.rule.as<Sgd>().momentum, 0);
+  ASSERT_EQ(o.groups.size(), 1u);
+  EXPECT_THAT(o.groups[0].select, ElementsAre("kind:head", "*.gate"));
+  EXPECT_EQ(o.groups[0].rule.as<AdamW>().beta2, 0.99);
+  EXPECT_EQ(file.schedule.warmup, 7);
+}
+
+TEST(OptimizerConfig, WhatIsWrittenReadsBack) {
+  File file = read(R"(
+optimizer:
+  matrices: {p: -1/4, splits: [{name: a, pattern: "*.up", parts: [gate, up]}]}
+  groups: [{name: heads, select: ["kind:head"]}]
+)");
+  const std::string text = core::write_config([&](core::Fields& f) { file.describe(f); });
+  File again = read(text);
+  EXPECT_EQ(core::write_config([&](core::Fields& f) { again.describe(f); }), text);
+  EXPECT_EQ(again.optimizer.matrices.rule.as<Muonp>().p, "-1/4");
+  EXPECT_EQ(again.optimizer.matrices.splits[0].parts.size(), 2u);
+}
+
+TEST(OptimizerConfig, MistakesAreNamedByTheirPath) {
+  EXPECT_THAT(message("optimizer: {matrices: {p: 2}}"), HasSubstr("optimizer.matrices: "));
+  EXPECT_THAT(message("optimizer: {matrices: {method: newton_schulz5, p: 1/2}}"), HasSubstr("newton_schulz5"));
+  EXPECT_THAT(message("optimizer: {matrices: {momentum: 1}}"), HasSubstr("optimizer.matrices.momentum is 1"));
+  EXPECT_THAT(message("optimizer: {others: {beta2: 1.0}}"), HasSubstr("optimizer.others.beta2 is 1"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: -1/4, scale: schatten}}"), HasSubstr("schatten needs p >= 0"));
+  EXPECT_THAT(message("optimizer: {groups: [{name: others, select: [a]}]}"),
+              HasSubstr("optimizer.groups[0].name others is used twice"));
+  EXPECT_THAT(message("optimizer: {groups: [{name: x}]}"), HasSubstr("optimizer.groups[0].select is empty"));
+  EXPECT_THAT(message("optimizer: {matrices: {splits: [{name: a, pattern: b, parts: [q]}]}}"),
+              HasSubstr("at least two parts"));
+  EXPECT_THAT(message("optimizer: {matrices: {splits: [{name: a, pattern: b, parts: [q, q]}]}}"),
+              HasSubstr("names a part twice"));
+  EXPECT_NE(message("optimizer: {others: {rule: muonp}}"), "no error");
+  EXPECT_NE(message("optimizer: {others: {p: 1/2}}"), "no error");
+  EXPECT_NE(message("optimizer: {matrices: {lr: -1}}"), "no error");
+}
+
+// A configuration that no file was read for, as another trainer may make it.
+TEST(OptimizerConfig, AWordThatIsNoChoiceIsAnErrorWhereverItDecides) {
+  GroupConfig g;
+  EXPECT_THAT(error_of([&] { g.rule = "lion"; }), HasSubstr("the rule 'lion' is not known; valid are muonp, adamw, sgd"));
+  EXPECT_EQ(g.rule->name(), "adamw");
+  EXPECT_THAT(error_of([] { is_ema("EMA"); }), HasSubstr("momentum_form 'EMA' is not known; valid are ema, heavy_ball"));
+  const SplitConfig split{.name = "qkv", .pattern = "*", .axis = "column", .parts = {"q", "k"}};
+  EXPECT_THAT(error_of([&] { split.columns(); }),
+              HasSubstr("split qkv, axis: 'column' is not known; valid are rows, columns"));
+}
+
+TEST(OptimizerConfig, AKeyOfAnotherRuleIsNamedWithTheRule) {
+  EXPECT_THAT(message("optimizer: {others: {momentum: 0.9}}"),
+              HasSubstr("optimizer.others.momentum: a key that is there with rule: sgd only"));
+  EXPECT_THAT(message("optimizer: {matrices: {rule: sgd, p: 1/2}}"),
+              HasSubstr("optimizer.matrices.p: a key that is there with rule: muonp only"));
+  EXPECT_THAT(message("optimizer: {matrices: {rule: adamw, splits: []}}"), HasSubstr("with rule: muonp only"));
+  EXPECT_THAT(message("optimizer: {matrices: {beta3: 1}}"), HasSubstr("unknown key"));
+}
+
+// An override that chooses another rule takes the file's keys of the old one away; its own keys may come in any order.
+TEST(OptimizerConfig, AnOverrideChangesTheRule) {
+  const std::string yaml = "optimizer: {matrices: {p: 1/3, momentum: 0.5, lr: 0.25}}";
+  const auto with = [&](const std::vector<std::string>& overrides) {
+    File file;
+    core::read_config_text(yaml, "test.yaml", overrides, [&](core::Fields& f) { file.describe(f); });
+    return file.optimizer.matrices;
+  };
+  const GroupConfig adamw = with({"optimizer.matrices.beta1=0.75", "optimizer.matrices.rule=adamw"});
+  EXPECT_EQ(adamw.rule.as<AdamW>().beta1, 0.75);
+  EXPECT_EQ(adamw.lr, 0.25);
+  EXPECT_EQ(with({"optimizer.matrices.rule=sgd"}).rule.as<Sgd>().momentum, Sgd().momentum);
+  EXPECT_THAT(error_of([&] {
+                with({"optimizer.matrices.p=0", "optimizer.matrices.rule=adamw"});
+              }),
+              HasSubstr("with rule: muonp only"));
+}
+
+TEST(OptimizerConfig, WhatOlderVersionsWroteIsRead) {
+  OptimizerConfig o;
+  const test::TemporaryFolder folder;
+  const std::string file = folder / "resolved.yaml";
+  core::write_file(file, "others: {rule: adamw, momentum: 0.5, momentum_form: ema, beta1: 0.25}\n");
+  core::read_config(
+      file, {}, [&](core::Fields& f) { o.describe(f); }, core::Origin::by_the_program);
+  EXPECT_EQ(o.others.rule.as<AdamW>().beta1, 0.25);
+  EXPECT_THAT(error_of([&] { core::read_config(file, {}, [&](core::Fields& f) { o.describe(f); }); }),
+              HasSubstr("rule: sgd"));
+}
+
+TEST(OptimizerConfig, HyperParametersAreFunctionsOfTheStep) {
+  const File file = read("optimizer: {matrices: {momentum: 0.5@1 1e-1@5, lr: 1@1 3@3, p: 1/2@1 0@10}}");
+  const GroupConfig& g = file.optimizer.matrices;
+  EXPECT_EQ(g.rule.as<Muonp>().momentum.at(1), 0.5);
+  EXPECT_DOUBLE_EQ(g.rule.as<Muonp>().momentum.at(3), 0.3);
+  EXPECT_EQ(g.rule.as<Muonp>().momentum.at(99), 0.1);
+  EXPECT_EQ(g.facts(2, 0.5, 1).lr, 1);
+  EXPECT_EQ(core::StepValue::parse(g.lr.text()), g.lr);
+  EXPECT_THAT(message("optimizer: {matrices: {momentum: 0.5@2 0.6@3}}"), HasSubstr("steps that rise from 1"));
+  EXPECT_THAT(message("optimizer: {matrices: {momentum: 0.5@1 2@3}}"), HasSubstr("a number in [0, 1]"));
+  EXPECT_THAT(message("optimizer: {matrices: {momentum: 0.5@1 1@3}}"), HasSubstr("must be at least 0 and below 1"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: 1/2@1 2@10}}"), HasSubstr("optimizer.matrices: "));
+}
+
+TEST(Rule, OnlyDoesWhatItsKindDoes) {
+  const auto device = core::make_cpu_device(1);
+  const core::Tensor w = core::Tensor::zeros(*device, {3}, core::Dtype::float32, core::Category::other);
+  const std::vector<core::Tensor> states = {w};
+  EXPECT_THROW(Muonp().move(device->queue(), {}, w, {w}, states), core::InternalError);
+  EXPECT_THROW(AdamW().direction(device->queue(), {}, {w}, states), core::InternalError);
+  EXPECT_THROW(Sgd().matrix_step(core::DeviceKind::cpu), core::InternalError);
+  EXPECT_THROW(AdamW().move(device->queue(), {}, w, {w}, states), core::InternalError);  // one state of two
+}
+
+TEST(Rule, NamesItsStates) {
+  const auto names = [](const AnyRule& rule) {
+    std::vector<std::string> result;
+    for (const StateSpec& s : rule->states()) result.push_back(s.name);
+    return result;
+  };
+  EXPECT_THAT(names("adamw"), ElementsAre("m", "v"));
+  EXPECT_THAT(names("muonp"), ElementsAre("momentum"));
+  AnyRule sgd = "sgd";
+  EXPECT_THAT(names(sgd), ElementsAre("momentum"));
+  sgd.as<Sgd>().momentum = 0;
+  EXPECT_THAT(names(sgd), ElementsAre());
+}
+
+TEST(Rule, StatesHaveTheShapeOfTheirForm) {
+  const MatrixBatch m{.count = 3, .rows = 2, .cols = 5};
+  EXPECT_EQ(state_shape({"s", Form::elements}, m), (core::Shape{3, 2, 5}));
+  EXPECT_EQ(state_shape({"s", Form::rows}, m), (core::Shape{3, 2}));
+  EXPECT_EQ(state_shape({"s", Form::columns}, m), (core::Shape{3, 5}));
+  EXPECT_EQ(state_shape({"s", Form::scalar}, m), (core::Shape{3}));
+  EXPECT_EQ(state_shape({"s", Form::square}, m), (core::Shape{3, 2, 2}));
+}
+
+TEST(Rule, ACopyIsARuleOfItsOwn) {
+  AnyRule first = "muonp", second = first;
+  second.as<Muonp>().p = "0";
+  EXPECT_EQ(first.as<Muonp>().p, "1/2");
+}

@@ -1,0 +1,40 @@
+// The spectral power in the storages that only GPUs multiply: a build without them has no such test.
+#include <gtest/gtest.h>
+
+#include "optim/spectral/spectral_power.h"
+#include "tests/optim/spectral/spectral_reference.h"
+
+using namespace muonp;
+using namespace muonp::optim::spectral;
+using namespace muonp::test;
+
+// Eleven bits of mantissa, a rebuild in every step: about 2^-11 of sigma_max in each product, which is 0.5 of the smallest
+// singular value that counts, shrunk by the recurrence. The size of G does not matter: 16 bits hold a Gram matrix of known
+// size only.
+TEST(GpuStorage, ErrorsAreOfItsMantissaForEverySpectrumAndSize) {
+  if (!test::on_gpu()) return;  // these products exist on GPUs only
+  const std::pair<const char*, double> cases[] = {{"0", 0.025},  {"1/4", 0.04}, {"1/3", 0.03},
+                                                  {"1/2", 0.02}, {"3/4", 0.02}, {"-1/4", 0.15}};
+  auto device = test::make_test_device();
+  for (const core::Dtype dtype : {core::Dtype::tf32, core::Dtype::float16})
+    for (const char* spectrum : {"gaussian", "geometric", "harmonic", "flat"})
+      for (auto [rows, cols] : {std::array<std::int64_t, 2>{64, 64}, {160, 64}, {64, 160}, {1, 40}}) {
+        const Factors f = known_factors(spectrum, rows, cols);
+        for (const double size : {1.0, 1e-12, 1e12}) {
+          if (size != 1 && rows != cols) continue;
+          const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; }), size),
+                             z = empty_like(*device, g);
+          for (const auto& [p, bound] : cases) {
+            SpectralOptions o;
+            o.method = "coupled_minimax";
+            o.p = parse_exponent(p);
+            o.dtype = dtype;
+            const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
+            EXPECT_EQ(report.restarts, report.steps - 1);
+            EXPECT_LE(errors_of(z, f, o.p.value(), 1e-3, size).frobenius, bound)
+                << core::name_of(dtype) << ", " << spectrum << ", " << rows << "x" << cols << ", p = " << p << ", size "
+                << size;
+          }
+        }
+      }
+}

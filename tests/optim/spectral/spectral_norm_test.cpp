@@ -1,0 +1,58 @@
+#include "optim/spectral/spectral_norm.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/optim/oracles.h"
+
+using namespace muonp;
+using namespace muonp::optim;
+using namespace muonp::optim::oracle;
+
+namespace {
+
+double measured(const Doubles& a, std::int64_t rows, std::int64_t cols, int threads = 1) {
+  auto device = test::make_test_device(threads);
+  return spectral_norm(device->queue(), tensor(*device, {rows, cols}, a));
+}
+
+}  // namespace
+
+TEST(SpectralNorm, IsWithinItsPromiseOnGaussianSpectra) {
+  for (const auto& [rows, cols] : {std::pair(200l, 200l), {300l, 90l}, {65l, 260l}, {24l, 24l}}) {
+    const Doubles a = random(rows * cols, 5);
+    const double exact = svd(a, rows, cols).s[0], found = measured(a, rows, cols);
+    EXPECT_LE(found, exact * (1 + 1e-5));
+    EXPECT_GE(found, exact * (1 - 1e-3)) << rows << "x" << cols;
+  }
+}
+
+TEST(SpectralNorm, IsExactOnLowRankFlatAndSmallMatrices) {
+  const Doubles x = random(40, 1), y = random(30, 2);
+  Doubles outer;
+  for (const double a : x)
+    for (const double b : y) outer.push_back(a * b);
+  EXPECT_NEAR(measured(outer, 40, 30) / (norm(x) * norm(y)), 1, 1e-5);
+  Doubles identity(64, 0.0);
+  for (int i = 0; i < 8; ++i) identity[i * 9] = -3;
+  EXPECT_NEAR(measured(identity, 8, 8), 3, 1e-5);
+  EXPECT_NEAR(measured({3, 4}, 1, 2), 5, 1e-5);
+  EXPECT_NEAR(measured({3, 4}, 2, 1), 5, 1e-5);
+  EXPECT_NEAR(measured({-7}, 1, 1), 7, 1e-5);
+}
+
+TEST(SpectralNorm, FollowsTheScaleAndIsZeroForZero) {
+  const Doubles a = random(50 * 40, 6);
+  const double one = measured(a, 50, 40);
+  for (const double c : {0x1p-100, 0x1p100}) {
+    Doubles scaled = a;
+    for (double& value : scaled) value *= c;
+    EXPECT_EQ(measured(scaled, 50, 40), c * one);
+  }
+  EXPECT_EQ(measured(Doubles(12, 0.0), 3, 4), 0);
+  EXPECT_EQ(measured({}, 0, 4), 0);
+}
+
+TEST(SpectralNorm, ManyThreadsGiveTheBitsOfOne) {  // on a GPU: two runs give the same bits
+  const Doubles a = random(150 * 310, 7);
+  EXPECT_EQ(measured(a, 150, 310, 1), measured(a, 150, 310, 3));
+}
