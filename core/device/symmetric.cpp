@@ -208,47 +208,69 @@ void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
   }
 }
 
-// multiply(block) computes that block of C.
+SymmetricForm form_of(const SymmetricForm& form, std::int64_t i, std::int64_t batch_stride) {
+  const auto moved = [&](const MatrixView& view) { return view.data ? StridedBatch{view, batch_stride}[i] : view; };
+  SymmetricForm of = form;
+  of.out = moved(form.out);
+  of.first.matrix = moved(form.first.matrix);
+  of.second.matrix = moved(form.second.matrix);
+  return of;
+}
+
+// multiply(begin, many, block) computes that block of `many` matrices of C from the begin-th on.
 template <class Multiply>
-void lower_triangle(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms, const Multiply& multiply) {
-  check_forms(c, forms);
-  const SymmetricForm mirror{.out = c};
+void lower_triangles(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms,
+                     const Multiply& multiply) {
+  check_forms(c.first, forms);
+  const SymmetricForm mirror{.out = c.first};
   if (forms.empty()) forms = {&mirror, 1};
   if (queue.kind() == DeviceKind::cuda) {
-    for (const Block& panel : gpu_panels(c.rows)) multiply(panel);
-    return cuda::write_forms(queue, c, forms);
+    for (const Block& panel : gpu_panels(c.first.rows)) multiply(0, count, panel);
+    return cuda::write_forms(queue, count, c, forms);
   }
   const bool alone = queue.threads() == 1 || omp_in_parallel();
-  const std::vector<Block> blocks = alone ? triangle_blocks(c.rows) : shared_triangle_blocks(c.rows, queue.threads());
-  run_tasks(queue, std::ssize(blocks), [&](std::int64_t i) {
-    const Block& block = blocks[at(i)];
-    multiply(block);
-    run_forms(c, forms, block);
-  });
+  const std::vector<Block> blocks =
+      alone ? triangle_blocks(c.first.rows) : shared_triangle_blocks(c.first.rows, queue.threads());
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::vector<SymmetricForm> own;
+    for (const SymmetricForm& form : forms) own.push_back(form_of(form, i, c.batch_stride));
+    run_tasks(queue, std::ssize(blocks), [&](std::int64_t k) {
+      const Block& block = blocks[at(k)];
+      multiply(i, 1, block);
+      run_forms(c[i], own, block);
+    });
+  }
+}
+
+StridedBatch from(const StridedBatch& batch, std::int64_t i) { return {batch[i], batch.batch_stride}; }
+StridedBatch block_of(const StridedBatch& batch, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t cols) {
+  return {batch.first.block(row, col, rows, cols), batch.batch_stride};
 }
 
 }  // namespace
 
-void symmetric_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c,
-                       std::span<const SymmetricForm> forms) {
-  for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
-  lower_triangle(queue, c, forms, [&](const Block& k) {
-    gemm(queue, Op::none, Op::none, alpha, a.block(k.row, 0, k.rows, a.cols), b.block(0, k.col, b.rows, k.cols), 0,
-         c.block(k.row, k.col, k.rows, k.cols));
+void symmetric_product(Queue& queue, std::int64_t count, float alpha, const StridedBatch& a, const StridedBatch& b,
+                       const StridedBatch& c, std::span<const SymmetricForm> forms) {
+  const std::int64_t n = c.first.rows;
+  for (const StridedBatch* batch : {&a, &b, &c}) check_square(batch->first, n, a.first.dtype);
+  lower_triangles(queue, count, c, forms, [&](std::int64_t i, std::int64_t many, const Block& k) {
+    gemm_batched(queue, many, Op::none, Op::none, alpha, block_of(from(a, i), k.row, 0, k.rows, n),
+                 block_of(from(b, i), 0, k.col, n, k.cols), 0, block_of(from(c, i), k.row, k.col, k.rows, k.cols));
   });
 }
 
-void gram(Queue& queue, Op side, float alpha, const MatrixView& a, const MatrixView& c,
+void gram(Queue& queue, std::int64_t count, Op side, float alpha, const StridedBatch& a, const StridedBatch& c,
           std::span<const SymmetricForm> forms) {
-  check_square(c, side == Op::none ? a.rows : a.cols, c.dtype);
-  lower_triangle(queue, c, forms, [&](const Block& k) {
-    const MatrixView out = c.block(k.row, k.col, k.rows, k.cols);
+  const std::int64_t rows = a.first.rows, cols = a.first.cols;
+  check_square(c.first, side == Op::none ? rows : cols, c.first.dtype);
+  lower_triangles(queue, count, c, forms, [&](std::int64_t i, std::int64_t many, const Block& k) {
+    const StridedBatch of = from(a, i), out = block_of(from(c, i), k.row, k.col, k.rows, k.cols);
     if (side == Op::none)
-      gemm(queue, Op::none, Op::transpose, alpha, a.block(k.row, 0, k.rows, a.cols), a.block(k.col, 0, k.cols, a.cols), 0,
-           out);
+      gemm_batched(queue, many, Op::none, Op::transpose, alpha, block_of(of, k.row, 0, k.rows, cols),
+                   block_of(of, k.col, 0, k.cols, cols), 0, out);
     else
-      gemm(queue, Op::transpose, Op::none, alpha, a.block(0, k.row, a.rows, k.rows), a.block(0, k.col, a.rows, k.cols), 0,
-           out);
+      gemm_batched(queue, many, Op::transpose, Op::none, alpha, block_of(of, 0, k.row, rows, k.rows),
+                   block_of(of, 0, k.col, rows, k.cols), 0, out);
   });
 }
 
@@ -266,24 +288,31 @@ void average_block(const MatrixView& c, const Block& block) {
 
 }  // namespace
 
-void symmetrized_product(Queue& queue, float alpha, const MatrixView& a, const MatrixView& b, const MatrixView& c) {
-  for (const MatrixView* view : {&a, &b, &c}) check_square(*view, c.rows, a.dtype);
-  gemm(queue, Op::none, Op::none, alpha, a, b, 0, c);
-  if (queue.kind() == DeviceKind::cuda) return cuda::average_with_transpose(queue, c);
+void symmetrized_product(Queue& queue, std::int64_t count, float alpha, const StridedBatch& a, const StridedBatch& b,
+                         const StridedBatch& c) {
+  for (const StridedBatch* batch : {&a, &b, &c}) check_square(batch->first, c.first.rows, a.first.dtype);
+  gemm_batched(queue, count, Op::none, Op::none, alpha, a, b, 0, c);
+  if (queue.kind() == DeviceKind::cuda) return cuda::average_with_transpose(queue, count, c);
   std::vector<Block> blocks;
-  for (const Block& block : triangle_blocks(c.rows)) halve_block(block, kDiagonalBlock * kDiagonalBlock, blocks);
-  run_tasks(queue, std::ssize(blocks), [&](std::int64_t i) {
-    const Block& block = blocks[at(i)];
-    c.dtype == Dtype::float32 ? average_block<float>(c, block) : average_block<bfloat16>(c, block);
+  for (const Block& block : triangle_blocks(c.first.rows)) halve_block(block, kDiagonalBlock * kDiagonalBlock, blocks);
+  const std::int64_t of_one = std::ssize(blocks);
+  run_tasks(queue, count * of_one, [&](std::int64_t i) {
+    const Block& block = blocks[at(i % of_one)];
+    const MatrixView view = c[i / of_one];
+    view.dtype == Dtype::float32 ? average_block<float>(view, block) : average_block<bfloat16>(view, block);
   });
 }
 
-void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
-  check_square(c, c.rows, c.dtype);
-  check_forms(c, forms);
-  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, c, forms);
-  const std::vector<Block> blocks = shared_triangle_blocks(c.rows, queue.threads());
-  run_tasks(queue, std::ssize(blocks), [&](std::int64_t i) { run_forms(c, forms, blocks[at(i)]); });
+void symmetric_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms) {
+  check_square(c.first, c.first.rows, c.first.dtype);
+  check_forms(c.first, forms);
+  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, count, c, forms);
+  const std::vector<Block> blocks = shared_triangle_blocks(c.first.rows, queue.threads());
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::vector<SymmetricForm> own;
+    for (const SymmetricForm& form : forms) own.push_back(form_of(form, i, c.batch_stride));
+    run_tasks(queue, std::ssize(blocks), [&](std::int64_t k) { run_forms(c[i], own, blocks[at(k)]); });
+  }
 }
 
 namespace {

@@ -8,6 +8,7 @@
 #include "optim/rules/pair_step.h"
 #include "optim/rules/spectral_step.h"
 #include "optim/spectral/gradient_norm.h"
+#include "optim/spectral/scales.h"
 #include "optim/spectral/spectral_norm.h"
 
 namespace muonp::optim {
@@ -70,10 +71,10 @@ std::vector<PowerFrom> Muonp::powers_on(core::DeviceKind device) const {
 
 std::unique_ptr<MatrixStep> Muonp::matrix_step(core::DeviceKind device) const {
   const ShapeScale factor = parse_shape_scale(scale);
-  auto plain = std::make_unique<SpectralStep>(powers_on(device), factor);
+  auto plain = std::make_unique<SpectralStep>(powers_on(device), factor, device);
   if (!needs().partner_gram) return plain;
-  return std::make_unique<PairStep>(std::move(plain), std::make_unique<SpectralStep>(powers_on(device), ShapeScale::none),
-                                    factor);
+  return std::make_unique<PairStep>(std::move(plain),
+                                    std::make_unique<SpectralStep>(powers_on(device), ShapeScale::none, device), factor);
 }
 
 // Both factors decay by the root of what their product decays by, and steps are divided by it, so that their products with
@@ -175,6 +176,48 @@ double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::
   const double factor = update_factor(queue, scale, p, input, update, update.shape());
   if (factor != 1 && factor != 0) core::for_each(queue, update.size(), Scale{update.data<float>(), factor});
   return factor;
+}
+
+namespace {
+
+// size/‖Z‖_F, 0 for a zero Z.
+struct FactorOfNorm {
+  double size;
+  const double* squares;
+  double* factor;
+  MUONP_HD void operator()(std::int64_t i) const { factor[i] = squares[i] == 0 ? 0.0 : size / sqrt(squares[i]); }
+};
+
+void scale_by_norms(core::Queue& queue, double size, const core::Tensor& update) {
+  const std::int64_t count = update.dim(0), rows = update.dim(1), cols = update.dim(2);
+  const core::StridedBatch z{{update.raw(), rows, cols, cols}, rows * cols};
+  const core::Tensor memory = spectral::numbers(queue.device(), 2 * count);
+  auto* squares = static_cast<double*>(memory.raw());
+  spectral::sums_of_squares(queue, count, z, squares);
+  core::for_each(queue, count, FactorOfNorm{size, squares, squares + count});
+  spectral::multiply_by(queue, count, z, squares + count);
+  std::vector<double> seen(core::at(count));
+  queue.read(seen.data(), squares, count * std::int64_t{sizeof(double)});
+  for (std::int64_t i = 0; i < count; ++i)
+    if (!std::isfinite(seen[core::at(i)]))
+      core::fail("matrix {} of {}: the spectral power of the momentum is not finite", i, count);
+}
+
+}  // namespace
+
+void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update) {
+  const bool of_norm = scale == ShapeScale::match_rms || scale == ShapeScale::rms1;
+  if (queue.kind() == core::DeviceKind::cuda && of_norm) {
+    const double size = std::sqrt(static_cast<double>(update.dim(1) * update.dim(2)));
+    return scale_by_norms(queue, scale == ShapeScale::rms1 ? size : 0.2 * size, update);
+  }
+  for (std::int64_t i = 0; i < update.dim(0); ++i) {
+    try {
+      scale_update(queue, scale, p, input[i], update[i]);
+    } catch (const core::Error& e) {
+      core::fail("matrix {} of {}: {}", i, update.dim(0), e.what());
+    }
+  }
 }
 
 }  // namespace muonp::optim

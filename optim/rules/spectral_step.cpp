@@ -12,6 +12,9 @@ namespace {
 // threads idle.
 constexpr std::int64_t kPackBelow = 256 * 256;     // elements of one matrix
 constexpr std::int64_t kPackedElements = 1 << 20;  // elements of one packed batch
+// Where a batch takes no more launches than one matrix does, copying any together is cheap. Their elements at most: enough
+// to fill a GPU, and scratch memory that is worth it.
+constexpr std::int64_t kTogetherElements = 1 << 24;
 
 }  // namespace
 
@@ -52,11 +55,13 @@ core::Tensor borrow(float* data, const MatrixBatch& b) {
 
 }  // namespace
 
-SpectralStep::SpectralStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale) : scale_(scale) {
+SpectralStep::SpectralStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale, core::DeviceKind device)
+    : scale_(scale), device_(device) {
   powers_.push_back({1, std::move(power)});
 }
 
-SpectralStep::SpectralStep(std::vector<PowerFrom> powers, ShapeScale scale) : powers_(std::move(powers)), scale_(scale) {
+SpectralStep::SpectralStep(std::vector<PowerFrom> powers, ShapeScale scale, core::DeviceKind device)
+    : powers_(std::move(powers)), scale_(scale), device_(device) {
   MUONP_ASSERT(!powers_.empty() && powers_.front().step == 1, "no spectral power for the first step");
 }
 
@@ -94,14 +99,20 @@ std::vector<SpectralStep::Segment> SpectralStep::segments_of(std::span<const Mat
   return segments;
 }
 
-// What goes through the spectral power at once: small ones of a shape together, others alone.
-std::vector<std::span<const SpectralStep::Segment>> SpectralStep::batches_of(std::span<const Segment> segments) {
+bool SpectralStep::takes_together() const {
+  return std::ranges::all_of(powers_, [&](const PowerFrom& p) { return p.power->takes_together(device_); });
+}
+
+// What is copied together, if it does not lie so: on a CPU small ones of a shape, others stay alone.
+std::vector<std::span<const SpectralStep::Segment>> SpectralStep::batches_of(std::span<const Segment> segments) const {
   std::vector<std::span<const Segment>> batches;
+  const bool together = takes_together();
   for (std::size_t begin = 0, end = 0; begin < segments.size(); begin = end) {
     std::int64_t elements = 0;
     while (end < segments.size() && segments[end].same_shape(segments[begin])) {
       const std::int64_t more = segments[end].batch.elements();
-      if (end > begin && (!segments[end].small() || elements + more > kPackedElements)) break;
+      const std::int64_t most = together ? kTogetherElements : segments[end].small() ? kPackedElements : 0;
+      if (end > begin && elements + more > most) break;
       elements += more;
       ++end;
     }
@@ -159,14 +170,19 @@ void SpectralStep::compute_batch(core::Device& device, std::span<const Segment> 
   }
 }
 
+// Matrices of one shape that go through the spectral power at once, at most.
+std::int64_t SpectralStep::most_together(const MatrixBatch& shape) const {
+  return std::max<std::int64_t>(1, kTogetherElements / std::max<std::int64_t>(1, shape.rows * shape.cols));
+}
+
 void SpectralStep::apply(core::Device& device, const core::Tensor& in, const core::Tensor& out) {
-  power_->apply(device, in, out);
-  for (std::int64_t i = 0; i < in.dim(0); ++i) {
-    try {
-      scale_update(device.queue(), scale_, power_->options().p.value(), in[i], out[i]);
-    } catch (const core::Error& e) {
-      core::fail("matrix {} of {}: {}", i, in.dim(0), e.what());
-    }
+  const std::int64_t count = in.dim(0), rows = in.dim(1), cols = in.dim(2), of_one = rows * cols;
+  const std::int64_t most = takes_together() ? most_together({.count = count, .rows = rows, .cols = cols}) : count;
+  for (std::int64_t begin = 0; begin < count; begin += most) {
+    const std::int64_t many = std::min(most, count - begin);
+    const auto part = [&](const core::Tensor& t) { return t.flat(begin * of_one, many * of_one).view({many, rows, cols}); };
+    power_->apply(device, part(in), part(out));
+    scale_updates(device.queue(), scale_, power_->options().p.value(), part(in), part(out));
   }
 }
 
@@ -186,9 +202,11 @@ std::int64_t SpectralStep::workspace_bytes(std::span<const MatrixInput> inputs) 
     std::int64_t copied = 0, power = 0;
     if (!Segment::in_place(batch))
       for (const Segment& s : batch) copied += 2 * s.batch.elements() * core::size_of(core::Dtype::float32);
-    // Methods take the matrices of a batch in turn.
     const MatrixBatch& one = batch.front().batch;
-    for (const PowerFrom& p : powers_) power = std::max(power, p.power->workspace_bytes(one.rows, one.cols));
+    std::int64_t count = 0;
+    for (const Segment& s : batch) count += s.batch.count;
+    const std::int64_t at_once = takes_together() ? std::min(count, most_together(one)) : 1;
+    for (const PowerFrom& p : powers_) power = std::max(power, at_once * p.power->workspace_bytes(one.rows, one.cols));
     most = std::max(most, power + copied);
   }
   return most;

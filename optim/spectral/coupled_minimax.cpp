@@ -19,6 +19,7 @@
 #include "optim/spectral/methods.h"
 #include "optim/spectral/per_matrix.h"
 #include "optim/spectral/polynomial.h"
+#include "optim/spectral/scales.h"
 #include "optim/spectral/schedule.h"
 #include "optim/spectral/scratch.h"
 
@@ -26,6 +27,7 @@ namespace muonp::optim::spectral {
 namespace {
 
 using core::MatrixView;
+using core::StridedBatch;
 using core::SymmetricForm;
 
 // A, T, Wᵐ, W and two that are being written; an octic has one factor more.
@@ -39,32 +41,110 @@ int long_matrices(const Schedule& schedule, Exponent p) {
   return schedule.restarts == 1 && !schedule.long_result ? 2 : 3;
 }
 
+// Of `count` matrices of one shape. In float32 they come one at a time, and their scales are the host's; in narrow storage
+// all take each step together, and scales stay on the device.
 class Recurrence {
  public:
-  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule, const Input& input)
+  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule, std::int64_t count,
+             const StridedBatch& g)
       : queue_(device.queue()),
         scratch_(device, dtype),
         p_(p),
         schedule_(schedule),
-        input_(input),
-        n_(std::min(input.g.rows, input.g.cols)) {
-    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
-    if (small_matrices(schedule) == 7) right_ = scratch_.matrix(n_, n_);
+        count_(count),
+        g_(g),
+        n_(std::min(g.first.rows, g.first.cols)) {
+    for (StridedBatch* small : {&gram_, &product_, &left_, &power_, &next_, &spare_})
+      *small = scratch_.matrices(count, n_, n_);
+    if (small_matrices(schedule) == 7) right_ = scratch_.matrices(count, n_, n_);
   }
 
-  // z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
+  // float32: z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
   template <class Gain>
-  double run(const MatrixView& z, const Gain& gain) {
+  double run(double factor, const MatrixView& z, const Gain& gain) {
     source_ = y_ = take();
-    if (half()) {
-      begin_in_half();
-    } else {
-      copy_scaled(queue_, input_.g, input_.factor, y_);
-      rebuild_gram();
+    copy_scaled(queue_, g_.first, factor, y_.first);
+    rebuild_gram();
+    multiply(gram_, gram_, next_);
+    const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_.first, next_.first);
+    const double highest = eigenvalue_bound(n_, {trace, aa, ab, bb});
+    divisor_ = std::sqrt(highest);
+    const double scale = divisor_;
+    take_steps(highest);
+    multiply_long(gain(scale) / divisor_, source_, product_, {z});
+    return scale;
+  }
+
+  // Narrow storage: every z = U Sᵖ Vᵀ of its G.
+  std::vector<Scales::OfMatrix> run(const StridedBatch& z) {
+    Scales scales(queue_.device(), count_);
+    source_ = y_ = take();
+    begin(scales);
+    multiply(gram_, gram_, next_);
+    scales.find_scale(gram_, next_);
+    scales.copy_by_scale(g_, y_);
+    take_steps(1);
+    multiply_long(1, source_, product_, z);
+    scales.gain(p_.value(), z);
+    return scales.read();
+  }
+
+  double flops() const { return flops_; }  // of all
+
+ private:
+  bool half() const { return core::size_of(power_.first.dtype) == 2; }
+  bool polar() const { return p_.h() == p_.m(); }
+
+  StridedBatch take() {
+    if (free_.empty()) return scratch_.matrices(count_, g_.first.rows, g_.first.cols);
+    const StridedBatch batch = free_.back();
+    free_.pop_back();
+    return batch;
+  }
+
+  void multiply(const StridedBatch& a, const StridedBatch& b, const StridedBatch& c,
+                std::span<const SymmetricForm> forms = {}, double alpha = 1) {
+    core::symmetric_product(queue_, count_, static_cast<float>(alpha), a, b, c, forms);
+    add_flops(core::symmetric_flops(n_, n_, queue_.kind()));
+  }
+  void multiply_long(double alpha, const StridedBatch& x, const StridedBatch& small, const StridedBatch& out) {
+    multiply_small(queue_, count_, static_cast<float>(alpha), x, small, out);
+    add_flops(core::gemm_flops(x.first.rows, x.first.cols, n_));
+  }
+  void rebuild_gram() { form_gram(gram_); }
+  void form_gram(const StridedBatch& out) {
+    core::gram(queue_, count_, gram_side(y_.first), 1, y_, out);
+    add_flops(core::symmetric_flops(n_, std::max(y_.first.rows, y_.first.cols), queue_.kind()));
+  }
+  void write_forms(std::span<const SymmetricForm> forms) { core::symmetric_forms(queue_, count_, next_, forms); }
+  void copy(const StridedBatch& from, const StridedBatch& to) {
+    const SymmetricForm form{.out = to.first};
+    core::symmetric_forms(queue_, count_, from, {&form, 1});
+  }
+  void add_flops(double of_one) { flops_ += static_cast<double>(count_) * of_one; }
+
+  // Y, and A up to a factor. Where the largest singular value is not known yet, A in 16 bits may leave their range: Y gets
+  // entries around 1, and A is made in float32.
+  void begin(Scales& scales) {
+    scales.find_factor(g_);
+    if (!half()) {
+      scales.copy_by_factor(g_, 1, y_);
+      return rebuild_gram();
     }
+    const auto size = static_cast<double>(g_.first.rows * g_.first.cols);
+    const double enlarge = std::min(0x1p15, std::exp2(std::round(0.5 * std::log2(size))));
+    scales.copy_by_factor(g_, enlarge, y_);
+    Scratch wide(queue_.device(), core::Dtype::float32);
+    const StridedBatch gram = wide.matrices(count_, n_, n_);
+    form_gram(gram);
+    scales.divide_gram(gram, enlarge, gram_);
+  }
+
+  // From A in gram_ and A² in next_ to Z = source_·T / divisor_. `unit`: what the eigenvalue 1 of the design is in A.
+  void take_steps(double unit) {
     const int steps = core::to_int(schedule_.degrees.size());
     for (int k = 0; k < steps; ++k) {
-      form_weight(k);
+      form_weight(k, k == 0 ? unit : 1);
       if (k + 1 == steps)
         raise(0, 0);
       else if (k < schedule_.restarts)
@@ -72,73 +152,20 @@ class Recurrence {
       else
         raise(2 * p_.h(), 0);
     }
-    finish(z, gain(scale_));
-    return scale_;
   }
 
-  double flops() const { return flops_; }
-
- private:
-  bool narrow() const { return is_narrow(power_.dtype); }
-  bool half() const { return core::size_of(power_.dtype) == 2; }
-  bool polar() const { return p_.h() == p_.m(); }
-
-  MatrixView take() {
-    if (free_.empty()) return scratch_.matrix(input_.g.rows, input_.g.cols);
-    const MatrixView view = free_.back();
-    free_.pop_back();
-    return view;
-  }
-
-  void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, std::span<const SymmetricForm> forms = {},
-                double alpha = 1) {
-    core::symmetric_product(queue_, static_cast<float>(alpha), a, b, c, forms);
-    flops_ += core::symmetric_flops(n_, n_, queue_.kind());
-  }
-  void multiply_long(double alpha, const MatrixView& x, const MatrixView& small, const MatrixView& out) {
-    multiply_small(queue_, static_cast<float>(alpha), x, small, 0, out);
-    flops_ += core::gemm_flops(x.rows, x.cols, n_);
-  }
-  void rebuild_gram() { form_gram(gram_); }
-  void form_gram(const MatrixView& out) {
-    core::gram(queue_, gram_side(y_), 1, y_, out);
-    flops_ += core::symmetric_flops(n_, std::max(y_.rows, y_.cols), queue_.kind());
-  }
-  void copy(const MatrixView& from, const MatrixView& to) {
-    const SymmetricForm form{.out = to};
-    core::symmetric_forms(queue_, from, {&form, 1});
-  }
-
-  // Where the largest singular value is not known yet, A in 16 bits may leave their range: Y gets entries around 1, and
-  // A, from float32, a largest eigenvalue between n^-1/4 and n^1/4, for ‖A‖_F/√n <= λ_max <= ‖A‖_F.
-  void begin_in_half() {
-    const auto size = static_cast<double>(input_.g.rows * input_.g.cols);
-    const double enlarge = std::min(0x1p15, std::exp2(std::round(0.5 * std::log2(size))));
-    copy_scaled(queue_, input_.g, input_.factor * enlarge, y_);
-    Scratch wide(queue_.device(), core::Dtype::float32);
-    const MatrixView gram = wide.matrix(n_, n_);
-    form_gram(gram);
-    const double unit = std::sqrt(squared_norm(queue_, gram)) / std::pow(static_cast<double>(n_), 0.25);
-    copy_scaled(queue_, gram, 1 / unit, gram_);
-    gram_unit_ = unit / (enlarge * enlarge);
-  }
-
-  // power_ = w_k(A). In the first step A is still that of the undivided G, and A² is there for its moments.
-  void form_weight(int k) {
+  // power_ = w_k(A). In the first step A² is there already, for its moments.
+  void form_weight(int k, double unit) {
     const DesignStep& step = schedule_.design->steps[core::at(k)];
-    double unit = 1;  // what the eigenvalue 1 of the design is in A
-    if (k == 0) {
-      multiply(gram_, gram_, next_);
-      unit = find_scale();
-    }
     // In powers of X = A − center·I the terms are far smaller than in those of A, and cancel less.
     const double center = step.octic ? step.octic->center : (step.low + step.high) / 2;
     const auto shift = static_cast<float>(center * unit);
     if (k == 0) {
-      const SymmetricForm square{.out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
-      core::symmetric_forms(queue_, next_, {&square, 1});
+      const SymmetricForm square{
+          .out = next_.first, .identity = shift * shift, .first = {.matrix = gram_.first, .factor = -2 * shift}};
+      write_forms({&square, 1});
     }
-    add_to_diagonal(queue_, gram_, -shift);
+    add_to_diagonal(queue_, count_, gram_, -shift);
     if (step.octic) {
       evaluate_octic(*step.octic, step.octic->radius * unit, k == 0);
     } else {
@@ -146,7 +173,7 @@ class Recurrence {
       for (std::size_t i = 0; i < c.size(); ++i) c[i] /= std::pow(unit, static_cast<double>(i));
       evaluate_weight(c, k == 0);
     }
-    add_to_diagonal(queue_, gram_, shift);
+    add_to_diagonal(queue_, count_, gram_, shift);
   }
 
   // power_ = Σ c_i·Xⁱ for the X in gram_; `squared`: X² is in next_ already.
@@ -154,33 +181,34 @@ class Recurrence {
     const auto f = [&c](std::size_t i) { return static_cast<float>(c[i]); };
     if (c.size() == 3) {
       const SymmetricForm weight{
-          .out = power_, .product = f(2), .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
-      squared ? core::symmetric_forms(queue_, next_, {&weight, 1}) : multiply(gram_, gram_, power_, {&weight, 1});
+          .out = power_.first, .product = f(2), .identity = f(0), .first = {.matrix = gram_.first, .factor = f(1)}};
+      squared ? write_forms({&weight, 1}) : multiply(gram_, gram_, power_, {&weight, 1});
       return;
     }
     MUONP_ASSERT(c.size() == 5, "degree {}", c.size() - 1);
     // (c₂ + c₃X + c₄X²)·X² + c₀ + c₁X
-    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}}, squared);
-    const SymmetricForm weight{.out = power_, .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
+    square_with({.out = spare_.first, .product = f(4), .identity = f(2), .first = {.matrix = gram_.first, .factor = f(3)}},
+                squared);
+    const SymmetricForm weight{.out = power_.first, .identity = f(0), .first = {.matrix = gram_.first, .factor = f(1)}};
     multiply(spare_, next_, power_, {&weight, 1});
   }
 
   // next_ = X² and one form of it.
   void square_with(const SymmetricForm& form, bool squared) {
-    const SymmetricForm both[] = {form, {.out = next_}};
-    squared ? core::symmetric_forms(queue_, next_, {both, 1}) : multiply(gram_, gram_, next_, both);
+    const SymmetricForm both[] = {form, {.out = next_.first}};
+    squared ? write_forms({both, 1}) : multiply(gram_, gram_, next_, both);
   }
 
   // power_ = w(A) with x = X/radius for the X in gram_. y = x² is in next_ as X².
   void evaluate_octic(const Octic& o, double radius, bool squared) {
     const double x = 1 / radius, y = x * x;
-    const auto term = [](const MatrixView& matrix, double factor) {
-      return core::SymmetricTerm{.matrix = matrix, .factor = static_cast<float>(factor)};
+    const auto term = [](const StridedBatch& matrix, double factor) {
+      return core::SymmetricTerm{.matrix = matrix.first, .factor = static_cast<float>(factor)};
     };
-    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
-    const SymmetricForm factors[] = {{.out = left_, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
-                                     {.out = right_, .first = term(next_, o.e2 * y)},
-                                     {.out = power_,
+    square_with({.out = spare_.first, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
+    const SymmetricForm factors[] = {{.out = left_.first, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
+                                     {.out = right_.first, .first = term(next_, o.e2 * y)},
+                                     {.out = power_.first,
                                       .product = static_cast<float>(o.e0),
                                       .identity = static_cast<float>(o.f0),
                                       .first = term(next_, o.f2 * y),
@@ -188,26 +216,13 @@ class Recurrence {
                                       .mirror = false}};
     multiply(next_, spare_, power_, factors, y);
     const auto sign = static_cast<float>(o.sign);
-    const SymmetricForm weight{.out = power_, .product = sign, .first = term(power_, sign)};
+    const SymmetricForm weight{.out = power_.first, .product = sign, .first = term(power_, sign)};
     multiply(left_, right_, next_, {&weight, 1});
-  }
-
-  // From A and A² (in next_): a bound on the largest eigenvalue of gram_, and from it the scale. Moments of narrow
-  // storage are too coarse for the finer of the two bounds.
-  double find_scale() {
-    const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_, next_);
-    const double highest = narrow() ? std::pow(bb, 0.25) : eigenvalue_bound(n_, {trace, aa, ab, bb});
-    scale_ = std::sqrt(highest * gram_unit_);
-    if (narrow())
-      copy_scaled(queue_, input_.g, input_.factor / scale_, y_);
-    else
-      divisor_ = scale_;
-    return highest;
   }
 
   // A matrix that gathers powers of W.
   struct Target {
-    MatrixView* matrix;
+    StridedBatch* matrix;
     int exponent;
     bool holds;  // something to multiply; otherwise it becomes the power itself
   };
@@ -219,7 +234,7 @@ class Recurrence {
     Target targets[] = {{&left_, p_.m(), false}, {&gram_, on_gram, true}, {&gram_, on_long, false}};
     const int all = p_.m() | on_gram | on_long;
     for (int bit = 0; (all >> bit) != 0; ++bit) {
-      MatrixView* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
+      StridedBatch* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
       for (Target& t : targets) {
         if ((t.exponent >> bit & 1) == 0) continue;
         if (t.holds) {
@@ -244,8 +259,8 @@ class Recurrence {
     if (!product_holds_) {
       std::swap(product_, left_);
     } else if (is_averaged(schedule_.averaging, last)) {
-      core::symmetrized_product(queue_, 1, product_, left_, spare_);
-      flops_ += core::gemm_flops(n_, n_, n_);
+      core::symmetrized_product(queue_, count_, 1, product_, left_, spare_);
+      add_flops(core::gemm_flops(n_, n_, n_));
       std::swap(product_, spare_);
     } else {
       multiply(product_, left_, spare_);
@@ -258,49 +273,39 @@ class Recurrence {
   // so narrow that T could not be gathered over several steps.
   void restart() {
     raise(0, polar() ? 0 : p_.h());
-    const MatrixView y = y_, source = source_;
+    const StridedBatch y = y_, source = source_;
     const double divisor = divisor_;
     if (polar() || schedule_.long_result) {
       source_ = take();
       multiply_long(1 / divisor, source, product_, source_);
       product_holds_ = false;
       divisor_ = 1;
-      if (source.data != y.data) free_.push_back(source);
+      if (source.first.data != y.first.data) free_.push_back(source);
     }
     if (polar()) {
       y_ = source_;
     } else {
       y_ = take();
-      multiply_long(y.data == source.data ? 1 / divisor : 1, y, gram_, y_);
+      multiply_long(y.first.data == source.first.data ? 1 / divisor : 1, y, gram_, y_);
     }
-    if (y.data != source_.data) free_.push_back(y);
+    if (y.first.data != source_.first.data) free_.push_back(y);
     rebuild_gram();
-  }
-
-  void finish(const MatrixView& z, double gain) {
-    if (narrow()) {
-      multiply_long(1, source_, product_, z);
-      copy_scaled(queue_, z, gain, z);
-    } else {
-      multiply_long(gain / divisor_, source_, product_, z);
-    }
   }
 
   core::Queue& queue_;
   Scratch scratch_;
   Exponent p_;
   const Schedule& schedule_;
-  const Input& input_;
+  std::int64_t count_;
+  StridedBatch g_;
   std::int64_t n_;
   double flops_ = 0;
-  double scale_ = 1;      // bound on σ_max of G·factor
-  double gram_unit_ = 1;  // what the Gram matrix of G·factor was divided by in the first step
-  double divisor_ = 1;    // what source_ is still to be divided by
+  double divisor_ = 1;  // what source_ is still to be divided by
   bool product_holds_ = false;
-  MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
-  MatrixView left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
-  MatrixView y_, source_;                             // Z = source_·T / divisor_
-  std::vector<MatrixView> free_;
+  StridedBatch gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
+  StridedBatch left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
+  StridedBatch y_, source_;                             // Z = source_·T / divisor_
+  std::vector<StridedBatch> free_;
 };
 
 class CoupledMinimax final : public PerMatrix {
@@ -323,6 +328,10 @@ class CoupledMinimax final : public PerMatrix {
       beside = std::max(beside, one_long + Scratch::bytes(n, n, core::Dtype::float32));
     return small_matrices(s) * Scratch::bytes(n, n, options().dtype) + beside;
   }
+  // At p = 1 there is nothing to compute, and float32's scales are the host's.
+  bool takes_together(core::DeviceKind device) const override {
+    return device == core::DeviceKind::cuda && is_narrow(options().dtype) && options().p.m() > 0;
+  }
 
  protected:
   Outcome one(core::Device& device, const Input& input, const MatrixView& z) const override {
@@ -333,17 +342,40 @@ class CoupledMinimax final : public PerMatrix {
       outcome.predicted_error = 0;
       return outcome;
     }
+    if (is_narrow(options().dtype)) {
+      outcome = all(device, 1, {input.g}, {z}).outcomes.front();
+      outcome.scale *= input.factor;
+      return outcome;
+    }
     const Schedule& s = schedule(input.g.rows, input.g.cols);
-    Recurrence recurrence(device, options().dtype, options().p, s, input);
-    outcome.scale = recurrence.run(z, [&](double scale) { return gain(input, scale); });
-    outcome.steps = core::to_int(s.degrees.size());
-    outcome.restarts = s.restarts;
-    outcome.predicted_error = s.design->error;
+    Recurrence recurrence(device, options().dtype, options().p, s, 1, {input.g});
+    outcome = outcome_of(s);
+    outcome.scale = recurrence.run(input.factor, z, [&](double scale) { return gain(input, scale); });
     outcome.flops = recurrence.flops();
     return outcome;
   }
 
+  Together all(core::Device& device, std::int64_t count, const StridedBatch& g, const StridedBatch& z) const override {
+    const Schedule& s = schedule(g.first.rows, g.first.cols);
+    Recurrence recurrence(device, options().dtype, options().p, s, count, g);
+    Together together;
+    for (const Scales::OfMatrix& of : recurrence.run(z)) {
+      together.norms.push_back(of.norm);
+      together.outcomes.push_back(outcome_of(s));
+      together.outcomes.back().scale = of.scale;
+    }
+    for (Outcome& outcome : together.outcomes) outcome.flops = recurrence.flops() / static_cast<double>(count);
+    return together;
+  }
+
  private:
+  static Outcome outcome_of(const Schedule& s) {
+    Outcome outcome;
+    outcome.steps = core::to_int(s.degrees.size());
+    outcome.restarts = s.restarts;
+    outcome.predicted_error = s.design->error;
+    return outcome;
+  }
   bool trivial(std::int64_t rows, std::int64_t cols) const { return options().p.m() == 0 || rows == 0 || cols == 0; }
 
   const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {

@@ -33,15 +33,15 @@ template <class T>
 struct Affine {
   float identity, factor, term_factor;
   T* out;
-  std::int64_t stride;
+  std::int64_t rows, stride, apart;
   const T* term;  // none: null
   std::int64_t term_stride;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    T* t = out + row.index * stride;
-    const T* s = term ? term + row.index * term_stride : nullptr;
+    const std::int64_t matrix = row.index / rows, diagonal = row.index % rows;
+    T* t = out + matrix * apart + diagonal * stride;
+    const T* s = term ? term + matrix * apart + diagonal * term_stride : nullptr;
     const float by = factor, term_by = term_factor, one = identity;
-    const std::int64_t diagonal = row.index;
     row.each([=](std::int64_t j) {
       const float value = by * static_cast<float>(t[j]) + (j == diagonal ? one : 0.0f);
       t[j] = T(s ? value + term_by * static_cast<float>(s[j]) : value);
@@ -63,9 +63,12 @@ struct RowSquares {
 template <class T>
 struct AddToDiagonal {
   T* data;
-  std::int64_t step;
+  std::int64_t n, step, apart;  // apart: between matrices of n diagonal elements
   float value;
-  MUONP_HD void operator()(std::int64_t i) const { data[i * step] = T(static_cast<float>(data[i * step]) + value); }
+  MUONP_HD void operator()(std::int64_t i) const {
+    T& x = data[i / n * apart + i % n * step];
+    x = T(static_cast<float>(x) + value);
+  }
 };
 
 }  // namespace
@@ -80,20 +83,23 @@ void copy_scaled(core::Queue& queue, const MatrixView& from, double factor, cons
   });
 }
 
-void affine(core::Queue& queue, float identity, float factor, const MatrixView& out, float term_factor,
-            const MatrixView& term) {
-  MUONP_ASSERT(!term.data || (term.dtype == out.dtype && term.rows == out.rows && term.cols == out.cols),
-               "[{}, {}] added to [{}, {}]", term.rows, term.cols, out.rows, out.cols);
-  core::with_storage(out.dtype, [&]<class T>(T) {
-    core::for_each_row(queue, out.rows, out.cols,
-                       Affine<T>{identity, factor, term_factor, static_cast<T*>(out.data), out.stride,
-                                 static_cast<const T*>(term.data), term.stride});
+void affine(core::Queue& queue, std::int64_t count, float identity, float factor, const core::StridedBatch& out,
+            float term_factor, const MatrixView& term) {
+  const MatrixView& to = out.first;
+  MUONP_ASSERT(!term.data || (term.dtype == to.dtype && term.rows == to.rows && term.cols == to.cols),
+               "[{}, {}] added to [{}, {}]", term.rows, term.cols, to.rows, to.cols);
+  core::with_storage(to.dtype, [&]<class T>(T) {
+    core::for_each_row(queue, count * to.rows, to.cols,
+                       Affine<T>{identity, factor, term_factor, static_cast<T*>(to.data), to.rows, to.stride,
+                                 out.batch_stride, static_cast<const T*>(term.data), term.stride});
   });
 }
 
-void add_to_diagonal(core::Queue& queue, const MatrixView& x, float value) {
-  core::with_storage(x.dtype, [&]<class T>(T) {
-    core::for_each(queue, std::min(x.rows, x.cols), AddToDiagonal<T>{static_cast<T*>(x.data), x.stride + 1, value});
+void add_to_diagonal(core::Queue& queue, std::int64_t count, const core::StridedBatch& x, float value) {
+  const std::int64_t n = std::min(x.first.rows, x.first.cols);
+  core::with_storage(x.first.dtype, [&]<class T>(T) {
+    core::for_each(queue, count * n,
+                   AddToDiagonal<T>{static_cast<T*>(x.first.data), n, x.first.stride + 1, x.batch_stride, value});
   });
 }
 
@@ -105,17 +111,21 @@ double squared_norm(core::Queue& queue, const MatrixView& x) {
   return total;
 }
 
-void multiply_small(core::Queue& queue, float alpha, const MatrixView& x, const MatrixView& small, float beta,
-                    const MatrixView& out) {
-  if (is_wide(x))
-    core::gemm(queue, Op::none, Op::none, alpha, small, x, beta, out);
-  else
-    core::gemm(queue, Op::none, Op::none, alpha, x, small, beta, out);
+void multiply_small(core::Queue& queue, std::int64_t count, float alpha, const core::StridedBatch& x,
+                    const core::StridedBatch& small, const core::StridedBatch& out) {
+  const bool wide = is_wide(x.first);
+  core::gemm_batched(queue, count, Op::none, Op::none, alpha, wide ? small : x, wide ? x : small, 0, out);
 }
 
-void plain_gram(core::Queue& queue, const MatrixView& x, const MatrixView& out) {
+void multiply_small(core::Queue& queue, float alpha, const MatrixView& x, const MatrixView& small, float beta,
+                    const MatrixView& out) {
   const bool wide = is_wide(x);
-  core::gemm(queue, wide ? Op::none : Op::transpose, wide ? Op::transpose : Op::none, 1, x, x, 0, out);
+  core::gemm(queue, Op::none, Op::none, alpha, wide ? small : x, wide ? x : small, beta, out);
+}
+
+void plain_gram(core::Queue& queue, std::int64_t count, const core::StridedBatch& x, const core::StridedBatch& out) {
+  const bool wide = is_wide(x.first);
+  core::gemm_batched(queue, count, wide ? Op::none : Op::transpose, wide ? Op::transpose : Op::none, 1, x, x, 0, out);
 }
 
 }  // namespace muonp::optim::spectral

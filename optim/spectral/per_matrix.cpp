@@ -78,25 +78,38 @@ Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Ten
   return outcome;
 }
 
-SpectralReport PerMatrix::apply(core::Device& device, const Tensor& g, const Tensor& z) {
-  check_tensors(g, z);
-  core::Queue& queue = device.queue();
-  if (options_.dtype != core::Dtype::float32)
-    if (const std::string refusal = core::product_refusal(queue, options_.dtype); !refusal.empty())
-      core::fail("dtype: {}: {}", name_of(options_.dtype), refusal);
-  const std::int64_t batch = batch_size(g);
-  SpectralReport report;
-  report.scale.assign(static_cast<std::size_t>(batch), 0.0);
-  if (g.size() == 0) return report;
+PerMatrix::Together PerMatrix::all(core::Device&, std::int64_t, const core::StridedBatch&, const core::StridedBatch&) const {
+  MUONP_ASSERT(false, "{} takes matrices in turn", options_.method);
+}
 
-  const std::int64_t rows = g.dim(-2), cols = g.dim(-1), n = std::min(rows, cols);
+std::vector<Outcome> PerMatrix::outcomes_of(core::Device& device, const Tensor& g, const Tensor& z) const {
+  core::Queue& queue = device.queue();
+  const std::int64_t batch = batch_size(g), rows = g.dim(-2), cols = g.dim(-1), n = std::min(rows, cols);
+  if (takes_together(queue.kind())) {
+    Together together = all(device, batch, {matrix_of(g, 0), rows * cols}, {matrix_of(z, 0), rows * cols});
+    for (std::int64_t i = 0; i < batch; ++i)
+      if (!std::isfinite(together.norms[core::at(i)])) fail_non_finite(queue, g, i);
+    return std::move(together.outcomes);
+  }
   std::vector<Outcome> outcomes(static_cast<std::size_t>(batch));
   const auto run = [&](std::int64_t i) { outcomes[core::at(i)] = one_of_batch(device, g, z, i); };
   if (batch >= queue.threads() && core::gemm_flops(n, n, std::max(rows, cols)) < kSmallProduct)
     core::run_tasks(queue, batch, run);
   else
     for (std::int64_t i = 0; i < batch; ++i) run(i);
+  return outcomes;
+}
 
+SpectralReport PerMatrix::apply(core::Device& device, const Tensor& g, const Tensor& z) {
+  check_tensors(g, z);
+  core::Queue& queue = device.queue();
+  if (options_.dtype != core::Dtype::float32)
+    if (const std::string refusal = core::product_refusal(queue, options_.dtype); !refusal.empty())
+      core::fail("dtype: {}: {}", name_of(options_.dtype), refusal);
+  SpectralReport report;
+  report.scale.assign(core::at(batch_size(g)), 0.0);
+  if (g.size() == 0) return report;
+  const std::vector<Outcome> outcomes = outcomes_of(device, g, z);
   bool any = false;  // predicted errors and steps are those of any matrix that is not zero
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     const Outcome& o = outcomes[i];

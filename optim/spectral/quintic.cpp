@@ -12,6 +12,7 @@
 #include "optim/spectral/methods.h"
 #include "optim/spectral/minimax.h"
 #include "optim/spectral/per_matrix.h"
+#include "optim/spectral/scales.h"
 #include "optim/spectral/schedule.h"
 #include "optim/spectral/scratch.h"
 
@@ -20,6 +21,7 @@ namespace {
 
 using core::MatrixView;
 using core::Op;
+using core::StridedBatch;
 
 struct Quintic {
   float a, b, c;
@@ -44,31 +46,58 @@ class QuinticIteration final : public PerMatrix {
     return 2 * Scratch::bytes(rows, cols, options().dtype) + 2 * Scratch::bytes(n, n, options().dtype);
   }
 
+  bool takes_together(core::DeviceKind device) const override { return device == core::DeviceKind::cuda; }
+
  protected:
   Outcome one(core::Device& device, const Input& input, const MatrixView& z) const override {
-    core::Queue& queue = device.queue();
-    const std::int64_t rows = input.g.rows, cols = input.g.cols, n = std::min(rows, cols);
-    Scratch scratch(device, options().dtype);
-    MatrixView x = scratch.matrix(rows, cols), next = scratch.matrix(rows, cols);
-    const MatrixView gram = scratch.matrix(n, n), weight = scratch.matrix(n, n);
-    copy_scaled(queue, input.g, input.factor / input.norm, x);
-    for (std::size_t k = 0; k < steps_.size(); ++k) {
-      const Quintic& q = steps_[k];
-      plain_gram(queue, x, gram);
-      core::gemm(queue, Op::none, Op::none, 1, gram, gram, 0, weight);
-      affine(queue, q.a, q.c, weight, q.b, gram);
-      multiply_small(queue, 1, x, weight, 0, k + 1 == steps_.size() ? z : next);
-      std::swap(x, next);
-    }
-    Outcome outcome;
+    Outcome outcome = outcome_of(input.g);
     outcome.scale = input.norm;
-    outcome.steps = core::to_int(steps_.size());
-    outcome.predicted_error = predicted_error_;
-    outcome.flops = flops(rows, cols);
+    iterate(device, 1, {input.g}, {z},
+            [&](const StridedBatch& x) { copy_scaled(device.queue(), input.g, input.factor / input.norm, x.first); });
     return outcome;
   }
 
+  Together all(core::Device& device, std::int64_t count, const StridedBatch& g, const StridedBatch& z) const override {
+    Scales scales(device, count);
+    scales.find_factor(g);
+    iterate(device, count, g, z, [&](const StridedBatch& x) { scales.copy_by_norm(g, x); });
+    Together together;
+    for (const Scales::OfMatrix& of : scales.read()) {
+      together.norms.push_back(of.norm);
+      together.outcomes.push_back(outcome_of(g.first));
+      together.outcomes.back().scale = of.norm;
+    }
+    return together;
+  }
+
  private:
+  // start(X): what the first step begins with.
+  template <class Start>
+  void iterate(core::Device& device, std::int64_t count, const StridedBatch& g, const StridedBatch& z,
+               const Start& start) const {
+    core::Queue& queue = device.queue();
+    const std::int64_t rows = g.first.rows, cols = g.first.cols, n = std::min(rows, cols);
+    Scratch scratch(device, options().dtype);
+    StridedBatch x = scratch.matrices(count, rows, cols), next = scratch.matrices(count, rows, cols);
+    const StridedBatch gram = scratch.matrices(count, n, n), weight = scratch.matrices(count, n, n);
+    start(x);
+    for (std::size_t k = 0; k < steps_.size(); ++k) {
+      const Quintic& q = steps_[k];
+      plain_gram(queue, count, x, gram);
+      core::gemm_batched(queue, count, Op::none, Op::none, 1, gram, gram, 0, weight);
+      affine(queue, count, q.a, q.c, weight, q.b, gram.first);
+      multiply_small(queue, count, 1, x, weight, k + 1 == steps_.size() ? z : next);
+      std::swap(x, next);
+    }
+  }
+  Outcome outcome_of(const MatrixView& g) const {
+    Outcome outcome;
+    outcome.steps = core::to_int(steps_.size());
+    outcome.predicted_error = predicted_error_;
+    outcome.flops = flops(g.rows, g.cols);
+    return outcome;
+  }
+
   std::vector<Quintic> steps_;
   double predicted_error_;
 };

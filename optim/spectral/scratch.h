@@ -18,6 +18,12 @@ class Scratch {
     tensors_.push_back(core::Tensor::empty(device_, {rows, stride(cols)}, dtype_, core::Category::exchange));
     return {tensors_.back().raw(), rows, cols, stride(cols), dtype_};
   }
+  // Of `count` matrices, one behind the other.
+  core::StridedBatch matrices(std::int64_t count, std::int64_t rows, std::int64_t cols) {
+    core::MatrixView first = matrix(count * rows, cols);
+    first.rows = rows;
+    return {first, rows * first.stride};
+  }
   static std::int64_t bytes(std::int64_t rows, std::int64_t cols, core::Dtype dtype) {
     return rows * stride(cols) * core::size_of(dtype);
   }

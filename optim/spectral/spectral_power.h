@@ -47,6 +47,9 @@ class SpectralPower {
   // Of one matrix: floating-point operations, and bytes of scratch memory that apply() takes for a batch of one.
   virtual double flops(std::int64_t rows, std::int64_t cols) const = 0;  // of the CPU; a GPU's blocks are wider
   virtual std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const = 0;
+  // Whether apply() takes the matrices of a batch together on such a device, each with scratch memory of its own, and not in
+  // turn.
+  virtual bool takes_together(core::DeviceKind /*device*/) const { return false; }
   virtual const SpectralOptions& options() const = 0;
 };
 

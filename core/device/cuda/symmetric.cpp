@@ -35,6 +35,8 @@ struct Source {
   std::int64_t stride;
   explicit Source(const MatrixView& view) : data(static_cast<T*>(view.data)), stride(view.stride) {}
   __device__ T& operator()(std::int64_t row, std::int64_t col) const { return data[row * stride + col]; }
+  // The matrix so many elements behind it; there is none behind none.
+  __device__ void move(std::int64_t elements) { data = data ? data + elements : data; }
 };
 
 template <class T>
@@ -54,6 +56,12 @@ struct Form {
         second_factor(form.second.factor),
         mirror(form.mirror) {}
 
+  __device__ void move(std::int64_t elements) {
+    c.move(elements);
+    out.move(elements);
+    first.move(elements);
+    second.move(elements);
+  }
   __device__ float at(std::int64_t r, std::int64_t j) const {
     float value = product * float(c(r, j)) + (r == j ? identity : 0.0f);
     if (first.data) value += first_factor * float(first(r, j));
@@ -63,10 +71,11 @@ struct Form {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kTile* kTileRows) form_kernel(std::int64_t n, Form<T> form) {
+__global__ void __launch_bounds__(kTile* kTileRows) form_kernel(std::int64_t n, Form<T> form, std::int64_t apart) {
   MUONP_SHARED float values[kTile][kTile + 1];  // a column more, so that columns lie in different banks
   const Tile tile = tile_of(blockIdx.x);
   const int lane = static_cast<int>(threadIdx.x);
+  form.move(static_cast<std::int64_t>(blockIdx.y) * apart);
   for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
     const std::int64_t r = tile.row + i, j = tile.col + lane;
     if (r >= n || j > r) continue;
@@ -82,10 +91,11 @@ __global__ void __launch_bounds__(kTile* kTileRows) form_kernel(std::int64_t n, 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kTile* kTileRows) average_kernel(std::int64_t n, Source<T> c) {
+__global__ void __launch_bounds__(kTile* kTileRows) average_kernel(std::int64_t n, Source<T> c, std::int64_t apart) {
   MUONP_SHARED float above[kTile][kTile + 1];
   const Tile tile = tile_of(blockIdx.x);
   const int lane = static_cast<int>(threadIdx.x);
+  c.move(static_cast<std::int64_t>(blockIdx.y) * apart);
   for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
     const std::int64_t r = tile.col + i, j = tile.row + lane;
     if (j < n && r < j) above[i][lane] = float(c(r, j));
@@ -126,22 +136,30 @@ struct Moments {
   }
 };
 
-dim3 grid_of(std::int64_t n) { return dim3(static_cast<unsigned>(tiles_of(n))); }
+// Tiles of each of `count` matrices.
+dim3 grid_of(std::int64_t n, std::int64_t count) {
+  MUONP_ASSERT(count < 65536, "a batch of {}", count);
+  return {static_cast<unsigned>(tiles_of(n)), static_cast<unsigned>(count)};
+}
 
 }  // namespace
 
-void write_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms) {
-  if (c.rows == 0) return;
-  with_storage(c.dtype, [&]<class T>(T) {
+void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms) {
+  const std::int64_t n = c.first.rows;
+  if (n == 0 || count == 0) return;
+  with_storage(c.first.dtype, [&]<class T>(T) {
     for (const SymmetricForm& form : forms)
-      launch(&form_kernel<T>, grid_of(c.rows), dim3(kTile, kTileRows), 0, stream_of(queue), c.rows, Form<T>(c, form));
+      launch(&form_kernel<T>, grid_of(n, count), dim3(kTile, kTileRows), 0, stream_of(queue), n, Form<T>(c.first, form),
+             c.batch_stride);
   });
 }
 
-void average_with_transpose(Queue& queue, const MatrixView& c) {
-  if (c.rows == 0) return;
-  with_storage(c.dtype, [&]<class T>(T) {
-    launch(&average_kernel<T>, grid_of(c.rows), dim3(kTile, kTileRows), 0, stream_of(queue), c.rows, Source<T>(c));
+void average_with_transpose(Queue& queue, std::int64_t count, const StridedBatch& c) {
+  const std::int64_t n = c.first.rows;
+  if (n == 0 || count == 0) return;
+  with_storage(c.first.dtype, [&]<class T>(T) {
+    launch(&average_kernel<T>, grid_of(n, count), dim3(kTile, kTileRows), 0, stream_of(queue), n, Source<T>(c.first),
+           c.batch_stride);
   });
 }
 

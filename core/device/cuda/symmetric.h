@@ -8,10 +8,10 @@
 
 namespace muonp::core::cuda {
 
-// Every form of the lower triangle of C, in order.
-void write_forms(Queue& queue, const MatrixView& c, std::span<const SymmetricForm> forms);
+// Every form of the lower triangles of C, in order.
+void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms);
 // C ← (C + Cᵀ)/2
-void average_with_transpose(Queue& queue, const MatrixView& c);
+void average_with_transpose(Queue& queue, std::int64_t count, const StridedBatch& c);
 // As core::symmetric_moments; waits for the queue.
 std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y);
 

@@ -65,5 +65,7 @@ void check_memory();
 size_t live_allocations();
 // Kernels, products, copies and fills given to streams since the last configure.
 size_t operations();
+// Times that the host has waited for a stream, as it does for what it reads of a device, since the last configure.
+size_t waits();
 
 }  // namespace cuda_host

@@ -127,6 +127,7 @@ void configure(const Settings& settings) {
   drop(r);
   start(r, settings);
   r.operations = 0;
+  r.waits = 0;
 }
 
 int current_device_index() { return host_thread().device; }
@@ -190,6 +191,11 @@ void check_guards(int device) {
 size_t operations() {
   Hold hold(runtime().lock);
   return runtime().operations;
+}
+
+size_t waits() {
+  Hold hold(runtime().lock);
+  return runtime().waits;
 }
 
 size_t live_allocations() {

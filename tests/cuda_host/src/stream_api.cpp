@@ -96,6 +96,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
     {
       Hold hold(runtime().lock);
       tail = stream->tail;
+      ++runtime().waits;
     }
     if (tail) tail->wait();
     cuda_host::check_guards(stream->device);

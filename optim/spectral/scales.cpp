@@ -1,0 +1,240 @@
+#include "optim/spectral/scales.h"
+
+#include <cmath>
+
+#include "core/base/storage.h"
+#include "core/device/for_each.h"
+
+namespace muonp::optim::spectral {
+namespace {
+
+using core::StridedBatch;
+
+constexpr std::int64_t kArrays = 7;
+
+// Σ x² of each row, then of each matrix's rows.
+template <class T>
+struct RowSquares {
+  const T* data;
+  std::int64_t rows, stride, apart;
+  double* sums;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const T* p = data + row.index / rows * apart + row.index % rows * stride;
+    sums[row.index] = row.sum([](T value) { return double(float(value)) * double(float(value)); }, p);
+  }
+};
+struct MatrixSums {
+  const double* of_rows;
+  std::int64_t rows;
+  double* sums;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const double* p = of_rows + row.index * rows;
+    sums[row.index] = row.sum([=](std::int64_t i) { return p[i]; });
+  }
+};
+
+}  // namespace
+
+core::Tensor numbers(core::Device& device, std::int64_t count) {
+  static_assert(sizeof(double) == 2 * sizeof(std::int32_t));
+  return core::Tensor::empty(device, {2 * count}, core::Dtype::int32, core::Category::other);
+}
+
+void sums_of_squares(core::Queue& queue, std::int64_t count, const StridedBatch& x, double* sums) {
+  const std::int64_t rows = x.first.rows;
+  const core::Tensor of_rows = numbers(queue.device(), count * rows);
+  auto* partial = static_cast<double*>(of_rows.raw());
+  core::with_storage(x.first.dtype, [&]<class T>(T) {
+    core::for_each_row(queue, count * rows, x.first.cols,
+                       RowSquares<T>{static_cast<const T*>(x.first.data), rows, x.first.stride, x.batch_stride, partial});
+  });
+  core::for_each_row(queue, count, rows, MatrixSums{partial, rows, sums});
+}
+
+namespace {
+
+// to = by[matrix]·extra·from
+template <class From, class To>
+struct CopyBy {
+  const From* from;
+  std::int64_t rows, from_stride, from_apart;
+  const double* by;
+  double extra;
+  To* to;
+  std::int64_t to_stride, to_apart;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t matrix = row.index / rows, r = row.index % rows;
+    const From* s = from + matrix * from_apart + r * from_stride;
+    To* t = to + matrix * to_apart + r * to_stride;
+    const double factor = by[matrix] * extra;
+    row.over([=](From value, To& out) { out = To(static_cast<float>(double(float(value)) * factor)); }, s,
+             core::Written<To>{t});
+  }
+};
+// x ← by[matrix]·x
+template <class T>
+struct MultiplyBy {
+  T* x;
+  std::int64_t rows, stride, apart;
+  const double* by;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    T* p = x + row.index / rows * apart + row.index % rows * stride;
+    const double factor = by[row.index / rows];
+    row.over([=](T& value) { value = T(static_cast<float>(double(float(value)) * factor)); }, p);
+  }
+};
+
+void copy_by(core::Queue& queue, std::int64_t count, const StridedBatch& from, const double* by, double extra,
+             const StridedBatch& to) {
+  MUONP_ASSERT(
+      from.first.dtype == core::Dtype::float32 && from.first.rows == to.first.rows && from.first.cols == to.first.cols,
+      "[{}, {}] into [{}, {}]", from.first.rows, from.first.cols, to.first.rows, to.first.cols);
+  core::with_storage(to.first.dtype, [&]<class T>(T) {
+    core::for_each_row(
+        queue, count * from.first.rows, from.first.cols,
+        CopyBy<float, T>{static_cast<const float*>(from.first.data), from.first.rows, from.first.stride, from.batch_stride,
+                         by, extra, static_cast<T*>(to.first.data), to.first.stride, to.batch_stride});
+  });
+}
+
+}  // namespace
+
+void multiply_by(core::Queue& queue, std::int64_t count, const StridedBatch& x, const double* by) {
+  core::with_storage(x.first.dtype, [&]<class T>(T) {
+    core::for_each_row(queue, count * x.first.rows, x.first.cols,
+                       MultiplyBy<T>{static_cast<T*>(x.first.data), x.first.rows, x.first.stride, x.batch_stride, by});
+  });
+}
+
+namespace {
+
+// Neither zero nor NaN nor infinite.
+MUONP_HD bool is_usable(double x) { return x > 0 && x <= 1.7976931348623157e308; }
+
+struct FindFactor {
+  const double* squares;
+  double* factor;
+  MUONP_HD void operator()(std::int64_t i) const {
+    int exponent = 0;
+    if (is_usable(squares[i])) frexp(sqrt(squares[i]), &exponent);
+    factor[i] = ldexp(1.0, -exponent);
+  }
+};
+
+struct FindUnit {
+  const double* squares;  // of the Gram matrix
+  double root_of_n, by;
+  double *unit, *divide;
+  MUONP_HD void operator()(std::int64_t i) const {
+    const double u = is_usable(squares[i]) ? sqrt(squares[i]) / root_of_n : 1.0;
+    unit[i] = u / (by * by);
+    divide[i] = 1 / u;
+  }
+};
+
+struct FindScale {
+  const double* squares;  // of A²: the sum of A's eigenvalues to the fourth
+  const double* unit;
+  double *scale, *by, *by_square;
+  MUONP_HD void operator()(std::int64_t i) const {
+    const double highest = is_usable(squares[i]) ? sqrt(sqrt(squares[i])) : 1.0;
+    scale[i] = sqrt(highest * unit[i]);
+    by[i] = 1 / highest;
+    by_square[i] = by[i] * by[i];
+  }
+};
+
+struct InverseNorm {
+  const double* squares;
+  double* by;
+  MUONP_HD void operator()(std::int64_t i) const { by[i] = is_usable(squares[i]) ? 1 / sqrt(squares[i]) : 0.0; }
+};
+
+struct Quotient {
+  const double *a, *b;
+  double* out;
+  MUONP_HD void operator()(std::int64_t i) const { out[i] = a[i] / b[i]; }
+};
+
+struct Gain {
+  const double *squares, *scale, *factor;
+  double p;
+  double* by;
+  MUONP_HD void operator()(std::int64_t i) const { by[i] = squares[i] == 0 ? 0.0 : exp(p * log(scale[i] / factor[i])); }
+};
+
+struct Fill {
+  double* x;
+  double value;
+  MUONP_HD void operator()(std::int64_t i) const { x[i] = value; }
+};
+
+}  // namespace
+
+Scales::Scales(core::Device& device, std::int64_t count)
+    : queue_(device.queue()),
+      count_(count),
+      memory_(numbers(device, kArrays * count)),
+      squares_(array(0)),
+      factor_(array(1)),
+      unit_(array(2)),
+      scale_(array(3)),
+      sum_(array(4)),
+      by_(array(5)),
+      by_square_(array(6)) {
+  core::for_each(queue_, count, Fill{unit_, 1});
+}
+
+void Scales::find_factor(const StridedBatch& g) {
+  sums_of_squares(queue_, count_, g, squares_);
+  core::for_each(queue_, count_, FindFactor{squares_, factor_});
+}
+
+void Scales::copy_by_factor(const StridedBatch& g, double by, const StridedBatch& to) {
+  copy_by(queue_, count_, g, factor_, by, to);
+}
+
+void Scales::copy_by_norm(const StridedBatch& g, const StridedBatch& to) {
+  core::for_each(queue_, count_, InverseNorm{squares_, by_});
+  copy_by(queue_, count_, g, by_, 1, to);
+}
+
+void Scales::divide_gram(const StridedBatch& gram, double by, const StridedBatch& to) {
+  sums_of_squares(queue_, count_, gram, sum_);
+  const double root = std::sqrt(std::sqrt(static_cast<double>(gram.first.rows)));
+  core::for_each(queue_, count_, FindUnit{sum_, root, by, unit_, by_});
+  copy_by(queue_, count_, gram, by_, 1, to);
+}
+
+void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
+  sums_of_squares(queue_, count_, squared, sum_);
+  core::for_each(queue_, count_, FindScale{sum_, unit_, scale_, by_, by_square_});
+  multiply_by(queue_, count_, a, by_);
+  multiply_by(queue_, count_, squared, by_square_);
+}
+
+void Scales::copy_by_scale(const StridedBatch& g, const StridedBatch& to) {
+  core::for_each(queue_, count_, Quotient{factor_, scale_, by_});
+  copy_by(queue_, count_, g, by_, 1, to);
+}
+
+void Scales::gain(double p, const StridedBatch& z) {
+  core::for_each(queue_, count_, Gain{squares_, scale_, factor_, p, by_});
+  multiply_by(queue_, count_, z, by_);
+}
+
+std::vector<Scales::OfMatrix> Scales::read() const {
+  const auto count = static_cast<std::size_t>(count_);
+  std::vector<double> numbers(4 * count);
+  queue_.read(numbers.data(), array(0), 4 * count_ * std::int64_t{sizeof(double)});
+  std::vector<OfMatrix> all(count);
+  for (std::size_t i = 0; i < count; ++i)
+    all[i] = {std::sqrt(numbers[i]), numbers[i] == 0 ? 0 : numbers[3 * count + i] / numbers[count + i]};
+  return all;
+}
+
+}  // namespace muonp::optim::spectral
