@@ -163,9 +163,18 @@ core::WeightSource& DistributedOptimizer::weights() {
 // parameters whose rule needs them. In the order of the model's parameters, so that the sum of one rank is the same whatever
 // is compressed.
 std::vector<double> DistributedOptimizer::reduced_squares() {
+  std::vector<core::Tensor> pieces;
+  std::vector<double> weights;
+  for (const Place& place : places_) {
+    Part::NormPiece piece = place.part->norm_piece(place.index);
+    pieces.push_back(std::move(piece.values));
+    weights.push_back(piece.weight);
+  }
+  const std::vector<SquareSum> sums = sums_of_squares(device_.queue(), pieces);
   std::vector<double> values = {0, 0};
   for (int p = 0; p < core::to_int(places_.size()); ++p) {
-    const SquareSum squares = places_[at(p)].part->squares(places_[at(p)].index);
+    SquareSum squares = sums[at(p)];
+    squares.sum *= weights[at(p)];
     if (squares.finite)
       values[0] += squares.sum;
     else

@@ -142,10 +142,8 @@ void FeedbackPart::finish_passes() {
     MUONP_ASSERT(!complete_.empty() && complete_[p], "{}: no gradient in this step", parameters_[p]->name);
 }
 
-SquareSum FeedbackPart::squares(int parameter) const {
-  SquareSum own = sum_of_squares(device_.queue(), gradients_[at(parameter)]);
-  own.sum *= communicator_.size();
-  return own;
+FeedbackPart::NormPiece FeedbackPart::norm_piece(int parameter) const {
+  return {gradients_[at(parameter)], static_cast<double>(communicator_.size())};
 }
 
 // ---- a step ----

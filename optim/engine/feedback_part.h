@@ -31,7 +31,7 @@ class FeedbackPart final : public Part {
   void finish_passes() override;
   // Of this rank's own gradient times the number of ranks: the sum over ranks is never there, and the root of the mean
   // square stands for the norm of the mean.
-  SquareSum squares(int parameter) const override;
+  NormPiece norm_piece(int parameter) const override;
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
   std::vector<StateTensor> state(bool for_saving) const override;
   void loaded() override;                                   // weights in their compute type; nothing is sent

@@ -31,8 +31,12 @@ class Part : public core::GradientSink {
   // After the last pass: the gradients are complete, and summed over ranks where they are to be. InternalError if one is
   // missing.
   virtual void finish_passes() = 0;
-  // What this rank adds to the sum over ranks that is the square of the norm of a parameter's summed gradient.
-  virtual SquareSum squares(int parameter) const = 0;
+  // What this rank adds to the sum over ranks that is the square of the norm of a parameter's summed gradient: weight·Σ x².
+  struct NormPiece {
+    core::Tensor values;  // none: nothing
+    double weight = 1;
+  };
+  virtual NormPiece norm_piece(int parameter) const = 0;
   // One step. `matrix_time` times the work on whole matrices. Collective.
   virtual void update(const StepInputs& inputs, core::Stopwatch& matrix_time) = 0;
   // What a checkpoint holds: for_saving, of this rank; else what this rank needs of it.

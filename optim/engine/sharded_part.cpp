@@ -47,11 +47,11 @@ ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, c
 }
 
 // Each rank sums its own slice, at stage 0 too, so that the norm does not depend on the stage.
-SquareSum ShardedPart::squares(int parameter) const {
+ShardedPart::NormPiece ShardedPart::norm_piece(int parameter) const {
   const dist::Interval mine = plan_.shards.piece(parameter, communicator_.rank());
   if (mine.empty()) return {};
   const std::int64_t begin = mine.begin - parameters_.kept(parameter).begin;
-  return sum_of_squares(device_.queue(), reducer_.reduced(parameter).flat(begin, mine.count()));
+  return {reducer_.reduced(parameter).flat(begin, mine.count())};
 }
 
 StepFacts ShardedPart::facts(int parameter, const StepInputs& in) const {

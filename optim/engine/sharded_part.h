@@ -32,7 +32,7 @@ class ShardedPart final : public Part {
   void initialized() override { loaded(); }
   void begin_pass(bool first, bool last) override { reducer_.begin_pass(first, last); }
   void finish_passes() override { reducer_.finish(); }
-  SquareSum squares(int parameter) const override;
+  NormPiece norm_piece(int parameter) const override;
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
   std::vector<StateTensor> state(bool for_saving) const override;
   void loaded() override { parameters_.publish(communicator_); }

@@ -1,6 +1,7 @@
 #include "optim/plan/config.h"
 
 #include <algorithm>
+#include <charconv>
 #include <set>
 
 #include "core/base/error.h"
@@ -37,7 +38,13 @@ void check_splits(const std::string& path, const std::vector<SplitConfig>& split
     const std::string where = fmt::format("{}.splits[{}]", path, i);
     if (s.name.empty()) core::fail("{}.name is empty: every split needs a name", where);
     if (s.pattern.empty()) core::fail("{}.pattern is empty: it chooses the fused matrices by name", where);
-    if (s.parts.size() < 2) core::fail("{}.parts has {} entry: a split has at least two parts", where, s.parts.size());
+    if (s.heads > 0 && !s.parts.empty()) core::fail("{}: heads is {}, and parts has names: one of the two", where, s.heads);
+    if (s.heads == 1) core::fail("{}.heads is 1: a split has at least two parts", where);
+    if (s.heads == 0 && s.parts.size() < 2)
+      core::fail("{}.parts has {} entry: a split has at least two parts", where, s.parts.size());
+    if (!s.sizes.empty() && s.sizes.size() != s.parts.size())
+      core::fail("{}.sizes has {} numbers for {} parts", where, s.sizes.size(), s.parts.size());
+    s.split();
     if (!names.insert(s.name).second) core::fail("{}.name {} is used twice", where, s.name);
     if (std::set<std::string>(s.parts.begin(), s.parts.end()).size() != s.parts.size())
       core::fail("{}.parts names a part twice: [{}]", where, fmt::join(s.parts, ", "));
@@ -49,8 +56,10 @@ void check_splits(const std::string& path, const std::vector<SplitConfig>& split
 void SplitConfig::describe(core::Fields& f) {
   f.text("name", name, "what the split is called in messages and tables", core::Presence::required);
   f.text("pattern", pattern, "names of the fused parameters, with * and ?", core::Presence::required);
-  f.choice("axis", axis, kAxes, "the parts lie one after the other along the rows or the columns, all of one size");
+  f.choice("axis", axis, kAxes, "the parts lie one after the other along the rows or the columns");
   f.text_list("parts", parts, "names of the parts, in order");
+  f.text_list("sizes", sizes, "rows or columns of each part; empty: all have as many");
+  f.integer("heads", heads, {.min = 0, .max = 1 << 20}, "in the place of parts: so many heads of one size, each a matrix");
 }
 
 std::size_t place_among(std::span<const std::string_view> choices, std::string_view text, std::string_view what) {
@@ -59,7 +68,21 @@ std::size_t place_among(std::span<const std::string_view> choices, std::string_v
   return static_cast<std::size_t>(found - choices.begin());
 }
 
-bool SplitConfig::columns() const { return place_among(kAxes, axis, fmt::format("split {}, axis", name)) == 1; }
+Split SplitConfig::split() const {
+  Split s{.name = name,
+          .columns = place_among(kAxes, axis, fmt::format("split {}, axis", name)) == 1,
+          .parts = parts,
+          .sizes = {}};
+  for (std::int64_t i = 0; i < heads; ++i) s.parts.push_back(fmt::format("head {}", i));
+  for (const std::string& text : sizes) {
+    std::int64_t size = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
+    if (error != std::errc() || end != text.data() + text.size() || size < 1)
+      core::fail("split {}, sizes: '{}' is no number of {}; valid are whole numbers from 1", name, text, axis);
+    s.sizes.push_back(size);
+  }
+  return s;
+}
 
 void GroupConfig::describe_rule(core::Fields& f, std::span<const std::string_view> rules) {
   std::string chosen(rule->name());

@@ -22,8 +22,10 @@ std::size_t place_among(std::span<const std::string_view> choices, std::string_v
 struct SplitConfig {
   std::string name, pattern;
   std::string axis = "rows";  // rows | columns
-  std::vector<std::string> parts;
-  bool columns() const;  // Error where `axis` is neither
+  std::vector<std::string> parts = {},
+                           sizes = {};  // names; rows or columns of each, as numbers: none where all are of one size
+  std::int64_t heads = 0;               // in the place of parts: so many of one size
+  Split split() const;                  // Error where `axis` is neither, or a size is no number
   void describe(core::Fields& fields);
 };
 

@@ -182,7 +182,7 @@ OwnedStates owned_states(const dist::OwnerPlan& owners, const Groups& groups, co
 std::vector<OwnerState> owner_states(const Groups& groups, const dist::ParameterSpec& spec, int parameter) {
   std::vector<OwnerState> states;
   for (const StateSpec& s : groups.group_for(parameter).config.rule->states_of(Home::owner))
-    states.push_back({s.name, state_shape(s, matrix_batch(spec.name, spec.shape, groups.split_of(parameter)))});
+    states.push_back({s.name, state_shape(s, matrix_batches(spec.name, spec.shape, groups.split_of(parameter)))});
   return states;
 }
 

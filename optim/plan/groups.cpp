@@ -132,7 +132,7 @@ class Assigner {
     for (const int i : found) {
       std::optional<Split>& slot = splits[core::at(i)];
       if (slot) core::fail("parameter {} is matched by two splits, {} and {}", at(i).name, slot->name, config.name);
-      slot = Split{.name = config.name, .columns = config.columns(), .parts = config.parts};
+      slot = config.split();
     }
   }
 
@@ -143,7 +143,7 @@ class Assigner {
     if (group_.config.whole_matrices())
       for (const int i : group_.parameters) {
         const auto& split = splits[core::at(i)];
-        matrix_batch(at(i).name, at(i).shape, split ? &*split : nullptr);
+        matrix_batches(at(i).name, at(i).shape, split ? &*split : nullptr);
       }
     groups.push_back(std::move(group_));
   }

@@ -6,7 +6,18 @@
 
 namespace muonp::optim {
 
-core::Shape state_shape(const StateSpec& state, const MatrixBatch& m) {
+core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> batches) {
+  MatrixBatch m = batches.front();
+  m.count = 0;
+  std::int64_t elements = 0;
+  for (const MatrixBatch& batch : batches) {
+    elements += batch.elements();
+    if (batch.rows == m.rows && batch.cols == m.cols) m.count += batch.count;
+  }
+  if (elements != m.elements()) {
+    if (state.form == Form::elements) return {elements};
+    core::fail("the state {} is one of matrices of one size, and a split makes parts of several", state.name);
+  }
   switch (state.form) {
     case Form::elements:
       return {m.count, m.rows, m.cols};

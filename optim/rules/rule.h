@@ -48,7 +48,8 @@ struct StateSpec {
   Form form = Form::elements;
   Home home = Home::shard;
 };
-core::Shape state_shape(const StateSpec& state, const MatrixBatch& matrices);
+// `batches`: all of a parameter. Error for a state of another form than elements where they are not of one size.
+core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> batches);
 
 struct Needs {
   bool whole_matrices = false;  // the rule moves matrices, by a MatrixStep of their owner

@@ -20,10 +20,14 @@ constexpr std::int64_t kTogetherElements = 1 << 24;
 
 // Parameters that are one batch as they lie in memory.
 struct SpectralStep::Segment {
-  MatrixBatch batch;
+  struct Of {
+    const MatrixInput* input;
+    std::int64_t count;  // of its matrices
+  };
+  MatrixBatch batch;  // from in and out on
   float* in;
   float* out;
-  std::vector<const MatrixInput*> inputs;
+  std::vector<Of> inputs;
 
   bool same_shape(const Segment& other) const { return batch.rows == other.batch.rows && batch.cols == other.batch.cols; }
   bool continues(const Segment& before) const {
@@ -89,9 +93,13 @@ void SpectralStep::compute(core::Device& device, std::int64_t step, std::span<co
 std::vector<SpectralStep::Segment> SpectralStep::segments_of(std::span<const MatrixInput> inputs) {
   std::vector<Segment> segments;
   for (const MatrixInput& input : inputs) {
-    const MatrixBatch batch = matrix_batch(input.name, input.shape, input.split);
     const auto start = [](const core::Tensor& t) { return t.size() > 0 ? t.data<float>() : nullptr; };
-    if (batch.elements() > 0) segments.push_back({batch, start(input.in), start(input.out), {&input}});
+    for (MatrixBatch batch : matrix_batches(input.name, input.shape, input.split)) {
+      const std::int64_t offset = batch.offset;
+      batch.offset = 0;
+      if (batch.elements() > 0)
+        segments.push_back({batch, start(input.in) + offset, start(input.out) + offset, {{&input, batch.count}}});
+    }
   }
   std::stable_sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) {
     return std::tuple(a.batch.rows, a.batch.cols, a.in) < std::tuple(b.batch.rows, b.batch.cols, b.in);
@@ -128,7 +136,7 @@ void SpectralStep::compute_packed(core::Device& device, std::span<const Segment>
     const core::Tensor in = borrow(segments.front().in, all), out = borrow(segments.front().out, all);
     return compute_batch(device, segments, in, out);
   }
-  all = {.count = 0, .rows = all.rows, .cols = all.cols};
+  all.count = 0;
   for (const Segment& s : segments) all.count += s.batch.count;
   const core::Shape shape = {all.count, all.rows, all.cols};
   const core::Tensor in = core::Tensor::empty(device, shape, core::Dtype::float32, core::Category::exchange);
@@ -155,8 +163,7 @@ void SpectralStep::compute_batch(core::Device& device, std::span<const Segment> 
     // The message counts matrices within the batch; one parameter at a time tells which one it is.
     std::int64_t at = 0;
     for (const Segment& s : segments)
-      for (const MatrixInput* input : s.inputs) {
-        const std::int64_t count = matrix_batch(input->name, input->shape, input->split).count;
+      for (const auto& [input, count] : s.inputs) {
         const core::Shape shape = {count, in.dim(1), in.dim(2)};
         const std::int64_t n = core::element_count(shape);
         try {
@@ -188,10 +195,14 @@ void SpectralStep::apply(core::Device& device, const core::Tensor& in, const cor
 
 // Of several powers, the most that one takes: owners are chosen once.
 double SpectralStep::cost(std::string_view name, const core::Shape& shape, const Split* split) const {
-  const MatrixBatch b = matrix_batch(name, shape, split);
+  const std::vector<MatrixBatch> batches = matrix_batches(name, shape, split);
   double most = 0;
-  if (b.elements() > 0)
-    for (const PowerFrom& p : powers_) most = std::max(most, static_cast<double>(b.count) * p.power->flops(b.rows, b.cols));
+  for (const PowerFrom& p : powers_) {
+    double flops = 0;
+    for (const MatrixBatch& b : batches)
+      if (b.elements() > 0) flops += static_cast<double>(b.count) * p.power->flops(b.rows, b.cols);
+    most = std::max(most, flops);
+  }
   return most;
 }
 

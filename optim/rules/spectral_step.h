@@ -20,9 +20,9 @@ class SpectralStep final : public MatrixStep {
   SpectralStep(std::vector<PowerFrom> powers, ShapeScale scale, core::DeviceKind device = core::DeviceKind::cpu);
 
   // out = factor·U Sᵖ Vᵀ of every matrix of every input, each with a factor of its own. Matrices of one shape go through the
-  // spectral power as one batch where they lie one after the other in memory, in and out alike, or where copying them together
-  // is cheap: small ones, and on a GPU all whose power takes batches together. A batch may differ from single calls in the
-  // last bit.
+  // spectral power as one batch where they lie one after the other in memory, in and out alike, or where copying them
+  // together is cheap: small ones, and on a GPU all whose power takes batches together. A batch may differ from single calls
+  // in the last bit.
   void compute(core::Device& device, std::int64_t step, std::span<const MatrixInput> inputs) override;
   double cost(std::string_view name, const core::Shape& shape, const Split* split) const override;
   // The exponent at a step.

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/base/index.h"
 #include "core/device/for_each.h"
 #include "core/device/host_view.h"
 
@@ -35,30 +36,47 @@ struct ProductSums {
   }
 };
 
-// The sums of all chunks that `make(sums)` computes, added in order.
-template <class Make>
-double sum_in_chunks(core::Queue& queue, std::int64_t n, const Make& make) {
-  const std::int64_t chunks = (n + kChunk - 1) / kChunk;
-  core::HostResult<double> partial(queue, chunks);
-  core::for_each_row(queue, chunks, kChunk, make(partial.to_write()));
+std::int64_t chunks_of(std::int64_t n) { return (n + kChunk - 1) / kChunk; }
+
+double total_of(std::span<const double> chunks) {
   double total = 0;
-  for (const double sum : partial.read()) total += sum;
+  for (const double sum : chunks) total += sum;
   return total;
 }
 
 }  // namespace
 
-SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece) {
-  const std::int64_t n = piece.size();
-  const double sum = sum_in_chunks(queue, n, [&](double* sums) { return SquareSums{piece.data<float>(), n, sums}; });
-  return {.sum = sum, .finite = std::isfinite(sum)};
+std::vector<SquareSum> sums_of_squares(core::Queue& queue, std::span<const core::Tensor> pieces) {
+  std::vector<std::int64_t> sizes;
+  std::int64_t chunks = 0;
+  for (const core::Tensor& piece : pieces) {
+    sizes.push_back(piece ? piece.size() : 0);
+    chunks += chunks_of(sizes.back());
+  }
+  core::HostResult<double> partial(queue, chunks);
+  std::int64_t begin = 0;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const std::int64_t own = chunks_of(sizes[i]);
+    if (own > 0)
+      core::for_each_row(queue, own, kChunk, SquareSums{pieces[i].data<float>(), sizes[i], partial.to_write() + begin});
+    begin += own;
+  }
+  std::span<const double> left = partial.read();
+  std::vector<SquareSum> sums;
+  for (const std::int64_t size : sizes) {
+    const double sum = total_of(left.first(core::at(chunks_of(size))));
+    sums.push_back({.sum = sum, .finite = std::isfinite(sum)});
+    left = left.subspan(core::at(chunks_of(size)));
+  }
+  return sums;
 }
 
 double inner_product(core::Queue& queue, const core::Tensor& a, const core::Tensor& b) {
   MUONP_ASSERT(a.size() == b.size(), "{} and {} elements", a.size(), b.size());
-  return sum_in_chunks(queue, a.size(), [&](double* sums) {
-    return ProductSums{a.data<float>(), b.data<float>(), a.size(), sums};
-  });
+  core::HostResult<double> partial(queue, chunks_of(a.size()));
+  core::for_each_row(queue, chunks_of(a.size()), kChunk,
+                     ProductSums{a.data<float>(), b.data<float>(), a.size(), partial.to_write()});
+  return total_of(partial.read());
 }
 
 double clip_scale(double norm, double limit) {

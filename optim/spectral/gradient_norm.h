@@ -3,6 +3,9 @@
 // number of threads.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "core/device/device.h"
 #include "core/device/tensor.h"
 
@@ -13,7 +16,11 @@ struct SquareSum {
   bool finite = true;  // every element is finite (the largest sum that finite floats reach is far below double's limit)
 };
 
-SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece);
+// Of each piece; the host waits once. A tensor that is none has the sum 0.
+std::vector<SquareSum> sums_of_squares(core::Queue& queue, std::span<const core::Tensor> pieces);
+inline SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece) {
+  return sums_of_squares(queue, {&piece, 1}).front();
+}
 double inner_product(core::Queue& queue, const core::Tensor& a, const core::Tensor& b);  // one size
 
 // What the gradient is multiplied by so that its norm is at most `limit`: min(1, limit/norm); limit 0 is off.

@@ -132,7 +132,7 @@ TEST(OptimizerConfig, AWordThatIsNoChoiceIsAnErrorWhereverItDecides) {
   EXPECT_EQ(g.rule->name(), "adamw");
   EXPECT_THAT(error_of([] { is_ema("EMA"); }), HasSubstr("momentum_form 'EMA' is not known; valid are ema, heavy_ball"));
   const SplitConfig split{.name = "qkv", .pattern = "*", .axis = "column", .parts = {"q", "k"}};
-  EXPECT_THAT(error_of([&] { split.columns(); }),
+  EXPECT_THAT(error_of([&] { split.split(); }),
               HasSubstr("split qkv, axis: 'column' is not known; valid are rows, columns"));
 }
 
@@ -214,12 +214,15 @@ TEST(Rule, NamesItsStates) {
 }
 
 TEST(Rule, StatesHaveTheShapeOfTheirForm) {
-  const MatrixBatch m{.count = 3, .rows = 2, .cols = 5};
+  const MatrixBatch m[] = {{.count = 2, .rows = 2, .cols = 5}, {.count = 1, .rows = 2, .cols = 5}};
   EXPECT_EQ(state_shape({"s", Form::elements}, m), (core::Shape{3, 2, 5}));
   EXPECT_EQ(state_shape({"s", Form::rows}, m), (core::Shape{3, 2}));
   EXPECT_EQ(state_shape({"s", Form::columns}, m), (core::Shape{3, 5}));
   EXPECT_EQ(state_shape({"s", Form::scalar}, m), (core::Shape{3}));
   EXPECT_EQ(state_shape({"s", Form::square}, m), (core::Shape{3, 2, 2}));
+  const MatrixBatch unequal[] = {{.count = 1, .rows = 2, .cols = 5}, {.count = 1, .rows = 4, .cols = 5}};
+  EXPECT_EQ(state_shape({"s", Form::elements}, unequal), (core::Shape{30}));
+  EXPECT_THROW(state_shape({"s", Form::rows}, unequal), core::Error);
 }
 
 TEST(Rule, ACopyIsARuleOfItsOwn) {

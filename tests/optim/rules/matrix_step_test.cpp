@@ -278,27 +278,82 @@ TEST_F(SpectralStepTest, AllScalesGoThroughTheStep) {
 }
 
 TEST(Split, IndivisibleShapesAndVectorsAreRefusedByName) {
-  EXPECT_THROW(matrix_batch("w", {25, 8}, &kQkvRows), core::Error);
-  EXPECT_NO_THROW(matrix_batch("w", {24, 8}, &kQkvRows));
+  EXPECT_THROW(matrix_batches("w", {25, 8}, &kQkvRows), core::Error);
+  EXPECT_NO_THROW(matrix_batches("w", {24, 8}, &kQkvRows));
   try {
-    matrix_batch("blocks.0.qkv", {24, 8}, &kQkvColumns);
+    matrix_batches("blocks.0.qkv", {24, 8}, &kQkvColumns);
     FAIL();
   } catch (const core::Error& e) {
     EXPECT_STREQ(e.what(),
                  "parameter blocks.0.qkv of shape [24, 8]: split qkv makes 3 parts along its 8 columns, which 3 "
                  "does not divide");
   }
-  EXPECT_THROW(matrix_batch("bias", {8}, nullptr), core::Error);
-  EXPECT_THROW(matrix_batch("conv", {8, 4, 3, 3}, nullptr), core::Error);
+  EXPECT_THROW(matrix_batches("bias", {8}, nullptr), core::Error);
+  EXPECT_THROW(matrix_batches("conv", {8, 4, 3, 3}, nullptr), core::Error);
+}
+
+TEST(Split, PartsOfSeveralSizesMakeUpTheirRowsOrColumns) {
+  Split split{.name = "qkv", .columns = false, .parts = {"q", "k", "v"}, .sizes = {6, 2, 2}};
+  const std::vector<MatrixBatch> rows = matrix_batches("w", {10, 4}, &split);
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[0].rows, 6);
+  EXPECT_EQ(rows[2].offset, 8 * 4);
+  EXPECT_TRUE(rows[1].contiguous());
+  split.columns = true;
+  const std::vector<MatrixBatch> columns = matrix_batches("w", {3, 4, 10}, &split);
+  EXPECT_EQ(columns[1].cols, 2);
+  EXPECT_EQ(columns[1].offset, 6);
+  EXPECT_EQ(columns[1].count, 3);
+  EXPECT_FALSE(columns[0].contiguous());
+  try {
+    matrix_batches("blocks.0.qkv", {12, 10, 4}, nullptr);
+    split.columns = false;
+    matrix_batches("blocks.0.qkv", {12, 4}, &split);
+    FAIL();
+  } catch (const core::Error& e) {
+    EXPECT_STREQ(
+        e.what(),
+        "parameter blocks.0.qkv of shape [12, 4]: the parts of split qkv have 6 + 2 + 2 rows, 10 in all, and it has "
+        "12");
+  }
+}
+
+// As if each part were a parameter, in rows and in columns.
+TEST_F(SpectralStepTest, PartsOfSeveralSizesAreMatricesOfTheirOwn) {
+  for (const bool columns : {false, true}) {
+    const Split split{.name = "qkv", .columns = columns, .parts = {"q", "k", "v"}, .sizes = {6, 2, 4}};
+    const std::int64_t rows = columns ? 5 : 12, cols = columns ? 12 : 5;
+    const Doubles g = random(60, 77);
+    SpectralStep step = make();
+    const MatrixInput fused = input("fused", {rows, cols}, g, &split);
+    step.compute(*device, 1, std::vector{fused});
+    const Doubles out = doubles(fused.out);
+    std::int64_t begin = 0;
+    for (const std::int64_t size : split.sizes) {
+      const auto part_of = [&](const Doubles& x) {
+        Doubles part;
+        for (std::int64_t r = 0; r < (columns ? rows : size); ++r)
+          for (std::int64_t c = 0; c < (columns ? size : cols); ++c)
+            part.push_back(x[std::size_t(columns ? r * cols + begin + c : (begin + r) * cols + c)]);
+        return part;
+      };
+      const std::int64_t m = columns ? rows : size, n = columns ? size : cols;
+      EXPECT_LT(relative_difference(part_of(out), expected(part_of(g), m, n, 0.5)), 1e-5) << columns << " " << size;
+      begin += size;
+    }
+  }
 }
 
 TEST(Split, PackAndUnpackAreInverse) {
   auto device = test::make_test_device(2);
-  const MatrixBatch batch = matrix_batch("w", {2, 3, 12}, &kQkvColumns);
+  const std::vector<MatrixBatch> batches = matrix_batches("w", {2, 3, 12}, &kQkvColumns);
+  ASSERT_EQ(batches.size(), 3u);
   const core::Tensor from = tensor(*device, random_integers(72, 1)), packed = tensor(*device, Doubles(72, 0)),
                      back = tensor(*device, Doubles(72, 0));
-  pack(device->queue(), batch, from.data<float>(), packed.data<float>());
-  EXPECT_EQ(slice(doubles(packed), 12, 12), columns(slice(doubles(from), 0, 36), 3, 12, 4, 4));  // k of the first
-  unpack(device->queue(), batch, packed.data<float>(), back.data<float>());
+  for (int i = 0; i < 3; ++i)
+    pack(device->queue(), batches[std::size_t(i)], from.data<float>(), packed.data<float>() + 24 * i);
+  EXPECT_EQ(slice(doubles(packed), 24, 12), columns(slice(doubles(from), 0, 36), 3, 12, 4, 4));  // k of the first
+  for (int i = 0; i < 3; ++i)
+    unpack(device->queue(), batches[std::size_t(i)], packed.data<float>() + 24 * i, back.data<float>());
   EXPECT_EQ(floats(back), floats(from));
 }
