@@ -43,8 +43,7 @@ StepOutcome whole_step(Session& session, Learner& learner, std::int64_t number) 
 std::string attention_text(Session& session, const RunConfig& config) {
   if (session.device().kind() == core::DeviceKind::cpu) return "in blocks of queries, on the CPU";
   const std::int64_t batch = make_batch_plan(config.data, session.world_size()).micro_batch;
-  return core::describe_attention({batch, config.data.sequence, config.model.heads()},
-                                  config.compute());
+  return core::describe_attention({batch, config.data.sequence, config.model.heads()}, config.compute());
 }
 
 nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunConfig& config) {
@@ -127,7 +126,8 @@ void add_bench_step_command(CLI::App& bench, Context& context) {
       "  muonp bench step configs/quickstart.yaml\n"
       "  muonp bench step configs/bench-gpt2-124m.yaml --json");
   command->callback([a, &context] {
-    const RunConfig config = load_run_config(a->config.file, a->config.overrides);
+    RunConfig config = load_run_config(a->config.file, a->config.overrides);
+    config.run.steps = std::max(config.run.steps, a->repeats + 1);  // a run may be shorter than its measurement
     context.session = session_settings(config, "bench step");
     context.session.alike.push_back({"--repeats", std::to_string(a->repeats)});
     context.run = [a, config](Session& session) {
