@@ -129,9 +129,14 @@ struct Row {
     if (!add) each([=](std::int64_t c) { out[c] = 0; });
     for (std::int64_t i = 0; i < n; ++i) over([](auto more, float& total) { total += float(more); }, rows(i), out);
   }
+  // Summed in blocks: beside a sum that has the largest term, most of a large vocabulary's are too small to change a float.
   float log_sum_exp(const float* x) const {
+    constexpr std::int64_t kBlock = 512;
     const float highest = max([](float value) { return value; }, x);
-    return highest + math::log(sum([=](float value) { return math::exp(value - highest); }, x));
+    double total = 0;
+    for (std::int64_t c = 0; c < cols; c += kBlock)
+      total += part(cols - c < kBlock ? cols - c : kBlock).sum([=](float v) { return math::exp(v - highest); }, x + c);
+    return highest + math::log(static_cast<float>(total));
   }
   Row part(std::int64_t n) const { return {index, n}; }
   template <class T, class G>

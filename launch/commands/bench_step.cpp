@@ -126,7 +126,8 @@ void add_bench_step_command(CLI::App& bench, Context& context) {
       "  muonp bench step configs/quickstart.yaml\n"
       "  muonp bench step configs/bench-gpt2-124m.yaml --json");
   command->callback([a, &context] {
-    const RunConfig config = load_run_config(a->config.file, a->config.overrides);
+    RunConfig config = load_run_config(a->config.file, a->config.overrides);
+    config.run.steps = std::max(config.run.steps, a->repeats + 1);  // a run may be shorter than its measurement
     context.session = session_settings(config, "bench step");
     context.session.alike.push_back({"--repeats", std::to_string(a->repeats)});
     context.run = [a, config](Session& session) {

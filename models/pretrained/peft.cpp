@@ -65,10 +65,44 @@ void require_same(const HfKeys& keys, const char* key, const char* own, const T&
 }
 
 // Of keys, those that PEFT writes and that change nothing of what the adapters compute.
-constexpr auto kIgnored = std::to_array<std::string_view>(
-    {"auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "init_lora_weights", "loftq_config",
-     "revision", "task_type", "peft_version", "megatron_core", "runtime_config", "corda_config", "eva_config",
-     "qalora_group_size", "layers_pattern"});
+constexpr auto kIgnored =
+    std::to_array<std::string_view>({"auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "inference_mode",
+                                     "loftq_config", "revision", "task_type", "peft_version", "megatron_core",
+                                     "runtime_config", "corda_config", "eva_config", "qalora_group_size", "layers_pattern"});
+
+// Adapters that begin as a part of the weights (pissa, olora, corda, loftq, lora_ga) are taken out of these first, and PEFT
+// does that again when it reads them: they do not belong to the weights of the base's folder.
+void refuse_changed_weights(const HfKeys& keys) {
+  constexpr const char* kKey = "init_lora_weights";
+  static constexpr std::string_view kKeep[] = {"gaussian", "eva", "mica", "orthogonal"};
+  const nlohmann::json& begin = keys.raw(kKey);
+  if (begin.is_null() || begin.is_boolean()) return;
+  if (begin.is_string() && std::ranges::find(kKeep, begin.get<std::string>()) != std::end(kKeep)) return;
+  keys.refuse(kKey,
+              "supported are true, false, gaussian, eva, mica and orthogonal, which leave the base's weights as they are; "
+              "save_pretrained(..., path_initial_model_for_weight_conversion=...) of PEFT makes such adapters of others");
+}
+
+// target_modules as a text is a regular expression of Python's; which layers it chose is seen from the adapters.
+std::vector<std::string> adapted_modules(const std::string& file) {
+  const std::string_view begin = kPrefix, end = kLoraA;
+  const core::SafetensorsReader reader(file);
+  std::vector<std::string> modules;
+  for (const auto& entry : reader.entries()) {
+    const std::string& name = entry.spec.name;
+    if (name.size() > begin.size() + end.size() && name.starts_with(begin) && name.ends_with(end))
+      modules.push_back(name.substr(begin.size(), name.size() - begin.size() - end.size()));
+  }
+  if (modules.empty()) core::fail("{}: it has no tensor whose name ends in {}", file, end);
+  return modules;
+}
+
+std::vector<std::string> modules_of(const HfKeys& keys, const std::string& folder) {
+  if (keys.raw("target_modules").is_string()) return adapted_modules(folder + "/" + kAdapterFile);
+  std::vector<std::string> modules = keys.texts("target_modules");
+  if (modules.empty()) keys.refuse("target_modules", "it has to be a list of modules, or a regular expression");
+  return modules;
+}
 
 void refuse_other_kinds(const HfKeys& keys) {
   static constexpr std::string_view kLora[] = {"LORA"}, kNone[] = {"none"};
@@ -84,15 +118,14 @@ LoraConfig with_adapters(const LoraConfig& given) {
   if (!core::exists(file)) core::fail("model.lora.from: {} is not there; PEFT's save_pretrained() writes it", file);
   const HfKeys keys(parse(file), file);
   refuse_other_kinds(keys);
+  refuse_changed_weights(keys);
   LoraConfig c = given;
   c.rank = keys.count("r");
   c.alpha = keys.real_or("lora_alpha", 8);
   c.rank_stabilized = keys.flag_or("use_rslora", false);
   const double dropout = keys.real_or("lora_dropout", 0);
   if (given.dropout == 0) c.dropout = dropout;
-  if (!keys.raw("target_modules").is_array())
-    keys.refuse("target_modules", "a list of modules is supported, as PEFT writes it when adapters are saved");
-  c.modules = keys.texts("target_modules");
+  c.modules = modules_of(keys, given.from);
   std::ranges::sort(c.modules);
   keys.require_no_others(kIgnored);
   const LoraConfig usual;

@@ -128,4 +128,12 @@ TEST_F(Train, BenchStepCountsItsMemoryAsPlanned) {
   EXPECT_NEAR(sum, number("seconds_median"), 1e-9);
 }
 
+TEST_F(Train, BenchStepMeasuresMoreStepsThanTheRunHas) {
+  for (const int steps : {0, 2}) {
+    const Outcome bench =
+        muonp(fmt::format("bench step tiny.yaml --repeats 3 --set run.steps={} --set schedule.warmup=0", steps));
+    EXPECT_EQ(bench.status, 0) << bench.err;
+  }
+}
+
 }  // namespace muonp::e2e

@@ -4,5 +4,5 @@ set -euo pipefail
 if [ -n "${MUONP_PEERS_PYTHON:-}" ]; then
   echo "$MUONP_PEERS_PYTHON"
 else
-  "$(dirname -- "$0")/../../launch/scripts/python_environment.sh" peers torch transformers tokenizers safetensors numpy
+  "$(dirname -- "$0")/../../launch/scripts/python_environment.sh" peers torch transformers tokenizers safetensors numpy peft
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Hugging Face folders through muonp and through transformers: the same logits, loss, greedy text and token ids?
+# Hugging Face folders through muonp and through transformers and PEFT: the same numbers, texts and files? See README.md.
 #
 #   tests/peers/parity.sh runs/models/SmolLM2-135M-Instruct
 #

@@ -280,6 +280,17 @@ TEST_F(ForEach, LogSumExpIsThatOfTheWholeRow) {
   }
 }
 
+// Each is below half an ulp of a sum that has the largest, and together they are 0.4 % of it. What is added to one float
+// before the next is begun are at most 512 terms, whose relative rounding is 512 half ulps.
+TEST_F(ForEach, LogSumExpCountsTheSmallTermsOfALargeVocabulary) {
+  constexpr std::int64_t kWords = 151936;
+  std::vector<float> x(kWords, -17.5f);
+  x[0] = 0;
+  const Tensor in = tensor(x), out = empty(1);
+  for_each_row(queue, 1, kWords, LogSumExp{in.data<float>(), out.data<float>()});
+  EXPECT_NEAR(values_of(out)[0], std::log1p((kWords - 1) * std::exp(-17.5)), 512 * 0x1p-24);
+}
+
 TEST_F(ForEach, ColumnSumsOverwriteOrAdd) {
   for (const std::int64_t cols : {0, 1, 31, 32, 33, 64, 65, 256, 257, 1024, 1025})
     for (const std::int64_t rows : {0, 1, 7, 8, 9, 100, 3000}) {

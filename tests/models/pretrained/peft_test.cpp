@@ -105,11 +105,41 @@ TEST_F(Peft, WhatIsNotSupportedIsNamed) {
   EXPECT_THAT(message(with("bias", "all"), given()), HasSubstr("bias"));
   EXPECT_THAT(message(with("modules_to_save", {"lm_head"}), given()), HasSubstr("modules_to_save"));
   EXPECT_THAT(message(with("rank_pattern", {{"q_proj", 4}}), given()), HasSubstr("rank_pattern"));
-  EXPECT_THAT(message(with("target_modules", ".*proj"), given()), HasSubstr("target_modules"));
+  EXPECT_THAT(message(with("target_modules", json::array()), given()), HasSubstr("target_modules is []"));
+  EXPECT_THAT(message(with("target_modules", nullptr), given()), HasSubstr("target_modules is missing"));
   EXPECT_THAT(message(with("r", 0), given()), HasSubstr("r is 0"));
   LoraConfig mine = given();
   mine.rank = 5;
   EXPECT_THAT(message(adapter_json(), mine), AllOf(HasSubstr("r is 2"), HasSubstr("model.lora.rank is 5 here")));
+}
+
+// PEFT takes a part of the frozen weights away where such adapters begin, and again when it reads them.
+TEST_F(Peft, AdaptersThatBelongToOtherWeightsThanTheBasesAreRefused) {
+  const auto with = [](const json& begin) {
+    json config = adapter_json();
+    config["init_lora_weights"] = begin;
+    return config;
+  };
+  for (const char* begin : {"pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga", "another"})
+    EXPECT_THAT(message(with(begin), given()), AllOf(HasSubstr("init_lora_weights"), HasSubstr(begin)));
+  for (const json& begin :
+       {json(true), json(false), json(), json("gaussian"), json("eva"), json("mica"), json("orthogonal")})
+    EXPECT_EQ(message(with(begin), given()), "");
+}
+
+TEST_F(Peft, WhatARegularExpressionChoseIsSeenFromTheAdapters) {
+  const std::string layer = "base_model.model.model.layers.1.";
+  put_tensors({{layer + "mlp.up_proj.lora_A.weight", "F32", {2, 8}},
+               {layer + "mlp.up_proj.lora_B.weight", "F32", {12, 2}},
+               {layer + "self_attn.q_proj.lora_A.weight", "F32", {2, 8}},
+               {layer + "self_attn.q_proj.lora_B.weight", "F32", {8, 2}}});
+  json config = adapter_json();
+  config["target_modules"] = R"(.*\.1\.(mlp\.up|self_attn\.q)_proj)";
+  put(config);
+  EXPECT_THAT(with_adapters(given()).modules,
+              ::testing::ElementsAre("model.layers.1.mlp.up_proj", "model.layers.1.self_attn.q_proj"));
+  put_tensors({{"lm_head.weight", "F32", {5, 8}}});
+  EXPECT_THAT(message(config, given()), AllOf(HasSubstr("adapter_model.safetensors"), HasSubstr("lora_A.weight")));
 }
 
 TEST_F(Peft, TensorsHaveThePathsOfTheEcosystem) {
