@@ -76,7 +76,8 @@ void take_run_keys(const Given& given, ModelConfig& to) {
 // A shorter one, or with dynamic scaling one that it stretches to. Scalings keep the folder's original_context.
 void choose_context(LlamaConfig& c, std::int64_t context, const std::string& folder) {
   const double stretch = c.rope.kind == "dynamic" ? c.rope.factor : 1;
-  const auto longest = static_cast<std::int64_t>(stretch * static_cast<double>(c.context));
+  constexpr double kLongest = 0x1p62;  // a folder's factor can be any number
+  const auto longest = static_cast<std::int64_t>(std::min(stretch * static_cast<double>(c.context), kLongest));
   if (context > longest) core::fail("model.context: {} is longer than the {} of {}", context, longest, folder);
   if (context > 0) c.context = context;
 }

@@ -117,7 +117,10 @@ TEST(ModelConfig, BesideAFolderOnlyKeysOfHowItRunsMayDiffer) {
   folder.llama.rope.kind = "dynamic";
   EXPECT_EQ(with("context: 24").llama.rope.original_context, 12);
   EXPECT_THAT(refusal([&] { with("context: 25"); }), HasSubstr("model.context: 25 is longer than the 24 of there"));
+  folder.llama.rope.factor = 1e300;
+  EXPECT_EQ(with("context: 25").llama.context, 25);
   folder.llama.rope.kind = "yarn";
+  folder.llama.rope.factor = 2;
   // What a run wrote of itself says it all again.
   const std::string yaml = core::write_config([written = c](core::Fields& f) mutable { written.describe(f); });
   EXPECT_EQ(make_model(read(yaml).with_folder(folder))->description(), make_model(c)->description());

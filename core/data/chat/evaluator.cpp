@@ -14,6 +14,7 @@ namespace muonp::core::jinja {
 namespace {
 
 constexpr int kDeepestCall = 50;                          // macros in macros
+constexpr int kDeepestValue = 200;                        // lists in lists that a namespace keeps
 constexpr std::size_t kMostBytes = std::size_t{1} << 28;  // of a rendered text
 
 // An error that has its place already.
@@ -23,6 +24,16 @@ class PlacedError : public Error {
 };
 
 enum class Flow { on, leave, next };
+
+// A namespace within itself would never be freed, and what is nested without end cannot be printed.
+void require_storable(const Value& value, int levels = kDeepestValue) {
+  if (levels == 0) fail("lists and dictionaries within each other more than {} deep", kDeepestValue);
+  if (value.is_list())
+    for (const Value& part : value.list()) require_storable(part, levels - 1);
+  if (!value.is_dictionary()) return;
+  if (value.dictionary().is_namespace) fail("a namespace cannot be kept in a namespace");
+  for (const auto& [name, member] : value.dictionary().members) require_storable(member, levels - 1);
+}
 
 class Evaluator {
  public:
@@ -119,6 +130,7 @@ class Evaluator {
     const Value* target = scope.find(s.names[0]);
     if (!target || !target->is_dictionary() || !target->dictionary().is_namespace)
       fail("'{}' is no namespace, whose members alone can be set", s.names[0]);
+    require_storable(value);
     NamedValues& members = target->dictionary().members;
     const auto found = std::ranges::find(members, s.text, &std::pair<std::string, Value>::first);
     if (found == members.end())

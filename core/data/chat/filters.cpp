@@ -58,14 +58,23 @@ Value items(const Value& value, const Arguments& a) {
   return call_method(value, "items", a);
 }
 
+// Towards 0; `missing` for what Python has no integer for.
+Value truncated(double x, const Value& missing) {
+  constexpr double kBeyond = 0x1p63;
+  if (!std::isfinite(x)) return missing;
+  if (std::abs(x) >= kBeyond) fail("{} is too large for an integer", x);
+  return Value(static_cast<std::int64_t>(x));
+}
+
 Value to_integer(const Value& value, const Arguments& a) {
-  if (value.is<double>()) return Value(static_cast<std::int64_t>(value.number()));
+  const Value missing = argument(a, 0, "default", Value(std::int64_t{0}));
+  if (value.is<double>()) return truncated(value.number(), missing);
   if (value.is_integer()) return Value(value.integer());
   const std::string text = trimmed(value.printed(), {}, true, true);
   std::int64_t number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   const bool whole = error == std::errc() && end == text.data() + text.size();
-  return whole ? Value(number) : argument(a, 0, "default", Value(std::int64_t{0}));
+  return whole ? Value(number) : missing;
 }
 
 Value reverse(const Value& value, const Arguments&) { return slice(value, {}, {}, Value(std::int64_t{-1})); }
@@ -91,15 +100,21 @@ Value indent(const Value& value, const Arguments& a) {
   return Value(result);
 }
 
+// The first of the arguments, which has no name and goes.
+std::string take_text(List& arguments, std::string_view what) {
+  const std::string text = require_text(arguments.empty() ? Value() : arguments.front(), what);
+  arguments.erase(arguments.begin());
+  return text;
+}
+
 // map("name of a filter", its arguments...) or map(attribute="name").
 Value map(const Value& value, const Arguments& a) {
   const Value member = argument(a, ~std::size_t{0}, "attribute");
   Arguments rest = a;
   std::string name;
   if (member.is_none()) {
-    name = require_text(argument(a, 0, "filter"), "the filter of map");
+    name = take_text(rest.positional, "the filter of map");
     if (!is_filter(name)) fail("the filter '{}' is not supported", name);
-    rest.positional.erase(rest.positional.begin());
   }
   List all;
   for (const Value& part : elements_of(value))
@@ -112,13 +127,9 @@ template <bool kByMember, bool kKeep>
 Value select(const Value& value, const Arguments& a) {
   List arguments = a.positional;
   Value member;
-  if (kByMember) {
-    member = Value(require_text(argument(a, 0, "attribute"), "the member of selectattr or rejectattr"));
-    arguments.erase(arguments.begin());
-  }
-  const std::string name = arguments.empty() ? "" : require_text(arguments[0], "the test of a selection");
+  if (kByMember) member = Value(take_text(arguments, "the member of selectattr or rejectattr"));
+  const std::string name = arguments.empty() ? "" : take_text(arguments, "the test of a selection");
   if (!name.empty() && !is_test(name)) fail("the test '{}' is not supported", name);
-  if (!arguments.empty()) arguments.erase(arguments.begin());
   List kept;
   for (const Value& part : elements_of(value)) {
     const Value tested = kByMember ? item(part, member) : part;

@@ -40,7 +40,8 @@ Value range(const Arguments& a) {
   const std::int64_t begin = one ? 0 : number(0), end = number(one ? 0 : 1), step = a.positional.size() > 2 ? number(2) : 1;
   if (step == 0) fail("the step of range is 0");
   List all;
-  for (std::int64_t i = begin; step > 0 ? i < end : i > end; i += step) {
+  bool more = true;  // until a step leads beyond the largest integers, and so beyond every end
+  for (std::int64_t i = begin; more && (step > 0 ? i < end : i > end); more = !__builtin_add_overflow(i, step, &i)) {
     if (std::ssize(all) >= kMostNumbers) fail("a range of more than {} numbers", kMostNumbers);
     all.emplace_back(i);
   }

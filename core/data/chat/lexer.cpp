@@ -14,6 +14,7 @@ constexpr std::string_view kSpace = " \t\n\r\f\v";
 constexpr std::array<std::string_view, 6> kLongSymbols = {"==", "!=", "<=", ">=", "//", "**"};
 constexpr std::string_view kSymbols = "+-*/%~<>=.,:|()[]{}";
 constexpr std::string_view kDigits = "0123456789";
+constexpr unsigned long kNoCharacter = 0x110000;  // beyond Unicode's last
 
 bool is_name(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; }
 
@@ -167,9 +168,11 @@ class Lexer {
     const char name = rest()[1];
     if (const std::size_t digits = name == 'x' ? 2 : name == 'u' ? 4 : name == 'U' ? 8 : 0; digits > 0) {
       const std::string hex(rest().substr(2, digits));
-      if (hex.size() < digits || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos)
+      const bool whole = hex.size() == digits && hex.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+      const unsigned long character = whole ? std::stoul(hex, nullptr, 16) : kNoCharacter;
+      if (character >= kNoCharacter || (character >= 0xd800 && character <= 0xdfff))  // halves of UTF-16's pairs
         refuse(fmt::format("'\\{}{}' is no character", name, hex));
-      append_utf8(static_cast<char32_t>(std::stoul(hex, nullptr, 16)), value);
+      append_utf8(static_cast<char32_t>(character), value);
       return advance(2 + digits);
     }
     const std::size_t known = kNames.find(name);

@@ -58,10 +58,10 @@ Value arithmetic(std::string_view symbol, const Value& a, const Value& b) {
   }
   if (symbol == "*" && a.is_string() && b.is_integer()) {
     constexpr std::int64_t kMost = 1 << 20;
-    if (b.integer() * std::ssize(a.text()) > kMost || b.integer() > kMost)
-      fail("a text repeated {} times is too long", b.integer());
+    const std::int64_t times = std::max<std::int64_t>(b.integer(), 0);
+    if (times > kMost || times * std::ssize(a.text()) > kMost) fail("a text repeated {} times is too long", times);
     std::string text;
-    for (std::int64_t i = 0; i < b.integer(); ++i) text += a.text();
+    for (std::int64_t i = 0; i < times; ++i) text += a.text();
     return Value(std::move(text));
   }
   refuse(symbol, a, b);

@@ -115,6 +115,27 @@ TEST(ChatTemplate, WhatIsNotSupportedIsQuotedWithItsLine) {
   EXPECT_THAT(error("{% break %}"), HasSubstr("'break' outside of a loop"));
 }
 
+TEST(ChatTemplate, EscapesAreCharacters) {
+  EXPECT_EQ(rendered("{{ '\\xe9\\u1e9e' | lower }}"), "éß");
+  for (const std::string wrong : {"\\ud800", "\\udfff", "\\U00110000", "\\xe"})
+    EXPECT_THAT(error_of([&] { rendered("{{ '" + wrong + "' | upper }}"); }), HasSubstr("'" + wrong)) << wrong;
+}
+
+// Beyond the integers of 64 bits there is an end or an error, and nothing that C++ leaves open.
+TEST(ChatTemplate, LargeNumbersAreCountedOrRefused) {
+  const auto error = [](const std::string& source) { return error_of([&] { rendered(source); }); };
+  const std::string large = "999999999999999999";
+  EXPECT_EQ(rendered("{{ range(0, " + large + " * 9 + 1, " + large + ") | length }}"), "10");
+  EXPECT_EQ(rendered("{{ range(0, 0 - " + large + " * 9 - 1, 0 - " + large + ") | length }}"), "10");
+  EXPECT_THAT(error("{{ 'ten bytes.' * " + large + " }}"), HasSubstr("is too long"));
+  EXPECT_EQ(rendered("<{{ 'ten bytes.' * (0 - " + large + ") }}>"), "<>");
+  EXPECT_EQ(rendered("{{ 99999999999999.9 | int }} {{ -1.9 | int }}"), "99999999999999 -1");
+  EXPECT_THAT(error("{{ (1000000000.0 * 1000000000.0 * 10) | int }}"), HasSubstr("is too large for an integer"));
+  const std::string infinite =
+      "{% set n = namespace(x=10.0) %}{% for i in range(400) %}{% set n.x = n.x * 10 %}{% endfor %}";
+  EXPECT_EQ(rendered(infinite + "{{ n.x | int }} {{ n.x | int(7) }} {{ (n.x - n.x) | int }}"), "0 7 0");
+}
+
 TEST(ChatTemplate, WhatCannotBeComputedIsQuotedWithItsLine) {
   const auto error = [](const std::string& source) { return error_of([&] { rendered(source); }); };
   EXPECT_THAT(error("\n{{ missing.name }}"),
@@ -126,6 +147,11 @@ TEST(ChatTemplate, WhatCannotBeComputedIsQuotedWithItsLine) {
   EXPECT_THAT(error("{{ range(1000000000) }}"), HasSubstr("more than 100000"));
   EXPECT_THAT(error("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}"), HasSubstr("macros call each other"));
   EXPECT_THAT(error("{% set a = {} %}{% set a.b = 1 %}"), HasSubstr("'a' is no namespace"));
+  EXPECT_THAT(error("{% set n = namespace() %}{% set n.me = [{'a': n}] %}{{ n }}"), HasSubstr("kept in a namespace"));
+  EXPECT_THAT(error("{% set n = namespace(x=1) %}{% for i in range(100000) %}{% set n.x = [n.x] %}{% endfor %}"),
+              HasSubstr("more than 200 deep"));
+  EXPECT_THAT(error("{{ ['a'] | map(filter='upper') }}"), HasSubstr("the filter of map is a string"));
+  EXPECT_THAT(error("{{ ['a'] | selectattr(attribute='a') }}"), HasSubstr("the member of selectattr or rejectattr is a"));
   EXPECT_THAT(error_of([&] { rendered("", "{"); }), HasSubstr("messages: no JSON"));
 }
 
