@@ -127,9 +127,9 @@ void add_bench_step_command(CLI::App& bench, Context& context) {
       "  muonp bench step configs/bench-gpt2-124m.yaml --json");
   command->callback([a, &context] {
     RunConfig config = load_run_config(a->config.file, a->config.overrides);
-    config.run.steps = std::max(config.run.steps, a->repeats + 1);  // a run may be shorter than its measurement
     context.session = session_settings(config, "bench step");
     context.session.alike.push_back({"--repeats", std::to_string(a->repeats)});
+    config.run.steps = std::max(config.run.steps, a->repeats + 1);  // a run may be shorter than its measurement
     context.run = [a, config](Session& session) {
       const nlohmann::ordered_json result = measure(session, *a, resolve(config, session.communicator()));
       session.log().info("{}", a->json ? result.dump(2) : as_table(result));
