@@ -3,7 +3,7 @@
 # and 2,000 word problems, finetunes on 2 MPI ranks for some steps with Muon^p (p = 1/3) and with AdamW, and prints loss and
 # exact match on held-out problems before and after, and two answers.
 #
-#   ./launch/finetune.sh            12 steps each: within 20 minutes on two cores
+#   ./launch/finetune.sh            8 steps each: within 20 minutes on two cores
 #   ./launch/finetune.sh 200        as many steps as said
 #
 # Needs root or sudo for Debian's packages, and PyPI. Everything goes to build/release, runs/ and ~/.cache/muonp; run it again
@@ -11,7 +11,7 @@
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0; fi
-steps=${1:-12}
+steps=${1:-8}
 [[ $steps =~ ^[1-9][0-9]{0,6}$ ]] || { echo "muonp: error: '$steps' is no number of steps" >&2; exit 1; }
 
 echo "== Packages and build"
@@ -39,7 +39,7 @@ evaluate() {
   local run=runs/finetune-$1 out=runs/finetune-$1/held-out-$2.json
   [ -s "$out" ] && return
   ./launch/mpirun.sh -np 2 "$muonp" eval "$run" --json --data "$data/validation.jsonl" --batches 10 \
-    --exact "$data/test.jsonl" --limit 48 --batch 24 --tokens 192 --pattern '-?[0-9]+(?:\.[0-9]+)?' >"$out.partial"
+    --exact "$data/test.jsonl" --limit 40 --batch 20 --tokens 192 --pattern '-?[0-9]+(?:\.[0-9]+)?' >"$out.partial"
   mv "$out.partial" "$out"
 }
 train before 0

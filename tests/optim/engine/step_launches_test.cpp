@@ -61,8 +61,7 @@ TEST(StepLaunches, AStepOfGpt2TakesFewLaunchesAndWaits) {
     const std::size_t operations = cuda_host::operations(), waits = cuda_host::waits();
     EXPECT_FALSE(optimizer.step(1).skipped);
     if (step == 0) continue;  // the first makes what later ones keep
-    EXPECT_LE(cuda_host::operations() - operations, 1000u);
-    EXPECT_LE(cuda_host::waits() - waits, 10u);
-    fmt::print("{} operations, {} waits\n", cuda_host::operations() - operations, cuda_host::waits() - waits);
+    EXPECT_LE(cuda_host::operations() - operations, 800u);
+    EXPECT_LE(cuda_host::waits() - waits, 7u);
   }
 }
