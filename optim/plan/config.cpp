@@ -44,7 +44,11 @@ void check_splits(const std::string& path, const std::vector<SplitConfig>& split
       core::fail("{}.parts has {} entry: a split has at least two parts", where, s.parts.size());
     if (!s.sizes.empty() && s.sizes.size() != s.parts.size())
       core::fail("{}.sizes has {} numbers for {} parts", where, s.sizes.size(), s.parts.size());
-    s.split();
+    try {
+      s.split();
+    } catch (const core::Error& error) {
+      core::fail("{}: {}", where, error.what());
+    }
     if (!names.insert(s.name).second) core::fail("{}.name {} is used twice", where, s.name);
     if (std::set<std::string>(s.parts.begin(), s.parts.end()).size() != s.parts.size())
       core::fail("{}.parts names a part twice: [{}]", where, fmt::join(s.parts, ", "));

@@ -56,9 +56,9 @@ void sums_of_squares(core::Queue& queue, std::int64_t count, const StridedBatch&
 namespace {
 
 // to = by[matrix]·extra·from
-template <class From, class To>
+template <class To>
 struct CopyBy {
-  const From* from;
+  const float* from;
   std::int64_t rows, from_stride, from_apart;
   const double* by;
   double extra;
@@ -67,11 +67,10 @@ struct CopyBy {
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const std::int64_t matrix = row.index / rows, r = row.index % rows;
-    const From* s = from + matrix * from_apart + r * from_stride;
+    const float* s = from + matrix * from_apart + r * from_stride;
     To* t = to + matrix * to_apart + r * to_stride;
     const double factor = by[matrix] * extra;
-    row.over([=](From value, To& out) { out = To(static_cast<float>(double(float(value)) * factor)); }, s,
-             core::Written<To>{t});
+    row.over([=](float value, To& out) { out = To(static_cast<float>(value * factor)); }, s, core::Written<To>{t});
   }
 };
 // x ← by[matrix]·x
@@ -96,8 +95,8 @@ void copy_by(core::Queue& queue, std::int64_t count, const StridedBatch& from, c
   core::with_storage(to.first.dtype, [&]<class T>(T) {
     core::for_each_row(
         queue, count * from.first.rows, from.first.cols,
-        CopyBy<float, T>{static_cast<const float*>(from.first.data), from.first.rows, from.first.stride, from.batch_stride,
-                         by, extra, static_cast<T*>(to.first.data), to.first.stride, to.batch_stride});
+        CopyBy<T>{static_cast<const float*>(from.first.data), from.first.rows, from.first.stride, from.batch_stride, by,
+                  extra, static_cast<T*>(to.first.data), to.first.stride, to.batch_stride});
   });
 }
 

@@ -136,6 +136,19 @@ TEST(OptimizerConfig, AWordThatIsNoChoiceIsAnErrorWhereverItDecides) {
               HasSubstr("split qkv, axis: 'column' is not known; valid are rows, columns"));
 }
 
+TEST(OptimizerConfig, SplitsThatCannotBeAreNamedByTheirPath) {
+  const auto of = [](const std::string& keys) {
+    return message("optimizer: {matrices: {splits: [{name: s, pattern: w, " + keys + "}]}}");
+  };
+  EXPECT_EQ(of("heads: 9"), "no error");
+  EXPECT_EQ(of("parts: [a, b], sizes: [576, 192]"), "no error");
+  EXPECT_THAT(of("heads: 2, parts: [a, b]"), HasSubstr("optimizer.matrices.splits[0]: heads is 2, and parts has names"));
+  EXPECT_THAT(of("heads: 1"), HasSubstr("optimizer.matrices.splits[0].heads is 1"));
+  EXPECT_THAT(of("parts: [a, b], sizes: [1]"), HasSubstr("optimizer.matrices.splits[0].sizes has 1 numbers for 2 parts"));
+  EXPECT_THAT(of("parts: [a, b], sizes: [1, x]"),
+              HasSubstr("optimizer.matrices.splits[0]: split s, sizes: 'x' is no number"));
+}
+
 TEST(OptimizerConfig, AKeyOfAnotherRuleIsNamedWithTheRule) {
   EXPECT_THAT(message("optimizer: {others: {momentum: 0.9}}"),
               HasSubstr("optimizer.others.momentum: a key that is there with rule: sgd only"));
