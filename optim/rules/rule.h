@@ -96,7 +96,7 @@ struct MatrixInput {
   const Split* split = nullptr;  // of a fused parameter; null: none
   core::Tensor in, out;          // direction and update: float32, element_count(shape) elements, row-major; no two overlap
   std::vector<core::Tensor> states = {};  // those with Home::owner, in the order of Rule::states(); changed in place
-  double gradient_norm = 0;               // as StepFacts::gradient_norm
+  StepFacts facts = {};                   // of its parameter
   std::optional<LoraPair> pair = {};      // with Needs::partner_gram, of a factor; before this step
 };
 

@@ -51,7 +51,7 @@ class DampedSignStep final : public MatrixStep {
         out.data<float>()[i * cols + j] = static_cast<float>((n[j] > 0   ? 1
                                                               : n[j] < 0 ? -1
                                                                          : 0) /
-                                                             ((1 + double{r}) * (1 + input.gradient_norm)));
+                                                             ((1 + double{r}) * (1 + input.facts.gradient_norm)));
     }
     out.upload();
     seen.upload();
