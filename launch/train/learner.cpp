@@ -266,7 +266,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   const bool failed = values[2] > 0, refused = failed || (refuse && refuse(outcome.loss));
 
   const double lr_factor = optim::lr_factor(config_.schedule, step, config_.run.steps);
-  outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, /*wait=*/false) : optimizer_->skip();
+  outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, /*wait=*/false, outcome.loss) : optimizer_->skip();
   outcome.report.communication_seconds += core::seconds(judging.take());
   if (failed) require_no_failure();
   outcome.report.gradient_norm = core::plain_nan(outcome.report.gradient_norm);

@@ -198,11 +198,14 @@ GradientNorm DistributedOptimizer::prepare() {
   return prepared_;
 }
 
-StepReport DistributedOptimizer::apply(double lr_factor, bool wait) {
+StepReport DistributedOptimizer::apply(double lr_factor, bool wait, double loss) {
+  const bool wanted = std::ranges::any_of(plan_.groups.groups(), [](const Group& g) { return g.config.rule->needs().loss; });
+  MUONP_ASSERT(!wanted || std::isfinite(loss), "a rule needs the loss of the step, and it is {}", loss);
   const double clip = clip_scale(prepared_.value, clip_);
   ++steps_;
   for (Part* part : parts_)
-    part->update({.step = steps_, .lr_factor = lr_factor, .clip = clip, .norms = norms_}, matrix_time_);
+    part->update({.step = steps_, .lr_factor = lr_factor, .clip = clip, .loss = wanted ? loss : 0, .norms = norms_},
+                 matrix_time_);
   // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
   if (wait || device_.kind() == core::DeviceKind::cpu) sharded_->weights().finish();
   StepReport result = report();
@@ -216,7 +219,9 @@ StepReport DistributedOptimizer::skip() {
   return result;
 }
 
-StepReport DistributedOptimizer::step(double lr_factor) { return prepare().finite ? apply(lr_factor) : skip(); }
+StepReport DistributedOptimizer::step(double lr_factor, double loss) {
+  return prepare().finite ? apply(lr_factor, /*wait=*/true, loss) : skip();
+}
 
 StepReport DistributedOptimizer::report() {
   StepReport report;

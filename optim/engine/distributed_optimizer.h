@@ -12,6 +12,7 @@
 //   }
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -53,13 +54,14 @@ class DistributedOptimizer {
   // A step, after its last pass. prepare() waits for the reduction and changes nothing; the caller decides, on all ranks
   // alike; then apply() updates everything and makes weights whole, or skip() leaves all as it is. The learning rate of each
   // group is its own times lr_factor. `wait` false: weights may still be on their way when it returns, behind the next
-  // forward pass; only a tape that was given weights() may read them until wait_for_weights(). Collective. Error (and no
-  // update of the matrix) if a recurrence diverges; InternalError from apply() after a norm that is not finite.
+  // forward pass; only a tape that was given weights() may read them until wait_for_weights(). `loss`: of the step, the mean
+  // over ranks, for rules that need it. Collective. Error (and no update of the matrix) if a recurrence diverges;
+  // InternalError from apply() after a norm that is not finite, or without a loss that a rule needs.
   GradientNorm prepare();
-  StepReport apply(double lr_factor, bool wait = true);
+  StepReport apply(double lr_factor, bool wait = true, double loss = NAN);
   StepReport skip();
   // The three in one: skips where the norm is not finite.
-  StepReport step(double lr_factor);
+  StepReport step(double lr_factor, double loss = NAN);
 
   // At stage 3 nothing is sent in a step: weights are whole in passes only, for who acquires them here.
   core::WeightSource& weights();

@@ -149,7 +149,7 @@ FeedbackPart::NormPiece FeedbackPart::norm_piece(int parameter) const {
 // ---- a step ----
 
 StepFacts FeedbackPart::facts(int parameter, const StepInputs& in, double gradient_scale) const {
-  return config_of(parameter).facts(in.step, in.lr_factor, gradient_scale);
+  return config_of(parameter).facts(in.step, in.lr_factor, gradient_scale, 0, in.loss);
 }
 
 // Of a matrix its direction; of a slice the gradient.

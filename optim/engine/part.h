@@ -18,6 +18,7 @@ struct StepInputs {
   std::int64_t step = 1;          // counted from 1
   double lr_factor = 1;           // on every group's learning rate
   double clip = 1;                // on the gradient
+  double loss = 0;                // of the step, the mean over ranks
   std::span<const double> norms;  // of each parameter's mean gradient, by index in the model; 0 where no rule needs it
 };
 

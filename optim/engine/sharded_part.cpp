@@ -56,7 +56,7 @@ ShardedPart::NormPiece ShardedPart::norm_piece(int parameter) const {
 
 StepFacts ShardedPart::facts(int parameter, const StepInputs& in) const {
   return config_of(parameter).facts(in.step, in.lr_factor, in.clip / communicator_.size(),
-                                    in.norms[at(plan_.sharded[at(parameter)])]);
+                                    in.norms[at(plan_.sharded[at(parameter)])], in.loss);
 }
 
 void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time) {

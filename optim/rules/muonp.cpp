@@ -35,7 +35,7 @@ void Muonp::validate(const std::string& path) const {
       if (options.p.value() < 0 && parse_shape_scale(scale) == ShapeScale::schatten)
         core::fail(
             "scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
-            "match_rms, spectral, rms1, none",
+            "match_rms, spectral, rms1, aspect, none",
             at.value);
     }
   } catch (const core::Error& e) {
@@ -142,6 +142,8 @@ double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::
       return schatten_factor(queue, p, input, z);
     case ShapeScale::spectral:
       return std::sqrt(std::max(1.0, rows / cols)) * (p == 0 ? 1.0 : std::pow(spectral_norm(queue, input), -p));
+    case ShapeScale::aspect:
+      return std::sqrt(std::max(1.0, rows / cols));
     case ShapeScale::none:
       return 1;
   }
