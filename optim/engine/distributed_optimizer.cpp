@@ -149,6 +149,23 @@ void DistributedOptimizer::begin_pass(bool first, bool last) {
   for (Part* part : parts_) part->begin_pass(first, last);
 }
 
+bool DistributedOptimizer::has_averages() const {
+  return std::ranges::any_of(plan_.groups.groups(),
+                             [](const Group& group) { return group.config.rule->evaluates_average(); });
+}
+
+void DistributedOptimizer::hold_averages() {
+  if (!has_averages()) return;
+  finish_weights();
+  sharded_->hold_averages();
+}
+
+void DistributedOptimizer::release_averages() {
+  if (!has_averages()) return;
+  finish_weights();
+  sharded_->release_averages();
+}
+
 core::GradientSink& DistributedOptimizer::gradients() {
   if (by_parameter_) return *by_parameter_;
   return *sharded_;

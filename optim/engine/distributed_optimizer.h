@@ -49,6 +49,11 @@ class DistributedOptimizer {
   void begin_pass(bool first, bool last);
   // Before a forward pass without a backward pass, in which every rank takes part at stage 3; wait_for_weights() after.
   void begin_evaluation() { begin_weights(/*backward=*/false); }
+  // Around evaluations that are no part of a step: weights of rules that evaluate an average (Rule::evaluates_average)
+  // become it, and are what they were again. No step and no state between the two. Collective; nothing to do for other
+  // rules.
+  void hold_averages();
+  void release_averages();
   core::GradientSink& gradients();
 
   // A step, after its last pass. prepare() waits for the reduction and changes nothing; the caller decides, on all ranks
@@ -98,6 +103,7 @@ class DistributedOptimizer {
                    const std::function<void(const core::Parameter&)>& met);
   std::vector<double> reduced_squares();
   StepReport report();
+  bool has_averages() const;
 
   core::Device& device_;
   core::ParameterList parameters_;  // the model's trained ones

@@ -3,6 +3,7 @@
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/blas.h"
+#include "core/device/host_view.h"
 #include "core/device/offload.h"
 
 namespace muonp::optim {
@@ -172,7 +173,41 @@ void ShardedPart::publish_when_complete(int parameter) {
   weights_->updated(bucket);
 }
 
+void ShardedPart::initialized() {
+  for (int p = 0; p < core::to_int(mine_.size()); ++p) {
+    if (!config_of(p).rule->evaluates_average() || mine_[at(p)].master.size() == 0) continue;
+    const core::HostView average(device_.queue(), mine_[at(p)].states[0], core::Access::write),
+        master(device_.queue(), mine_[at(p)].master, core::Access::read);
+    std::ranges::copy(master.span<float>(), average.data<float>());
+    average.upload();
+  }
+  loaded();
+}
+
+void ShardedPart::hold_averages() {
+  for (int p = 0; p < core::to_int(mine_.size()); ++p) {
+    if (!config_of(p).rule->evaluates_average() || mine_[at(p)].master.size() == 0) continue;
+    const core::HostView average(device_.queue(), mine_[at(p)].states[0], core::Access::read),
+        master(device_.queue(), mine_[at(p)].master, core::Access::read_write);
+    trained_[p].assign(master.span<float>().begin(), master.span<float>().end());
+    std::ranges::copy(average.span<float>(), master.data<float>());
+    master.upload();
+  }
+  parameters_.publish(communicator_);
+}
+
+void ShardedPart::release_averages() {
+  for (const auto& [p, values] : trained_) {
+    const core::HostView master(device_.queue(), mine_[at(p)].master, core::Access::write);
+    std::ranges::copy(values, master.data<float>());
+    master.upload();
+  }
+  trained_.clear();
+  parameters_.publish(communicator_);
+}
+
 std::vector<StateTensor> ShardedPart::state(bool for_saving) const {
+  MUONP_ASSERT(trained_.empty(), "a state is asked for while averages are evaluated");
   std::vector<StateTensor> tensors;
   for (int p = 0; p < core::to_int(mine_.size()); ++p) {
     const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];

@@ -29,7 +29,7 @@ class ShardedPart final : public Part {
   void complete(core::Parameter& parameter) override { reducer_.complete(parameter); }
 
   void fill(int parameter, const core::WeightFiller& fill) override { parameters_.fill(parameter, fill); }
-  void initialized() override { loaded(); }
+  void initialized() override;
   void begin_pass(bool first, bool last) override { reducer_.begin_pass(first, last); }
   void finish_passes() override { reducer_.finish(); }
   NormPiece norm_piece(int parameter) const override;
@@ -37,6 +37,10 @@ class ShardedPart final : public Part {
   std::vector<StateTensor> state(bool for_saving) const override;
   void loaded() override { parameters_.publish(communicator_); }
   std::uint64_t weights_hash(std::uint64_t) override { return parameters_.weights_hash(communicator_); }
+
+  // Weights of rules that evaluate an average become it, and are what they were again. Collective.
+  void hold_averages();
+  void release_averages();
 
   dist::WeightGatherer& weights() { return *weights_; }
   const dist::ShardedParameters& parameters() const { return parameters_; }
@@ -71,8 +75,9 @@ class ShardedPart final : public Part {
   std::unique_ptr<dist::WeightGatherer> weights_;
   std::vector<Shard> mine_;  // by parameter
   OwnerSide owner_;
-  std::map<int, LoraPair> pairs_;  // of one step, by parameter
-  std::vector<int> pending_;       // by bucket: parameters not updated in this step
+  std::map<int, LoraPair> pairs_;              // of one step, by parameter
+  std::vector<int> pending_;                   // by bucket: parameters not updated in this step
+  std::map<int, std::vector<float>> trained_;  // by parameter: master weights whose place an average holds
   std::function<void(const std::string&, const core::Tensor&)> observe_;
 };
 

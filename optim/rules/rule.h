@@ -54,6 +54,9 @@ struct StateSpec {
 // `batches`: all of a parameter. Error for a state of another form than elements where they are not of one size.
 core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> batches);
 
+// The state, on shards, of weights that a model is evaluated at in the place of those that it trains at.
+inline constexpr std::string_view kAverage = "average";
+
 struct Needs {
   bool whole_matrices = false;  // the rule moves matrices, by a MatrixStep of their owner
   bool gradient_norm = false;   // StepFacts::gradient_norm, of each parameter over all ranks
@@ -139,6 +142,8 @@ class Rule {
 
   virtual std::vector<StateSpec> states() const = 0;
   virtual Needs needs() const { return {}; }
+  // Whether its first state is kAverage, which begins as the initial weights. Evaluations, exports and whoever reads a checkpoint's weights take it.
+  virtual bool evaluates_average() const { return false; }
 
   // Rules without Needs::whole_matrices: one step of a piece. master: its float32 weights; states: in the order of states().
   // The gradient may be overwritten.

@@ -16,6 +16,7 @@
 #include "optim/rules/muonp.h"
 #include "optim/rules/normuon.h"
 #include "optim/rules/rule.h"
+#include "optim/rules/schedule_free.h"
 #include "optim/rules/sgd.h"
 #include "optim/rules/soap.h"
 #include "optim/rules/specmuon.h"
@@ -51,6 +52,7 @@ constexpr RuleKind kRules[] = {
     {MuonMvr::kName, make<MuonMvr>},
     {AdamW::kName, make<AdamW>},
     {Lion::kName, make<Lion>},
+    {ScheduleFree::kName, make<ScheduleFree>},
     {Soap::kName, make<Soap>},
     {Sgd::kName, make<Sgd>},
 };

@@ -214,6 +214,20 @@ inline void soap(Parameter& p, const Doubles& g, const Step& s, std::int64_t fre
   if (turns_right) qr = orthonormal(product(r, qr, n, n, n), n);
 }
 
+// arXiv 2405.15682, algorithm 1, without warm-up; the weights are y
+inline void schedule_free(Parameter& p, const Doubles& g, const Step& s) {
+  Doubles &x = p.state("x", g.size()), &z = p.state("z", g.size()), &v = p.state("v", g.size()), &sum = p.state("sum", 1);
+  if (s.t == 1) x = z = p.w;
+  const double rate = s.lr * std::sqrt(correction(0.999, s.t));
+  sum[0] += rate * rate;
+  for (std::size_t i = 0; i < g.size(); ++i) {
+    v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
+    z[i] -= rate * (v[i] > 0 ? g[i] / (std::sqrt(v[i]) + 1e-8) : 0) + rate * s.weight_decay * p.w[i];
+    x[i] += rate * rate / sum[0] * (z[i] - x[i]);
+    p.w[i] = 0.1 * z[i] + 0.9 * x[i];
+  }
+}
+
 // arXiv 2512.16598, approximate form
 inline void muon_mvr(Parameter& p, const Doubles& g, const Step& s) {
   Doubles &previous = p.state("previous", g.size()), &m = p.state("momentum", g.size());

@@ -41,6 +41,7 @@ inline constexpr Reference kReferences[] = {
     {"muon_mvr", muon_mvr},
     {"adamw", [](Parameter& p, const Doubles& g, const Step& s) { adamw(p, g, s, 0.9, 0.95, 1e-8); }},
     {"lion", [](Parameter& p, const Doubles& g, const Step& s) { lion(p, g, s, 0.9, 0.99); }},
+    {"schedule_free", schedule_free},
     {"soap", [](Parameter& p, const Doubles& g, const Step& s) { soap(p, g, s, 10, true); }},
     {"sgd", [](Parameter& p, const Doubles& g, const Step& s) { sgd(p, g, s, 0.95, true, true); }},
 };
