@@ -54,9 +54,10 @@ class DistributedOptimizer {
   // alike; then apply() updates everything and makes weights whole, or skip() leaves all as it is. The learning rate of each
   // group is its own times lr_factor. `wait` false: weights may still be on their way when it returns, behind the next
   // forward pass; only a tape that was given weights() may read them until wait_for_weights(). Collective. Error (and no
-  // update of the matrix) if a recurrence diverges; InternalError from apply() after a norm that is not finite.
+  // update of the matrix) if a recurrence diverges; InternalError from apply() after a norm that is not finite. `measure`:
+  // the report has the spectra of the matrices that ParallelOptions::spectra chooses.
   GradientNorm prepare();
-  StepReport apply(double lr_factor, bool wait = true);
+  StepReport apply(double lr_factor, bool wait = true, bool measure = false);
   StepReport skip();
   // The three in one: skips where the norm is not finite.
   StepReport step(double lr_factor);
@@ -96,13 +97,14 @@ class DistributedOptimizer {
                    const std::function<void(const core::Parameter&)>& met);
   std::vector<double> reduced_squares();
   StepReport report();
+  std::vector<MatrixRecord> gather_spectra();
 
   core::Device& device_;
   core::ParameterList parameters_;  // the model's trained ones
   dist::Communicator& communicator_;
   double clip_;  // largest gradient norm; 0: no limit
   ExecutionPlan plan_;
-  core::Stopwatch waits_, matrix_time_;
+  core::Stopwatch waits_, matrix_time_, measuring_;
   std::unique_ptr<ShardedPart> sharded_;
   std::unique_ptr<FeedbackPart> feedback_;  // null where nothing is compressed
   std::unique_ptr<FrozenWeights> frozen_;   // null where nothing is frozen

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/device/tensor.h"
 #include "dist/plan/shard_plan.h"
+#include "optim/engine/diagnostics.h"
 
 namespace muonp::optim {
 
@@ -22,6 +24,10 @@ struct StepReport {
   // This rank's: in its spectral steps, and standing still for messages (and so for slower ranks) since the last
   // take_waits(). What is sent behind computation is not waited for. On a GPU it is the device's queue that stands still.
   double spectral_seconds = 0, communication_seconds = 0;
+  // Of a step that was measured, on every rank: of all matrices that were wanted; and what it took this rank, waiting
+  // included.
+  std::vector<MatrixRecord> spectra = {};
+  double spectra_seconds = 0;
 };
 
 // A tensor that makes up the optimizer's state: this rank's part of it. "<parameter>/master" and "<parameter>/<state>" are
