@@ -1,5 +1,7 @@
 #include "optim/engine/sharded_part.h"
 
+#include <algorithm>
+
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/blas.h"
