@@ -46,7 +46,7 @@ struct Measured {
 
 // Of each, from Gram matrices in float32: singular values below kResolution·n^¼·σ₁ cannot be told from 0, and count as that.
 // Matrices without elements have spectra of zeros.
-inline constexpr double kResolution = 0x1p-11;
+inline constexpr double kResolution = 0x1p-12;
 std::vector<Spectra> measure_spectra(core::Device& device, std::span<const Measured> matrices);
 
 // Of the measurement of one matrix of that shape: operations as executed.
