@@ -51,6 +51,7 @@ void FeedbackPart::measure_after(std::span<const dist::ErrorFeedback::Target> ta
 }
 
 std::vector<MeasuredMatrix> FeedbackPart::take_measured() {
+  if (squares_.empty()) return diagnostics_.take();
   std::vector<double> sums;
   for (const Squares& s : squares_) sums.insert(sums.end(), {s.lag_before, s.lag, s.target});
   communicator_.all_reduce(std::span<double>(sums), dist::Reduce::sum);
