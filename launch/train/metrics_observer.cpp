@@ -1,5 +1,7 @@
 #include "launch/train/metrics_observer.h"
 
+#include "launch/train/spectra_line.h"
+
 namespace muonp::launch {
 
 void MetricsObserver::started(const RunStart& start) {
@@ -20,6 +22,8 @@ void MetricsObserver::stepped(const RunStep& s) {
                 {"communication_seconds", s.outcome.report.communication_seconds},
                 {"skipped", s.outcome.report.skipped},
                 {"spike", s.spike}});
+  if (!s.outcome.report.spectra.empty())
+    file_->write_line(spectra_line(s.progress.step, s.outcome.report.spectra_seconds, s.outcome.report.spectra));
 }
 
 void MetricsObserver::validated(const RunValidation& v) {

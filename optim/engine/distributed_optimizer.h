@@ -12,7 +12,6 @@
 //   }
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -58,15 +57,13 @@ class DistributedOptimizer {
 
   // A step, after its last pass. prepare() waits for the reduction and changes nothing; the caller decides, on all ranks
   // alike; then apply() updates everything and makes weights whole, or skip() leaves all as it is. The learning rate of each
-  // group is its own times lr_factor. `wait` false: weights may still be on their way when it returns, behind the next
-  // forward pass; only a tape that was given weights() may read them until wait_for_weights(). `loss`: of the step, the mean
-  // over ranks, for rules that need it. Collective. Error (and no update of the matrix) if a recurrence diverges;
+  // group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence diverges;
   // InternalError from apply() after a norm that is not finite, or without a loss that a rule needs.
   GradientNorm prepare();
-  StepReport apply(double lr_factor, bool wait = true, double loss = NAN);
+  StepReport apply(double lr_factor, const StepOptions& how = {});
   StepReport skip();
   // The three in one: skips where the norm is not finite.
-  StepReport step(double lr_factor, double loss = NAN);
+  StepReport step(double lr_factor, const StepOptions& how = {});
 
   // At stage 3 nothing is sent in a step: weights are whole in passes only, for who acquires them here.
   core::WeightSource& weights();
@@ -104,13 +101,14 @@ class DistributedOptimizer {
   std::vector<double> reduced_squares();
   StepReport report();
   bool has_averages() const;
+  std::vector<MatrixRecord> gather_spectra();
 
   core::Device& device_;
   core::ParameterList parameters_;  // the model's trained ones
   dist::Communicator& communicator_;
   double clip_;  // largest gradient norm; 0: no limit
   ExecutionPlan plan_;
-  core::Stopwatch waits_, matrix_time_;
+  core::Stopwatch waits_, matrix_time_, measuring_;
   std::unique_ptr<ShardedPart> sharded_;
   std::unique_ptr<FeedbackPart> feedback_;  // null where nothing is compressed
   std::unique_ptr<FrozenWeights> frozen_;   // null where nothing is frozen

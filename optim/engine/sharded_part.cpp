@@ -1,5 +1,7 @@
 #include "optim/engine/sharded_part.h"
 
+#include <algorithm>
+
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/blas.h"
@@ -25,15 +27,17 @@ void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::in
 }  // namespace
 
 ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
-                         dist::Communicator& communicator, dist::AsyncQueue& async)
+                         dist::Communicator& communicator, dist::AsyncQueue& async, core::Stopwatch& measuring)
     : device_(device),
       plan_(plan),
       communicator_(communicator),
       async_(async),
+      measuring_(measuring),
       parameters_(device, std::move(parameters), plan.shards, communicator.rank(), plan.zero, plan.options.weight_dtype,
                   plan.options.offload ? dist::Masters::in_host_memory : dist::Masters::on_device),
       reducer_(device, parameters_, communicator, async, plan.options.overlap),
-      owner_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator.rank(), plan.options.offload) {
+      owner_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator.rank(), plan.options.offload),
+      diagnostics_(device, plan.sharded_groups, plan.shards.parameters(), plan.sharded, plan.options.spectra) {
   if (plan.gathers)
     weights_ = std::make_unique<dist::PassGatherer>(parameters_, *plan.gathers, communicator, async);
   else
@@ -73,6 +77,7 @@ void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time)
   dist::WavePipeline pipeline(transport, communicator_, async_);
   for (dist::Wave wave; pipeline.next(wave);) {
     matrix_time.time([&] { compute(wave.mine, inputs); });
+    if (inputs.measure && wave.index < plan_.owners.waves()) measuring_.time([&] { measure(wave); });
     pipeline.give_back(wave);
     for (const int task : wave.arrived) apply(parameter_of(task), Update{pieces[at(task)]}, inputs);
   }
@@ -151,6 +156,33 @@ void ShardedPart::compute(std::span<const dist::OwnedMatrix> mine, const StepInp
         {m.task, m.in, m.out, facts(p, inputs), pair == pairs_.end() ? std::nullopt : std::optional(pair->second)});
   }
   owner_.compute(inputs.step, matrices);
+}
+
+// On the device, this rank's part of each matrix of a wave; by task.
+std::vector<Tensor> ShardedPart::masters_of(int wave) {
+  std::vector<Tensor> pieces(plan_.owners.tasks().size());
+  for (const int task : plan_.owners.wave(wave)) {
+    Tensor& piece = pieces[at(task)];
+    piece = mine_[at(parameter_of(task))].master;
+    if (!piece.in_host_memory()) continue;
+    const Tensor host = piece;
+    piece = Tensor::empty(device_, host.shape(), Dtype::float32, Category::exchange);
+    device_.queue().write(piece.raw(), host.raw(), host.bytes());
+  }
+  return pieces;
+}
+
+void ShardedPart::measure(const dist::Wave& wave) {
+  const auto wanted = [&](int task) { return diagnostics_.wants(parameter_of(task)); };
+  if (std::ranges::none_of(plan_.owners.wave(wave.index), wanted)) return;
+  dist::ExactTransport transport(device_, parameters_, plan_.owners, masters_of(wave.index));
+  if (const auto messages = transport.gather(wave.index))
+    async_.wait(async_.submit([&] { communicator_.exchange(messages->sends, messages->receives); }));
+  const std::vector<dist::OwnedMatrix> weights = transport.received(wave.index);
+  std::vector<Diagnostics::Input> inputs;
+  for (std::size_t i = 0; i < weights.size(); ++i)  // both in the order of the wave
+    inputs.push_back({parameter_of(weights[i].task), wave.mine[i].in, wave.mine[i].out, weights[i].in});
+  diagnostics_.measure(inputs);
 }
 
 void ShardedPart::apply(int parameter, const Update& update, const StepInputs& inputs) {

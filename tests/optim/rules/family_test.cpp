@@ -103,7 +103,7 @@ Weights moved(const Network& network, const AnyRule& rule) {
       optimizer.begin_pass(true, true);
       give(optimizer, parameters[1], at.w2);
       give(optimizer, parameters[0], at.w1);
-      ASSERT_FALSE(optimizer.step(1, at.loss).skipped);
+      ASSERT_FALSE(optimizer.step(1, {.loss = at.loss}).skipped);
     }
     result = {doubles_of(parameters[0].value), doubles_of(parameters[1].value)};
   });

@@ -209,7 +209,7 @@ ParallelOptions options_of(int zero, bool offload) {
 void advance(SmallModel& model, DistributedOptimizer& optimizer, dist::Communicator& c, int from, int to) {
   for (int step = from; step < to; ++step) {
     backward(model, optimizer, c.rank(), c.size(), 1, step);
-    ASSERT_FALSE(optimizer.step(1, kLoss).skipped);
+    ASSERT_FALSE(optimizer.step(1, {.loss = kLoss}).skipped);
     optimizer.require_equal_weights();
   }
 }
