@@ -16,7 +16,7 @@ using optim::Form;
 using optim::Home;
 using optim::StateSpec;
 
-constexpr std::int64_t kBytes = core::size_of(core::Dtype::float32);
+const std::int64_t kBytes = core::size_of(core::Dtype::float32);
 
 const char* name_of(Form form) {
   switch (form) {

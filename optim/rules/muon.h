@@ -16,6 +16,8 @@ class Muon final : public SpectralRule {
   bool nesterov = true;
   std::string scale_name = "aspect";
 
+  Muon() { method = "newton_schulz5"; }
+
   std::unique_ptr<Rule> clone() const override { return std::make_unique<Muon>(*this); }
   std::string_view name() const override { return kName; }
   std::string_view source() const override { return "Jordan 2024"; }

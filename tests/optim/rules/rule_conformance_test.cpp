@@ -297,6 +297,42 @@ TEST_P(RuleConformance, IsCompressedOrRefusedWithTheReason) {
   });
 }
 
+// Weights become the averages that the state has, and are bit for bit what they were again.
+TEST(EvaluatedAverages, TakeThePlaceOfWeightsForAWhile) {
+  OptimizerConfig config = small_config();
+  config.matrices.rule = config.others.rule = "schedule_free";
+  for (const int ranks : {1, 2, 3})
+    for (const int zero : {0, 1, 3}) {
+      std::mutex mutex;
+      std::map<std::string, std::vector<float>> averages, held;
+      run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
+        SmallModel model;
+        DistributedOptimizer optimizer(device, model.list, config, options_of(zero, false), communicator);
+        optimizer.initialize(3);
+        const auto first = named_weights(model, optimizer);
+        optimizer.hold_averages();
+        EXPECT_EQ(named_weights(model, optimizer), first) << "the average begins as the weights";
+        optimizer.release_averages();
+        advance(model, optimizer, communicator, 0, 2);
+        const auto before = named_weights(model, optimizer);
+        optimizer.hold_averages();
+        const auto during = named_weights(model, optimizer);
+        optimizer.release_averages();
+        EXPECT_EQ(named_weights(model, optimizer), before);
+        const std::lock_guard lock(mutex);
+        held = during;
+        for (const StateTensor& t : optimizer.state_to_save()) {
+          if (!t.name.ends_with("/average")) continue;
+          std::vector<float>& whole = averages[t.name.substr(0, t.name.rfind('/'))];
+          whole.resize(static_cast<std::size_t>(core::element_count(t.shape)), NAN);
+          std::ranges::copy(values_of(t.data), whole.begin() + t.interval.begin);
+        }
+      });
+      EXPECT_GT(averages.size(), 4u);
+      for (const auto& [name, values] : averages) EXPECT_EQ(held.at(name), values) << name << ", " << ranks << ", " << zero;
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Rules, RuleConformance, testing::Range<std::size_t>(0, cases().size()),
                          [](const auto& of) { return cases()[of.param].name; });
 
