@@ -228,12 +228,13 @@ inline void schedule_free(Parameter& p, const Doubles& g, const Step& s) {
   }
 }
 
-// arXiv 2512.16598, approximate form
-inline void muon_mvr(Parameter& p, const Doubles& g, const Step& s) {
+// arXiv 2512.16598; approximate: the gradient of the step before in the place of one at the weights before
+inline void muon_mvr(Parameter& p, const Doubles& g, const Step& s, bool exact) {
   Doubles &previous = p.state("previous", g.size()), &m = p.state("momentum", g.size());
+  const Doubles old = exact ? s.old : previous;
   Doubles c = g;
   for (std::size_t i = 0; i < g.size(); ++i)
-    if (s.t > 1) c[i] += 0.025 * 0.95 / 0.05 * (g[i] - previous[i]);
+    if (s.t > 1) c[i] += 0.025 * 0.95 / 0.05 * (g[i] - old[i]);
   previous = g;
   multiply(c, 1 / std::max(1.0, norm(c)));
   for (std::size_t i = 0; i < g.size(); ++i) m[i] = 0.95 * m[i] + 0.05 * c[i];

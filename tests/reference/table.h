@@ -38,7 +38,7 @@ inline constexpr Reference kReferences[] = {
     {"conda", conda},
     {"trasmuon", trasmuon},
     {"specmuon", [](Parameter& p, const Doubles& g, const Step& s) { specmuon(p, g, s, 8); }},
-    {"muon_mvr", muon_mvr},
+    {"muon_mvr", [](Parameter& p, const Doubles& g, const Step& s) { muon_mvr(p, g, s, false); }},
     {"adamw", [](Parameter& p, const Doubles& g, const Step& s) { adamw(p, g, s, 0.9, 0.95, 1e-8); }},
     {"lion", [](Parameter& p, const Doubles& g, const Step& s) { lion(p, g, s, 0.9, 0.99); }},
     {"schedule_free", schedule_free},
