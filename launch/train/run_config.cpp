@@ -75,6 +75,7 @@ void LogSection::describe(Fields& f) {
             "steps between comparisons of the weights' hash over ranks; 0 for never [steps]");
   f.boolean("peak", peak,
             "measure the matrix-product peak at start, and again when a step exceeds it, to show each step's share of it");
+  f.boolean("report", report, "keep report.html in the run's folder up to date while it trains (docs/report.md)");
 }
 
 void RunConfig::describe(Fields& f) {

@@ -65,6 +65,7 @@ struct LogSection {
   std::int64_t validation_batches = 0;
   std::int64_t hash_every = 0;
   bool peak = true;
+  bool report = false;
   void describe(core::Fields& f);
 };
 
