@@ -42,6 +42,8 @@ void add_config_command(CLI::App& app, Context& context);
 void add_compare_command(CLI::App& app, Context& context);
 void add_checkpoint_command(CLI::App& app, Context& context);
 void add_export_command(CLI::App& app, Context& context);
+void add_report_command(CLI::App& app, Context& context);
+void add_export_metrics_command(CLI::App& app, Context& context);
 
 // CONFIG and --set section.key=value (repeatable), for subcommands that read a configuration.
 struct ConfigArguments {

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/units.h"
+#include "launch/report/markup.h"
 #include "launch/report/table.h"
 
 namespace muonp::launch {
@@ -29,29 +30,6 @@ struct Range {
   }
   bool empty() const { return low > high; }
 };
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  }
-  return result;
-}
 
 // Values that are not finite are NaN afterwards, and gaps of the line.
 std::vector<PlotPoint> with_gaps(const std::vector<PlotPoint>& points) {
@@ -92,15 +70,6 @@ std::vector<double> log_ticks(double low, double high) {
     for (const double factor : {1.0, 2.0, 5.0})
       if (factor == 1 || high - low < 4) ticks.push_back(power + std::log10(factor));
   return ticks;
-}
-
-std::string tick_label(double value, double step) {
-  if (std::fabs(value) >= 10000) return core::format_count(value);
-  const int digits = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 9);
-  // A step of 2.5 or 0.25 needs one digit more than its power of ten.
-  const double scaled = step * std::pow(10, digits);
-  const int exact = std::fabs(scaled - std::round(scaled)) > 1e-6 ? digits + 1 : digits;
-  return fmt::format("{:.{}f}", std::fabs(value) < step * 1e-9 ? 0.0 : value, exact);
 }
 
 class Canvas {
@@ -260,6 +229,15 @@ std::vector<double> nice_ticks(double low, double high, int wanted) {
   const auto first = std::floor(low / step + 1e-9), last = std::ceil(high / step - 1e-9);
   for (double i = first; i <= last; ++i) ticks.push_back(i * step);
   return ticks;
+}
+
+std::string tick_label(double value, double step) {
+  if (std::fabs(value) >= 10000) return core::format_count(value);
+  const int digits = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 9);
+  // A step of 2.5 or 0.25 needs one digit more than its power of ten.
+  const double scaled = step * std::pow(10, digits);
+  const int exact = std::fabs(scaled - std::round(scaled)) > 1e-6 ? digits + 1 : digits;
+  return fmt::format("{:.{}f}", std::fabs(value) < step * 1e-9 ? 0.0 : value, exact);
 }
 
 std::string render_svg(const Plot& plot) {

@@ -32,4 +32,7 @@ std::string render_svg(const Plot& plot);
 // Round values (1, 2, 2.5 or 5 times a power of ten apart) that cover [low, high], about `wanted` of them.
 std::vector<double> nice_ticks(double low, double high, int wanted);
 
+// A tick of ticks `step` apart, with as many digits as tell it from its neighbours.
+std::string tick_label(double value, double step);
+
 }  // namespace muonp::launch

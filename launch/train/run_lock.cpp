@@ -1,7 +1,6 @@
 #include "launch/train/run_lock.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@
 #include "core/base/error.h"
 #include "core/base/hostname.h"
 #include "core/files/files.h"
+#include "launch/report/time_text.h"
 
 namespace muonp::launch {
 
@@ -61,7 +61,7 @@ std::int64_t born(std::int64_t process) {
 
 Holder myself() {
   return {core::hostname(), first_line("/proc/sys/kernel/random/boot_id"),
-          fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", fmt::gmtime(std::time(nullptr))), ::getpid(), born(::getpid())};
+          time_text(), ::getpid(), born(::getpid())};
 }
 
 std::string to_text(const Holder& h) {
@@ -154,6 +154,16 @@ RunLock::~RunLock() {
   } catch (const core::Error&) {
     // A destructor must not throw; the next run sees that this one is gone.
   }
+}
+
+bool RunLock::holds(const std::string& folder) {
+  const std::string path = folder + "/run.lock";
+  const File file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.descriptor < 0) return false;
+  if (::flock(file.descriptor, LOCK_SH | LOCK_NB) == 0) return false;
+  if (errno == EWOULDBLOCK) return true;
+  struct stat status {};  // the file system has no flock: whoever holds it touches the file
+  return ::fstat(file.descriptor, &status) == 0 && static_cast<double>(std::time(nullptr) - status.st_mtim.tv_sec) < kPatience;
 }
 
 void RunLock::refuse() const {

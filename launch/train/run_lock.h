@@ -24,6 +24,9 @@ class RunLock {
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
+  // Whether a run holds the folder now; for whoever only looks.
+  static bool holds(const std::string& folder);
+
   // Error if another run has taken the folder over: this process was stopped for longer than the other's patience. Called
   // before anything of value in the folder is changed.
   void require() const;
