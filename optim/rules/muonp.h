@@ -49,6 +49,8 @@ class Muonp final : public Rule, public SpectralKeys {
 
   std::unique_ptr<Rule> clone() const override { return std::make_unique<Muonp>(*this); }
   std::string_view name() const override { return kName; }
+  std::string_view source() const override { return "arXiv 2606.13867"; }
+  std::string_view published_lr() const override { return "0.1 to 0.3 of the lr of the vectors"; }
   std::string text() const override { return fmt::format("muonp p={}", p); }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;

@@ -124,6 +124,8 @@ class Rule {
 
   virtual std::string_view name() const = 0;                        // in a configuration
   virtual std::string text() const { return std::string(name()); }  // for people: "muonp p=1/2"
+  virtual std::string_view source() const = 0;                      // the paper
+  virtual std::string_view published_lr() const = 0;                // what it is published with, for people
   // The keys of its own; after them, it does not change.
   virtual void describe(core::Fields& fields) = 0;
   // What one key alone cannot tell. Error that begins with the path of the group: "optimizer.matrices.momentum is ...".
