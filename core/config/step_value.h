@@ -2,12 +2,14 @@
 // (StepText), as the exponents of a spectral power do:
 //
 //   A                            the same at every step
-//   A@1 B@300 ...                values at steps, which count from 1 and rise; the last one stays. What is between, the kind of
+//   A@1 B@300 ...                values at steps, which count from 1 and rise; the last one stays. What is between, the kind
+//   of
 //                                value says: straight lines between numbers, each until the next of other things
 //   switch A@1 B@300 ...         each until the next
 //   linear A@1 B@300 ...         straight lines
 //   cosine A@1 B@300 ...         from each to the next A + (B - A)(1 - cos(pi x))/2, x from 0 to 1
-//   logistic A B tau T width W   B + (A - B)/(1 + exp((s/S - T)/W)) at step s of the S of the run, 0 <= T <= 1 and W > 0 shares
+//   logistic A B tau T width W   B + (A - B)/(1 + exp((s/S - T)/W)) at step s of the S of the run, 0 <= T <= 1 and W > 0
+//   shares
 //                                of the run (DynMuon, arXiv 2605.17109); after its last step as at that
 #pragma once
 
@@ -31,9 +33,7 @@ class StepSchedule {
   // There are values between those that are written; `plain` is what values without a word before them mean.
   bool continuous(Form plain) const;
   // Steps between which values only rise, or only fall; after the last one of the run nothing changes.
-  std::vector<std::int64_t> turns() const {
-    return form_ == Form::logistic ? std::vector<std::int64_t>{1, run_} : steps_;
-  }
+  std::vector<std::int64_t> turns() const { return form_ == Form::logistic ? std::vector<std::int64_t>{1, run_} : steps_; }
   bool operator==(const StepSchedule&) const = default;
 
  protected:

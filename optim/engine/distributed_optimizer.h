@@ -95,6 +95,7 @@ class DistributedOptimizer {
   void fill_on_all(const core::Parameter& parameter, const std::function<void()>& fill,
                    const std::function<void(const core::Parameter&)>& met);
   std::vector<double> reduced_squares();
+  std::vector<ShownState> shown_states();
   StepReport report();
 
   core::Device& device_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/device/tensor.h"
 #include "dist/plan/shard_plan.h"
@@ -15,6 +16,14 @@ struct GradientNorm {
   bool finite = false;  // on all ranks
 };
 
+// A scalar of a matrix that its rule shows after a step (Rule::shown_state).
+struct ShownState {
+  int group = 0;       // of the plan's groups
+  std::string state;   // "p"
+  std::string matrix;  // the parameter's name, and where it is several matrices "#" and which one, from 0
+  double value = 0;
+};
+
 struct StepReport {
   double gradient_norm = 0;  // GradientNorm::value
   double clip = 1;           // factor the gradient was multiplied by
@@ -22,6 +31,7 @@ struct StepReport {
   // This rank's: in its spectral steps, and standing still for messages (and so for slower ranks) since the last
   // take_waits(). What is sent behind computation is not waited for. On a GPU it is the device's queue that stands still.
   double spectral_seconds = 0, communication_seconds = 0;
+  std::vector<ShownState> shown = {};  // of all matrices, on every rank
 };
 
 // A tensor that makes up the optimizer's state: this rank's part of it. "<parameter>/master" and "<parameter>/<state>" are

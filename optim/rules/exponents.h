@@ -15,9 +15,9 @@ class Exponents {
  public:
   explicit Exponents(core::StepText schedule);  // Error for a value that is no exponent
 
-  double exact(std::int64_t step) const;              // before it is snapped
-  spectral::Exponent at(std::int64_t step) const;     // Error for a schedule relative to a run that it was not told of
-  std::vector<spectral::Exponent> all() const;        // that occur in the run, each once, by rising value
+  double exact(std::int64_t step) const;           // before it is snapped
+  spectral::Exponent at(std::int64_t step) const;  // Error for a schedule relative to a run that it was not told of
+  std::vector<spectral::Exponent> all() const;     // that occur in the run, each once, by rising value
   std::string text() const;  // "1/2@1 0@500", or with how many exponents that is where values are snapped
 
  private:

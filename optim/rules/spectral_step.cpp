@@ -35,8 +35,8 @@ struct SpectralStep::Segment {
     return batch.rows == other.batch.rows && batch.cols == other.batch.cols && p == other.p;
   }
   bool continues(const Segment& before) const {
-    return is_like(before) && batch.contiguous() && before.batch.contiguous() &&
-           in == before.in + before.batch.elements() && out == before.out + before.batch.elements();
+    return is_like(before) && batch.contiguous() && before.batch.contiguous() && in == before.in + before.batch.elements() &&
+           out == before.out + before.batch.elements();
   }
   bool small() const { return batch.rows * batch.cols <= kPackBelow; }
   static bool in_place(std::span<const Segment> s) { return s.size() == 1 && s.front().batch.contiguous(); }
@@ -141,7 +141,10 @@ std::vector<SpectralStep::Segment> SpectralStep::segments_of(std::span<const Mat
         if (each_) one.apart = one.rows * one.cols;
         const std::int64_t offset = batch.offset + k * batch.apart;
         if (one.elements() > 0)
-          segments.push_back({one, start(input.in) + offset, start(input.out) + offset, {{&input, one.count}},
+          segments.push_back({one,
+                              start(input.in) + offset,
+                              start(input.out) + offset,
+                              {{&input, one.count}},
                               exponents != nullptr ? (*exponents)[i][matrix] : spectral::Exponent{}});
       }
     }
@@ -264,8 +267,7 @@ std::int64_t SpectralStep::workspace_bytes(std::span<const MatrixInput> inputs) 
     std::int64_t count = 0;
     for (const Segment& s : batch) count += s.batch.count;
     const std::int64_t at_once = takes_together() ? std::min(count, most_together(one)) : 1;
-    for (const auto& power : powers_)
-      scratch = std::max(scratch, at_once * power->workspace_bytes(one.rows, one.cols));
+    for (const auto& power : powers_) scratch = std::max(scratch, at_once * power->workspace_bytes(one.rows, one.cols));
     most = std::max(most, scratch + copied);
   }
   return most;
