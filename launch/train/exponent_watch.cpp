@@ -38,13 +38,15 @@ void ExponentWatch::add_chosen(const std::string& group, const std::vector<const
                                ExponentRecord& to) {
   double sum = 0;
   std::map<double, int> matrices;  // by exponent
+  std::vector<std::pair<std::string, double>> each;
   for (const optim::ShownState* state : of) {
-    sum += state->value;
-    ++matrices[state->value];
+    const double p = optim::spectral::nearest_exponent(state->value).value();  // a state is float32
+    sum += p;
+    ++matrices[p];
+    each.emplace_back(fmt::format("p.{}.{}", group, state->matrix), p);
   }
   to.numbers.emplace_back("p." + group, sum / static_cast<double>(of.size()));
-  for (const optim::ShownState* state : of)
-    to.numbers.emplace_back(fmt::format("p.{}.{}", group, state->matrix), state->value);
+  to.numbers.insert(to.numbers.end(), each.begin(), each.end());
   std::string line;
   for (const auto& [value, count] : matrices)
     line += fmt::format("{}{} of {}", line.empty() ? "" : ", ", to_string(optim::spectral::nearest_exponent(value)), count);

@@ -2,7 +2,8 @@
 // backward pass, moves every matrix by its rule on its owner rank, and makes the weights whole again. This is
 // the class that another trainer embeds:
 //
-//   optim::DistributedOptimizer optimizer(device, parameters, config, options, communicator);
+//   // for_run: where schedules are relative to the run
+//   optim::DistributedOptimizer optimizer(device, parameters, config.for_run(steps), options, communicator);
 //   optimizer.initialize(seed);                                  // or load the state
 //   for (...) {
 //     optimizer.begin_pass(/*first=*/true, /*last=*/true);       // once per micro-batch

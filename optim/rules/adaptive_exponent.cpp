@@ -18,7 +18,7 @@ double marchenko_pastur_median(double ratio) {
   const auto eigenvalue = [&](double theta) { return 1 + ratio + 2 * std::sqrt(ratio) * std::cos(theta); };
   const auto density = [&](double theta) {
     const double sine = std::sin(theta), value = eigenvalue(theta);
-    return value <= 1e-12 ? 1 / kPi : 2 / kPi * sine * sine / value;  // its limit at β = 1
+    return value <= 1e-12 ? 2 / kPi : 2 / kPi * sine * sine / value;  // its limit at β = 1
   };
   double mass = 0;
   for (int i = kPieces; i > 0; --i) {

@@ -38,7 +38,7 @@ class SpectralStep final : public MatrixStep {
   double cost(std::string_view name, const core::Shape& shape, const Split* split) const override;
   // The exponent at a step.
   double exponent(std::int64_t step) const { return exponents_ ? exponents_->at(step).value() : only_.value(); }
-  core::Dtype product_dtype() const override { return powers_.front().power->options().dtype; }
+  core::Dtype product_dtype() const override { return powers_.front()->options().dtype; }
   std::int64_t workspace_bytes(std::span<const MatrixInput> inputs) const override;
 
  private:

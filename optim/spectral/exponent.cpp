@@ -83,8 +83,8 @@ Exponent parse_exponent(std::string_view text) {
 }
 
 Exponent nearest_exponent(double value) {
-  MUONP_ASSERT(value >= kLowest && value <= kHighest, "exponent {}", value);
   constexpr double kTie = 1e-12;
+  MUONP_ASSERT(value >= kLowest - kTie && value <= kHighest + kTie, "exponent {}", value);
   static const std::vector<Exponent> all = all_exponents();
   Exponent best = all.front();
   for (const Exponent p : all) {

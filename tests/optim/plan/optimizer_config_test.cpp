@@ -217,7 +217,7 @@ TEST(OptimizerConfig, SchedulesAreCheckedAgainstTheRun) {
   EXPECT_NEAR(muonp.exponent(30)->exact, 0.125, 1e-12);
   EXPECT_EQ(muonp.exponent(1000)->p, (spectral::Exponent{-1, 4}));
   EXPECT_THAT(of_run.matrices.rule->text(), HasSubstr("tau 0.03 width 0.02, "));
-  EXPECT_THAT(message("optimizer: {matrices: {p: linear 1/2@1 0.3@10}}"), HasSubstr("optimizer.matrices: p: 0.3"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: linear 1/2@1 0.31@10}}"), HasSubstr("optimizer.matrices: p: 0.31"));
   EXPECT_THAT(message("optimizer: {matrices: {p: linear 1/2@1 -1/4@10, scale: schatten}}"),
               HasSubstr("schatten needs p >= 0"));
   // Every exponent between is one that the method has to have.
@@ -242,8 +242,8 @@ TEST(OptimizerConfig, AnAdaptiveExponentHasKeysOfItsOwn) {
   EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_smoothing: 1}}"), HasSubstr("p_smoothing: 1 is out of range"));
   EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_candidates: []}}"),
               HasSubstr("optimizer.matrices: p_candidates is empty"));
-  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_candidates: [0, 0.3]}}"),
-              HasSubstr("optimizer.matrices: p: 0.3"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_candidates: [0, 0.31]}}"),
+              HasSubstr("optimizer.matrices: p: 0.31"));
   EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, method: bivariate}}"), HasSubstr("bivariate"));
   EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, lora: whitened}}"),
               HasSubstr("optimizer.matrices.lora: whitened with p: adaptive"));
