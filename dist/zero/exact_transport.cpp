@@ -32,14 +32,21 @@ std::optional<Messages> ExactTransport::gather(int wave) {
   return messages;
 }
 
-std::vector<OwnedMatrix> ExactTransport::take(int wave) {
+std::vector<OwnedMatrix> ExactTransport::received(int wave) {
   std::vector<OwnedMatrix> mine;
   for (int task : plan_.wave(wave)) {
     if (!is_mine(task)) continue;
     const auto gathered = std::ranges::find(gathering_, task, &OwnedMatrix::task);
-    mine.push_back({task, gathered->in, Tensor::empty(device_, shape_of(task), Dtype::float32, Category::exchange)});
+    mine.push_back(*gathered);
     gathering_.erase(gathered);
   }
+  return mine;
+}
+
+std::vector<OwnedMatrix> ExactTransport::take(int wave) {
+  std::vector<OwnedMatrix> mine = received(wave);
+  for (OwnedMatrix& matrix : mine)
+    matrix.out = Tensor::empty(device_, shape_of(matrix.task), Dtype::float32, Category::exchange);
   return mine;
 }
 

@@ -25,6 +25,8 @@ class ExactTransport final : public WaveTransport {
   std::span<const int> tasks(int wave) const override { return plan_.wave(wave); }
   std::optional<Messages> gather(int wave) override;
   std::vector<OwnedMatrix> take(int wave) override;
+  // take() for who only reads: no memory for results.
+  std::vector<OwnedMatrix> received(int wave);
   Messages scatter(int wave, std::span<const OwnedMatrix> mine) override;
   void arrive(int) override {}
 

@@ -8,9 +8,11 @@
 #include "core/base/units.h"
 #include "core/files/files.h"
 #include "launch/commands/cli.h"
+#include "launch/commands/spectra_table.h"
 #include "launch/report/svg_plot.h"
 #include "launch/report/table.h"
 #include "launch/train/run_history.h"
+#include "launch/train/spectra_line.h"
 
 namespace muonp::launch {
 namespace {
@@ -98,7 +100,10 @@ void require_metric(const std::string& metric, const std::vector<RunHistory>& ru
   for (const RunHistory& run : runs)
     for (const MetricNumbers& line : run.lines)
       for (const auto& [key, value] : line) keys.insert(key);
-  if (!keys.contains(metric)) core::fail("no line has '{}'; there are {}", metric, fmt::join(keys, ", "));
+  if (keys.contains(metric)) return;
+  const auto measured = std::erase_if(keys, [](const std::string& key) { return key.starts_with(kSpectraPrefix); });
+  core::fail("no line has '{}'; there are {}{}", metric, fmt::join(keys, ", "),
+             measured > 0 ? " and spectra.KIND.OF.FIGURE (docs/diagnostics.md)" : "");
 }
 
 // A run that cannot be read has a row like the others, and its error below the table.
@@ -118,6 +123,7 @@ int run(Session& session, const Arguments& a) {
   if (errors.size() < runs.size()) require_metric(a.metric, runs);
   make_names_unique(runs, a.runs);
   session.log().info("{}", as_table(a, runs, summaries));
+  if (const std::string spectra = spectra_table(runs); !spectra.empty()) session.log().info("{}", spectra);
   for (const std::string& error : errors) session.log().error(error);
   const int status = errors.empty() ? 0 : kStatusError;
   if (a.svg.empty()) return status;
@@ -144,7 +150,8 @@ void add_compare_command(CLI::App& app, Context& context) {
       "Examples:\n"
       "  muonp compare runs/muonp-1-2 runs/muon runs/adamw --svg losses.svg\n"
       "  muonp compare runs/* --metric loss --x seconds --svg speed.svg\n"
-      "  muonp compare runs/compressed-* --x sent --svg bytes.svg");
+      "  muonp compare runs/compressed-* --x sent --svg bytes.svg\n"
+      "Runs with log.spectra_every have a second table: what the singular values were at last.");
   command->callback([a, &context] { context.run = [a](Session& session) { return run(session, *a); }; });
 }
 

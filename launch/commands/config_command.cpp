@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/config/config_tree.h"
 #include "launch/commands/cli.h"
+#include "launch/commands/rules_table.h"
 #include "launch/train/run_config.h"
 
 namespace muonp::launch {
@@ -12,7 +13,7 @@ namespace {
 
 struct Arguments {
   ConfigArguments config;
-  bool reference = false;
+  bool reference = false, rules = false, json = false;
   std::vector<std::string> keys;
 };
 
@@ -31,6 +32,10 @@ std::string value_of(const core::config::Tree& config, const std::string& path) 
 }
 
 int run(Session& session, const Arguments& a) {
+  if (a.rules) {
+    session.log().info("{}", a.json ? rules_as_json() : rules_as_text());
+    return 0;
+  }
   RunConfig config;
   if (!a.reference) config = load_run_config(a.config.file, a.config.overrides);
   const auto describe = [&](core::Fields& fields) { config.describe(fields); };
@@ -52,6 +57,8 @@ void add_config_command(CLI::App& app, Context& context) {
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config, false);
   command->add_flag("--reference", a->reference, "Print every key with its default, valid values and meaning");
+  command->add_flag("--rules", a->rules, "Print every update rule with its keys, defaults, source and state");
+  command->add_flag("--json", a->json, "With --rules: as JSON");
   command->add_option("--get", a->keys, "Print only the value of this key, for scripts (repeatable)")
       ->expected(1)
       ->take_all()
@@ -61,12 +68,15 @@ void add_config_command(CLI::App& app, Context& context) {
       "Examples:\n"
       "  muonp config configs/quickstart.yaml --set optimizer.matrices.p=1/3\n"
       "  muonp config configs/quickstart.yaml --get run.dir --get run.name\n"
-      "  muonp config --reference > all-keys.yaml");
+      "  muonp config --reference > all-keys.yaml\n"
+      "  muonp config --rules");
   command->callback([a, &context] {
     const bool given = !a->config.file.empty();
-    if (given == a->reference) throw CLI::ValidationError("give either a CONFIG file or --reference");
-    if (a->reference && !(a->config.overrides.empty() && a->keys.empty()))
-      throw CLI::ValidationError("--reference takes no --set and no --get");
+    if (int{given} + int{a->reference} + int{a->rules} != 1)
+      throw CLI::ValidationError("give one of a CONFIG file, --reference and --rules");
+    if (a->json && !a->rules) throw CLI::ValidationError("--json goes with --rules");
+    if (!given && !(a->config.overrides.empty() && a->keys.empty()))
+      throw CLI::ValidationError("--reference and --rules take no --set and no --get");
     context.run = [a](Session& session) { return run(session, *a); };
   });
 }

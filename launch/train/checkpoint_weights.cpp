@@ -15,7 +15,8 @@ CheckpointWeights::CheckpointWeights(const core::Checkpoint& checkpoint, const c
 
 std::vector<float> CheckpointWeights::whole(const core::Parameter& parameter) const {
   std::vector<float> values(static_cast<std::size_t>(parameter.size()));
-  pieces_.read_float(parameter.name + "/master", parameter.shape, core::Dtype::float32, 0, parameter.size(), values.data());
+  pieces_.read_float(evaluated_tensor(pieces_, parameter.name), parameter.shape, core::Dtype::float32, 0, parameter.size(),
+                     values.data());
   return values;
 }
 
@@ -33,7 +34,8 @@ const CheckpointWeights::Adapter* CheckpointWeights::adapter_of(const core::Para
 
 void CheckpointWeights::read(const std::string& name, std::int64_t begin, std::int64_t end, float* to) {
   const core::Parameter& parameter = *parameters_.at(name);
-  if (parameter.trained) return pieces_.read_float(name + "/master", parameter.shape, core::Dtype::float32, begin, end, to);
+  if (parameter.trained)
+    return pieces_.read_float(evaluated_tensor(pieces_, name), parameter.shape, core::Dtype::float32, begin, end, to);
   MUONP_ASSERT(frozen_, "the frozen {} without a source", name);
   frozen_->read(parameter, begin, end - begin, to);
   const Adapter* adapter = adapter_of(parameter);

@@ -23,7 +23,7 @@ ExponentRecord ExponentWatch::record(const optim::Groups& groups, std::int64_t s
 
 // A constant that is as it was written is said by the start-up table.
 void ExponentWatch::add_common(const optim::Group& group, std::int64_t step, ExponentRecord& to) {
-  const std::optional<optim::StepExponent> now = group.config.rule->exponent(step);
+  const std::optional<optim::StepExponent> now = group.config.rule->step_exponent(step);
   if (!now) return;
   to.numbers.emplace_back("p." + group.config.name, now->p.value());
   const auto last = last_.find(group.config.name);

@@ -81,7 +81,8 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
           .prefetch = static_cast<int>(config.parallel.prefetch),
           .reads = model.weight_reads(),
           .compression = optim::parse_compression(config.compression.to_owner, config.compression.to_workers,
-                                                  config.compression.others)};
+                                                  config.compression.others),
+          .spectra = config.log.spectra_every > 0 ? config.log.spectra : std::vector<std::string>{}};
 }
 
 SessionSettings session_settings(const RunConfig& config, const std::string& command) {
@@ -267,7 +268,8 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   const bool failed = values[2] > 0, refused = failed || (refuse && refuse(outcome.loss));
 
   const double lr_factor = optim::lr_factor(config_.schedule, step, config_.run.steps);
-  outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, /*wait=*/false) : optimizer_->skip();
+  const optim::StepOptions how{.wait = false, .loss = outcome.loss, .measure = config_.log.measures_spectra(step + 1)};
+  outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, how) : optimizer_->skip();
   outcome.report.communication_seconds += core::seconds(judging.take());
   if (failed) require_no_failure();
   outcome.report.gradient_norm = core::plain_nan(outcome.report.gradient_norm);

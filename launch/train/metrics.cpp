@@ -83,8 +83,8 @@ MetricsWriter::MetricsWriter(const std::string& path, std::int64_t first_step) :
   if (!file_) core::fail("{}: cannot be opened for writing: {}", path, std::strerror(errno));
 }
 
-void MetricsWriter::write(const MetricFields& fields) {
-  const std::string line = metrics_line(fields) + "\n";
+void MetricsWriter::write_line(const std::string& object) {
+  const std::string line = object + "\n";
   const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
   if (!written || std::fflush(file_.get()) != 0) core::fail("{}: cannot be written: {}", path_, std::strerror(errno));
 }

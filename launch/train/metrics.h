@@ -34,7 +34,8 @@ class MetricsWriter {
   MetricsWriter(const std::string& path, std::int64_t first_step);
 
   // One line, handed to the operating system before this returns.
-  void write(const MetricFields& fields);
+  void write(const MetricFields& fields) { write_line(metrics_line(fields)); }
+  void write_line(const std::string& object);  // as it is; without a line break
 
  private:
   struct Close {

@@ -1,5 +1,7 @@
 #include "launch/train/metrics_observer.h"
 
+#include "launch/train/spectra_line.h"
+
 namespace muonp::launch {
 
 void MetricsObserver::started(const RunStart& start) {
@@ -22,6 +24,8 @@ void MetricsObserver::stepped(const RunStep& s) {
                          {"spike", s.spike}};
   for (const auto& [key, value] : s.exponents.numbers) fields.emplace_back(key, value);
   file_->write(fields);
+  if (!s.outcome.report.spectra.empty())
+    file_->write_line(spectra_line(s.progress.step, s.outcome.report.spectra_seconds, s.outcome.report.spectra));
 }
 
 void MetricsObserver::validated(const RunValidation& v) {

@@ -73,6 +73,10 @@ void LogSection::describe(Fields& f) {
             "batches per validation; 0 for all of the validation text [batches]");
   f.integer("hash_every", hash_every, {.min = 0},
             "steps between comparisons of the weights' hash over ranks; 0 for never [steps]");
+  f.integer(
+      "spectra_every", spectra_every, {.min = 0},
+      "steps between records of the matrices' singular values in metrics.jsonl; 0 for never (docs/diagnostics.md) [steps]");
+  f.text_list("spectra", spectra, "names of the parameters whose matrices have such records, with * and ?");
   f.boolean("peak", peak,
             "measure the matrix-product peak at start, and again when a step exceeds it, to show each step's share of it");
 }
@@ -133,6 +137,9 @@ void RunConfig::validate() const {
   if (model.from.empty()) model.resolved();  // else the folder is still to be read, or was
   optim::parse_compression(compression.to_owner, compression.to_workers, compression.others);
   validate_tasks(eval);
+  if (log.spectra_every > 0 && log.spectra.empty())
+    core::fail("log.spectra is empty, and log.spectra_every is {}: it needs names of matrices, as [\"*\"]",
+               log.spectra_every);
   if (parallel.emulate_bfloat16 && parallel.compute != "bfloat16")
     core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);
 }

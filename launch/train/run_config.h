@@ -64,8 +64,12 @@ struct LogSection {
   std::int64_t validate_every = 0;
   std::int64_t validation_batches = 0;
   std::int64_t hash_every = 0;
+  std::int64_t spectra_every = 0;
+  std::vector<std::string> spectra = {"*"};
   bool peak = true;
   void describe(core::Fields& f);
+  // Of a step, counted from 1.
+  bool measures_spectra(std::int64_t step) const { return spectra_every > 0 && step % spectra_every == 0; }
 };
 
 struct RunConfig {

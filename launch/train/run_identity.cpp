@@ -261,6 +261,11 @@ std::vector<std::string> require_same_values(const std::string& path, const RunI
   return tell_of_unsaid(path, found.unsaid);
 }
 
+std::string evaluated_tensor(const core::PieceReader& reader, const std::string& parameter) {
+  std::string average = fmt::format("{}/{}", parameter, optim::kAverage);
+  return reader.contains(average) ? average : parameter + "/master";
+}
+
 std::set<std::string> parameters_in(const core::PieceReader& reader) {
   std::set<std::string> names;
   for (const std::string& name : reader.names()) names.insert(name.substr(0, name.rfind('/')));

@@ -12,6 +12,17 @@ namespace {
 
 constexpr int kMostRankRows = 16;
 
+// Beside forward, backward and matrix steps of all ranks.
+std::string spectra_text(const StartFacts& f) {
+  const dist::OwnerPlan& owners = f.plan.matrix_owners();
+  const int ranks = f.plan.shards.world_size();
+  double step = ranks * f.model.step_flops(f.batches.per_rank, f.config.data.sequence);
+  for (int r = 0; r < ranks; ++r) step += owners.load(r);
+  const double measuring = f.plan.spectra_flops(), every = static_cast<double>(f.config.log.spectra_every);
+  return fmt::format("{:.1f} Gflop every {} steps, {:.2g} % of all work", 1e-9 * measuring, f.config.log.spectra_every,
+                     100 * measuring / every / step);
+}
+
 std::string run_table(const StartFacts& f) {
   const RunConfig& c = f.config;
   const optim::ExecutionPlan& plan = f.plan;
@@ -41,6 +52,7 @@ std::string run_table(const StartFacts& f) {
   table.add({"owners", fmt::format("{} matrices in {} wave{}, imbalance {:.3f} (largest load / mean)", owners.tasks().size(),
                                    owners.waves(), owners.waves() == 1 ? "" : "s", owners.imbalance())});
   if (plan.compression) table.add({"compressed", plan.options.compression.text()});
+  if (c.log.spectra_every > 0) table.add({"spectra", spectra_text(f)});
   const auto sent = static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes));
   table.add({"network", fmt::format("{} sent per rank and step", core::format_bytes(sent))});
   return table.render();

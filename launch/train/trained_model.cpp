@@ -62,7 +62,7 @@ Source source_of(const std::string& run_directory, const std::string& which) {
   const auto reader = std::make_shared<core::PieceReader>(checkpoint, kStatePrefix);
   return {checkpoint.path(), checkpoint.step(), identity_of(checkpoint), parameters_in(*reader),
           [reader](const core::Parameter& p, std::int64_t begin, std::int64_t count, float* to) {
-            reader->read_float(p.name + "/master", p.shape, core::Dtype::float32, begin, begin + count, to);
+            reader->read_float(evaluated_tensor(*reader, p.name), p.shape, core::Dtype::float32, begin, begin + count, to);
           }};
 }
 

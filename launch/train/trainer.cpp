@@ -210,7 +210,9 @@ RunStep Trainer::record_of(const StepOutcome& outcome) {
 
 void Trainer::validate() {
   if (!learner_.has_validation()) return;
+  learner_.optimizer().hold_averages();
   const Learner::Validation found = learner_.validate(config_.log.validation_batches);
+  learner_.optimizer().release_averages();
   tell([&](TrainObserver& observer) { observer.validated({progress_, found.loss, found.counted, sent_bytes()}); });
 }
 
@@ -225,11 +227,13 @@ void Trainer::evaluate() {
           [this](const std::string& task, const TaskNumbers& numbers) {
             tell([&](TrainObserver& observer) { observer.evaluated({progress_, task, numbers}); });
           }};
+  learner_.optimizer().hold_averages();
   try {
     tasks_.run(progress_.step, progress_.step == config_.run.steps, watcher);
   } catch (const Interrupted&) {
     stopping_ = true;
   }
+  learner_.optimizer().release_averages();
 }
 
 double Trainer::sent_bytes() const {

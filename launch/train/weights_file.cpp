@@ -25,9 +25,10 @@ struct Weight {
 std::vector<Weight> weights_of(const core::PieceReader& reader, core::Dtype dtype) {
   std::vector<Weight> weights;
   for (const std::string& name : reader.names())
-    if (name.ends_with(kMaster))
-      weights.push_back(
-          {name, {name.substr(0, name.size() - kMaster.size()), core::stored_type_of(dtype), reader.shape(name)}});
+    if (name.ends_with(kMaster)) {
+      const std::string parameter = name.substr(0, name.size() - kMaster.size());
+      weights.push_back({evaluated_tensor(reader, parameter), {parameter, core::stored_type_of(dtype), reader.shape(name)}});
+    }
   return weights;
 }
 

@@ -78,7 +78,8 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       clip_(config.clip),
       plan_(plan_on_all(model, config, on(device, options), communicator)),
       waits_(device.queue()),
-      matrix_time_(device.queue()) {
+      matrix_time_(device.queue()),
+      measuring_(device.queue()) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   async_ = make_async(device, communicator, options.overlap, waits_);
   places_.resize(parameters_.size());
@@ -87,11 +88,13 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
     parts_.push_back(&part);
     for (int i = 0; i < core::to_int(indices.size()); ++i) places_[at(indices[at(i)])] = {&part, i};
   };
-  sharded_ = std::make_unique<ShardedPart>(device, chosen(parameters_, plan_.sharded), plan_, communicator, *async_);
+  sharded_ =
+      std::make_unique<ShardedPart>(device, chosen(parameters_, plan_.sharded), plan_, communicator, *async_, measuring_);
   place(*sharded_, plan_.sharded);
   if (plan_.compression) {
-    feedback_ = std::make_unique<FeedbackPart>(device, chosen(parameters_, plan_.compression->parameters),
-                                               *plan_.compression, options.weight_dtype, communicator, *async_);
+    feedback_ =
+        std::make_unique<FeedbackPart>(device, chosen(parameters_, plan_.compression->parameters), *plan_.compression,
+                                       options.weight_dtype, options.spectra, communicator, *async_, measuring_);
     place(*feedback_, plan_.compression->parameters);
   }
   if (plan_.frozen) frozen_ = std::make_unique<FrozenWeights>(device, core::frozen_of(model), plan_, communicator, *async_);
@@ -149,6 +152,23 @@ void DistributedOptimizer::begin_pass(bool first, bool last) {
   for (Part* part : parts_) part->begin_pass(first, last);
 }
 
+bool DistributedOptimizer::has_averages() const {
+  return std::ranges::any_of(plan_.groups.groups(),
+                             [](const Group& group) { return group.config.rule->evaluates_average(); });
+}
+
+void DistributedOptimizer::hold_averages() {
+  if (!has_averages()) return;
+  finish_weights();
+  sharded_->hold_averages();
+}
+
+void DistributedOptimizer::release_averages() {
+  if (!has_averages()) return;
+  finish_weights();
+  sharded_->release_averages();
+}
+
 core::GradientSink& DistributedOptimizer::gradients() {
   if (by_parameter_) return *by_parameter_;
   return *sharded_;
@@ -198,18 +218,38 @@ GradientNorm DistributedOptimizer::prepare() {
   return prepared_;
 }
 
-StepReport DistributedOptimizer::apply(double lr_factor, bool wait) {
+StepReport DistributedOptimizer::apply(double lr_factor, const StepOptions& how) {
+  const bool needed = std::ranges::any_of(plan_.groups.groups(), [](const Group& g) { return g.config.rule->needs().loss; });
+  MUONP_ASSERT(!needed || std::isfinite(how.loss), "a rule needs the loss of the step, and it is {}", how.loss);
   const double clip = clip_scale(prepared_.value, clip_);
   ++steps_;
   for (Part* part : parts_)
-    part->update({.step = steps_, .lr_factor = lr_factor, .clip = clip, .norms = norms_}, matrix_time_);
+    part->update({.step = steps_,
+                  .lr_factor = lr_factor,
+                  .clip = clip,
+                  .loss = needed ? how.loss : 0,
+                  .norms = norms_,
+                  .measure = how.measure},
+                 matrix_time_);
   // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
-  if (wait || device_.kind() == core::DeviceKind::cpu) sharded_->weights().finish();
+  if (how.wait || how.measure || device_.kind() == core::DeviceKind::cpu) sharded_->weights().finish();
+  std::vector<MatrixRecord> spectra = how.measure ? gather_spectra() : std::vector<MatrixRecord>{};
   std::vector<ShownState> shown = shown_states();
   StepReport result = report();
   result.clip = clip;
   result.shown = std::move(shown);
+  result.spectra = std::move(spectra);
   return result;
+}
+
+std::vector<MatrixRecord> DistributedOptimizer::gather_spectra() {
+  std::vector<MeasuredMatrix> measured;
+  std::vector<MatrixRecord> records;
+  measuring_.time([&] {
+    for (Part* part : parts_) std::ranges::copy(part->take_measured(), std::back_inserter(measured));
+    records = gather_records(communicator_, parameters_, plan_.groups, measured);
+  });
+  return records;
 }
 
 // Each value is its owner's, and zero elsewhere.
@@ -232,13 +272,16 @@ StepReport DistributedOptimizer::skip() {
   return result;
 }
 
-StepReport DistributedOptimizer::step(double lr_factor) { return prepare().finite ? apply(lr_factor) : skip(); }
+StepReport DistributedOptimizer::step(double lr_factor, const StepOptions& how) {
+  return prepare().finite ? apply(lr_factor, how) : skip();
+}
 
 StepReport DistributedOptimizer::report() {
   StepReport report;
   report.gradient_norm = prepared_.value;
   report.spectral_seconds = core::seconds(matrix_time_.take());
   report.communication_seconds = core::seconds(waits_.take());
+  report.spectra_seconds = core::seconds(measuring_.take());
   prepared_ = {};
   return report;
 }

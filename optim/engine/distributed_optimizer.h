@@ -49,18 +49,22 @@ class DistributedOptimizer {
   void begin_pass(bool first, bool last);
   // Before a forward pass without a backward pass, in which every rank takes part at stage 3; wait_for_weights() after.
   void begin_evaluation() { begin_weights(/*backward=*/false); }
+  // Around evaluations that are no part of a step: weights of rules that evaluate an average (Rule::evaluates_average)
+  // become it, and are what they were again. No step and no state between the two. Collective; nothing to do for other
+  // rules.
+  void hold_averages();
+  void release_averages();
   core::GradientSink& gradients();
 
   // A step, after its last pass. prepare() waits for the reduction and changes nothing; the caller decides, on all ranks
   // alike; then apply() updates everything and makes weights whole, or skip() leaves all as it is. The learning rate of each
-  // group is its own times lr_factor. `wait` false: weights may still be on their way when it returns, behind the next
-  // forward pass; only a tape that was given weights() may read them until wait_for_weights(). Collective. Error (and no
-  // update of the matrix) if a recurrence diverges; InternalError from apply() after a norm that is not finite.
+  // group is its own times lr_factor. Collective. Error (and no update of the matrix) if a recurrence diverges;
+  // InternalError from apply() after a norm that is not finite, or without a loss that a rule needs.
   GradientNorm prepare();
-  StepReport apply(double lr_factor, bool wait = true);
+  StepReport apply(double lr_factor, const StepOptions& how = {});
   StepReport skip();
   // The three in one: skips where the norm is not finite.
-  StepReport step(double lr_factor);
+  StepReport step(double lr_factor, const StepOptions& how = {});
 
   // At stage 3 nothing is sent in a step: weights are whole in passes only, for who acquires them here.
   core::WeightSource& weights();
@@ -98,13 +102,15 @@ class DistributedOptimizer {
   std::vector<double> reduced_squares();
   std::vector<ShownState> shown_states();
   StepReport report();
+  bool has_averages() const;
+  std::vector<MatrixRecord> gather_spectra();
 
   core::Device& device_;
   core::ParameterList parameters_;  // the model's trained ones
   dist::Communicator& communicator_;
   double clip_;  // largest gradient norm; 0: no limit
   ExecutionPlan plan_;
-  core::Stopwatch waits_, matrix_time_;
+  core::Stopwatch waits_, matrix_time_, measuring_;
   std::unique_ptr<ShardedPart> sharded_;
   std::unique_ptr<FeedbackPart> feedback_;  // null where nothing is compressed
   std::unique_ptr<FrozenWeights> frozen_;   // null where nothing is frozen

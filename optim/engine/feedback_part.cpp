@@ -16,13 +16,16 @@ using core::Tensor;
 using dist::Interval;
 
 FeedbackPart::FeedbackPart(core::Device& device, core::ParameterList parameters, const CompressionPlan& plan,
-                           Dtype weight_dtype, dist::Communicator& communicator, dist::AsyncQueue& async)
+                           Dtype weight_dtype, const std::vector<std::string>& spectra, dist::Communicator& communicator,
+                           dist::AsyncQueue& async, core::Stopwatch& measuring)
     : device_(device),
       parameters_(std::move(parameters)),
       plan_(plan),
       communicator_(communicator),
       async_(async),
-      owner_(device, plan.owners, plan.groups, plan.specs, communicator.rank(), /*offload=*/false) {
+      owner_(device, plan.owners, plan.groups, plan.specs, communicator.rank(), /*offload=*/false),
+      measuring_(measuring),
+      diagnostics_(device, plan.groups, plan.specs, plan.parameters, spectra) {
   for (int p = 0; p < core::to_int(parameters_.size()); ++p) index_[parameters_[at(p)]] = p;
   weights_.resize(parameters_.size());
   gradients_.resize(parameters_.size());
@@ -149,7 +152,7 @@ FeedbackPart::NormPiece FeedbackPart::norm_piece(int parameter) const {
 // ---- a step ----
 
 StepFacts FeedbackPart::facts(int parameter, const StepInputs& in, double gradient_scale) const {
-  return config_of(parameter).facts(in.step, in.lr_factor, gradient_scale);
+  return config_of(parameter).facts(in.step, in.lr_factor, gradient_scale, 0, in.loss);
 }
 
 // Of a matrix its direction; of a slice the gradient.
@@ -167,7 +170,8 @@ dist::ErrorFeedback::Target FeedbackPart::target(int matrix, const StepInputs& i
 void FeedbackPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time) {
   std::vector<dist::ErrorFeedback::Target> targets;
   for (int i = 0; i < core::to_int(plan_.feedback.matrices.size()); ++i) targets.push_back(target(i, inputs));
-  dist::ErrorFeedback::Round round(*feedback_, static_cast<std::uint64_t>(inputs.step), std::move(targets));
+  if (inputs.measure) measuring_.time([&] { measure_before(targets); });
+  dist::ErrorFeedback::Round round(*feedback_, static_cast<std::uint64_t>(inputs.step), targets);
   dist::WavePipeline pipeline(round, communicator_, async_);
   for (dist::Wave wave; pipeline.next(wave);) {
     move(wave.mine, inputs, matrix_time);
@@ -177,25 +181,28 @@ void FeedbackPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time
   }
   for (int p = 0; p < core::to_int(parameters_.size()); ++p)
     if (!config_of(p).whole_matrices()) cast(p);
+  if (inputs.measure) measuring_.time([&] { measure_after(targets); });
 }
 
 void FeedbackPart::move(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs, core::Stopwatch& matrix_time) {
-  matrix_time.time([&] { move_matrices(mine, inputs); });
-  for (const dist::OwnedMatrix& m : mine)
-    if (m.task >= plan_.matrices()) move_slice((m.task - plan_.matrices()) / communicator_.size(), inputs);
-}
-
-// X moves by the update of G, the mean of directions.
-void FeedbackPart::move_matrices(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs) {
   std::vector<OwnerSide::Matrix> matrices;
   for (const dist::OwnedMatrix& m : mine)
     if (m.task < plan_.matrices())
       matrices.push_back({m.task, m.in, Tensor::empty(device_, {m.in.size()}, Dtype::float32, Category::exchange),
                           facts(matrices_[at(m.task)].parameter, inputs, 1)});
-  owner_.compute(inputs.step, matrices);
+  matrix_time.time([&] { owner_.compute(inputs.step, matrices); });
+  if (inputs.measure) measuring_.time([&] { measure(matrices); });
+  move_matrices(matrices, inputs);
+  for (const dist::OwnedMatrix& m : mine)
+    if (m.task >= plan_.matrices()) move_slice((m.task - plan_.matrices()) / communicator_.size(), inputs);
+}
+
+// X moves by the update of G, the mean of directions.
+void FeedbackPart::move_matrices(std::span<const OwnerSide::Matrix> matrices, const StepInputs& inputs) {
   for (const OwnerSide::Matrix& m : matrices) {
     const StepFacts step = facts(matrices_[at(m.task)].parameter, inputs, 1);
     apply_update(device_.queue(), feedback_->master(m.task), {m.out}, step.lr, step.weight_decay);
+    if (inputs.measure && wants(m.task)) measuring_.time([&] { squares_[at(m.task)].gap_before = squared_gap(m.task); });
   }
 }
 

@@ -17,10 +17,11 @@ namespace muonp::optim {
 
 class FeedbackPart final : public Part {
  public:
-  // `parameters`: the plan's. Allocates their values and gradients. weight_dtype: what the forward pass reads; W itself is
-  // float32 and the same memory where that is float32 too.
+  // `parameters`: the plan's. spectra: as ParallelOptions. Allocates their values and gradients. weight_dtype: what the
+  // forward pass reads; W itself is float32 and the same memory where that is float32 too.
   FeedbackPart(core::Device& device, core::ParameterList parameters, const CompressionPlan& plan, core::Dtype weight_dtype,
-               dist::Communicator& communicator, dist::AsyncQueue& async);
+               const std::vector<std::string>& spectra, dist::Communicator& communicator, dist::AsyncQueue& async,
+               core::Stopwatch& measuring);
 
   core::GradientSlot slot(core::Parameter& parameter) override;
   void complete(core::Parameter& parameter) override;
@@ -33,6 +34,7 @@ class FeedbackPart final : public Part {
   // square stands for the norm of the mean.
   NormPiece norm_piece(int parameter) const override;
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
+  std::vector<MeasuredMatrix> take_measured() override;
   std::vector<StateTensor> state(bool for_saving) const override;
   std::vector<ShownState> shown(std::int64_t step) const override { return owner_.shown(step); }
   void loaded() override;                                   // weights in their compute type; nothing is sent
@@ -58,8 +60,20 @@ class FeedbackPart final : public Part {
   void place_weights(core::Dtype weight_dtype);
   StepFacts facts(int parameter, const StepInputs& inputs, double gradient_scale) const;
   dist::ErrorFeedback::Target target(int matrix, const StepInputs& inputs);
+  // Of one matrix in a step that is measured. Of this rank: ‖T − G‖² before and after the round, ‖T‖²; of the owner:
+  // ‖X − W‖² when X has moved and after the round, ‖W‖².
+  struct Squares {
+    double lag_before = 0, lag = 0, target = 0;
+    double gap_before = 0, gap = 0, weights = 0;
+  };
+  bool wants(int matrix) const { return diagnostics_.wants(matrices_[core::at(matrix)].parameter); }
+  void measure(std::span<const OwnerSide::Matrix> matrices);
+  double squared_lag(int matrix, const dist::ErrorFeedback::Target& target) const;
+  double squared_gap(int matrix) const;
+  void measure_before(std::span<const dist::ErrorFeedback::Target> targets);
+  void measure_after(std::span<const dist::ErrorFeedback::Target> targets);
   void move(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs, core::Stopwatch& matrix_time);
-  void move_matrices(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs);
+  void move_matrices(std::span<const OwnerSide::Matrix> matrices, const StepInputs& inputs);
   void move_slice(int bucket, const StepInputs& inputs);
   void cast(int parameter);
   void add_matrix_state(int matrix, bool for_saving, std::vector<StateTensor>& to) const;
@@ -78,6 +92,9 @@ class FeedbackPart final : public Part {
   std::vector<Matrix> matrices_;
   std::vector<FlatBucket> buckets_;
   OwnerSide owner_;
+  core::Stopwatch& measuring_;
+  std::vector<Squares> squares_;  // by matrix
+  Diagnostics diagnostics_;
   std::unique_ptr<dist::ErrorFeedback> feedback_;
 };
 

@@ -8,6 +8,7 @@
 
 #include "core/autograd/autograd.h"
 #include "core/device/stopwatch.h"
+#include "optim/engine/diagnostics.h"
 #include "optim/engine/state.h"
 #include "optim/spectral/gradient_norm.h"
 
@@ -18,7 +19,9 @@ struct StepInputs {
   std::int64_t step = 1;          // counted from 1
   double lr_factor = 1;           // on every group's learning rate
   double clip = 1;                // on the gradient
+  double loss = 0;                // of the step, the mean over ranks
   std::span<const double> norms;  // of each parameter's mean gradient, by index in the model; 0 where no rule needs it
+  bool measure = false;           // spectra of what ParallelOptions::spectra chooses
 };
 
 class Part : public core::GradientSink {
@@ -39,6 +42,9 @@ class Part : public core::GradientSink {
   virtual NormPiece norm_piece(int parameter) const = 0;
   // One step. `matrix_time` times the work on whole matrices. Collective.
   virtual void update(const StepInputs& inputs, core::Stopwatch& matrix_time) = 0;
+  // After a step that measured, and when no work of it is under way: what this rank measured, of matrices that it owns.
+  // Collective.
+  virtual std::vector<MeasuredMatrix> take_measured() = 0;
   // What a checkpoint holds: for_saving, of this rank; else what this rank needs of it.
   virtual std::vector<StateTensor> state(bool for_saving) const = 0;
   // What rules show after a step, in an order that is the same on all ranks; 0 of what another rank owns.

@@ -1,8 +1,11 @@
 #include "optim/engine/sharded_part.h"
 
+#include <algorithm>
+
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/device/blas.h"
+#include "core/device/host_view.h"
 #include "core/device/offload.h"
 
 namespace muonp::optim {
@@ -24,15 +27,17 @@ void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::in
 }  // namespace
 
 ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
-                         dist::Communicator& communicator, dist::AsyncQueue& async)
+                         dist::Communicator& communicator, dist::AsyncQueue& async, core::Stopwatch& measuring)
     : device_(device),
       plan_(plan),
       communicator_(communicator),
       async_(async),
+      measuring_(measuring),
       parameters_(device, std::move(parameters), plan.shards, communicator.rank(), plan.zero, plan.options.weight_dtype,
                   plan.options.offload ? dist::Masters::in_host_memory : dist::Masters::on_device),
       reducer_(device, parameters_, communicator, async, plan.options.overlap),
-      owner_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator.rank(), plan.options.offload) {
+      owner_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator.rank(), plan.options.offload),
+      diagnostics_(device, plan.sharded_groups, plan.shards.parameters(), plan.sharded, plan.options.spectra) {
   if (plan.gathers)
     weights_ = std::make_unique<dist::PassGatherer>(parameters_, *plan.gathers, communicator, async);
   else
@@ -56,7 +61,7 @@ ShardedPart::NormPiece ShardedPart::norm_piece(int parameter) const {
 
 StepFacts ShardedPart::facts(int parameter, const StepInputs& in) const {
   return config_of(parameter).facts(in.step, in.lr_factor, in.clip / communicator_.size(),
-                                    in.norms[at(plan_.sharded[at(parameter)])]);
+                                    in.norms[at(plan_.sharded[at(parameter)])], in.loss);
 }
 
 void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time) {
@@ -72,6 +77,7 @@ void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time)
   dist::WavePipeline pipeline(transport, communicator_, async_);
   for (dist::Wave wave; pipeline.next(wave);) {
     matrix_time.time([&] { compute(wave.mine, inputs); });
+    if (inputs.measure && wave.index < plan_.owners.waves()) measuring_.time([&] { measure(wave); });
     pipeline.give_back(wave);
     for (const int task : wave.arrived) apply(parameter_of(task), Update{pieces[at(task)]}, inputs);
   }
@@ -152,6 +158,33 @@ void ShardedPart::compute(std::span<const dist::OwnedMatrix> mine, const StepInp
   owner_.compute(inputs.step, matrices);
 }
 
+// On the device, this rank's part of each matrix of a wave; by task.
+std::vector<Tensor> ShardedPart::masters_of(int wave) {
+  std::vector<Tensor> pieces(plan_.owners.tasks().size());
+  for (const int task : plan_.owners.wave(wave)) {
+    Tensor& piece = pieces[at(task)];
+    piece = mine_[at(parameter_of(task))].master;
+    if (!piece.in_host_memory()) continue;
+    const Tensor host = piece;
+    piece = Tensor::empty(device_, host.shape(), Dtype::float32, Category::exchange);
+    device_.queue().write(piece.raw(), host.raw(), host.bytes());
+  }
+  return pieces;
+}
+
+void ShardedPart::measure(const dist::Wave& wave) {
+  const auto wanted = [&](int task) { return diagnostics_.wants(parameter_of(task)); };
+  if (std::ranges::none_of(plan_.owners.wave(wave.index), wanted)) return;
+  dist::ExactTransport transport(device_, parameters_, plan_.owners, masters_of(wave.index));
+  if (const auto messages = transport.gather(wave.index))
+    async_.wait(async_.submit([&] { communicator_.exchange(messages->sends, messages->receives); }));
+  const std::vector<dist::OwnedMatrix> weights = transport.received(wave.index);
+  std::vector<Diagnostics::Input> inputs;
+  for (std::size_t i = 0; i < weights.size(); ++i)  // both in the order of the wave
+    inputs.push_back({parameter_of(weights[i].task), wave.mine[i].in, wave.mine[i].out, weights[i].in});
+  diagnostics_.measure(inputs);
+}
+
 void ShardedPart::apply(int parameter, const Update& update, const StepInputs& inputs) {
   const Shard& shard = mine_[at(parameter)];
   const bool factor = parameters_.parameters()[at(parameter)]->partner != nullptr;
@@ -172,7 +205,41 @@ void ShardedPart::publish_when_complete(int parameter) {
   weights_->updated(bucket);
 }
 
+void ShardedPart::initialized() {
+  for (int p = 0; p < core::to_int(mine_.size()); ++p) {
+    if (!config_of(p).rule->evaluates_average() || mine_[at(p)].master.size() == 0) continue;
+    const core::HostView average(device_.queue(), mine_[at(p)].states[0], core::Access::write),
+        master(device_.queue(), mine_[at(p)].master, core::Access::read);
+    std::ranges::copy(master.span<float>(), average.data<float>());
+    average.upload();
+  }
+  loaded();
+}
+
+void ShardedPart::hold_averages() {
+  for (int p = 0; p < core::to_int(mine_.size()); ++p) {
+    if (!config_of(p).rule->evaluates_average() || mine_[at(p)].master.size() == 0) continue;
+    const core::HostView average(device_.queue(), mine_[at(p)].states[0], core::Access::read),
+        master(device_.queue(), mine_[at(p)].master, core::Access::read_write);
+    trained_[p].assign(master.span<float>().begin(), master.span<float>().end());
+    std::ranges::copy(average.span<float>(), master.data<float>());
+    master.upload();
+  }
+  parameters_.publish(communicator_);
+}
+
+void ShardedPart::release_averages() {
+  for (const auto& [p, values] : trained_) {
+    const core::HostView master(device_.queue(), mine_[at(p)].master, core::Access::write);
+    std::ranges::copy(values, master.data<float>());
+    master.upload();
+  }
+  trained_.clear();
+  parameters_.publish(communicator_);
+}
+
 std::vector<StateTensor> ShardedPart::state(bool for_saving) const {
+  MUONP_ASSERT(trained_.empty(), "a state is asked for while averages are evaluated");
   std::vector<StateTensor> tensors;
   for (int p = 0; p < core::to_int(mine_.size()); ++p) {
     const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];

@@ -23,21 +23,26 @@ class ShardedPart final : public Part {
   // `parameters`: the plan's sharded ones. Their values are allocated here and are undefined until initialized() or
   // loaded().
   ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
-              dist::Communicator& communicator, dist::AsyncQueue& async);
+              dist::Communicator& communicator, dist::AsyncQueue& async, core::Stopwatch& measuring);
 
   core::GradientSlot slot(core::Parameter& parameter) override { return reducer_.slot(parameter); }
   void complete(core::Parameter& parameter) override { reducer_.complete(parameter); }
 
   void fill(int parameter, const core::WeightFiller& fill) override { parameters_.fill(parameter, fill); }
-  void initialized() override { loaded(); }
+  void initialized() override;
   void begin_pass(bool first, bool last) override { reducer_.begin_pass(first, last); }
   void finish_passes() override { reducer_.finish(); }
   NormPiece norm_piece(int parameter) const override;
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
+  std::vector<MeasuredMatrix> take_measured() override { return diagnostics_.take(); }
   std::vector<StateTensor> state(bool for_saving) const override;
   std::vector<ShownState> shown(std::int64_t step) const override { return owner_.shown(step); }
   void loaded() override { parameters_.publish(communicator_); }
   std::uint64_t weights_hash(std::uint64_t) override { return parameters_.weights_hash(communicator_); }
+
+  // Weights of rules that evaluate an average become it, and are what they were again. Collective.
+  void hold_averages();
+  void release_averages();
 
   dist::WeightGatherer& weights() { return *weights_; }
   const dist::ShardedParameters& parameters() const { return parameters_; }
@@ -58,6 +63,10 @@ class ShardedPart final : public Part {
   void compute_grams();
   core::Tensor whole_masters(int bucket);
   void compute(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs);
+  // Spectra of a wave's matrices, which this rank owns and whose updates are computed: their weights are gathered.
+  // Collective.
+  void measure(const dist::Wave& wave);
+  std::vector<core::Tensor> masters_of(int wave);
   void apply(int parameter, const Update& update, const StepInputs& inputs);
   void publish_when_complete(int parameter);
   const GroupConfig& config_of(int parameter) const { return plan_.sharded_groups.group_for(parameter).config; }
@@ -67,13 +76,16 @@ class ShardedPart final : public Part {
   const ExecutionPlan& plan_;
   dist::Communicator& communicator_;
   dist::AsyncQueue& async_;
+  core::Stopwatch& measuring_;
   dist::ShardedParameters parameters_;
   dist::GradientReducer reducer_;
   std::unique_ptr<dist::WeightGatherer> weights_;
   std::vector<Shard> mine_;  // by parameter
   OwnerSide owner_;
-  std::map<int, LoraPair> pairs_;  // of one step, by parameter
-  std::vector<int> pending_;       // by bucket: parameters not updated in this step
+  Diagnostics diagnostics_;
+  std::map<int, LoraPair> pairs_;              // of one step, by parameter
+  std::vector<int> pending_;                   // by bucket: parameters not updated in this step
+  std::map<int, std::vector<float>> trained_;  // by parameter: master weights whose place an average holds
   std::function<void(const std::string&, const core::Tensor&)> observe_;
 };
 

@@ -1,11 +1,13 @@
 // What a step reports, and what a checkpoint holds of an optimizer.
 #pragma once
 
+#include <cmath>
 #include <string>
 #include <vector>
 
 #include "core/device/tensor.h"
 #include "dist/plan/shard_plan.h"
+#include "optim/engine/diagnostics.h"
 
 namespace muonp::optim {
 
@@ -24,6 +26,14 @@ struct ShownState {
   double value = 0;
 };
 
+struct StepOptions {
+  // false: weights may still be on their way when it returns, behind the next forward pass; only a tape that was given
+  // weights() may read them until wait_for_weights().
+  bool wait = true;
+  double loss = NAN;     // of the step, the mean over ranks, for rules that need it (Needs::loss)
+  bool measure = false;  // the report has the spectra of the matrices that ParallelOptions::spectra chooses
+};
+
 struct StepReport {
   double gradient_norm = 0;  // GradientNorm::value
   double clip = 1;           // factor the gradient was multiplied by
@@ -32,6 +42,10 @@ struct StepReport {
   // take_waits(). What is sent behind computation is not waited for. On a GPU it is the device's queue that stands still.
   double spectral_seconds = 0, communication_seconds = 0;
   std::vector<ShownState> shown = {};  // of all matrices, on every rank
+  // Of a step that was measured, on every rank: of all matrices that were wanted; and what it took this rank, waiting
+  // included.
+  std::vector<MatrixRecord> spectra = {};
+  double spectra_seconds = 0;
 };
 
 // A tensor that makes up the optimizer's state: this rank's part of it. "<parameter>/master" and "<parameter>/<state>" are

@@ -109,12 +109,14 @@ void GroupConfig::validate(const std::string& path) const {
   check_splits(path, splits);
 }
 
-StepFacts GroupConfig::facts(std::int64_t step, double lr_factor, double gradient_scale, double gradient_norm) const {
+StepFacts GroupConfig::facts(std::int64_t step, double lr_factor, double gradient_scale, double gradient_norm,
+                             double loss) const {
   return {.step = step,
           .lr = lr.at(step) * lr_factor,
           .weight_decay = weight_decay.at(step),
           .gradient_scale = gradient_scale,
-          .gradient_norm = gradient_norm};
+          .gradient_norm = gradient_norm,
+          .loss = loss};
 }
 
 OptimizerConfig::OptimizerConfig() {

@@ -44,7 +44,7 @@ struct GroupConfig {
   void validate(const std::string& path) const;
   bool whole_matrices() const { return rule->needs().whole_matrices; }
   // Of the parameter with this norm; clip and schedule are in the other two factors.
-  StepFacts facts(std::int64_t step, double lr_factor, double gradient_scale, double gradient_norm = 0) const;
+  StepFacts facts(std::int64_t step, double lr_factor, double gradient_scale, double gradient_norm, double loss) const;
 };
 
 struct OptimizerConfig {

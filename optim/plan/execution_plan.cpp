@@ -1,7 +1,6 @@
 #include "optim/plan/execution_plan.h"
 
 #include <algorithm>
-#include <functional>
 
 #include "core/base/hash.h"
 #include "core/base/index.h"
@@ -11,6 +10,7 @@
 #include "dist/zero/exact_transport.h"
 #include "dist/zero/reducer.h"
 #include "optim/plan/frozen_plan.h"
+#include "optim/plan/spectra.h"
 
 namespace muonp::optim {
 
@@ -90,6 +90,14 @@ void refuse_norms_of_sums_that_nobody_has(const std::vector<int>& compressed, co
           "compression with optimizer.{}: its rule, {}, needs the norm of each gradient's mean over ranks, and where "
           "gradients are sent compressed the mean is never there",
           group.name, group.rule->name());
+    else if (group.rule->needs().mean_gradient)
+      core::fail(
+          "compression with optimizer.{}: its rule, {}, divides by the root of squares of the mean gradient over ranks, and "
+          "where gradients are sent compressed the mean is never there",
+          group.name, group.rule->name());
+    else if (group.rule->evaluates_average())
+      core::fail("compression with optimizer.{}: its rule, {}, evaluates averaged weights, which are nowhere whole",
+                 group.name, group.rule->name());
     else if (group.rule->needs().partner_gram)
       core::fail(
           "compression with optimizer.{}.lora: whitened, which reads the other factor of an adapter whole before each step; "
@@ -113,6 +121,7 @@ ExecutionPlan make_execution_plan(const core::ParameterList& model, const Optimi
   Groups groups(config, parameters);
   std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
   refuse_norms_of_sums_that_nobody_has(compressed, groups);
+  require_measurable(options.spectra, parameters, groups);
   std::vector<int> sharded = all_but(compressed, core::to_int(parameters.size()));
   Groups sharded_groups = groups.restricted_to(sharded, parameters);
   const auto owners_of = [&](const core::ParameterList& list, const Groups& of) {
@@ -234,7 +243,8 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   bytes.gradients = gradient_bytes();
   add_optimizer_bytes(rank, bytes);
   const MatrixWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
-  bytes.exchange = dist::ExactTransport::buffer_bytes(shards, owners, rank, zero, std::cref(workspace));
+  bytes.exchange = dist::ExactTransport::buffer_bytes(
+      shards, owners, rank, zero, [&](int wave) { return std::max(workspace(wave), measuring_of(rank, wave)); });
   add_pairs(rank, bytes);
   if (compression) add_compressed(rank, bytes);
   return bytes;
@@ -249,7 +259,9 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
     std::int64_t owned = 0;
     for (const int t : plan.owners.wave(w))
       if (plan.owners.owner(t) == rank) owned += plan.owners.tasks()[core::at(t)].elements;
-    moved = std::max(moved, 4 * owned + workspace(w));
+    const std::int64_t measuring =
+        measuring_bytes(options.spectra, plan.owners, plan.groups, plan.specs, options.device, rank, w);
+    moved = std::max(moved, 4 * owned + std::max(workspace(w), measuring));
   }
   const std::int64_t elements = matrices + plan.flat.padded_elements();
   const bool weights_are_read = options.weight_dtype == core::Dtype::float32;
@@ -331,6 +343,7 @@ std::string ExecutionPlan::describe() const {
   std::string text =
       fmt::format("zero {} buckets of {} waves of {} weights {}{}\n", options.zero, options.bucket_elements,
                   options.wave_elements, core::name_of(options.weight_dtype), options.offload ? " offload" : "");
+  if (!options.spectra.empty()) text += fmt::format("spectra of [{}]\n", fmt::join(options.spectra, ", "));
   for (const Group& group : groups.groups())
     text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name, group.config.rule->text(),
                         group.config.lr.text(), group.parameters.size(), group.elements);

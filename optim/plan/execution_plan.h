@@ -33,6 +33,7 @@ struct ParallelOptions {
   int prefetch = 1;              // stage 3: buckets of weights gathered ahead of use
   core::WeightReads reads = {};  // of a pass of the model; empty: its parameters one by one, and back
   CompressionOptions compression = {};
+  std::vector<std::string> spectra = {};  // patterns of names whose matrices are measured in some steps; empty: none ever
 };
 
 // A state of a matrix that lives with its owner: "row_squares", [count, rows].
@@ -81,11 +82,15 @@ struct ExecutionPlan {
   // Whether some partner is in a bucket, which is then made whole before an update, as float32.
   bool has_partner(int bucket) const;
 
+  // Operations of all ranks in a step with spectral diagnostics, for these alone; 0 where options.spectra is empty.
+  double spectra_flops() const;
+
   // Of all matrices: either none or every one is compressed.
   const dist::OwnerPlan& matrix_owners() const { return compression ? compression->owners : owners; }
 
  private:
   void add_optimizer_bytes(int rank, Bytes& bytes) const;
+  std::int64_t measuring_of(int rank, int wave) const;
   std::int64_t weight_elements() const;
   std::int64_t gradient_bytes() const;
   double compressed_bytes_sent() const;

@@ -9,11 +9,6 @@ namespace muonp::optim {
 
 namespace {
 
-// 1 − βᵗ without cancellation: at t = 1 it is 1 − β, which a power rounded to 1 would lose for β near 1.
-double bias_correction(double beta, std::int64_t step) {
-  return beta == 0 ? 1.0 : -std::expm1(static_cast<double>(step) * std::log(beta));
-}
-
 struct Step {
   float *w, *mean, *square;
   const float* gradients;

@@ -1,5 +1,7 @@
 #include "optim/rules/momentum.h"
 
+#include <cmath>
+
 #include "core/base/error.h"
 
 namespace muonp::optim {
@@ -14,6 +16,11 @@ bool is_ema(std::string_view form) {
   if (form == kMomentumForms[0]) return true;
   if (form == kMomentumForms[1]) return false;
   core::fail("momentum_form '{}' is not known; valid are {}", form, fmt::join(kMomentumForms, ", "));
+}
+
+// Without cancellation: at t = 1 it is 1 − β, which a power rounded to 1 would lose for β near 1.
+double bias_correction(double beta, std::int64_t step) {
+  return beta == 0 ? 1.0 : -std::expm1(static_cast<double>(step) * std::log(beta));
 }
 
 void require_below_one(const std::string& path, std::string_view key, const core::StepValue& value) {

@@ -65,7 +65,7 @@ void Muonp::check_exponents() const {
     if (of.value() < 0 && schatten)
       core::fail(
           "scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
-          "match_rms, spectral, rms1, none",
+          "match_rms, spectral, rms1, aspect, none",
           to_string(of));
   }
 }
@@ -89,7 +89,7 @@ std::vector<StateSpec> Muonp::states() const {
   return states;
 }
 
-std::optional<StepExponent> Muonp::exponent(std::int64_t step) const {
+std::optional<StepExponent> Muonp::step_exponent(std::int64_t step) const {
   if (adaptive()) return std::nullopt;
   const Exponents exponents(p);
   return StepExponent{exponents.at(step), exponents.exact(step)};
@@ -198,6 +198,8 @@ double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::
       return schatten_factor(queue, p, input, z);
     case ShapeScale::spectral:
       return std::sqrt(std::max(1.0, rows / cols)) * (p == 0 ? 1.0 : std::pow(spectral_norm(queue, input), -p));
+    case ShapeScale::aspect:
+      return std::sqrt(std::max(1.0, rows / cols));
     case ShapeScale::none:
       return 1;
   }

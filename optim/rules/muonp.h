@@ -18,18 +18,19 @@
 namespace muonp::optim {
 
 // The factor on Z = U Sᵖ Vᵀ of an m × n matrix N (docs/optimizers.md derives and compares them). All but
-// `none` give the same update for N and for c·N with any c > 0.
+// `aspect` (where p is not 0) and `none` give the same update for N and for c·N with any c > 0.
 enum class ShapeScale : std::uint8_t {
   match_rms,  // 0.2·√(mn)/‖Z‖_F: root mean square 0.2 at every p, as AdamW's (arXiv 2502.16982)
   spectral,   // √max(1, m/n)/σ_max(N)ᵖ: the direction of the largest singular value moves by √max(1, m/n)
   rms1,       // √(mn)/‖Z‖_F: root mean square 1 (arXiv 2606.13867)
   schatten,   // (mean of σ^{1+p})^{−p/(1+p)}: min(m,n)^{p/(1+p)} times the unit Schatten-(1 + 1/p) ball; p ≥ 0
+  aspect,     // √max(1, m/n) (Jordan 2024)
   none        // 1
 };
 // How the factors of a low-rank adapter B·A are moved (docs/optimizers.md).
 inline constexpr std::string_view kLoraRules[] = {"b_only", "both", "whitened"};
 
-inline constexpr std::string_view kShapeScales[] = {"match_rms", "spectral", "rms1", "schatten", "none"};
+inline constexpr std::string_view kShapeScales[] = {"match_rms", "spectral", "rms1", "schatten", "aspect", "none"};
 ShapeScale parse_shape_scale(std::string_view name);  // Error lists the valid names
 std::string_view name_of(ShapeScale scale);
 
@@ -63,7 +64,7 @@ class Muonp final : public Rule, public SpectralKeys {
   Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
                       std::span<const core::Tensor> states) const override;
   std::unique_ptr<MatrixStep> matrix_step(core::DeviceKind device) const override;
-  std::optional<StepExponent> exponent(std::int64_t step) const override;
+  std::optional<StepExponent> step_exponent(std::int64_t step) const override;
   std::string_view shown_state(std::int64_t step) const override;
 
   bool adaptive() const { return p.constant() && p.values().front() == kAdaptive; }

@@ -20,6 +20,10 @@ core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> bat
     if (state.form == Form::elements) return {elements};
     core::fail("the state {} is one of matrices of one size, and a split makes parts of several", state.name);
   }
+  const auto squares = [&state](std::int64_t count, std::int64_t side) {
+    if (state.longest > 0 && side > state.longest) side = 0;
+    return core::Shape{count, side, side};
+  };
   switch (state.form) {
     case Form::elements:
       return {m.count, m.rows, m.cols};
@@ -30,7 +34,11 @@ core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> bat
     case Form::scalar:
       break;
     case Form::square:
-      return {m.count, std::min(m.rows, m.cols), std::min(m.rows, m.cols)};
+      return squares(m.count, std::min(m.rows, m.cols));
+    case Form::row_square:
+      return squares(m.count, m.rows);
+    case Form::column_square:
+      return squares(m.count, m.cols);
   }
   throw core::InternalError("a state without a form");
 }

@@ -33,11 +33,13 @@ namespace muonp::optim {
 
 // The shape of a state, of a parameter that is [m, n] or a batch of E such matrices, with k = min(m, n).
 enum class Form : std::uint8_t {
-  elements,  // as the parameter
-  rows,      // [E, m]
-  columns,   // [E, n]
-  scalar,    // [E]
-  square     // [E, k, k]
+  elements,      // as the parameter
+  rows,          // [E, m]
+  columns,       // [E, n]
+  scalar,        // [E]
+  square,        // [E, k, k]
+  row_square,    // [E, m, m]
+  column_square  // [E, n, n]
 };
 enum class Home : std::uint8_t {
   shard,  // each rank has that of the pieces it keeps; elements only
@@ -48,13 +50,19 @@ struct StateSpec {
   std::string name;
   Form form = Form::elements;
   Home home = Home::shard;
+  std::int64_t longest = 0;  // of the squares: of a longer side [E, 0, 0]; 0: none is too long
 };
 // `batches`: all of a parameter. Error for a state of another form than elements and scalar where they are not of one size.
 core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> batches);
 
+// The state, on shards, of weights that a model is evaluated at in the place of those that it trains at.
+inline constexpr std::string_view kAverage = "average";
+
 struct Needs {
   bool whole_matrices = false;  // the rule moves matrices, by a MatrixStep of their owner
   bool gradient_norm = false;   // StepFacts::gradient_norm, of each parameter over all ranks
+  bool mean_gradient = false;   // direction() is not linear: the mean of ranks' directions is not that of the mean
+  bool loss = false;            // StepFacts::loss
   bool partner_gram = false;    // MatrixInput::pair, of the factors of low-rank adapters
   bool lora_b_only = false;     // kind:matrix selects for it the factors B of adapters, and not A
 };
@@ -68,6 +76,7 @@ struct StepFacts {
   double weight_decay = 0;    // decoupled
   double gradient_scale = 1;  // sum over ranks -> mean over ranks, clipped
   double gradient_norm = 0;   // of this parameter's mean gradient, before clipping; 0 where the rule does not need it
+  double loss = 0;            // of the step, the mean over ranks; 0 where no rule needs it
 };
 
 // The three things that lie in a gradient's memory in turn. Each phase takes the one and makes the next, so that no phase is
@@ -140,6 +149,9 @@ class Rule {
 
   virtual std::vector<StateSpec> states() const = 0;
   virtual Needs needs() const { return {}; }
+  // Whether its first state is kAverage, which begins as the initial weights. Evaluations, exports and whoever reads a
+  // checkpoint's weights take it.
+  virtual bool evaluates_average() const { return false; }
 
   // Rules without Needs::whole_matrices: one step of a piece. master: its float32 weights; states: in the order of states().
   // The gradient may be overwritten.
@@ -156,7 +168,7 @@ class Rule {
 
   // For metrics: the exponent of a rule that gives all its matrices one, and the name of the scalar state of owners that is
   // shown after this step, if any.
-  virtual std::optional<StepExponent> exponent(std::int64_t /*step*/) const { return std::nullopt; }
+  virtual std::optional<StepExponent> step_exponent(std::int64_t /*step*/) const { return std::nullopt; }
   virtual std::string_view shown_state(std::int64_t /*step*/) const { return ""; }
 
   // Of states(), those that live there.

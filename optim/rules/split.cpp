@@ -32,7 +32,7 @@ std::vector<std::int64_t> sizes_of(std::string_view name, const core::Shape& sha
 std::vector<MatrixBatch> matrix_batches(std::string_view name, const core::Shape& shape, const Split* split) {
   if (shape.size() != 2 && shape.size() != 3)
     core::fail(
-        "parameter {} of shape {} is not a matrix: rule muonp moves [rows, columns] and stacks "
+        "parameter {} of shape {} is not a matrix: its rule moves [rows, columns] and stacks "
         "[count, rows, columns]; select it into a group with rule adamw or sgd",
         name, core::to_string(shape));
   const std::int64_t count = shape.size() == 3 ? shape[0] : 1, rows = shape[shape.size() - 2], cols = shape.back();

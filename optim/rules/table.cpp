@@ -2,11 +2,25 @@
 #include <algorithm>
 
 #include "core/base/error.h"
+#include "optim/rules/adago.h"
 #include "optim/rules/adamw.h"
+#include "optim/rules/auon.h"
+#include "optim/rules/beyond_muon.h"
+#include "optim/rules/beyond_muon_rms.h"
+#include "optim/rules/conda.h"
+#include "optim/rules/freon.h"
+#include "optim/rules/htmuon.h"
 #include "optim/rules/lion.h"
+#include "optim/rules/muon.h"
+#include "optim/rules/muon_mvr.h"
 #include "optim/rules/muonp.h"
+#include "optim/rules/normuon.h"
 #include "optim/rules/rule.h"
+#include "optim/rules/schedule_free.h"
 #include "optim/rules/sgd.h"
+#include "optim/rules/soap.h"
+#include "optim/rules/specmuon.h"
+#include "optim/rules/trasmuon.h"
 
 namespace muonp::optim {
 
@@ -24,8 +38,22 @@ std::unique_ptr<Rule> make() {
 
 constexpr RuleKind kRules[] = {
     {Muonp::kName, make<Muonp>},
+    {Muon::kName, make<Muon>},
+    {BeyondMuon::kName, make<BeyondMuon>},
+    {BeyondMuonRms::kName, make<BeyondMuonRms>},
+    {HTMuon::kName, make<HTMuon>},
+    {Freon::kName, make<Freon>},
+    {NorMuon::kName, make<NorMuon>},
+    {AdaGO::kName, make<AdaGO>},
+    {AuON::kName, make<AuON>},
+    {Conda::kName, make<Conda>},
+    {TrasMuon::kName, make<TrasMuon>},
+    {SpecMuon::kName, make<SpecMuon>},
+    {MuonMvr::kName, make<MuonMvr>},
     {AdamW::kName, make<AdamW>},
     {Lion::kName, make<Lion>},
+    {ScheduleFree::kName, make<ScheduleFree>},
+    {Soap::kName, make<Soap>},
     {Sgd::kName, make<Sgd>},
 };
 

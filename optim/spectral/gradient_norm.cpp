@@ -36,6 +36,21 @@ struct ProductSums {
   }
 };
 
+struct SquaredDifferences {
+  const float *x, *y;
+  std::int64_t n;
+  double* sums;
+
+  MUONP_ROW_KERNEL void operator()(const R& chunk) const {
+    const std::int64_t begin = chunk.index * kChunk, count = n - begin < kChunk ? n - begin : kChunk;
+    const auto square = [](float a, float b) {
+      const double difference = static_cast<double>(a) - b;
+      return difference * difference;
+    };
+    sums[chunk.index] = chunk.part(count).sum(square, x + begin, y + begin);
+  }
+};
+
 std::int64_t chunks_of(std::int64_t n) { return (n + kChunk - 1) / kChunk; }
 
 double total_of(std::span<const double> chunks) {
@@ -71,12 +86,25 @@ std::vector<SquareSum> sums_of_squares(core::Queue& queue, std::span<const core:
   return sums;
 }
 
-double inner_product(core::Queue& queue, const core::Tensor& a, const core::Tensor& b) {
+namespace {
+
+template <class Sums>
+double sum_over(core::Queue& queue, const core::Tensor& a, const core::Tensor& b) {
   MUONP_ASSERT(a.size() == b.size(), "{} and {} elements", a.size(), b.size());
   core::HostResult<double> partial(queue, chunks_of(a.size()));
   core::for_each_row(queue, chunks_of(a.size()), kChunk,
-                     ProductSums{a.data<float>(), b.data<float>(), a.size(), partial.to_write()});
+                     Sums{a.data<float>(), b.data<float>(), a.size(), partial.to_write()});
   return total_of(partial.read());
+}
+
+}  // namespace
+
+double inner_product(core::Queue& queue, const core::Tensor& a, const core::Tensor& b) {
+  return sum_over<ProductSums>(queue, a, b);
+}
+
+double squared_distance(core::Queue& queue, const core::Tensor& a, const core::Tensor& b) {
+  return sum_over<SquaredDifferences>(queue, a, b);
 }
 
 double clip_scale(double norm, double limit) {

@@ -22,6 +22,8 @@ inline SquareSum sum_of_squares(core::Queue& queue, const core::Tensor& piece) {
   return sums_of_squares(queue, {&piece, 1}).front();
 }
 double inner_product(core::Queue& queue, const core::Tensor& a, const core::Tensor& b);  // one size
+// ‖a − b‖².
+double squared_distance(core::Queue& queue, const core::Tensor& a, const core::Tensor& b);
 
 // What the gradient is multiplied by so that its norm is at most `limit`: min(1, limit/norm); limit 0 is off.
 // A norm that is NaN or infinite is an InternalError: such a step is skipped before anything is clipped.

@@ -209,6 +209,20 @@ expect 'the table names the limit' 0 'OMP_THREAD_LIMIT=1' \
 [ "$links_lapack" -ne 0 ] || expect 'train in little address space' 0 'step 4/4' \
   ends_in_time bash -c "ulimit -v 250000; exec '$muonp' train tiny.yaml --set run.name=small --set parallel.threads=1"
 
+# --- spectral diagnostics: a line every other step, the last values in compare, and what cannot be measured
+expect 'train with spectra' 0 'spectra' ends_in_time "$muonp" train tiny.yaml --set run.name=measured \
+  --set log.spectra_every=2 --set parallel.threads=1
+[[ $(grep -c '"spectra":{"blocks.0.' runs/measured/metrics.jsonl) -eq 2 ]] || failed "spectra of steps 2 and 4"
+! grep -iq 'nan\|inf' runs/measured/metrics.jsonl || failed "spectra that are no numbers"
+expect 'compare shows spectra' 0 '| blocks.mlp.up.weight' "$muonp" compare runs/tiny runs/measured --metric loss
+expect 'compare of a figure' 0 'best spectra.blocks.mlp.up.weight.weight.stable_rank' \
+  "$muonp" compare runs/measured --metric spectra.blocks.mlp.up.weight.weight.stable_rank
+expect 'a pattern without a matrix' 1 'log.spectra: pattern blocks.0.mpl* matches no matrix that a rule moves whole' \
+  "$muonp" train tiny.yaml --set log.spectra_every=2 --set 'log.spectra=[blocks.0.mpl*]'
+expect 'spectra without matrices' 1 'log.spectra_every: no group of this run has a rule that moves whole matrices' \
+  "$muonp" train tiny.yaml --set log.spectra_every=2 --set optimizer.matrices.rule=adamw
+expect 'spectra of nothing' 1 'log.spectra is empty' "$muonp" train tiny.yaml --set log.spectra_every=2 --set 'log.spectra=[]'
+
 # --- plan: the largest values that the reference documents give right numbers or one clear message
 cat >large.yaml <<'EOF'
 run: {steps: 1}

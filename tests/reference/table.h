@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "tests/reference/rules.h"
+#include "tests/reference/family.h"
 
 namespace muonp::reference {
 
@@ -24,10 +24,25 @@ struct Reference {
   void (*step)(Parameter& p, const Doubles& g, const Step& s);
 };
 
+// `soap` is one-sided here: of the longer side of a matrix the eigenvectors of nothing are anybody's.
 inline constexpr Reference kReferences[] = {
     {"muonp", [](Parameter& p, const Doubles& g, const Step& s) { muonp(p, g, s, 0.5, 0.95, true, true); }},
+    {"muon", muon},
+    {"beyond_muon", [](Parameter& p, const Doubles& g, const Step& s) { beyond_muon(p, g, s, 0.25); }},
+    {"beyond_muon_rms", [](Parameter& p, const Doubles& g, const Step& s) { beyond_muon_rms(p, g, s, 0.25); }},
+    {"htmuon", htmuon},
+    {"freon", [](Parameter& p, const Doubles& g, const Step& s) { freon(p, g, s, 0.625); }},
+    {"normuon", normuon},
+    {"adago", adago},
+    {"auon", [](Parameter& p, const Doubles& g, const Step& s) { auon(p, g, s, false); }},
+    {"conda", conda},
+    {"trasmuon", trasmuon},
+    {"specmuon", [](Parameter& p, const Doubles& g, const Step& s) { specmuon(p, g, s, 8); }},
+    {"muon_mvr", muon_mvr},
     {"adamw", [](Parameter& p, const Doubles& g, const Step& s) { adamw(p, g, s, 0.9, 0.95, 1e-8); }},
     {"lion", [](Parameter& p, const Doubles& g, const Step& s) { lion(p, g, s, 0.9, 0.99); }},
+    {"schedule_free", schedule_free},
+    {"soap", [](Parameter& p, const Doubles& g, const Step& s) { soap(p, g, s, 10, true); }},
     {"sgd", [](Parameter& p, const Doubles& g, const Step& s) { sgd(p, g, s, 0.95, true, true); }},
 };
 

@@ -10,6 +10,7 @@
 #include "core/device/host_view.h"
 #include "optim/rules/muonp.h"
 #include "optim/rules/sgd.h"
+#include "optim/rules/soap.h"
 #include "tests/optim/engine/small_model.h"
 #include "tests/reference/adaptive.h"
 #include "tests/reference/table.h"
@@ -108,6 +109,7 @@ AnyRule exact(AnyRule rule) {
     keys->method = "svd";
     keys->dtype = "float32";
   }
+  if (auto* soap = dynamic_cast<Soap*>(&*rule)) soap->one_sided = true;
   return rule;
 }
 
@@ -140,6 +142,7 @@ std::vector<Case> cases() {
 }
 
 constexpr int kStepsBefore = 2, kSteps = 4;
+constexpr double kLoss = 1.5;
 constexpr double kClip = 3;  // below the norm of a step's gradient, so that it is clipped
 
 OptimizerConfig config_of(const Case& c) {
@@ -181,7 +184,7 @@ std::map<std::string, Doubles> replay(const Case& c) {
       const bool matrix = model.list[p]->kind == core::ParameterKind::matrix;
       const GroupConfig& group = matrix ? config.matrices : config.others;
       if (parameters[p].w.empty()) continue;
-      const reference::Step step{t, group.lr.at(t), group.weight_decay.at(t), norm};
+      const reference::Step step{t, group.lr.at(t), group.weight_decay.at(t), norm, kLoss};
       if (matrix || !c.rule->needs().whole_matrices)
         c.replay(parameters[p], gradients[p], step);
       else
@@ -214,7 +217,7 @@ ParallelOptions options_of(int zero, bool offload) {
 void advance(SmallModel& model, DistributedOptimizer& optimizer, dist::Communicator& c, int from, int to) {
   for (int step = from; step < to; ++step) {
     backward(model, optimizer, c.rank(), c.size(), 1, step);
-    ASSERT_FALSE(optimizer.step(1).skipped);
+    ASSERT_FALSE(optimizer.step(1, {.loss = kLoss}).skipped);
     optimizer.require_equal_weights();
   }
 }
@@ -294,12 +297,48 @@ TEST_P(RuleConformance, IsCompressedOrRefusedWithTheReason) {
     try {
       OptimizerConfig without_clip = config;  // the norm of unsummed gradients is not the mean's
       DistributedOptimizer optimizer(device, model.list, without_clip, options, communicator);
-      EXPECT_FALSE(c.rule->needs().whole_matrices && c.rule->needs().gradient_norm);
+      EXPECT_FALSE(c.rule->needs().whole_matrices && (c.rule->needs().gradient_norm || c.rule->needs().mean_gradient));
     } catch (const core::Error& error) {
-      EXPECT_TRUE(c.rule->needs().gradient_norm) << error.what();
-      EXPECT_NE(std::string(error.what()).find("needs the norm of each gradient's mean"), std::string::npos) << error.what();
+      EXPECT_TRUE(c.rule->needs().gradient_norm || c.rule->needs().mean_gradient) << error.what();
+      EXPECT_NE(std::string(error.what()).find("the mean is never there"), std::string::npos) << error.what();
     }
   });
+}
+
+// Weights become the averages that the state has, and are bit for bit what they were again.
+TEST(EvaluatedAverages, TakeThePlaceOfWeightsForAWhile) {
+  OptimizerConfig config = small_config();
+  config.matrices.rule = config.others.rule = "schedule_free";
+  for (const int ranks : {1, 2, 3})
+    for (const int zero : {0, 1, 3}) {
+      std::mutex mutex;
+      std::map<std::string, std::vector<float>> averages, held;
+      run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
+        SmallModel model;
+        DistributedOptimizer optimizer(device, model.list, config, options_of(zero, false), communicator);
+        optimizer.initialize(3);
+        const auto first = named_weights(model, optimizer);
+        optimizer.hold_averages();
+        EXPECT_EQ(named_weights(model, optimizer), first) << "the average begins as the weights";
+        optimizer.release_averages();
+        advance(model, optimizer, communicator, 0, 2);
+        const auto before = named_weights(model, optimizer);
+        optimizer.hold_averages();
+        const auto during = named_weights(model, optimizer);
+        optimizer.release_averages();
+        EXPECT_EQ(named_weights(model, optimizer), before);
+        const std::lock_guard lock(mutex);
+        held = during;
+        for (const StateTensor& t : optimizer.state_to_save()) {
+          if (!t.name.ends_with("/average")) continue;
+          std::vector<float>& whole = averages[t.name.substr(0, t.name.rfind('/'))];
+          whole.resize(static_cast<std::size_t>(core::element_count(t.shape)), NAN);
+          std::ranges::copy(values_of(t.data), whole.begin() + t.interval.begin);
+        }
+      });
+      EXPECT_GT(averages.size(), 4u);
+      for (const auto& [name, values] : averages) EXPECT_EQ(held.at(name), values) << name << ", " << ranks << ", " << zero;
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Rules, RuleConformance, testing::Range<std::size_t>(0, cases().size()),

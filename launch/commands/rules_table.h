@@ -1,0 +1,13 @@
+// `muonp config --rules`: every update rule with its keys, defaults, source and state.
+#pragma once
+
+#include <string>
+
+namespace muonp::launch {
+
+std::string rules_as_text();
+// An object by rule: moves, source, published_lr, keys (name: default), state (name, form, home, bytes of one),
+// state_bytes_per_element (of states of the parameter's own shape).
+std::string rules_as_json();
+
+}  // namespace muonp::launch
