@@ -38,8 +38,10 @@ class Fields {
   virtual ~Fields() = default;
   virtual void integer(std::string_view name, std::int64_t& value, IntegerRange valid, std::string_view meaning) = 0;
   virtual void real(std::string_view name, double& value, RealRange valid, std::string_view meaning) = 0;
-  // A number, or numbers at steps.
+  // A number, or a schedule of numbers.
   virtual void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) = 0;
+  // A text, or a schedule of texts; whoever describes it knows which are valid.
+  virtual void step_text(std::string_view name, StepText& value, std::string_view meaning) = 0;
   virtual void boolean(std::string_view name, bool& value, std::string_view meaning) = 0;
   virtual void text(std::string_view name, std::string& value, std::string_view meaning,
                     Presence presence = Presence::optional) = 0;
@@ -79,6 +81,11 @@ using NamedValues = std::vector<NamedValue>;
 // Every field by its path ("optimizer.groups.0.lr"), its value as write_config() prints it, in the order of
 // the description. A list of sections has its number of entries under its own path, before them.
 NamedValues config_values(const Describe& describe);
+// Tells each schedule how long the run is. Error: a line for each key, `prefix` before its path, that has values after the
+// last step.
+void set_run_length(const Describe& describe, std::int64_t steps, std::string_view prefix = "");
+// Error that names each key that is relative to the run and was not told how long that is.
+void require_run_length(const Describe& describe, std::string_view prefix = "");
 // YAML that reads back to the same values.
 std::string write_config(const Describe& describe);
 // Every key with its default, valid values and meaning, as commented YAML that reads back to the defaults

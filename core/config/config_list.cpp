@@ -17,6 +17,9 @@ class Lister final : public Fields {
     add(name, config::format_real(value));
   }
   void step_value(std::string_view name, StepValue& value, RealRange, std::string_view) override { add(name, value.text()); }
+  void step_text(std::string_view name, StepText& value, std::string_view) override {
+    add(name, config::format_text(value.text()));
+  }
   void boolean(std::string_view name, bool& value, std::string_view) override { add(name, value ? "true" : "false"); }
   void text(std::string_view name, std::string& value, std::string_view, Presence) override {
     add(name, config::format_text(value));

@@ -99,7 +99,7 @@ class Reader : public Fields {
     if (tree == nullptr) return;
     try {
       StepValue parsed;
-      if (tree->scalar.find('@') == std::string::npos) {
+      if (!StepValue::is_schedule(tree->scalar)) {
         const auto [real, problem] = config::read_real(tree->scalar, valid);
         if (!real) return report(*tree, name, problem);
         parsed = *real;
@@ -110,6 +110,16 @@ class Reader : public Fields {
         if (const auto [real, problem] = config::read_real(config::format_real(end), valid); !real)
           return report(*tree, name, problem);
       value = parsed;
+    } catch (const Error& error) {
+      report(*tree, name, error.what());
+    }
+  }
+
+  void step_text(std::string_view name, StepText& value, std::string_view meaning) override {
+    const Tree* tree = value_of(name, true, meaning);
+    if (tree == nullptr || !expect(*tree, Tree::Kind::scalar, name, "a text, or texts at steps")) return;
+    try {
+      value = StepText(tree->scalar);
     } catch (const Error& error) {
       report(*tree, name, error.what());
     }

@@ -19,8 +19,11 @@ class Writer : public Fields {
     line(name, config::format_real(value), meaning, config::describe_valid(valid), value >= valid.min && value <= valid.max);
   }
   void step_value(std::string_view name, StepValue& value, RealRange valid, std::string_view meaning) override {
-    line(name, value.text(), meaning, config::describe_valid(valid) + ", or at steps: 0.85@1 0.95@300",
+    line(name, value.text(), meaning, config::describe_valid(valid) + ", or a schedule, as 0.85@1 0.95@300",
          value.smallest() >= valid.min && value.largest() <= valid.max);
+  }
+  void step_text(std::string_view name, StepText& value, std::string_view meaning) override {
+    line(name, config::format_text(value.text()), meaning, "a text, or a schedule, as A@1 B@300");
   }
   void boolean(std::string_view name, bool& value, std::string_view meaning) override {
     line(name, value ? "true" : "false", meaning, "true or false");
@@ -59,7 +62,7 @@ class Writer : public Fields {
 
   void others_if(std::string_view condition, const std::function<void(Fields&)>& describe) override {
     if (!comments_) return;
-    out_ += fmt::format("{}# With {} there are these instead:\n", margin_, condition);
+    out_ += fmt::format("{}# Only with {}:\n", margin_, condition);
     comment_out(nested("", describe), margin_ + "#   ");
   }
 

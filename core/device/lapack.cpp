@@ -127,16 +127,23 @@ int orthonormalize(int rows, int cols, double* a) {
   });
 }
 
-int dsyev(int n, double* a, double* values) {
+namespace {
+
+int eigen(const char* wanted, int n, double* a, double* values) {
   if (!std::all_of(a, a + std::int64_t{n} * n, [](double x) { return std::isfinite(x); })) return -4;  // LAPACK's word for A
   static const auto call = routine<Dsyev>("dsyev_");
   const cpu::TeamSize one_thread(1);  // the number of threads decides the order of sums
   return with_workspace([&](double* work, int size) {
     int info = 0;
-    call("V", "U", &n, a, &n, values, work, &size, &info, 1, 1);
+    call(wanted, "U", &n, a, &n, values, work, &size, &info, 1, 1);
     return info;
   });
 }
+
+}  // namespace
+
+int dsyev(int n, double* a, double* values) { return eigen("V", n, a, values); }
+int dsyev_values(int n, double* a, double* values) { return eigen("N", n, a, values); }
 
 void dgemm(bool transpose_a, bool transpose_b, int m, int n, int k, const double* a, const double* b, double* c) {
   static const auto call = routine<Dgemm>("dgemm_");

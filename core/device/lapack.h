@@ -18,6 +18,7 @@ int orthonormalize(int rows, int cols, double* a);
 // Symmetric A [n, n] becomes its eigenvectors; values ascending. On one thread, so that every bit is the same for any
 // number. Info −4 if an entry is not finite.
 int dsyev(int n, double* a, double* values);
+int dsyev_values(int n, double* a, double* values);  // values alone; A is destroyed
 
 // C [m, n] = op(A)·op(B): A is [m, k], or [k, m] to be transposed; B is [k, n], or [n, k] to be transposed.
 void dgemm(bool transpose_a, bool transpose_b, int m, int n, int k, const double* a, const double* b, double* c);

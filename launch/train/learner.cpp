@@ -98,6 +98,7 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
 }
 
 RunConfig resolve(RunConfig config) {
+  config.optimizer = config.optimizer.for_run(config.run.steps);
   if (config.data.tokenizer.empty()) config.data.tokenizer = config.model.from.empty() ? "byte" : config.model.from;
   config.model.lora = with_adapters(config);
   config.model = config.model.from.empty() ? config.model.resolved() : with_folder(config);

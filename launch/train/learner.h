@@ -30,8 +30,8 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
 // For a command over all processes that mpirun started; they must agree about the command and the configuration.
 SessionSettings session_settings(const RunConfig& config, const std::string& command);
 
-// Fills in what the configuration leaves to the tokenizer and the preset (the model's sizes, its vocabulary),
-// and checks that the sequence fits in the model's context.
+// Fills in what the configuration leaves to the tokenizer and the preset (the model's sizes, its vocabulary), tells
+// schedules the run's length, and checks that the sequence fits in the model's context.
 RunConfig resolve(RunConfig config);
 // The same on all ranks: what is wrong on one is known to all. Collective.
 RunConfig resolve(const RunConfig& config, dist::Communicator& communicator);

@@ -9,20 +9,22 @@ void MetricsObserver::started(const RunStart& start) {
 }
 
 void MetricsObserver::stepped(const RunStep& s) {
-  file_->write({{"step", s.progress.step},
-                {"loss", s.outcome.loss},
-                {"lr", s.lr},
-                {"grad_norm", s.outcome.report.gradient_norm},
-                {"seconds", s.progress.seconds},
-                {"tokens", s.progress.tokens},
-                {"counted_tokens", s.outcome.counted},
-                {"sent_bytes", s.sent_bytes},
-                {"step_seconds", s.outcome.total_seconds},
-                {"memory_bytes", s.memory_bytes},
-                {"spectral_seconds", s.outcome.report.spectral_seconds},
-                {"communication_seconds", s.outcome.report.communication_seconds},
-                {"skipped", s.outcome.report.skipped},
-                {"spike", s.spike}});
+  MetricFields fields = {{"step", s.progress.step},
+                         {"loss", s.outcome.loss},
+                         {"lr", s.lr},
+                         {"grad_norm", s.outcome.report.gradient_norm},
+                         {"seconds", s.progress.seconds},
+                         {"tokens", s.progress.tokens},
+                         {"counted_tokens", s.outcome.counted},
+                         {"sent_bytes", s.sent_bytes},
+                         {"step_seconds", s.outcome.total_seconds},
+                         {"memory_bytes", s.memory_bytes},
+                         {"spectral_seconds", s.outcome.report.spectral_seconds},
+                         {"communication_seconds", s.outcome.report.communication_seconds},
+                         {"skipped", s.outcome.report.skipped},
+                         {"spike", s.spike}};
+  for (const auto& [key, value] : s.exponents.numbers) fields.emplace_back(key, value);
+  file_->write(fields);
   if (!s.outcome.report.spectra.empty())
     file_->write_line(spectra_line(s.progress.step, s.outcome.report.spectra_seconds, s.outcome.report.spectra));
 }

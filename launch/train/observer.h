@@ -8,6 +8,7 @@
 
 #include "launch/evaluation/task.h"
 #include "launch/train/checkpointing.h"
+#include "launch/train/exponent_watch.h"
 #include "launch/train/start_report.h"
 
 namespace muonp::launch {
@@ -26,13 +27,14 @@ struct RunStart {
 struct RunStep {
   const RunProgress& progress;  // after the step
   const StepOutcome& outcome;
-  double lr = 0;             // of the group of matrices
-  double tokens = 0;         // of one step
-  double sent_bytes = 0;     // by a rank since the start of the run, as planned; without validation and checks
+  double lr = 0;                  // of the group of matrices
+  double tokens = 0;              // of one step
+  double sent_bytes = 0;          // by a rank since the start of the run, as planned; without validation and checks
   std::int64_t memory_bytes = 0;  // most that this rank's device has held so far
-  double peak_share = 0;     // of the matrix-product peak; 0 where that is not measured
-  bool spike = false;        // of the loss
-  std::string warning = {};  // why the step was skipped, or what its loss is; mostly empty
+  double peak_share = 0;          // of the matrix-product peak; 0 where that is not measured
+  bool spike = false;             // of the loss
+  ExponentRecord exponents = {};  // none of a step that is skipped
+  std::string warning = {};       // why the step was skipped, or what its loss is; mostly empty
 };
 
 struct RunValidation {

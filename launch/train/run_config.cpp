@@ -133,7 +133,7 @@ void RunConfig::validate() const {
     core::fail("run.name: '{}' is not a folder's name; it is one name below run.dir, without / and control characters",
                run.name);
   if (run.dir.empty()) core::fail("run.dir is empty; it needs the folder that holds the runs, as runs or .");
-  optimizer.validate();
+  optimizer.for_run(run.steps).validate();
   schedule.validate(run.steps);
   if (model.from.empty()) model.resolved();  // else the folder is still to be read, or was
   optim::parse_compression(compression.to_owner, compression.to_workers, compression.others);

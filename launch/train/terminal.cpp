@@ -30,6 +30,7 @@ void TerminalObserver::started(const RunStart& start) {
 void TerminalObserver::stepped(const RunStep& s) {
   const std::int64_t step = s.progress.step;
   if (!s.warning.empty()) log_.warn("step {}: {}", step, s.warning);
+  for (const std::string& line : s.exponents.lines) bar_->print(fmt::format("{}  {}", step_of(step), line));
   if (step % config_.log.every == 0 || step == config_.run.steps || s.outcome.stop) {
     // Of text every target is counted.
     const std::string counted =

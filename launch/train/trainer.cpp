@@ -190,6 +190,10 @@ void Trainer::measure_first_peak() {
 }
 
 RunStep Trainer::record_of(const StepOutcome& outcome) {
+  const optim::DistributedOptimizer& optimizer = learner_.optimizer();
+  ExponentRecord exponents;
+  if (!outcome.report.skipped)
+    exponents = exponents_.record(optimizer.plan().groups, optimizer.steps(), outcome.report.shown);
   const double factor = optim::lr_factor(config_.schedule, progress_.step - 1, config_.run.steps);
   const BatchPlan& batches = learner_.batches();
   const std::int64_t time = config_.data.sequence;
@@ -203,6 +207,7 @@ RunStep Trainer::record_of(const StepOutcome& outcome) {
           .memory_bytes = session_.device().allocator()->use().peak_total,
           .peak_share = peak_ && session_.rank() == 0 ? peak_->share(flops / outcome.total_seconds) : 0,
           .spike = guard_->is_spike(outcome.loss),
+          .exponents = std::move(exponents),
           .warning = warning_of(outcome)};
 }
 

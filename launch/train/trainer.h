@@ -58,6 +58,7 @@ class Trainer {
   Checkpointing checkpointing_;
   RunProgress progress_;
   std::optional<LossGuard> guard_;
+  ExponentWatch exponents_;
   std::optional<Peak> peak_;                        // of this rank, where it is asked for
   std::int64_t begun_save_ = -1, saved_step_ = -1;  // steps of the last save that was begun, and that was completed
   bool stopping_ = false, weights_differ_ = false;

@@ -251,8 +251,10 @@ StepReport DistributedOptimizer::apply(double lr_factor, const StepOptions& how)
   // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.
   if (how.wait || how.measure || device_.kind() == core::DeviceKind::cpu) sharded_->weights().finish();
   std::vector<MatrixRecord> spectra = how.measure ? gather_spectra() : std::vector<MatrixRecord>{};
+  std::vector<ShownState> shown = shown_states();
   StepReport result = report();
   result.clip = clip;
+  result.shown = std::move(shown);
   result.spectra = std::move(spectra);
   return result;
 }
@@ -265,6 +267,20 @@ std::vector<MatrixRecord> DistributedOptimizer::gather_spectra() {
     records = gather_records(communicator_, parameters_, plan_.groups, measured);
   });
   return records;
+}
+
+// Each value is its owner's, and zero elsewhere.
+std::vector<ShownState> DistributedOptimizer::shown_states() {
+  std::vector<ShownState> all;
+  for (const Part* part : parts_)
+    for (ShownState& state : part->shown(steps_)) all.push_back(std::move(state));
+  if (all.empty()) return all;
+  sharded_->weights().finish();
+  std::vector<double> values;
+  for (const ShownState& state : all) values.push_back(state.value);
+  waits_.time([&] { communicator_.all_reduce(std::span<double>(values), dist::Reduce::sum); });
+  for (std::size_t i = 0; i < all.size(); ++i) all[i].value = values[i];
+  return all;
 }
 
 StepReport DistributedOptimizer::skip() {

@@ -2,7 +2,8 @@
 // backward pass, moves every matrix by its rule on its owner rank, and makes the weights whole again. This is
 // the class that another trainer embeds:
 //
-//   optim::DistributedOptimizer optimizer(device, parameters, config, options, communicator);
+//   // for_run: where schedules are relative to the run
+//   optim::DistributedOptimizer optimizer(device, parameters, config.for_run(steps), options, communicator);
 //   optimizer.initialize(seed);                                  // or load the state
 //   for (...) {
 //     optimizer.begin_pass(/*first=*/true, /*last=*/true);       // once per micro-batch
@@ -104,6 +105,7 @@ class DistributedOptimizer {
   void fill_on_all(const core::Parameter& parameter, const std::function<void()>& fill,
                    const std::function<void(const core::Parameter&)>& met);
   std::vector<double> reduced_squares();
+  std::vector<ShownState> shown_states();
   StepReport report();
   bool has_averages() const;
   std::vector<MatrixRecord> gather_spectra();

@@ -36,6 +36,7 @@ class FeedbackPart final : public Part {
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
   std::vector<MeasuredMatrix> take_measured() override;
   std::vector<StateTensor> state(bool for_saving) const override;
+  std::vector<ShownState> shown(std::int64_t step) const override { return owner_.shown(step); }
   void loaded() override;                                   // weights in their compute type; nothing is sent
   std::uint64_t weights_hash(std::uint64_t seed) override;  // of W
 

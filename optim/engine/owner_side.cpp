@@ -1,7 +1,10 @@
 #include "optim/engine/owner_side.h"
 
+#include <algorithm>
+
 #include "core/base/index.h"
 #include "core/base/math.h"
+#include "core/device/host_view.h"
 #include "core/device/offload.h"
 #include "optim/plan/execution_plan.h"
 
@@ -76,6 +79,26 @@ void OwnerSide::add_state(std::vector<StateTensor>& to) const {
                       state.flat(0, state.size())});
     }
   }
+}
+
+std::vector<ShownState> OwnerSide::shown(std::int64_t step) const {
+  std::vector<ShownState> all;
+  for (int t = 0; t < core::to_int(states_.size()); ++t) {
+    const int p = owners_.tasks()[at(t)].parameter, group = groups_.group_of(p);
+    const std::string name(groups_.groups()[at(group)].config.rule->shown_state(step));
+    if (name.empty()) continue;
+    const std::vector<OwnerState> specs = owner_states(groups_, specs_[at(p)], p);
+    const auto s = static_cast<std::size_t>(std::ranges::find(specs, name, &OwnerState::name) - specs.begin());
+    std::vector<float> values(at(core::element_count(specs[s].shape)));
+    if (!states_[at(t)].empty()) {
+      const core::HostView host(device_.queue(), states_[at(t)][s], core::Access::read);
+      std::ranges::copy(host.span<float>(), values.begin());
+    }
+    for (std::size_t i = 0; i < values.size(); ++i)
+      all.push_back({group, name, values.size() == 1 ? specs_[at(p)].name : fmt::format("{}#{}", specs_[at(p)].name, i),
+                     double{values[i]}});
+  }
+  return all;
 }
 
 }  // namespace muonp::optim

@@ -31,6 +31,8 @@ class OwnerSide {
   void compute(std::int64_t step, std::span<const Matrix> matrices);
   // Adds the states of this rank, the same for saving and loading.
   void add_state(std::vector<StateTensor>& to) const;
+  // As Part::shown().
+  std::vector<ShownState> shown(std::int64_t step) const;
 
  private:
   MatrixInput input_of(const Matrix& matrix) const;

@@ -47,6 +47,8 @@ class Part : public core::GradientSink {
   virtual std::vector<MeasuredMatrix> take_measured() = 0;
   // What a checkpoint holds: for_saving, of this rank; else what this rank needs of it.
   virtual std::vector<StateTensor> state(bool for_saving) const = 0;
+  // What rules show after a step, in an order that is the same on all ranks; 0 of what another rank owns.
+  virtual std::vector<ShownState> shown(std::int64_t step) const = 0;
   // After the state was filled in: weights follow. Collective.
   virtual void loaded() = 0;
   virtual std::uint64_t weights_hash(std::uint64_t seed) = 0;

@@ -36,6 +36,7 @@ class ShardedPart final : public Part {
   void update(const StepInputs& inputs, core::Stopwatch& matrix_time) override;
   std::vector<MeasuredMatrix> take_measured() override { return diagnostics_.take(); }
   std::vector<StateTensor> state(bool for_saving) const override;
+  std::vector<ShownState> shown(std::int64_t step) const override { return owner_.shown(step); }
   void loaded() override { parameters_.publish(communicator_); }
   std::uint64_t weights_hash(std::uint64_t) override { return parameters_.weights_hash(communicator_); }
 

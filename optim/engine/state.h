@@ -18,6 +18,14 @@ struct GradientNorm {
   bool finite = false;  // on all ranks
 };
 
+// A scalar of a matrix that its rule shows after a step (Rule::shown_state).
+struct ShownState {
+  int group = 0;       // of the plan's groups
+  std::string state;   // "p"
+  std::string matrix;  // the parameter's name, and where it is several matrices "#" and which one, from 0
+  double value = 0;
+};
+
 struct StepOptions {
   // false: weights may still be on their way when it returns, behind the next forward pass; only a tape that was given
   // weights() may read them until wait_for_weights().
@@ -33,6 +41,7 @@ struct StepReport {
   // This rank's: in its spectral steps, and standing still for messages (and so for slower ranks) since the last
   // take_waits(). What is sent behind computation is not waited for. On a GPU it is the device's queue that stands still.
   double spectral_seconds = 0, communication_seconds = 0;
+  std::vector<ShownState> shown = {};  // of all matrices, on every rank
   // Of a step that was measured, on every rank: of all matrices that were wanted; and what it took this rank, waiting
   // included.
   std::vector<MatrixRecord> spectra = {};

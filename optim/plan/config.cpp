@@ -166,4 +166,15 @@ void OptimizerConfig::validate() const {
   }
 }
 
+OptimizerConfig OptimizerConfig::for_run(std::int64_t steps) const {
+  OptimizerConfig config = *this;
+  core::set_run_length([&](core::Fields& f) { config.describe(f); }, steps, "optimizer.");
+  return config;
+}
+
+void OptimizerConfig::require_run() const {
+  OptimizerConfig copy = *this;  // a description may change what it describes
+  core::require_run_length([&](core::Fields& f) { copy.describe(f); }, "optimizer.");
+}
+
 }  // namespace muonp::optim

@@ -57,6 +57,12 @@ struct OptimizerConfig {
   // What one field alone cannot tell: exponents and what a method can do, betas below 1, names, splits. Error
   // names the key by its path under `optimizer`.
   void validate() const;
+
+  // The same for a run of so many steps, as schedules that are relative to it need. Error that names each key whose values
+  // go on after the run.
+  OptimizerConfig for_run(std::int64_t steps) const;
+  // Error that names each key that is relative to the run where for_run() was not called.
+  void require_run() const;
 };
 
 }  // namespace muonp::optim

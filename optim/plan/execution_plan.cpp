@@ -114,6 +114,7 @@ ExecutionPlan make_execution_plan(const core::ParameterList& model, const Optimi
                                   const ParallelOptions& options, int world_size) {
   const dist::ZeroStage zero = options.zero;
   const core::ParameterList parameters = core::trained_of(model);
+  config.require_run();
   refuse_stages_without_whole_weights(options);
   if (options.prefetch < 0) core::fail("parallel.prefetch: {} is negative", options.prefetch);
   if (options.offload && options.device == core::DeviceKind::cpu)

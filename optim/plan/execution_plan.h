@@ -98,8 +98,8 @@ struct ExecutionPlan {
   void add_pairs(int rank, Bytes& bytes) const;
 };
 
-// `model`: all parameters of the model. Error as Groups, for a zero stage that does not exist, and for compression at a
-// stage that cannot have it.
+// `model`: all parameters of the model. Error as Groups, as OptimizerConfig::require_run(), for a zero stage that does not
+// exist, and for compression at a stage that cannot have it.
 ExecutionPlan make_execution_plan(const core::ParameterList& model, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size);
 

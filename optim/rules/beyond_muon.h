@@ -24,7 +24,7 @@ class BeyondMuon final : public SpectralRule {
 
  protected:
   MomentumForm form() const override { return {.ema = false, .nesterov = false}; }
-  std::string exponent() const override { return p; }
+  core::StepText exponent() const override { return p; }
   ShapeScale scale() const override;
 };
 

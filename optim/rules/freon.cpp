@@ -11,7 +11,7 @@ void Freon::describe(core::Fields& f) {
 }
 
 // c in [0, 3/4] is p in [−1/2, 1]; an exponent's own reader takes nothing above 1.
-std::string Freon::exponent() const {
+core::StepText Freon::exponent() const {
   const spectral::Exponent e = spectral::parse_exponent(c);
   return to_string(spectral::Exponent{e.denominator - 2 * e.numerator, e.denominator});
 }

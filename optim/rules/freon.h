@@ -26,7 +26,7 @@ class Freon final : public SpectralRule {
 
  protected:
   MomentumForm form() const override { return {.ema = true, .nesterov = true}; }
-  std::string exponent() const override;  // 1 − 2c
+  core::StepText exponent() const override;  // 1 − 2c
   ShapeScale scale() const override { return parse_shape_scale(scale_name); }
 };
 

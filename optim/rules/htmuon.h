@@ -10,18 +10,18 @@ namespace muonp::optim {
 class HTMuon final : public SpectralRule {
  public:
   static constexpr std::string_view kName = "htmuon";
-  std::string p = "1/8";
+  core::StepText p = "1/8";
 
   std::unique_ptr<Rule> clone() const override { return std::make_unique<HTMuon>(*this); }
   std::string_view name() const override { return kName; }
   std::string_view source() const override { return "arXiv 2603.10067"; }
   std::string_view published_lr() const override { return "0.02"; }
-  std::string text() const override { return fmt::format("{} p={}", kName, p); }
+  std::string text() const override { return fmt::format("{} p={}", kName, Exponents(p).text()); }
   void describe(core::Fields& fields) override;
 
  protected:
   MomentumForm form() const override { return {.ema = true, .nesterov = true}; }
-  std::string exponent() const override { return p; }
+  core::StepText exponent() const override { return p; }
   ShapeScale scale() const override { return ShapeScale::aspect; }
 };
 

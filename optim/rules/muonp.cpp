@@ -5,6 +5,7 @@
 
 #include "core/base/index.h"
 #include "core/device/for_each.h"
+#include "optim/rules/adaptive_step.h"
 #include "optim/rules/pair_step.h"
 #include "optim/rules/spectral_step.h"
 #include "optim/spectral/gradient_norm.h"
@@ -15,7 +16,13 @@ namespace muonp::optim {
 
 void Muonp::describe(core::Fields& f) {
   describe_momentum(f, momentum, momentum_form, nesterov);
-  f.text("p", p, "exponent of U S^p V^T, a fraction in [-1/2, 1]: 0 is Muon, 1 is momentum SGD; or at steps: 1/2@1 0@500");
+  f.step_text(
+      "p", p,
+      "exponent of U S^p V^T, a fraction in [-1/2, 1]: 0 is Muon, 1 is momentum SGD; adaptive: chosen for each matrix");
+  if (adaptive())
+    describe_adaptive(f);
+  else
+    f.others_if("p: adaptive", [](core::Fields& inner) { Muonp().describe_adaptive(inner); });
   describe_spectral(f);
   f.choice("scale", scale, kShapeScales, "size of the update (docs/optimizers.md)");
   f.choice(
@@ -24,23 +31,72 @@ void Muonp::describe(core::Fields& f) {
       "whitened moves their product (arXiv 2606.12921)");
 }
 
+void Muonp::describe_adaptive(core::Fields& f) {
+  f.text_list("p_candidates", p_candidates, "exponents that a matrix may be given");
+  f.integer("p_every", p_every, {.min = 1}, "steps between choices of the exponent [steps]");
+  f.real("p_smoothing", p_smoothing, {.min = 0, .max = 0.999}, "share of the last smoothed exponent in the next one");
+  f.real("p_curvature", p_curvature, {.min = 0, .max = 2},
+         "c: curvature is taken to grow as sigma^c; 0: the same in every direction (docs/optimizers.md)");
+}
+
 void Muonp::validate(const std::string& path) const {
   require_below_one(path, "momentum", momentum);
   if (std::ranges::find(kLoraRules, lora) == std::end(kLoraRules))
     core::fail("{}.lora: '{}' is not known; valid are {}", path, lora, fmt::join(kLoraRules, ", "));
+  if (adaptive() && needs().partner_gram)
+    core::fail(
+        "{}.lora: whitened with p: adaptive: the two factors of an adapter move one product, whose spectrum neither has; "
+        "valid are b_only and both, or another p",
+        path);
   try {
-    for (const core::AtStep& at : core::values_at_steps(p)) {
-      const spectral::SpectralOptions options = spectral_options(at.value, core::DeviceKind::cuda);  // knows every dtype
-      spectral::make_spectral_power(options);
-      if (options.p.value() < 0 && parse_shape_scale(scale) == ShapeScale::schatten)
-        core::fail(
-            "scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
-            "match_rms, spectral, rms1, aspect, none",
-            at.value);
-    }
+    check_exponents();
   } catch (const core::Error& e) {
     core::fail("{}: {}", path, e.what());
   }
+}
+
+void Muonp::check_exponents() const {
+  const std::vector<spectral::Exponent> all = adaptive() ? adaptive_settings().candidates : Exponents(p).all();
+  spectral::SpectralOptions options = spectral_options("0", core::DeviceKind::cuda);  // knows every dtype
+  const bool schatten = parse_shape_scale(scale) == ShapeScale::schatten;
+  for (const spectral::Exponent of : all) {
+    options.p = of;
+    spectral::make_spectral_power(options);
+    if (of.value() < 0 && schatten)
+      core::fail(
+          "scale schatten needs p >= 0 (p is {}): below 0 there is no Schatten-(1 + 1/p) norm; choose one of "
+          "match_rms, spectral, rms1, aspect, none",
+          to_string(of));
+  }
+}
+
+AdaptiveSettings Muonp::adaptive_settings() const {
+  AdaptiveSettings settings{.candidates = {}, .every = p_every, .smoothing = p_smoothing, .curvature = p_curvature};
+  for (const std::string& candidate : p_candidates) settings.candidates.push_back(spectral::parse_exponent(candidate));
+  if (settings.candidates.empty()) core::fail("p_candidates is empty; valid are one or more exponents, as [0, 1/4, 1/2]");
+  return settings;
+}
+
+std::string Muonp::text() const {
+  if (adaptive()) return fmt::format("muonp p={} of {}", kAdaptive, fmt::join(p_candidates, ", "));
+  return fmt::format("muonp p={}", Exponents(p).text());
+}
+
+std::vector<StateSpec> Muonp::states() const {
+  std::vector<StateSpec> states = {{.name = "momentum"}};
+  if (adaptive())
+    for (const char* name : {"p", "p_smoothed"}) states.push_back({.name = name, .form = Form::scalar, .home = Home::owner});
+  return states;
+}
+
+std::optional<StepExponent> Muonp::step_exponent(std::int64_t step) const {
+  if (adaptive()) return std::nullopt;
+  const Exponents exponents(p);
+  return StepExponent{exponents.at(step), exponents.exact(step)};
+}
+
+std::string_view Muonp::shown_state(std::int64_t step) const {
+  return adaptive() && adaptive_settings().chooses(step) ? "p" : "";
 }
 
 Direction Muonp::direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
@@ -50,19 +106,19 @@ Direction Muonp::direction(core::Queue& queue, const StepFacts& facts, const Gra
   return {gradient.values};
 }
 
-std::vector<PowerFrom> Muonp::powers_on(core::DeviceKind device) const {
-  std::vector<PowerFrom> powers;
-  for (const core::AtStep& at : core::values_at_steps(p))
-    powers.push_back({at.step, spectral::make_spectral_power(spectral_options(at.value, device))});
-  return powers;
-}
-
 std::unique_ptr<MatrixStep> Muonp::matrix_step(core::DeviceKind device) const {
   const ShapeScale factor = parse_shape_scale(scale);
-  auto plain = std::make_unique<SpectralStep>(powers_on(device), factor, device);
+  const spectral::SpectralOptions options = spectral_options("0", device);
+  if (adaptive()) {
+    const AdaptiveSettings settings = adaptive_settings();
+    return std::make_unique<AdaptiveStep>(std::make_unique<SpectralStep>(options, settings.candidates, factor, device),
+                                          settings);
+  }
+  const Exponents exponents(p);
+  auto plain = std::make_unique<SpectralStep>(options, exponents, factor, device);
   if (!needs().partner_gram) return plain;
   return std::make_unique<PairStep>(std::move(plain),
-                                    std::make_unique<SpectralStep>(powers_on(device), ShapeScale::none, device), factor);
+                                    std::make_unique<SpectralStep>(options, exponents, ShapeScale::none, device), factor);
 }
 
 // Both factors decay by the root of what their product decays by, and steps are divided by it, so that their products with

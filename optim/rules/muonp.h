@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "optim/rules/adaptive_exponent.h"
 #include "optim/rules/momentum.h"
 #include "optim/rules/rule.h"
 #include "optim/rules/spectral_keys.h"
@@ -33,10 +34,7 @@ inline constexpr std::string_view kShapeScales[] = {"match_rms", "spectral", "rm
 ShapeScale parse_shape_scale(std::string_view name);  // Error lists the valid names
 std::string_view name_of(ShapeScale scale);
 
-struct PowerFrom {  // the spectral power from a step on, until the next
-  std::int64_t step = 1;
-  std::unique_ptr<spectral::SpectralPower> power;
-};
+inline constexpr std::string_view kAdaptive = "adaptive";
 
 class Muonp final : public Rule, public SpectralKeys {
  public:
@@ -44,7 +42,10 @@ class Muonp final : public Rule, public SpectralKeys {
   core::StepValue momentum = 0.95;
   std::string momentum_form = "ema";
   bool nesterov = true;
-  std::string p = "1/2";  // an exponent, or exponents at steps, each until the next
+  core::StepText p = "1/2";  // an exponent, a schedule of exponents, or kAdaptive: for each matrix one of the candidates
+  std::vector<std::string> p_candidates = {"0", "1/4", "1/2", "3/4"};
+  std::int64_t p_every = 50;
+  double p_smoothing = 0.5, p_curvature = 1;
   std::string scale = "match_rms";
   std::string lora = "b_only";
 
@@ -52,10 +53,10 @@ class Muonp final : public Rule, public SpectralKeys {
   std::string_view name() const override { return kName; }
   std::string_view source() const override { return "arXiv 2606.13867"; }
   std::string_view published_lr() const override { return "0.1 to 0.3 of the lr of the vectors"; }
-  std::string text() const override { return fmt::format("muonp p={}", p); }
+  std::string text() const override;
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
-  std::vector<StateSpec> states() const override { return {{.name = "momentum"}}; }
+  std::vector<StateSpec> states() const override;
   Needs needs() const override {
     return {.whole_matrices = true, .partner_gram = lora == kLoraRules[2], .lora_b_only = lora == kLoraRules[0]};
   }
@@ -63,9 +64,15 @@ class Muonp final : public Rule, public SpectralKeys {
   Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
                       std::span<const core::Tensor> states) const override;
   std::unique_ptr<MatrixStep> matrix_step(core::DeviceKind device) const override;
+  std::optional<StepExponent> step_exponent(std::int64_t step) const override;
+  std::string_view shown_state(std::int64_t step) const override;
 
-  // The spectral power at its steps.
-  std::vector<PowerFrom> powers_on(core::DeviceKind device) const;
+  bool adaptive() const { return p.constant() && p.values().front() == kAdaptive; }
+  AdaptiveSettings adaptive_settings() const;  // Error for a candidate that is no exponent, and for none
+
+ private:
+  void describe_adaptive(core::Fields& fields);
+  void check_exponents() const;
 };
 
 // With g = gradient_scale·gradient, or (1 − μ) times that for an exponential average:

@@ -9,11 +9,13 @@ namespace muonp::optim {
 core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> batches) {
   MatrixBatch m = batches.front();
   m.count = 0;
-  std::int64_t elements = 0;
+  std::int64_t elements = 0, matrices = 0;
   for (const MatrixBatch& batch : batches) {
     elements += batch.elements();
+    matrices += batch.count;
     if (batch.rows == m.rows && batch.cols == m.cols) m.count += batch.count;
   }
+  if (state.form == Form::scalar) return {matrices};  // whatever their sizes
   if (elements != m.elements()) {
     if (state.form == Form::elements) return {elements};
     core::fail("the state {} is one of matrices of one size, and a split makes parts of several", state.name);
@@ -30,7 +32,7 @@ core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> bat
     case Form::columns:
       return {m.count, m.cols};
     case Form::scalar:
-      return {m.count};
+      break;
     case Form::square:
       return squares(m.count, std::min(m.rows, m.cols));
     case Form::row_square:

@@ -25,6 +25,7 @@
 #include "core/device/device.h"
 #include "core/device/tensor.h"
 #include "optim/rules/split.h"
+#include "optim/spectral/exponent.h"
 
 namespace muonp::optim {
 
@@ -51,7 +52,7 @@ struct StateSpec {
   Home home = Home::shard;
   std::int64_t longest = 0;  // of the squares: of a longer side [E, 0, 0]; 0: none is too long
 };
-// `batches`: all of a parameter. Error for a state of another form than elements where they are not of one size.
+// `batches`: all of a parameter. Error for a state of another form than elements and scalar where they are not of one size.
 core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> batches);
 
 // The state, on shards, of weights that a model is evaluated at in the place of those that it trains at.
@@ -113,6 +114,12 @@ struct MatrixInput {
   std::optional<LoraPair> pair = {};      // with Needs::partner_gram, of a factor; before this step
 };
 
+// The exponent of a spectral power at one step.
+struct StepExponent {
+  spectral::Exponent p;
+  double exact = 0;  // what the schedule says; p is the nearest exponent
+};
+
 // The part of a rule that works on whole matrices. Each matrix of a stack or split is a matrix of its own.
 class MatrixStep {
  public:
@@ -162,6 +169,11 @@ class Rule {
   virtual StepFacts applied(const StepFacts& facts, bool /*factor*/) const { return facts; }
   // Error for what the device cannot do.
   virtual std::unique_ptr<MatrixStep> matrix_step(core::DeviceKind device) const;
+
+  // For metrics: the exponent of a rule that gives all its matrices one, and the name of the scalar state of owners that is
+  // shown after this step, if any.
+  virtual std::optional<StepExponent> step_exponent(std::int64_t /*step*/) const { return std::nullopt; }
+  virtual std::string_view shown_state(std::int64_t /*step*/) const { return ""; }
 
   // Of states(), those that live there.
   std::vector<StateSpec> states_of(Home home) const;

@@ -9,7 +9,13 @@ void SpectralRule::describe(core::Fields& f) {
 
 void SpectralRule::validate(const std::string& path) const {
   require_below_one(path, "momentum", momentum);
-  for (const core::AtStep& at : core::values_at_steps(exponent())) require_possible(path, at.value);
+  std::vector<spectral::Exponent> all;
+  try {
+    all = Exponents(exponent()).all();
+  } catch (const core::Error& e) {
+    core::fail("{}: {}", path, e.what());
+  }
+  for (const spectral::Exponent p : all) require_possible(path, to_string(p));
 }
 
 Direction SpectralRule::direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
@@ -20,14 +26,16 @@ Direction SpectralRule::direction(core::Queue& queue, const StepFacts& facts, co
 }
 
 std::unique_ptr<SpectralStep> SpectralRule::spectral_step(core::DeviceKind device, ShapeScale scale) const {
-  std::vector<PowerFrom> powers;
-  for (const core::AtStep& at : core::values_at_steps(exponent()))
-    powers.push_back({at.step, spectral::make_spectral_power(spectral_options(at.value, device))});
-  return std::make_unique<SpectralStep>(std::move(powers), scale, device);
+  return std::make_unique<SpectralStep>(spectral_options("0", device), Exponents(exponent()), scale, device);
 }
 
 std::unique_ptr<MatrixStep> SpectralRule::matrix_step(core::DeviceKind device) const {
   return spectral_step(device, scale());
+}
+
+std::optional<StepExponent> SpectralRule::step_exponent(std::int64_t step) const {
+  const Exponents exponents(exponent());
+  return StepExponent{exponents.at(step), exponents.exact(step)};
 }
 
 }  // namespace muonp::optim

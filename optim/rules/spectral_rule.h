@@ -25,13 +25,14 @@ class SpectralRule : public Rule, public SpectralKeys {
   Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
                       std::span<const core::Tensor> states) const override;
   std::unique_ptr<MatrixStep> matrix_step(core::DeviceKind device) const override;
+  std::optional<StepExponent> step_exponent(std::int64_t step) const override;
 
  protected:
   struct MomentumForm {
     bool ema, nesterov;
   };
-  virtual MomentumForm form() const = 0;                // of the momentum
-  virtual std::string exponent() const { return "0"; }  // p, as of Muonp::p
+  virtual MomentumForm form() const = 0;                   // of the momentum
+  virtual core::StepText exponent() const { return "0"; }  // p, a schedule perhaps
   virtual ShapeScale scale() const { return ShapeScale::none; }
   std::unique_ptr<SpectralStep> spectral_step(core::DeviceKind device, ShapeScale scale) const;
 };

@@ -28,11 +28,15 @@ struct SpectralStep::Segment {
   float* in;
   float* out;
   std::vector<Of> inputs;
+  spectral::Exponent p = {};
 
-  bool same_shape(const Segment& other) const { return batch.rows == other.batch.rows && batch.cols == other.batch.cols; }
+  // Of one shape and exponent.
+  bool is_like(const Segment& other) const {
+    return batch.rows == other.batch.rows && batch.cols == other.batch.cols && p == other.p;
+  }
   bool continues(const Segment& before) const {
-    return same_shape(before) && batch.contiguous() && before.batch.contiguous() &&
-           in == before.in + before.batch.elements() && out == before.out + before.batch.elements();
+    return is_like(before) && batch.contiguous() && before.batch.contiguous() && in == before.in + before.batch.elements() &&
+           out == before.out + before.batch.elements();
   }
   bool small() const { return batch.rows * batch.cols <= kPackBelow; }
   static bool in_place(std::span<const Segment> s) { return s.size() == 1 && s.front().batch.contiguous(); }
@@ -60,55 +64,100 @@ core::Tensor borrow(float* data, const MatrixBatch& b) {
 }  // namespace
 
 SpectralStep::SpectralStep(std::unique_ptr<spectral::SpectralPower> power, ShapeScale scale, core::DeviceKind device)
-    : scale_(scale), device_(device) {
-  powers_.push_back({1, std::move(power)});
+    : only_(power->options().p), scale_(scale), device_(device) {
+  powers_.push_back(std::move(power));
 }
 
-SpectralStep::SpectralStep(std::vector<PowerFrom> powers, ShapeScale scale, core::DeviceKind device)
-    : powers_(std::move(powers)), scale_(scale), device_(device) {
-  MUONP_ASSERT(!powers_.empty() && powers_.front().step == 1, "no spectral power for the first step");
+namespace {
+
+std::vector<std::unique_ptr<spectral::SpectralPower>> powers_of(spectral::SpectralOptions options,
+                                                                std::span<const spectral::Exponent> exponents) {
+  std::vector<std::unique_ptr<spectral::SpectralPower>> powers;
+  for (const spectral::Exponent p : exponents) {
+    options.p = p;
+    powers.push_back(spectral::make_spectral_power(options));
+  }
+  return powers;
 }
 
-spectral::SpectralPower& SpectralStep::power_at(std::int64_t step) const {
-  const auto next = std::ranges::find_if(powers_, [step](const PowerFrom& p) { return p.step > step; });
-  return *(next == powers_.begin() ? next : next - 1)->power;
+}  // namespace
+
+SpectralStep::SpectralStep(const spectral::SpectralOptions& options, const Exponents& exponents, ShapeScale scale,
+                           core::DeviceKind device)
+    : powers_(powers_of(options, exponents.all())), exponents_(exponents), scale_(scale), device_(device) {}
+
+SpectralStep::SpectralStep(const spectral::SpectralOptions& options, std::span<const spectral::Exponent> candidates,
+                           ShapeScale scale, core::DeviceKind device)
+    : powers_(powers_of(options, candidates)), only_(candidates.front()), each_(true), scale_(scale), device_(device) {}
+
+spectral::SpectralPower& SpectralStep::power_of(spectral::Exponent p) const {
+  const auto found = std::ranges::find_if(powers_, [p](const auto& power) { return power->options().p == p; });
+  MUONP_ASSERT(found != powers_.end(), "exponent {} of none that was prepared", to_string(p));
+  return **found;
 }
 
 void SpectralStep::compute(core::Device& device, std::int64_t step, std::span<const MatrixInput> inputs) {
-  power_ = &power_at(step);
+  MUONP_ASSERT(!each_, "matrices without exponents of their own");
   for (const MatrixInput& input : inputs) check(input);
+  std::vector<Segment> segments = segments_of(inputs, nullptr);
+  const spectral::Exponent p = exponents_ ? exponents_->at(step) : only_;
+  for (Segment& s : segments) s.p = p;
+  compute(device, std::move(segments));
+}
+
+void SpectralStep::compute_each(core::Device& device, std::span<const MatrixInput> inputs, const EachExponent& exponents) {
+  for (const MatrixInput& input : inputs) check(input);
+  compute(device, segments_of(inputs, &exponents));
+}
+
+void SpectralStep::compute(core::Device& device, std::vector<Segment> segments) {
   std::vector<Segment> merged;
-  for (Segment& s : segments_of(inputs)) {
+  for (Segment& s : segments) {
     if (merged.empty() || !s.continues(merged.back())) {
       merged.push_back(std::move(s));
       continue;
     }
     merged.back().batch.count += s.batch.count;
-    merged.back().inputs.push_back(s.inputs.front());
+    std::ranges::move(s.inputs, std::back_inserter(merged.back().inputs));
   }
   for (const std::span<const Segment> batch : batches_of(merged)) compute_packed(device, batch);
 }
 
-// One of each parameter with elements; those of one shape together, as they lie in memory.
-std::vector<SpectralStep::Segment> SpectralStep::segments_of(std::span<const MatrixInput> inputs) {
+// One of each parameter with elements, or of each of its matrices where they have exponents of their own; those of one shape
+// and exponent together, as they lie in memory.
+std::vector<SpectralStep::Segment> SpectralStep::segments_of(std::span<const MatrixInput> inputs,
+                                                             const EachExponent* exponents) const {
   std::vector<Segment> segments;
-  for (const MatrixInput& input : inputs) {
-    const auto start = [](const core::Tensor& t) { return t.size() > 0 ? t.data<float>() : nullptr; };
-    for (MatrixBatch batch : matrix_batches(input.name, input.shape, input.split)) {
-      const std::int64_t offset = batch.offset;
-      batch.offset = 0;
-      if (batch.elements() > 0)
-        segments.push_back({batch, start(input.in) + offset, start(input.out) + offset, {{&input, batch.count}}});
+  const auto start = [](const core::Tensor& t) { return t.size() > 0 ? t.data<float>() : nullptr; };
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const MatrixInput& input = inputs[i];
+    std::size_t matrix = 0;
+    for (const MatrixBatch& batch : matrix_batches(input.name, input.shape, input.split)) {
+      const std::int64_t parts = each_ ? batch.count : 1;
+      for (std::int64_t k = 0; k < parts; ++k, ++matrix) {
+        MatrixBatch one = batch;
+        one.count = batch.count / parts;
+        one.offset = 0;
+        if (each_) one.apart = one.rows * one.cols;
+        const std::int64_t offset = batch.offset + k * batch.apart;
+        if (one.elements() > 0)
+          segments.push_back({one,
+                              start(input.in) + offset,
+                              start(input.out) + offset,
+                              {{&input, one.count}},
+                              exponents != nullptr ? (*exponents)[i][matrix] : spectral::Exponent{}});
+      }
     }
   }
   std::stable_sort(segments.begin(), segments.end(), [](const Segment& a, const Segment& b) {
-    return std::tuple(a.batch.rows, a.batch.cols, a.in) < std::tuple(b.batch.rows, b.batch.cols, b.in);
+    return std::tuple(a.batch.rows, a.batch.cols, a.p.value(), a.in) <
+           std::tuple(b.batch.rows, b.batch.cols, b.p.value(), b.in);
   });
   return segments;
 }
 
 bool SpectralStep::takes_together() const {
-  return std::ranges::all_of(powers_, [&](const PowerFrom& p) { return p.power->takes_together(device_); });
+  return std::ranges::all_of(powers_, [&](const auto& power) { return power->takes_together(device_); });
 }
 
 // What is copied together, if it does not lie so: on a CPU small ones of a shape, others stay alone.
@@ -117,7 +166,7 @@ std::vector<std::span<const SpectralStep::Segment>> SpectralStep::batches_of(std
   const bool together = takes_together();
   for (std::size_t begin = 0, end = 0; begin < segments.size(); begin = end) {
     std::int64_t elements = 0;
-    while (end < segments.size() && segments[end].same_shape(segments[begin])) {
+    while (end < segments.size() && segments[end].is_like(segments[begin])) {
       const std::int64_t more = segments[end].batch.elements();
       const std::int64_t most = together ? kTogetherElements : segments[end].small() ? kPackedElements : 0;
       if (end > begin && elements + more > most) break;
@@ -157,8 +206,9 @@ void SpectralStep::compute_packed(core::Device& device, std::span<const Segment>
 // in, out: [count, rows, cols], the matrices of the segments in order.
 void SpectralStep::compute_batch(core::Device& device, std::span<const Segment> segments, const core::Tensor& in,
                                  const core::Tensor& out) {
+  spectral::SpectralPower& power = power_of(segments.front().p);
   try {
-    return apply(device, in, out);
+    return apply(device, power, in, out);
   } catch (const core::Error&) {
     // The message counts matrices within the batch; one parameter at a time tells which one it is.
     std::int64_t at = 0;
@@ -167,7 +217,7 @@ void SpectralStep::compute_batch(core::Device& device, std::span<const Segment> 
         const core::Shape shape = {count, in.dim(1), in.dim(2)};
         const std::int64_t n = core::element_count(shape);
         try {
-          apply(device, in.flat(at, n).view(shape), out.flat(at, n).view(shape));
+          apply(device, power, in.flat(at, n).view(shape), out.flat(at, n).view(shape));
         } catch (const core::Error& e) {
           core::fail("{}: {}", describe(*input), e.what());
         }
@@ -182,25 +232,25 @@ std::int64_t SpectralStep::most_together(const MatrixBatch& shape) const {
   return std::max<std::int64_t>(1, kTogetherElements / std::max<std::int64_t>(1, shape.rows * shape.cols));
 }
 
-void SpectralStep::apply(core::Device& device, const core::Tensor& in, const core::Tensor& out) {
+void SpectralStep::apply(core::Device& device, spectral::SpectralPower& power, const core::Tensor& in,
+                         const core::Tensor& out) {
   const std::int64_t count = in.dim(0), rows = in.dim(1), cols = in.dim(2), of_one = rows * cols;
   const std::int64_t most = takes_together() ? most_together({.count = count, .rows = rows, .cols = cols}) : count;
   for (std::int64_t begin = 0; begin < count; begin += most) {
     const std::int64_t many = std::min(most, count - begin);
     const auto part = [&](const core::Tensor& t) { return t.flat(begin * of_one, many * of_one).view({many, rows, cols}); };
-    power_->apply(device, part(in), part(out));
-    scale_updates(device.queue(), scale_, power_->options().p.value(), part(in), part(out));
+    power.apply(device, part(in), part(out));
+    scale_updates(device.queue(), scale_, power.options().p.value(), part(in), part(out));
   }
 }
 
-// Of several powers, the most that one takes: owners are chosen once.
 double SpectralStep::cost(std::string_view name, const core::Shape& shape, const Split* split) const {
   const std::vector<MatrixBatch> batches = matrix_batches(name, shape, split);
   double most = 0;
-  for (const PowerFrom& p : powers_) {
+  for (const auto& power : powers_) {
     double flops = 0;
     for (const MatrixBatch& b : batches)
-      if (b.elements() > 0) flops += static_cast<double>(b.count) * p.power->flops(b.rows, b.cols);
+      if (b.elements() > 0) flops += static_cast<double>(b.count) * power->flops(b.rows, b.cols);
     most = std::max(most, flops);
   }
   return most;
@@ -208,17 +258,17 @@ double SpectralStep::cost(std::string_view name, const core::Shape& shape, const
 
 std::int64_t SpectralStep::workspace_bytes(std::span<const MatrixInput> inputs) const {
   std::int64_t most = 0;
-  const std::vector<Segment> segments = segments_of(inputs);
+  const std::vector<Segment> segments = segments_of(inputs, nullptr);
   for (const std::span<const Segment> batch : batches_of(segments)) {
-    std::int64_t copied = 0, power = 0;
-    if (!Segment::in_place(batch))
+    std::int64_t copied = 0, scratch = 0;
+    if (each_ || !Segment::in_place(batch))  // neighbours in memory may have other exponents
       for (const Segment& s : batch) copied += 2 * s.batch.elements() * core::size_of(core::Dtype::float32);
     const MatrixBatch& one = batch.front().batch;
     std::int64_t count = 0;
     for (const Segment& s : batch) count += s.batch.count;
     const std::int64_t at_once = takes_together() ? std::min(count, most_together(one)) : 1;
-    for (const PowerFrom& p : powers_) power = std::max(power, at_once * p.power->workspace_bytes(one.rows, one.cols));
-    most = std::max(most, power + copied);
+    for (const auto& power : powers_) scratch = std::max(scratch, at_once * power->workspace_bytes(one.rows, one.cols));
+    most = std::max(most, scratch + copied);
   }
   return most;
 }

@@ -82,6 +82,18 @@ Exponent parse_exponent(std::string_view text) {
   refuse(text, *value);
 }
 
+Exponent nearest_exponent(double value) {
+  constexpr double kTie = 1e-12;
+  MUONP_ASSERT(value >= kLowest - kTie && value <= kHighest + kTie, "exponent {}", value);
+  static const std::vector<Exponent> all = all_exponents();
+  Exponent best = all.front();
+  for (const Exponent p : all) {
+    const double nearer = std::abs(best.value() - value) - std::abs(p.value() - value);
+    if (nearer > kTie || (nearer >= -kTie && p.denominator < best.denominator)) best = p;
+  }
+  return best;
+}
+
 std::string to_string(Exponent p) {
   return p.denominator == 1 ? std::to_string(p.numerator) : fmt::format("{}/{}", p.numerator, p.denominator);
 }

@@ -17,5 +17,7 @@ struct Exponent {
 // "1/3", "-1/4", "0", "1", or a decimal that is such a rational ("0.25"). Error names the nearest valid ones.
 Exponent parse_exponent(std::string_view text);
 std::string to_string(Exponent p);
+// The nearest of them; of two at one distance (to 1e-12), that with the smaller denominator. `value` in [−1/2, 1].
+Exponent nearest_exponent(double value);
 
 }  // namespace muonp::optim::spectral

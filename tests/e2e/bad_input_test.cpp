@@ -46,6 +46,17 @@ TEST_F(BadInput, ExponentListsTheNearest) {
   expect_setting_refused("optimizer.matrices.p=half", {"half"});
 }
 
+TEST_F(BadInput, Schedules) {
+  expect_setting_refused(
+      "'optimizer.matrices.p=linear 1/2@1 0@1000'",
+      {"optimizer.matrices.p: a schedule longer than the run", fmt::format("valid are steps from 1 to {}", steps())});
+  expect_setting_refused("'optimizer.others.lr=cosine 1@1'", {"optimizer.others.lr", "cosine needs values at two steps"});
+  expect_setting_refused("'optimizer.matrices.momentum=logistic 0.9 1.5 tau 0 width 1'",
+                         {"optimizer.matrices.momentum", "[0, 1]"});
+  expect_setting_refused("optimizer.matrices.p_every=5", {"optimizer.matrices.p_every", "p: adaptive"});
+  EXPECT_FALSE(core::exists(path("runs/run")));
+}
+
 TEST_F(BadInput, Data) {
   expect_setting_refused("data.train=nowhere.txt", {"nowhere.txt", "data.train"});
   EXPECT_FALSE(core::exists(path("runs/run"))) << "a run that never was has left a folder";

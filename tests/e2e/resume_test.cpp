@@ -34,6 +34,51 @@ TEST_F(Resume, IsBitEqualToAnUninterruptedRun) {
   }
 }
 
+// In the middle of schedules, and of the steps between two choices of an exponent.
+TEST_F(Resume, SchedulesGoOnWhereTheyWere) {
+  const std::vector<std::vector<std::string>> kCases = {
+      {"'optimizer.matrices.p=logistic 1/2 -1/4 tau 0.6 width 0.1'", "'optimizer.matrices.momentum=cosine 0.5@1 0.9@18'",
+       "'optimizer.others.lr=linear 1e-3@1 3e-3@19'"},
+      {"optimizer.matrices.p=adaptive", "optimizer.matrices.p_every=7",
+       "'optimizer.matrices.p_candidates=[0, 1/4, 1/2, 1]'"}};
+  for (std::size_t c = 0; c < kCases.size(); ++c) {
+    const std::string whole = fmt::format("whole{}", c), parts = fmt::format("parts{}", c);
+    std::vector<std::string> settings = kSaveEvery10;
+    settings.insert(settings.end(), kCases[c].begin(), kCases[c].end());
+    train(whole, settings, 2);
+    train(parts, settings, 2);
+    core::remove_tree(last_checkpoint(parts));
+    train(parts, settings, 2);
+    for (const char* key : {"loss", "val_loss", "p.matrices"}) EXPECT_EQ(metric(parts, key), metric(whole, key)) << key;
+    EXPECT_EQ(core::Checkpoint(last_checkpoint(parts)).entries(), core::Checkpoint(last_checkpoint(whole)).entries());
+    const std::vector<double> p = metric(whole, "p.matrices");
+    EXPECT_EQ(p.size(), c == 0 ? steps() : (steps() + 6) / 7);
+    EXPECT_NE(p.front(), p.back());
+    if (c == 1) EXPECT_EQ(metric(whole, "p.matrices.blocks.0.attention.qkv.weight").size(), p.size());
+    // What was chosen goes on at another world size.
+    core::remove_tree(last_checkpoint(parts));
+    train(parts, settings, 3);
+    const std::vector<double> losses = metric(parts, "loss"), expected = metric(whole, "loss");
+    ASSERT_EQ(losses.size(), expected.size());
+    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]);
+  }
+}
+
+// A curve that is relative to the run is that of its new length, and the run says that the length has changed.
+TEST_F(Resume, ALongerRunHasALongerLogisticCurve) {
+  const std::string p = "'optimizer.matrices.p=logistic 1/2 0 tau 0.5 width 0.1'";
+  train("one", {p});
+  const std::vector<double> before = metric("one", "p.matrices");
+  EXPECT_EQ(before.back(), 0);
+  const Outcome outcome = muonp(train_arguments("one", {p, fmt::format("run.steps={}", 2 * steps())}));
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE((outcome.out + outcome.err).find("run.steps changes from"), std::string::npos) << outcome.out << outcome.err;
+  const std::vector<double> after = metric("one", "p.matrices");
+  ASSERT_EQ(after.size(), 2 * steps());
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin()));
+  EXPECT_NEAR(after[steps()], 0.25, 0.05);  // half of the new run
+}
+
 TEST_F(Resume, Pitfall36_Pitfall38_OpensAtAnotherWorldSizeAndStage) {
   train("whole", kSaveEvery10, 1);
   const std::vector<double> expected = metric("whole", "loss");

@@ -69,11 +69,14 @@ inline void sgd(Parameter& p, const Doubles& g, const Step& s, double mu, bool e
 }
 
 // arXiv 2606.13867: U S^p V^T of the momentum, here by a singular value decomposition, with the root mean square 0.2
-inline void muonp(Parameter& p, const Doubles& g, const Step& s, double exponent, double mu, bool ema, bool nesterov) {
-  Doubles z = optim::oracle::spectral_power(momentum(p, g, mu, ema, nesterov), p.rows, p.cols, exponent);
+inline void move_by_power(Parameter& p, const Doubles& n, const Step& s, double exponent) {
+  Doubles z = optim::oracle::spectral_power(n, p.rows, p.cols, exponent);
   const double size = std::sqrt(static_cast<double>(z.size())), norm = optim::oracle::norm(z);
   for (double& x : z) x *= norm > 0 ? 0.2 * size / norm : 0;
   apply(p, z, s);
+}
+inline void muonp(Parameter& p, const Doubles& g, const Step& s, double exponent, double mu, bool ema, bool nesterov) {
+  move_by_power(p, momentum(p, g, mu, ema, nesterov), s, exponent);
 }
 
 // C [m, n] = A [m, k] B [k, n]

@@ -82,7 +82,7 @@ schedule: {kind: wsd, warmup: 7}
   const OptimizerConfig& o = file.optimizer;
   const Muonp& muonp = o.matrices.rule.as<Muonp>();
   EXPECT_EQ(muonp.p, "1/3");
-  EXPECT_EQ(muonp.spectral_options(muonp.p, core::DeviceKind::cpu).p, (spectral::Exponent{1, 3}));
+  EXPECT_EQ(muonp.spectral_options(muonp.p.text(), core::DeviceKind::cpu).p, (spectral::Exponent{1, 3}));
   EXPECT_FALSE(is_ema(muonp.momentum_form));
   EXPECT_FALSE(muonp.nesterov);
   ASSERT_EQ(o.matrices.splits.size(), 1u);
@@ -128,7 +128,7 @@ TEST(OptimizerConfig, MistakesAreNamedByTheirPath) {
 // A configuration that no file was read for, as another trainer may make it.
 TEST(OptimizerConfig, AWordThatIsNoChoiceIsAnErrorWhereverItDecides) {
   GroupConfig g;
-  EXPECT_THAT(error_of([&] { g.rule = "lion"; }), HasSubstr("the rule 'lion' is not known; valid are muonp, adamw, sgd"));
+  EXPECT_THAT(error_of([&] { g.rule = "lyon"; }), HasSubstr("the rule 'lyon' is not known; valid are muonp, "));
   EXPECT_EQ(g.rule->name(), "adamw");
   EXPECT_THAT(error_of([] { is_ema("EMA"); }), HasSubstr("momentum_form 'EMA' is not known; valid are ema, heavy_ball"));
   const SplitConfig split{.name = "qkv", .pattern = "*", .axis = "column", .parts = {"q", "k"}};
@@ -202,6 +202,54 @@ TEST(OptimizerConfig, HyperParametersAreFunctionsOfTheStep) {
   EXPECT_THAT(message("optimizer: {matrices: {p: 1/2@1 2@10}}"), HasSubstr("optimizer.matrices: "));
 }
 
+TEST(OptimizerConfig, SchedulesAreCheckedAgainstTheRun) {
+  const OptimizerConfig o =
+      read("optimizer: {matrices: {momentum: cosine 0.5@1 0.9@300, p: 'logistic 1/2 -1/4 tau 0.03 width 0.02'}}").optimizer;
+  EXPECT_THAT(
+      error_of([&] { o.for_run(200); }),
+      HasSubstr("optimizer.matrices.momentum: a schedule longer than the run: it has a value at step 300, and the run "
+                "has 200 steps; valid are steps from 1 to 200"));
+  EXPECT_THAT(error_of([&] { o.require_run(); }), HasSubstr("optimizer.matrices.p: it is relative to the run"));
+  const OptimizerConfig of_run = o.for_run(1000);
+  of_run.require_run();
+  of_run.validate();
+  const Muonp& muonp = of_run.matrices.rule.as<Muonp>();
+  EXPECT_NEAR(muonp.step_exponent(30)->exact, 0.125, 1e-12);
+  EXPECT_EQ(muonp.step_exponent(1000)->p, (spectral::Exponent{-1, 4}));
+  EXPECT_THAT(of_run.matrices.rule->text(), HasSubstr("tau 0.03 width 0.02, "));
+  EXPECT_THAT(message("optimizer: {matrices: {p: linear 1/2@1 0.31@10}}"), HasSubstr("optimizer.matrices: p: 0.31"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: linear 1/2@1 -1/4@10, scale: schatten}}"),
+              HasSubstr("schatten needs p >= 0"));
+  // Every exponent between is one that the method has to have.
+  const OptimizerConfig bivariate = read("optimizer: {matrices: {p: 'switch 1/3@1 1/5@10', method: bivariate}}").optimizer;
+  bivariate.for_run(10).validate();
+  EXPECT_THAT(message("optimizer: {matrices: {p: linear 1/3@1 1/5@10, method: bivariate}}"), HasSubstr("bivariate"));
+}
+
+TEST(OptimizerConfig, AnAdaptiveExponentHasKeysOfItsOwn) {
+  const GroupConfig g = read("optimizer: {matrices: {p: adaptive, p_candidates: [0, 1/3], p_every: 7}}").optimizer.matrices;
+  const Muonp& muonp = g.rule.as<Muonp>();
+  EXPECT_EQ(muonp.adaptive_settings().every, 7);
+  EXPECT_THAT(muonp.adaptive_settings().candidates, ElementsAre(spectral::Exponent{0, 1}, spectral::Exponent{1, 3}));
+  EXPECT_EQ(g.rule->text(), "muonp p=adaptive of 0, 1/3");
+  EXPECT_FALSE(g.rule->step_exponent(1).has_value());
+  EXPECT_EQ(g.rule->shown_state(8), "p");
+  EXPECT_EQ(g.rule->shown_state(9), "");
+  EXPECT_THAT(message("optimizer: {matrices: {p_every: 7}}"),
+              HasSubstr("optimizer.matrices.p_every: a key that is there with p: adaptive only"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_every: 0}}"),
+              HasSubstr("optimizer.matrices.p_every: 0 is out"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_smoothing: 1}}"), HasSubstr("p_smoothing: 1 is out of range"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_candidates: []}}"),
+              HasSubstr("optimizer.matrices: p_candidates is empty"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, p_candidates: [0, 0.31]}}"),
+              HasSubstr("optimizer.matrices: p: 0.31"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, method: bivariate}}"), HasSubstr("bivariate"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive, lora: whitened}}"),
+              HasSubstr("optimizer.matrices.lora: whitened with p: adaptive"));
+  EXPECT_THAT(message("optimizer: {matrices: {p: adaptive@1 0@5}}"), HasSubstr("optimizer.matrices: p: \"adaptive\""));
+}
+
 TEST(Rule, OnlyDoesWhatItsKindDoes) {
   const auto device = core::make_cpu_device(1);
   const core::Tensor w = core::Tensor::zeros(*device, {3}, core::Dtype::float32, core::Category::other);
@@ -235,6 +283,7 @@ TEST(Rule, StatesHaveTheShapeOfTheirForm) {
   EXPECT_EQ(state_shape({"s", Form::square}, m), (core::Shape{3, 2, 2}));
   const MatrixBatch unequal[] = {{.count = 1, .rows = 2, .cols = 5}, {.count = 1, .rows = 4, .cols = 5}};
   EXPECT_EQ(state_shape({"s", Form::elements}, unequal), (core::Shape{30}));
+  EXPECT_EQ(state_shape({"s", Form::scalar}, unequal), (core::Shape{2}));
   EXPECT_THROW(state_shape({"s", Form::rows}, unequal), core::Error);
 }
 

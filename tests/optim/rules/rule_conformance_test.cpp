@@ -13,6 +13,7 @@
 #include "optim/rules/sgd.h"
 #include "optim/rules/soap.h"
 #include "tests/optim/engine/small_model.h"
+#include "tests/reference/adaptive.h"
 #include "tests/reference/table.h"
 
 using namespace muonp;
@@ -123,6 +124,13 @@ std::vector<Case> cases() {
   all.push_back({"muonp_of_the_step", exact(AnyRule(muonp.clone())), [](auto& p, const auto& g, const auto& s) {
                    const double mu = s.t == 1 ? 0.5 : s.t == 2 ? 0.7 : 0.9;
                    reference::muonp(p, g, s, s.t < 3 ? 0.5 : 0, mu, true, true);
+                 }});
+  Muonp adaptive;
+  adaptive.p = kAdaptive;
+  adaptive.p_every = 2;
+  adaptive.p_candidates = {"0", "1/4", "1/2", "1"};
+  all.push_back({"muonp_adaptive", exact(AnyRule(adaptive.clone())), [](auto& p, const auto& g, const auto& s) {
+                   reference::adaptive_muonp(p, g, s, 0.95, {0, 0.25, 0.5, 1}, 2, 0.5, 1);
                  }});
   Sgd sgd;
   sgd.momentum_form = "heavy_ball";

@@ -68,3 +68,28 @@ TEST(Exponent, WhatIsNoNumberIsRefused) {
   for (const char* text : {"", "x", "1/", "/2", "1/0", "1/-2", "0.5x", "nan", "inf", "1//2", " 1/2", "--1"})
     EXPECT_NE(message(text), "") << text;
 }
+
+// In whole numbers: v = a/b lies nearest to n/d where |a·d − n·b|/d is smallest.
+TEST(Exponent, TheNearestOfAnyRationalIsFoundExactlyAndTiesGoToTheSmallerDenominator) {
+  int ties = 0;
+  for (long b = 1; b <= 210; b += b < 40 ? 1 : 17)
+    for (long a = -b / 2; a <= b; ++a) {
+      Exponent best{0, 1};
+      bool tie = false;
+      for (long d = 1; d <= 16; ++d)
+        for (long n = -d / 2; n <= d; ++n) {
+          if (std::gcd(n, d) != 1) continue;
+          const long here = std::labs(a * d - n * b) * best.denominator,
+                     least = std::labs(a * best.denominator - best.numerator * b) * d;
+          if (here < least) tie = false;
+          if (here == least && (d != best.denominator || n != best.numerator)) tie = true;
+          if (here < least || (here == least && d < best.denominator)) best = {static_cast<int>(n), static_cast<int>(d)};
+        }
+      ties += tie;
+      EXPECT_EQ(nearest_exponent(static_cast<double>(a) / static_cast<double>(b)), best) << a << "/" << b;
+    }
+  EXPECT_GE(ties, 5);
+  EXPECT_EQ(nearest_exponent(1.0 / 32), (Exponent{0, 1}));
+  EXPECT_EQ(nearest_exponent(29.0 / 60), (Exponent{1, 2}));  // halfway to 7/15
+  EXPECT_EQ(nearest_exponent(-0.5), (Exponent{-1, 2}));
+}
