@@ -32,6 +32,7 @@ void build(CLI::App& app, Context& context) {
   add_plan_command(app, context);
   add_config_command(app, context);
   add_compare_command(app, context);
+  add_sweep_command(app, context);
   add_checkpoint_command(app, context);
   add_export_command(app, context);
 }
