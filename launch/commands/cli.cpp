@@ -34,6 +34,7 @@ void build(CLI::App& app, Context& context) {
   add_compare_command(app, context);
   add_report_command(app, context);
   add_export_metrics_command(app, context);
+  add_sweep_command(app, context);
   add_checkpoint_command(app, context);
   add_export_command(app, context);
 }

@@ -41,6 +41,7 @@ void add_plan_command(CLI::App& app, Context& context);
 void add_config_command(CLI::App& app, Context& context);
 void add_compare_command(CLI::App& app, Context& context);
 void add_checkpoint_command(CLI::App& app, Context& context);
+void add_sweep_command(CLI::App& app, Context& context);
 void add_export_command(CLI::App& app, Context& context);
 void add_report_command(CLI::App& app, Context& context);
 void add_export_metrics_command(CLI::App& app, Context& context);

@@ -134,8 +134,12 @@ RunLock::File::~File() {
   if (descriptor >= 0) ::close(descriptor);
 }
 
-RunLock::RunLock(const std::string& folder, const Say& say, double patience_seconds)
-    : folder_(folder), path_(folder + "/run.lock"), mine_(to_text(myself())), made_folder_(!core::exists(folder)) {
+RunLock::RunLock(const std::string& folder, const Say& say, double patience_seconds, std::string choice)
+    : folder_(folder),
+      path_(folder + "/run.lock"),
+      choice_(std::move(choice)),
+      mine_(to_text(myself())),
+      made_folder_(!core::exists(folder)) {
   if (!open_and_flock(folder_, path_, file_.descriptor, file_.flocked)) refuse();
   if (!text_at(path_).empty()) outlive(say, patience_seconds);
   write_name();
@@ -169,9 +173,15 @@ bool RunLock::holds(const std::string& folder) {
 void RunLock::refuse() const {
   const auto holder = holder_in(text_at(path_));
   core::fail(
-      "{} is in use by another run ({}): wait for its end, stop it, or choose another run.name; nothing in the folder was "
-      "touched",
-      folder_, holder ? holder->text() : fmt::format("{} does not name it", path_));
+      "{} is in use by another run ({}): wait for its end, stop it, or choose another {}; nothing in the folder was touched",
+      folder_, holder ? holder->text() : fmt::format("{} does not name it", path_), choice_);
+}
+
+bool RunLock::is_held(const std::string& folder) {
+  const std::string path = folder + "/run.lock";
+  File file;
+  file.descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  return file.descriptor >= 0 && try_flock(file.descriptor, path) == Flock::elsewhere;
 }
 
 void RunLock::outlive(const Say& say, double patience_seconds) const {

@@ -55,7 +55,7 @@ npy() {
 
 # --- the command line
 expect 'help' 0 'Examples:' "$muonp" --help
-for command in train eval generate chat tokenize spectral bench plan config compare checkpoint; do
+for command in train eval generate chat tokenize spectral bench plan config compare checkpoint sweep; do
   expect "help of $command" 0 'Examples:' "$muonp" $command --help
 done
 expect 'help of bench spectral' 0 'Examples:' "$muonp" bench spectral --help
