@@ -142,7 +142,7 @@ void Runner::look_after(bool stopping) {
 }
 
 void Runner::end(Running& running, int status, bool stopping) {
-  const RunRecord record = outcome_of(*running.run, status, stopping);
+  const RunOutcome record = outcome_of(*running.run, status, stopping);
   write_record(*running.run, record);
   progress_.ended(*running.run, result_of(*running.run, file_));
 }

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "launch/sweep/run_record.h"
+#include "launch/sweep/run_outcome.h"
 
 namespace muonp::launch {
 

@@ -15,7 +15,7 @@ SweepProgress::SweepProgress(Amount total, Amount done, const SweepFile& file, P
       bar_("sweep", std::max<std::int64_t>(total.steps, 1), done.steps, std::move(options)) {}
 
 void SweepProgress::ended(const SweepRun& run, const RunResult& result) {
-  const RunRecord& record = result.record;
+  const RunOutcome& record = result.record;
   std::string line = run.name + ": ";
   if (record.state == RunState::failed) {
     ++failed_;

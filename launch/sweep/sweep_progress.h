@@ -5,7 +5,7 @@
 #include <string>
 
 #include "launch/report/progress.h"
-#include "launch/sweep/run_record.h"
+#include "launch/sweep/run_outcome.h"
 
 namespace muonp::launch {
 

@@ -67,6 +67,13 @@ inline void htmuon(Parameter& p, const Doubles& g, const Step& s) {
   apply(p, u, s);
 }
 
+// arXiv 2605.17109 in a run of a few steps, each of which is far behind the logistic curve's fall
+inline void dynmuon(Parameter& p, const Doubles& g, const Step& s) {
+  Doubles u = spectral_power(momentum(p, g, 0.95, true, true), p.rows, p.cols, -0.25);
+  scale_to_rms(u, 0.2);
+  apply(p, u, s);
+}
+
 // arXiv 2605.11181: (N N^T)^-c N by eigenvectors of the singular value decomposition
 inline void freon(Parameter& p, const Doubles& g, const Step& s, double c) {
   Doubles u = spectral_power(momentum(p, g, 0.95, true, true), p.rows, p.cols, 1 - 2 * c);

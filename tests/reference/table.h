@@ -31,6 +31,7 @@ inline constexpr Reference kReferences[] = {
     {"beyond_muon", [](Parameter& p, const Doubles& g, const Step& s) { beyond_muon(p, g, s, 0.25); }},
     {"beyond_muon_rms", [](Parameter& p, const Doubles& g, const Step& s) { beyond_muon_rms(p, g, s, 0.25); }},
     {"htmuon", htmuon},
+    {"dynmuon", dynmuon},
     {"freon", [](Parameter& p, const Doubles& g, const Step& s) { freon(p, g, s, 0.625); }},
     {"normuon", normuon},
     {"adago", adago},

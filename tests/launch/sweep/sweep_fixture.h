@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "launch/sweep/run_record.h"
+#include "launch/sweep/run_outcome.h"
 #include "tests/support/file_test.h"
 
 namespace muonp::launch {

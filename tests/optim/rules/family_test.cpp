@@ -94,7 +94,7 @@ Weights moved(const Network& network, const AnyRule& rule) {
   config.matrices.weight_decay = kDecay;
   Weights result;
   run_on_devices(1, [&](dist::Communicator& communicator, core::Device& device) {
-    DistributedOptimizer optimizer(device, list, config, {}, communicator);
+    DistributedOptimizer optimizer(device, list, config.for_run(kSteps), {}, communicator);
     optimizer.initialize(
         [&](const core::Parameter& p, std::int64_t begin, std::int64_t count, float* to) {
           const Doubles& from = p.name == "w1" ? network.start1 : network.start2;
@@ -212,7 +212,9 @@ class FamilySplits : public testing::TestWithParam<std::string_view> {};
 // Parts that lie side by side, in two matrices of a stack, are moved as six matrices alone, with states of their own.
 TEST_P(FamilySplits, PartsOfAStackMoveAsMatricesOfTheirOwn) {
   constexpr std::int64_t kStack = 2, kParts = 3, kRows = 5, kCols = 4;
-  const AnyRule rule(GetParam());
+  OptimizerConfig config;
+  config.matrices.rule = GetParam();
+  const AnyRule rule = config.for_run(3).matrices.rule;
   const TestDevice owner = make_test_device();
   core::Device& device = *owner;
   const Split split{.name = "qkv", .columns = true, .parts = {"q", "k", "v"}};

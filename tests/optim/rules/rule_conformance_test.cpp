@@ -157,7 +157,7 @@ OptimizerConfig config_of(const Case& c) {
   config.matrices.rule = c.rule;
   config.matrices.weight_decay = 0.25;
   if (!c.rule->needs().whole_matrices) config.others.rule = c.rule;
-  return config;
+  return config.for_run(kSteps);
 }
 
 std::map<std::string, Doubles> replay(const Case& c) {

@@ -18,15 +18,15 @@ enum class RunState : std::uint8_t {
   not_finite   // ended early, because its loss was none any more: never run again
 };
 
-struct RunRecord {
+struct RunOutcome {
   RunState state = RunState::fresh;
   std::string message;  // failed: why; not_finite: where
 };
 inline bool is_over(RunState state) { return state == RunState::complete || state == RunState::not_finite; }
 
 // Error: the folder's run was made with other settings, which are named, or by no sweep.
-RunRecord read_record(const SweepRun& run);
-void write_record(const SweepRun& run, const RunRecord& record);
+RunOutcome read_record(const SweepRun& run);
+void write_record(const SweepRun& run, const RunOutcome& record);
 
 std::string log_of(const SweepRun& run);  // the file with what the run printed
 
@@ -35,7 +35,7 @@ std::string log_of(const SweepRun& run);  // the file with what the run printed
 void prepare_start(const SweepRun& run);
 
 // Of a process that has ended, with `status` 128 + n by signal n. `stopped`: the sweep was asked to stop.
-RunRecord outcome_of(const SweepRun& run, int status, bool stopped);
+RunOutcome outcome_of(const SweepRun& run, int status, bool stopped);
 
 // How far a run is that writes its metrics now: the end of the file is looked at.
 struct RunningStep {
@@ -46,7 +46,7 @@ RunningStep running_step(const std::string& run_folder);
 
 // What is compared.
 struct RunResult {
-  RunRecord record;                                // not_finite also where the metric of a complete run is none
+  RunOutcome record;                               // not_finite also where the metric of a complete run is none
   std::optional<double> value;                     // of the metric, finite; of complete runs only
   double seconds_per_step = 0, sent_per_step = 0;  // [s], [bytes] per rank; of complete runs
   std::vector<double> also;                        // as SweepFile::also; NaN where the run has none

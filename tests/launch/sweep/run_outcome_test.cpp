@@ -1,5 +1,5 @@
 // What becomes of runs: records, and what is read off their metrics.
-#include "launch/sweep/run_record.h"
+#include "launch/sweep/run_outcome.h"
 
 #include <gmock/gmock.h>
 
@@ -84,7 +84,7 @@ TEST_F(RunRecords, ARunThatWasStoppedIsUnfinished) {
   const SweepRun one = run();
   metrics(one, "{\"step\":4,\"loss\":2.0}\n");
   EXPECT_EQ(outcome_of(one, 0, true).state, RunState::unfinished);
-  const RunRecord alone = outcome_of(one, 0, false);
+  const RunOutcome alone = outcome_of(one, 0, false);
   EXPECT_EQ(alone.state, RunState::failed);
   EXPECT_EQ(alone.message, "stopped after step 4 of 10");
 }

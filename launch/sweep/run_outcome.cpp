@@ -1,4 +1,4 @@
-#include "launch/sweep/run_record.h"
+#include "launch/sweep/run_outcome.h"
 
 #include <algorithm>
 #include <array>
@@ -139,7 +139,7 @@ nlohmann::json record_in(const std::string& file) {
 
 std::string log_of(const SweepRun& run) { return run.folder + "/output.log"; }
 
-RunRecord read_record(const SweepRun& run) {
+RunOutcome read_record(const SweepRun& run) {
   const std::string file = record_file(run);
   if (!core::exists(file)) {
     if (core::exists(metrics_file(run.folder)) || core::exists(run.folder + "/checkpoints"))
@@ -152,7 +152,7 @@ RunRecord read_record(const SweepRun& run) {
   return {*state_named(j["state"]), j["message"]};
 }
 
-void write_record(const SweepRun& run, const RunRecord& record) {
+void write_record(const SweepRun& run, const RunOutcome& record) {
   ordered_json settings = ordered_json::object();
   for (const core::NamedValue& value : run.values) settings[value.name] = value.value;
   const ordered_json j = {
@@ -161,7 +161,7 @@ void write_record(const SweepRun& run, const RunRecord& record) {
   core::write_file(record_file(run), j.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n");
 }
 
-RunRecord outcome_of(const SweepRun& run, int status, bool stopped) {
+RunOutcome outcome_of(const SweepRun& run, int status, bool stopped) {
   const std::vector<MetricNumbers> lines = metrics_of(run);
   std::int64_t step = 0;
   const MetricNumbers* last = nullptr;  // of a training step
