@@ -50,6 +50,13 @@ void check_tensors(const Tensor& g, const Tensor& z) {
 
 }  // namespace
 
+SpectralPlan PerMatrix::plan(std::int64_t rows, std::int64_t cols) const {
+  const std::int64_t n = std::min(rows, cols);
+  SpectralPlan plan;
+  plan.products = flops(rows, cols) / core::gemm_flops(n, n, n);
+  return plan;
+}
+
 double PerMatrix::gain(const Input& input, double scale) const { return std::pow(scale / input.factor, options_.p.value()); }
 
 Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Tensor& z, std::int64_t index) const {

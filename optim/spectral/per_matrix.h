@@ -29,6 +29,7 @@ class PerMatrix : public SpectralPower {
  public:
   explicit PerMatrix(const SpectralOptions& options) : options_(options) {}
   SpectralReport apply(core::Device& device, const core::Tensor& g, const core::Tensor& z) final;
+  SpectralPlan plan(std::int64_t rows, std::int64_t cols) const override;  // of full products
   const SpectralOptions& options() const final { return options_; }
 
  protected:
