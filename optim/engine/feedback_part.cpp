@@ -190,7 +190,8 @@ void FeedbackPart::move_matrices(std::span<const dist::OwnedMatrix> mine, const 
   std::vector<OwnerSide::Matrix> matrices;
   for (const dist::OwnedMatrix& m : mine)
     if (m.task < plan_.matrices())
-      matrices.push_back({m.task, m.in, Tensor::empty(device_, {m.in.size()}, Dtype::float32, Category::exchange)});
+      matrices.push_back({m.task, m.in, Tensor::empty(device_, {m.in.size()}, Dtype::float32, Category::exchange),
+                          facts(matrices_[at(m.task)].parameter, inputs, 1)});
   owner_.compute(inputs.step, matrices);
   for (const OwnerSide::Matrix& m : matrices) {
     const StepFacts step = facts(matrices_[at(m.task)].parameter, inputs, 1);

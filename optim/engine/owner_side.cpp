@@ -33,7 +33,7 @@ MatrixInput OwnerSide::input_of(const Matrix& matrix) const {
                     .split = groups_.split_of(p),
                     .in = matrix.in,
                     .out = matrix.out,
-                    .gradient_norm = matrix.gradient_norm,
+                    .facts = matrix.facts,
                     .pair = matrix.pair};
   for (const Tensor& state : states_[at(matrix.task)]) {
     input.states.push_back(state);

@@ -24,7 +24,7 @@ class OwnerSide {
   struct Matrix {
     int task;
     core::Tensor in, out;  // direction and update, of the parameter's elements
-    double gradient_norm = 0;
+    StepFacts facts;
     std::optional<LoraPair> pair = {};
   };
   // The updates of matrices of one wave, each by its group's rule.

@@ -146,8 +146,8 @@ void ShardedPart::compute(std::span<const dist::OwnedMatrix> mine, const StepInp
     const int p = parameter_of(m.task);
     if (observe_) observe_(plan_.shards.parameters()[at(p)].name, m.in);
     const auto pair = pairs_.find(p);
-    matrices.push_back({m.task, m.in, m.out, inputs.norms[at(plan_.sharded[at(p)])],
-                        pair == pairs_.end() ? std::nullopt : std::optional(pair->second)});
+    matrices.push_back(
+        {m.task, m.in, m.out, facts(p, inputs), pair == pairs_.end() ? std::nullopt : std::optional(pair->second)});
   }
   owner_.compute(inputs.step, matrices);
 }

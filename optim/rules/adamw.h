@@ -21,6 +21,8 @@ class AdamW final : public Rule {
 
   std::unique_ptr<Rule> clone() const override { return std::make_unique<AdamW>(*this); }
   std::string_view name() const override { return kName; }
+  std::string_view source() const override { return "arXiv 1711.05101"; }
+  std::string_view published_lr() const override { return "1e-3"; }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
   std::vector<StateSpec> states() const override { return {{.name = "m"}, {.name = "v"}}; }

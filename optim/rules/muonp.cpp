@@ -16,11 +16,7 @@ namespace muonp::optim {
 void Muonp::describe(core::Fields& f) {
   describe_momentum(f, momentum, momentum_form, nesterov);
   f.text("p", p, "exponent of U S^p V^T, a fraction in [-1/2, 1]: 0 is Muon, 1 is momentum SGD; or at steps: 1/2@1 0@500");
-  f.choice("method", method, spectral::kMethods, "recurrence that computes U S^p V^T");
-  f.real("epsilon", epsilon, {.min = 1e-6, .max = 0.5},
-         "singular values above this fraction of the largest are raised to p within the tolerance");
-  f.real("tolerance", tolerance, {.min = 1e-6, .max = 0.5}, "relative error of sigma^p to design for");
-  f.choice("dtype", dtype, spectral::kStorages, "storage of the iterates; auto is float32 on a CPU and float16 on a GPU");
+  describe_spectral(f);
   f.choice("scale", scale, kShapeScales, "size of the update (docs/optimizers.md)");
   f.choice(
       "lora", lora, kLoraRules,
@@ -45,14 +41,6 @@ void Muonp::validate(const std::string& path) const {
   } catch (const core::Error& e) {
     core::fail("{}: {}", path, e.what());
   }
-}
-
-spectral::SpectralOptions Muonp::spectral_options(std::string_view exponent, core::DeviceKind device) const {
-  return {.method = method,
-          .p = spectral::parse_exponent(exponent),
-          .epsilon = epsilon,
-          .tolerance = tolerance,
-          .dtype = spectral::parse_storage(dtype, method, device)};
 }
 
 Direction Muonp::direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,

@@ -11,6 +11,7 @@
 #include "core/base/error.h"
 #include "optim/rules/momentum.h"
 #include "optim/rules/rule.h"
+#include "optim/rules/spectral_keys.h"
 #include "optim/spectral/spectral_power.h"
 
 namespace muonp::optim {
@@ -36,19 +37,20 @@ struct PowerFrom {  // the spectral power from a step on, until the next
   std::unique_ptr<spectral::SpectralPower> power;
 };
 
-class Muonp final : public Rule {
+class Muonp final : public Rule, public SpectralKeys {
  public:
   static constexpr std::string_view kName = "muonp";
   core::StepValue momentum = 0.95;
   std::string momentum_form = "ema";
   bool nesterov = true;
   std::string p = "1/2";  // an exponent, or exponents at steps, each until the next
-  std::string method = "coupled_minimax", dtype = "auto", scale = "match_rms";
-  double epsilon = 1e-3, tolerance = 0.01;
+  std::string scale = "match_rms";
   std::string lora = "b_only";
 
   std::unique_ptr<Rule> clone() const override { return std::make_unique<Muonp>(*this); }
   std::string_view name() const override { return kName; }
+  std::string_view source() const override { return "arXiv 2606.13867"; }
+  std::string_view published_lr() const override { return "0.1 to 0.3 of the lr of the vectors"; }
   std::string text() const override { return fmt::format("muonp p={}", p); }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
@@ -63,8 +65,6 @@ class Muonp final : public Rule {
 
   // The spectral power at its steps.
   std::vector<PowerFrom> powers_on(core::DeviceKind device) const;
-  // Error for an exponent that is none, and a dtype that the device cannot multiply.
-  spectral::SpectralOptions spectral_options(std::string_view exponent, core::DeviceKind device) const;
 };
 
 // With g = gradient_scale·gradient, or (1 − μ) times that for an exponential average:

@@ -96,7 +96,7 @@ struct MatrixInput {
   const Split* split = nullptr;  // of a fused parameter; null: none
   core::Tensor in, out;          // direction and update: float32, element_count(shape) elements, row-major; no two overlap
   std::vector<core::Tensor> states = {};  // those with Home::owner, in the order of Rule::states(); changed in place
-  double gradient_norm = 0;               // as StepFacts::gradient_norm
+  StepFacts facts = {};                   // of its parameter
   std::optional<LoraPair> pair = {};      // with Needs::partner_gram, of a factor; before this step
 };
 
@@ -124,6 +124,8 @@ class Rule {
 
   virtual std::string_view name() const = 0;                        // in a configuration
   virtual std::string text() const { return std::string(name()); }  // for people: "muonp p=1/2"
+  virtual std::string_view source() const = 0;                      // the paper
+  virtual std::string_view published_lr() const = 0;                // what it is published with, for people
   // The keys of its own; after them, it does not change.
   virtual void describe(core::Fields& fields) = 0;
   // What one key alone cannot tell. Error that begins with the path of the group: "optimizer.matrices.momentum is ...".

@@ -21,6 +21,8 @@ class Sgd final : public Rule {
 
   std::unique_ptr<Rule> clone() const override { return std::make_unique<Sgd>(*this); }
   std::string_view name() const override { return kName; }
+  std::string_view source() const override { return "Robbins and Monro, 1951; Polyak, 1964"; }
+  std::string_view published_lr() const override { return "0.1"; }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
   std::vector<StateSpec> states() const override;  // none without momentum

@@ -3,6 +3,7 @@
 
 #include "core/base/error.h"
 #include "optim/rules/adamw.h"
+#include "optim/rules/lion.h"
 #include "optim/rules/muonp.h"
 #include "optim/rules/rule.h"
 #include "optim/rules/sgd.h"
@@ -21,7 +22,12 @@ std::unique_ptr<Rule> make() {
   return std::make_unique<R>();
 }
 
-constexpr RuleKind kRules[] = {{Muonp::kName, make<Muonp>}, {AdamW::kName, make<AdamW>}, {Sgd::kName, make<Sgd>}};
+constexpr RuleKind kRules[] = {
+    {Muonp::kName, make<Muonp>},
+    {AdamW::kName, make<AdamW>},
+    {Lion::kName, make<Lion>},
+    {Sgd::kName, make<Sgd>},
+};
 
 template <class Takes>
 std::vector<std::string_view> names_where(const Takes& takes) {

@@ -25,10 +25,11 @@ struct Parameter {
   }
 };
 
-// Of one step: g is the mean gradient over ranks, clipped; t counts from 1.
+// Of one step: g is the mean gradient over ranks, clipped; t counts from 1; norm: of the gradient before it was clipped.
 struct Step {
   std::int64_t t;
   double lr, weight_decay;
+  double norm = 0, loss = 0;
 };
 
 // W <- (1 - lr lambda) W - lr u

@@ -341,6 +341,8 @@ class Idle final : public Rule {
   explicit Idle(bool whole_matrices) : whole_matrices_(whole_matrices) {}
   std::unique_ptr<Rule> clone() const override { return std::make_unique<Idle>(*this); }
   std::string_view name() const override { return "idle"; }
+  std::string_view source() const override { return "this test"; }
+  std::string_view published_lr() const override { return "none"; }
   void describe(core::Fields&) override {}
   void validate(const std::string&) const override {}
   std::vector<StateSpec> states() const override { return {}; }
