@@ -124,8 +124,8 @@ class FormKernel {
         product_(form.product),
         identity_(form.identity),
         mirror_(form.mirror),
-        in_place_(std::is_same_v<C, T> && c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data && !terms_[1].data) {
-  }
+        in_place_(std::is_same_v<C, T> && c.data == form.out.data && form.product == 1 && form.identity == 0 &&
+                  !terms_[0].data && !terms_[1].data) {}
 
   void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
     for (std::int64_t r = row; r < row_end; r += kLanes)
@@ -264,10 +264,11 @@ void symmetric_product(Queue& queue, std::int64_t count, float alpha, const Stri
   const std::int64_t n = c.first.rows;
   for (const StridedBatch* batch : {&a, &b}) check_square(batch->first, n, a.first.dtype);
   check_square(c.first, n, c.first.dtype == Dtype::float32 ? Dtype::float32 : a.first.dtype);
-  lower_triangles(queue, count, c, forms, a.first.data != b.first.data, [&](std::int64_t i, std::int64_t many, const Block& k) {
-    gemm_batched(queue, many, Op::none, Op::none, alpha, block_of(from(a, i), k.row, 0, k.rows, n),
-                 block_of(from(b, i), 0, k.col, n, k.cols), 0, block_of(from(c, i), k.row, k.col, k.rows, k.cols));
-  });
+  lower_triangles(
+      queue, count, c, forms, a.first.data != b.first.data, [&](std::int64_t i, std::int64_t many, const Block& k) {
+        gemm_batched(queue, many, Op::none, Op::none, alpha, block_of(from(a, i), k.row, 0, k.rows, n),
+                     block_of(from(b, i), 0, k.col, n, k.cols), 0, block_of(from(c, i), k.row, k.col, k.rows, k.cols));
+      });
 }
 
 void gram(Queue& queue, std::int64_t count, Op side, float alpha, const StridedBatch& a, const StridedBatch& c,

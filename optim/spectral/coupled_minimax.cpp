@@ -123,8 +123,7 @@ class Recurrence {
     const double center = step.octic ? step.octic->center : (step.low + step.high) / 2;
     const auto shift = static_cast<float>(center * unit);
     if (k == 0) {
-      const SymmetricForm square{
-          .out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
+      const SymmetricForm square{.out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
       write_forms({&square, 1});
     }
     add_to_diagonal(queue_, 1, {gram_}, -shift);
@@ -149,8 +148,7 @@ class Recurrence {
     }
     MUONP_ASSERT(c.size() == 5, "degree {}", c.size() - 1);
     // (c₂ + c₃X + c₄X²)·X² + c₀ + c₁X
-    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}},
-                squared);
+    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}}, squared);
     const SymmetricForm weight{.out = power_, .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
     multiply(spare_, next_, power_, {&weight, 1});
   }
@@ -317,9 +315,8 @@ class CoupledMinimax final : public PerMatrix {
 
   const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {
     std::lock_guard lock(mutex_);
-    return core::remember(schedules_, {rows, cols}, [&] {
-      return choose_schedule(options().p, options().epsilon, options().tolerance, rows, cols);
-    });
+    return core::remember(schedules_, {rows, cols},
+                          [&] { return choose_schedule(options().p, options().epsilon, options().tolerance, rows, cols); });
   }
 
   mutable std::mutex mutex_;

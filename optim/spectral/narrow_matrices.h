@@ -58,8 +58,8 @@ class NarrowMatrices {
   core::StridedBatch g_, z_;
   std::int64_t n_;
   Scratch scratch_, wide_scratch_;
-  core::StridedBatch product_;       // float32
-  bool product_is_square_ = false;   // A·A is in it already
+  core::StridedBatch product_;      // float32
+  bool product_is_square_ = false;  // A·A is in it already
   Pool<core::StridedBatch> smalls_, longs_;
   Scales scales_;
   double flops_ = 0;

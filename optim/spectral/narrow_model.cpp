@@ -11,7 +11,7 @@
 namespace muonp::optim::spectral {
 namespace {
 
-constexpr int kPoints = 24;          // of the spectrum
+constexpr int kPoints = 24;             // of the spectrum
 constexpr double kTypicalBound = 1.15;  // a bound on σ_max over σ_max
 // The largest of some hundred independent errors beside their root mean square, where these differ along the spectrum.
 constexpr double kWorst = 2.5;
@@ -105,8 +105,7 @@ class Numbers {
       if (!of_a && !of_b) continue;
       out.by_source[s].resize(points);
       for (std::size_t i = 0; i < points; ++i)
-        out.by_source[s][i] =
-            (of_a ? (*of_a)[i] * (b.value[i] + identity) : 0) + (of_b ? a.value[i] * (*of_b)[i] : 0);
+        out.by_source[s][i] = (of_a ? (*of_a)[i] * (b.value[i] + identity) : 0) + (of_b ? a.value[i] * (*of_b)[i] : 0);
     }
     return out;
   }

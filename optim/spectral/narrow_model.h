@@ -1,9 +1,9 @@
 // What the recurrence in narrow storage costs and how exact it is, found by running it (narrow_steps.h) on numbers.
 //
-// A matrix is the list of its eigenvalues for a reference spectrum, σ geometric from 1 to ε, and each carries its derivatives
-// by the rounding of every matrix stored before it. Rounding is a random matrix: an eigenvalue of an n×n matrix M moves by
-// about u·√2·‖M‖_F/n, a singular value of a long one of k rows by u·‖M‖_F/√(k·n), where u is the root mean square of a stored
-// entry's relative error. So the variance of the result's σᵖ is one number over n and another over k.
+// A matrix is the list of its eigenvalues for a reference spectrum, σ geometric from 1 to ε, and each carries its
+// derivatives by the rounding of every matrix stored before it. Rounding is a random matrix: an eigenvalue of an n×n matrix
+// M moves by about u·√2·‖M‖_F/n, a singular value of a long one of k rows by u·‖M‖_F/√(k·n), where u is the root mean square
+// of a stored entry's relative error. So the variance of the result's σᵖ is one number over n and another over k.
 #pragma once
 
 #include <cstdint>
@@ -28,9 +28,9 @@ struct NarrowCost {
 
 struct NarrowForecast {
   NarrowCost cost;
-  double design_error = 0;                  // of the steps in exact arithmetic
-  std::vector<double> of_small, of_long;    // variance of σᵖ's relative error over 1/n and 1/k, along the spectrum
-  bool in_range = true;                     // no stored number leaves the storage's range
+  double design_error = 0;                // of the steps in exact arithmetic
+  std::vector<double> of_small, of_long;  // variance of σᵖ's relative error over 1/n and 1/k, along the spectrum
+  bool in_range = true;                   // no stored number leaves the storage's range
 
   // The worst relative error of σᵖ for σ in [ε, 1]; infinite where a number leaves the storage's range.
   double error(std::int64_t rows, std::int64_t cols) const;

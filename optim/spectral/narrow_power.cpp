@@ -45,10 +45,14 @@ class NarrowPower final : public PerMatrix {
     const auto s = schedule(g.first.rows, g.first.cols);
     NarrowMatrices matrices(device, options().dtype, scaling_, count, g, z);
     NarrowSteps<NarrowMatrices>(matrices, options().p, s->plan).run();
-    matrices.scales().gain(options().p.value(), z);
+    Scales& scales = matrices.scales();
+    scales.gain(options().p.value(), z);
+    scales.measure(z);
     Together together;
-    for (const Scales::OfMatrix& of : matrices.scales().read()) {
+    together.squares = scales.results();
+    for (const Scales::OfMatrix& of : scales.read()) {
       together.norms.push_back(of.norm);
+      together.results.push_back(of.result);
       together.outcomes.push_back({.scale = of.scale,
                                    .steps = core::to_int(s->degrees.size()),
                                    .restarts = core::to_int(s->plan.rebuilds.size()),

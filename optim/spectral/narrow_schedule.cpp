@@ -90,9 +90,8 @@ std::shared_ptr<const Candidates> candidates_of(Exponent p, double epsilon, doub
   static std::mutex mutex;
   static std::map<Key, std::shared_ptr<const Candidates>> known;
   std::lock_guard lock(mutex);
-  return core::remember(known, Key{p.numerator, p.denominator, epsilon, tolerance, dtype}, [&] {
-    return std::make_shared<const Candidates>(find_candidates(p, epsilon, tolerance, dtype));
-  });
+  return core::remember(known, Key{p.numerator, p.denominator, epsilon, tolerance, dtype},
+                        [&] { return std::make_shared<const Candidates>(find_candidates(p, epsilon, tolerance, dtype)); });
 }
 
 }  // namespace
@@ -103,9 +102,10 @@ std::shared_ptr<const NarrowSchedule> choose_narrow_schedule(Exponent p, double 
   double least = std::numeric_limits<double>::infinity();
   for (const auto& s : *candidates) least = std::min(least, s->forecast.error(rows, cols));
   if (std::isinf(least))
-    core::fail("a spectral power p = {} for singular values from {} on leaves the range of {}; bfloat16, tf32 and float32 are "
-               "valid, and larger values of epsilon",
-               to_string(p), epsilon, name_of(dtype));
+    core::fail(
+        "a spectral power p = {} for singular values from {} on leaves the range of {}; bfloat16, tf32 and float32 are "
+        "valid, and larger values of epsilon",
+        to_string(p), epsilon, name_of(dtype));
   const double allowed = std::max(limit_of(p, tolerance), kAboveLeast * least);
   const auto rank = [&](const NarrowSchedule& s) {
     const double error = s.forecast.error(rows, cols);

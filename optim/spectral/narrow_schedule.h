@@ -19,8 +19,8 @@ struct NarrowSchedule {
 // As kBoundSlack (schedule.h): the largest that eigenvalue_bound() gives for the spectra of tests up to n = 1024 is 1.42.
 inline constexpr double kNarrowBoundSlack = 1.45;
 
-// The cheapest schedule for [rows, cols] whose forecast error, its design's and that of rounding, is at most `tolerance`: half
-// as much again at p = 0, where the next cheapest costs a product and is no better than that. Where rounding allows no
+// The cheapest schedule for [rows, cols] whose forecast error, its design's and that of rounding, is at most `tolerance`:
+// half as much again at p = 0, where the next cheapest costs a product and is no better than that. Where rounding allows no
 // schedule that, the cheapest whose forecast is at most a quarter above the smallest. core::Error where no design within 8
 // steps reaches the tolerance.
 std::shared_ptr<const NarrowSchedule> choose_narrow_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype,

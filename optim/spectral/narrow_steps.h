@@ -1,9 +1,9 @@
 // The coupled minimax recurrence in storage of fewer bits than float32's, written once for what carries it out: matrices
 // (narrow_matrices.h), or numbers that tell what it costs and how exact it is (narrow_model.h).
 //
-// A matrix f(A) of the small side is stored as f(A) − f(0)·I, and f(0) beside it. Rounding is relative to what is stored: with
-// its identity part, which is as large as W's largest eigenvalue, W would be rounded relative to that everywhere, and the
-// small eigenvalues of A would move by it.
+// A matrix f(A) of the small side is stored as f(A) − f(0)·I, and f(0) beside it. Rounding is relative to what is stored:
+// with its identity part, which is as large as W's largest eigenvalue, W would be rounded relative to that everywhere, and
+// the small eigenvalues of A would move by it.
 #pragma once
 
 #include <array>
@@ -21,7 +21,7 @@ namespace muonp::optim::spectral {
 struct NarrowPlan {
   std::vector<DesignStep> steps;  // of degree 2, 4 or 8
   std::vector<int> rebuilds;      // A = YᵀY is formed anew after these steps, 1 the first; ascending
-  bool keep_t = false;            // T gathers Wᵐ over rebuilds, and Z is multiplied once, at the end; at p = 0, where Z is Y, never
+  bool keep_t = false;  // T gathers Wᵐ over rebuilds, and Z is multiplied once, at the end; at p = 0, where Z is Y, never
 
   bool rebuilds_after(int step) const {
     for (const int rebuild : rebuilds)
@@ -92,7 +92,8 @@ class NarrowSteps {
 
   Shifted times(const Shifted& x, const Shifted& y) {
     const double identity = x.identity * y.identity;
-    if (x.matrix == y.matrix) return {one(x.matrix, x.matrix, {.first = x.matrix, .first_factor = 2 * x.identity}), identity};
+    if (x.matrix == y.matrix)
+      return {one(x.matrix, x.matrix, {.first = x.matrix, .first_factor = 2 * x.identity}), identity};
     return {one(x.matrix, y.matrix,
                 {.first = y.matrix, .first_factor = x.identity, .second = x.matrix, .second_factor = y.identity}),
             identity};
@@ -107,16 +108,17 @@ class NarrowSteps {
     return {quartic(w, (step.low + step.high) / 2, gram), w[0]};
   }
 
-  // w(A) − w(0)·I by way of S = (A − center·I)² − center²·I = A² − 2·center·A: in powers of A itself the terms are far larger,
-  // and cancel.
+  // w(A) − w(0)·I by way of S = (A − center·I)² − center²·I = A² − 2·center·A: in powers of A itself the terms are far
+  // larger, and cancel.
   //   w(a) − w(0) = (w₄s + q₁a)·s + q₂s + q₃a
   Small quartic(const std::vector<double>& w, double center, const Small& gram) {
     MUONP_ASSERT(w.size() == 5, "degree {}", w.size() - 1);
     const double shift = -2 * center, q1 = w[3] - 2 * w[4] * shift, q2 = w[2] - (w[4] * shift + q1) * shift,
                  q3 = w[1] - q2 * shift;
-    const auto [s, inner] = a_.template multiply<2>(
-        gram, gram,
-        {Form{.first = gram, .first_factor = shift}, Form{.product = w[4], .first = gram, .first_factor = w[4] * shift + q1}});
+    const auto [s, inner] =
+        a_.template multiply<2>(gram, gram,
+                                {Form{.first = gram, .first_factor = shift},
+                                 Form{.product = w[4], .first = gram, .first_factor = w[4] * shift + q1}});
     return one(inner, s, {.first = s, .first_factor = q2, .second = gram, .second_factor = q3});
   }
 
@@ -124,8 +126,8 @@ class NarrowSteps {
   // y = y₀ + y', and so on; what is multiplied are the rests.
   Small octic(const Octic& o, const Small& gram) {
     const double to_x = 1 / o.radius, x0 = -o.center * to_x, y0 = x0 * x0;
-    const double inner0 = o.c4 * y0 + o.c3 * x0, v0 = y0 * inner0;          // v = y·(c₄y + c₃x)
-    const double v_of_y = y0 * o.c4 + inner0, v_of_x = y0 * o.c3;           // v' = y'·(c₄y' + c₃x') + v_of_y·y' + v_of_x·x'
+    const double inner0 = o.c4 * y0 + o.c3 * x0, v0 = y0 * inner0;  // v = y·(c₄y + c₃x)
+    const double v_of_y = y0 * o.c4 + inner0, v_of_x = y0 * o.c3;   // v' = y'·(c₄y' + c₃x') + v_of_y·y' + v_of_x·x'
     const double left0 = v0 + o.d2 * y0 + o.d1 * x0, right0 = v0 + o.e2 * y0;
     const std::array<Small, 2> of_square = a_.template multiply<2>(
         gram, gram,

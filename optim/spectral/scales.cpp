@@ -11,7 +11,7 @@ namespace {
 
 using core::StridedBatch;
 
-constexpr std::int64_t kArrays = 11;
+constexpr std::int64_t kArrays = 12;
 
 // Σ x² of each row, then of each matrix's rows.
 template <class T>
@@ -216,10 +216,11 @@ Scales::Scales(core::Device& device, std::int64_t count)
       factor_(array(1)),
       unit_(array(2)),
       scale_(array(3)),
-      sum_(array(4)),
-      by_(array(5)),
-      by_square_(array(6)),
-      moments_(array(7)) {
+      result_(array(kResults)),
+      sum_(array(5)),
+      by_(array(6)),
+      by_square_(array(7)),
+      moments_(array(8)) {
   core::for_each(queue_, count, Fill{unit_, 1});
 }
 
@@ -252,15 +253,13 @@ void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
   const core::Tensor of_rows = numbers(queue_.device(), 4 * count_ * n);
   auto* partial = static_cast<double*>(of_rows.raw());
   core::with_storage(a.first.dtype, [&]<class T>(T) {
-    core::for_each_row(
-        queue_, count_ * n, n,
-        RowMoments<T>{static_cast<const T*>(a.first.data), static_cast<const float*>(squared.first.data), n, a.first.stride,
-                      a.batch_stride, squared.first.stride, squared.batch_stride, partial});
+    core::for_each_row(queue_, count_ * n, n,
+                       RowMoments<T>{static_cast<const T*>(a.first.data), static_cast<const float*>(squared.first.data), n,
+                                     a.first.stride, a.batch_stride, squared.first.stride, squared.batch_stride, partial});
   });
   core::for_each_row(queue_, 4 * count_, n, MatrixSums{partial, n, moments_});
   const double slack = kMomentSlack + 2e-3 / static_cast<double>(n);
-  core::for_each(queue_, count_,
-                 FindScale{moments_, unit_, static_cast<double>(n), slack, scale_, by_, by_square_});
+  core::for_each(queue_, count_, FindScale{moments_, unit_, static_cast<double>(n), slack, scale_, by_, by_square_});
   multiply_by(queue_, count_, a, by_);
   multiply_by(queue_, count_, squared, by_square_);
 }
@@ -277,13 +276,16 @@ void Scales::gain(double p, const StridedBatch& z) {
   multiply_by(queue_, count_, z, by_);
 }
 
+void Scales::measure(const StridedBatch& z) { sums_of_squares(queue_, count_, z, result_); }
+
 std::vector<Scales::OfMatrix> Scales::read() const {
   const auto count = static_cast<std::size_t>(count_);
-  std::vector<double> numbers(4 * count);
-  queue_.read(numbers.data(), array(0), 4 * count_ * std::int64_t{sizeof(double)});
+  std::vector<double> numbers((kResults + 1) * count);
+  queue_.read(numbers.data(), array(0), (kResults + 1) * count_ * std::int64_t{sizeof(double)});
   std::vector<OfMatrix> all(count);
   for (std::size_t i = 0; i < count; ++i)
-    all[i] = {std::sqrt(numbers[i]), numbers[i] == 0 ? 0 : numbers[3 * count + i] / numbers[count + i]};
+    all[i] = {std::sqrt(numbers[i]), numbers[i] == 0 ? 0 : numbers[3 * count + i] / numbers[count + i],
+              numbers[kResults * count + i]};
   return all;
 }
 

@@ -159,8 +159,7 @@ Schedule choose_schedule(Exponent p, double epsilon, double tolerance, std::int6
         "float32; larger values of tolerance and epsilon are valid",
         to_string(p), tolerance, epsilon, rules_of(p).max_steps);
   s.design = cached_design(p, from, s.degrees, kFirstCushion, 0);
-  if (3 * p.numerator <= p.denominator && p.numerator != 0)
-    s.averaging = p.numerator < 0 ? Averaging::all : Averaging::last;
+  if (3 * p.numerator <= p.denominator && p.numerator != 0) s.averaging = p.numerator < 0 ? Averaging::all : Averaging::last;
   s.restarts = restarts_of(s, p, rows, cols);
   return s;
 }

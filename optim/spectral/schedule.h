@@ -26,7 +26,7 @@ inline bool is_averaged(Averaging averaging, bool last_step) {
 
 struct Schedule {
   std::vector<int> degrees;
-  int restarts = 0;          // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
+  int restarts = 0;  // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
   Averaging averaging = Averaging::none;
   std::shared_ptr<const Design> design;
 };

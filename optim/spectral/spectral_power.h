@@ -16,9 +16,8 @@
 namespace muonp::optim::spectral {
 
 inline constexpr std::string_view kMethods[] = {
-    "coupled_minimax",     "newton_schulz5", "symmetric_newton_schulz5",
-    "gram_newton_schulz", "polar_express",  "bivariate",
-    "coupled_newton",      "svd"};
+    "coupled_minimax", "newton_schulz5", "symmetric_newton_schulz5", "gram_newton_schulz",
+    "polar_express",   "bivariate",      "coupled_newton",           "svd"};
 // Whether a method knows p = 0 only. Error for one that is none.
 bool is_polar_only(std::string_view method);
 
@@ -40,7 +39,8 @@ struct SpectralReport {       // of one call
   int steps = 0, restarts = 0;
   double predicted_error = 0;  // relative error of σᵖ on [ε, 1]: the design's, and in 16 bits and tf32 that of rounding; NaN
                                // where the method has no bound
-  double flops = 0;            // as executed, whole batch
+  double flops = 0;      // as executed, whole batch
+  core::Tensor squares;  // where matrices are taken together: ‖Z‖_F² of each, finite, doubles in the device's memory
 };
 
 // What apply() does to one matrix.
@@ -58,6 +58,7 @@ class SpectralPower {
   // g, z: [batch, rows, cols] or [rows, cols], float32, on the queue's device; z may not overlap g; g is unchanged.
   // z = U Sᵖ Vᵀ of each g itself (not of a scaled one). A zero matrix gives a zero matrix. A non-finite entry of g, or
   // a result of a method that diverged, is a core::Error that names the matrix of the batch, and z is then unspecified.
+  // Where matrices are taken together z is finite otherwise.
   virtual SpectralReport apply(core::Device& device, const core::Tensor& g, const core::Tensor& z) = 0;
   virtual SpectralPlan plan(std::int64_t rows, std::int64_t cols) const = 0;  // rows, cols ≥ 1
   // Of one matrix: floating-point operations, and bytes of scratch memory that apply() takes for a batch of one.
