@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/device/symmetric.h"
 #include "optim/spectral/elementwise.h"
 
 namespace muonp::optim::spectral {

@@ -4,10 +4,12 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
-#include "core/device/blas.h"
+#include "core/device/symmetric.h"
 #include "optim/spectral/narrow_steps.h"
 #include "optim/spectral/pool.h"
 #include "optim/spectral/scales.h"
@@ -36,6 +38,7 @@ class NarrowMatrices {
     return outs;
   }
   Small gram(const Long& y);
+  void begin_step(const DesignStep&, const Small&) {}
   Long multiply_long(const Long& x, const Small& small, double identity);
   void finish(const Long& x, const Small& small, double identity);
 

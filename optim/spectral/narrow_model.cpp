@@ -65,6 +65,11 @@ class Numbers {
     store(*a, false);
     return a;
   }
+  void begin_step(const DesignStep& step, const Small& gram) {
+    const std::vector<double>& w = step.weight.coefficients;
+    instability_ =
+        std::max(instability_, std::abs(w[1] / w[0]) * std::sqrt(2 * variance_of(*gram, gram->value.size() - 1, false)));
+  }
   Long multiply_long(const Long& x, const Small& small, double identity) {
     ++cost_.longs;
     Long out = longs_.take();
@@ -85,12 +90,8 @@ class Numbers {
   }
   bool in_range() const { return in_range_; }
   // Σ of the squares of the result's derivatives by the long matrices' rounding, or by the small ones', at a point.
-  double variance(std::size_t point, bool of_long) const {
-    double sum = 0;
-    for (std::size_t s = 0; s < result_.by_source.size(); ++s)
-      if (is_long_[s] == of_long && !result_.by_source[s].empty()) sum += std::pow(result_.by_source[s][point], 2);
-    return sum;
-  }
+  double variance(std::size_t point, bool of_long) const { return variance_of(result_, point, of_long); }
+  double instability() const { return instability_; }
 
  private:
   // a·(b + identity)
@@ -123,6 +124,12 @@ class Numbers {
     for (std::size_t s = 0; s < from.by_source.size(); ++s)
       if (!from.by_source[s].empty()) add_to(to.by_source[s], from.by_source[s]);
   }
+  double variance_of(const Values& of, std::size_t point, bool of_long) const {
+    double sum = 0;
+    for (std::size_t s = 0; s < of.by_source.size(); ++s)
+      if (is_long_[s] == of_long && !of.by_source[s].empty()) sum += std::pow(of.by_source[s][point], 2);
+    return sum;
+  }
   // Rounds it: every eigenvalue gets the same derivative.
   void store(Values& x, bool is_long) {
     double squares = 0;
@@ -139,16 +146,30 @@ class Numbers {
   std::vector<double> sigma_;
   double unit_;
   bool float16_, in_range_ = true;
+  double instability_ = 0;
   Pool<Values> smalls_, longs_;
   std::vector<bool> is_long_;  // by source
   NarrowCost cost_;
   Values result_;
 };
 
-std::vector<double> spectrum(double epsilon) {
+std::vector<double> geometric(double epsilon) {
   std::vector<double> sigma(kPoints);
   for (int i = 0; i < kPoints; ++i) sigma[core::at(i)] = std::pow(epsilon, i / (kPoints - 1.0)) / kTypicalBound;
   return sigma;
+}
+std::vector<double> linear(double epsilon) {
+  std::vector<double> sigma(kPoints);
+  for (int i = 0; i < kPoints; ++i) sigma[core::at(i)] = (1 - (1 - epsilon) * i / (kPoints - 1.0)) / kTypicalBound;
+  return sigma;
+}
+
+// The variance of σᵖ's relative error at each point, by the rounding of long or of small matrices.
+std::vector<double> variances(const Numbers& numbers, const std::vector<double>& sigma, Exponent p, bool of_long) {
+  std::vector<double> relative;
+  for (std::size_t i = 0; i < sigma.size(); ++i)
+    relative.push_back(numbers.variance(i, of_long) / std::pow(sigma[i], 2 * p.value()));
+  return relative;
 }
 
 }  // namespace
@@ -173,15 +194,17 @@ double NarrowForecast::error(std::int64_t rows, std::int64_t cols) const {
 }
 
 NarrowForecast forecast(Exponent p, const NarrowPlan& plan, double epsilon, double design_error, core::Dtype dtype) {
-  const std::vector<double> sigma = spectrum(epsilon);
-  Numbers numbers(sigma, dtype);
+  const std::vector<double> sigma = geometric(epsilon), many_large = linear(epsilon);
+  Numbers numbers(sigma, dtype), of_large(many_large, dtype);
   NarrowSteps<Numbers>(numbers, p, plan).run();
-  NarrowForecast f{numbers.cost(), design_error, {}, {}, numbers.in_range()};
-  for (std::size_t i = 0; i < sigma.size(); ++i) {
-    const double square = std::pow(sigma[i], 2 * p.value());  // of σᵖ, whose error is relative
-    f.of_small.push_back(numbers.variance(i, false) / square);
-    f.of_long.push_back(numbers.variance(i, true) / square);
-  }
+  NarrowSteps<Numbers>(of_large, p, plan).run();
+  NarrowForecast f{.cost = numbers.cost(),
+                   .design_error = design_error,
+                   .of_small = variances(numbers, sigma, p, false),
+                   .of_long = variances(numbers, sigma, p, true),
+                   .instability = 2 * p.h() * of_large.instability(),
+                   .in_range = numbers.in_range() && of_large.in_range()};
+  for (const double variance : variances(of_large, many_large, p, false)) f.noise = std::max(f.noise, std::sqrt(variance));
   return f;
 }
 

@@ -30,7 +30,11 @@ struct NarrowForecast {
   NarrowCost cost;
   double design_error = 0;                // of the steps in exact arithmetic
   std::vector<double> of_small, of_long;  // variance of σᵖ's relative error over 1/n and 1/k, along the spectrum
-  bool in_range = true;                   // no stored number leaves the storage's range
+  double noise = 0;  // ‖rounding‖_F/‖Z‖_F at the most along a spectrum with many large singular values
+  // By what part W^2h of an eigenvalue 0 is moved at the most, in any step, by the rounding of A as a whole: a matrix of
+  // norm 2u·√n·‖A‖_F/n, which leaves negative eigenvalues, where w is no longer what it was designed to be.
+  double instability = 0;
+  bool in_range = true;  // no stored number leaves the storage's range
 
   // The worst relative error of σᵖ for σ in [ε, 1]; infinite where a number leaves the storage's range.
   double error(std::int64_t rows, std::int64_t cols) const;

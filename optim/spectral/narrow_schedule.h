@@ -20,9 +20,9 @@ struct NarrowSchedule {
 inline constexpr double kNarrowBoundSlack = 1.45;
 
 // The cheapest schedule for [rows, cols] whose forecast error, its design's and that of rounding, is at most `tolerance`:
-// half as much again at p = 0, where the next cheapest costs a product and is no better than that. Where rounding allows no
-// schedule that, the cheapest whose forecast is at most a quarter above the smallest. core::Error where no design within 8
-// steps reaches the tolerance.
+// half as much again at p = 0, where the next cheapest costs a product more; and whose noise is at most five times that.
+// Where rounding allows no schedule that, the cheapest that exceeds it by at most a quarter more than the best does.
+// core::Error where no design within 6 to 9 steps reaches the tolerance, or a number leaves the storage's range.
 std::shared_ptr<const NarrowSchedule> choose_narrow_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype,
                                                              std::int64_t rows, std::int64_t cols);
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "optim/spectral/minimax.h"
@@ -20,7 +21,8 @@ namespace muonp::optim::spectral {
 
 struct NarrowPlan {
   std::vector<DesignStep> steps;  // of degree 2, 4 or 8
-  std::vector<int> rebuilds;      // A = YᵀY is formed anew after these steps, 1 the first; ascending
+  std::vector<int> rebuilds;  // A = YᵀY is formed anew after these steps, 1 the first; ascending, and but for p = 0 without
+                              // a gap, since Y is multiplied by the Wʰ of one step at a time
   bool keep_t = false;  // T gathers Wᵐ over rebuilds, and Z is multiplied once, at the end; at p = 0, where Z is Y, never
 
   bool rebuilds_after(int step) const {
@@ -45,6 +47,7 @@ struct NarrowForm {
 //   {Long, Small} start()   Y = G over its scale, and A = YᵀY
 //   array<Small, N> multiply(a, b, forms)      forms of the symmetric product of two matrices that commute
 //   Small gram(y)
+//   void begin_step(step, gram)                before w(gram)
 //   Long multiply_long(x, small, identity)     X·(small + identity·I)
 //   void finish(x, small, identity)            the same into the result, float32
 template <class Arithmetic>
@@ -62,11 +65,13 @@ class NarrowSteps {
     const int steps = core::to_int(plan_.steps.size());
     for (int k = 1; k <= steps; ++k) {
       const bool last = k == steps, rebuild = !last && plan_.rebuilds_after(k);
+      a_.begin_step(plan_.steps[core::at(k - 1)], gram);
       const Powers powers = raise(weight(plan_.steps[core::at(k - 1)], gram), rebuild && !polar() ? p_.h() : 0,
                                   last || rebuild ? 0 : 2 * p_.h(), gram);
       t = t ? times(*t, powers.of_t) : powers.of_t;
       if (last) return a_.finish(z, t->matrix, t->identity);
       if (!rebuild) continue;
+      MUONP_ASSERT(polar() || k == 1 || plan_.rebuilds_after(k - 1), "a rebuild after step {} and none before", k);
       gram.reset();
       if (polar() || !plan_.keep_t) {
         z = a_.multiply_long(z, t->matrix, t->identity);
