@@ -54,7 +54,7 @@ constexpr const char* kPoorContrast = R"js((() => {
 
 constexpr const char* kFocused = R"js((() => {
   const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
-  return { tag: e.tagName, name: e.className || e.id || e.getAttribute("href"), figure: (e.closest("figure") || {}).id || "",
+  return { tag: e.tagName, name: e.className || e.id || e.getAttribute("href") || e.tagName, figure: (e.closest("figure") || {}).id || "",
            outline: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth), top: box.top, width: box.width };
 })())js";
 
