@@ -55,8 +55,7 @@ npy() {
 
 # --- the command line
 expect 'help' 0 'Examples:' "$muonp" --help
-for command in train eval generate chat tokenize spectral bench plan config compare checkpoint sweep; do
-for command in train eval generate chat tokenize spectral bench plan config compare checkpoint report export-metrics; do
+for command in train eval generate chat tokenize spectral bench plan config compare checkpoint sweep report export-metrics; do
   expect "help of $command" 0 'Examples:' "$muonp" $command --help
 done
 expect 'help of bench spectral' 0 'Examples:' "$muonp" bench spectral --help
