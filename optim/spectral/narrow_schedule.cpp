@@ -28,7 +28,7 @@ constexpr double kSmallEpsilon = 5e-3;
 
 Rules rules_of(core::Dtype dtype, double epsilon) {
   if (dtype == core::Dtype::bfloat16) return {{{2, 1}}, 0.03, 9, 0, false};
-  if (epsilon < kSmallEpsilon) return {{{4, 2}, {2, 1}}, 0.01, 8, 1, false};
+  if (epsilon < kSmallEpsilon) return {{{4, 2}, {2, 1}}, 0.01, 8, 0, false};
   return {{{8, 3}, {4, 2}, {2, 1}}, 0.01, 6, 5, true};
 }
 constexpr double kPolarShare = 1.5, kAboveLeast = 1.25;
