@@ -64,6 +64,7 @@ void NarrowMatrices::multiply(const Small& a, const Small& b, std::span<const Na
   for (std::size_t i = 0; i < forms.size(); ++i)
     made.push_back({.out = outs[i]->first,
                     .product = static_cast<float>(forms[i].product),
+                    .identity = static_cast<float>(forms[i].identity),
                     .first = term(forms[i].first, forms[i].first_factor),
                     .second = term(forms[i].second, forms[i].second_factor)});
   if (product_is_square_) {

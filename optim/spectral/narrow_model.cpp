@@ -53,6 +53,7 @@ class Numbers {
       add(out, product, forms[i].product);
       if (forms[i].first) add(out, *forms[i].first, forms[i].first_factor);
       if (forms[i].second) add(out, *forms[i].second, forms[i].second_factor);
+      for (double& value : out.value) value += forms[i].identity;
       store(out, false);
       *outs[i] = std::move(out);
     }

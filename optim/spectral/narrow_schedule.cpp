@@ -23,7 +23,8 @@ struct Rules {
 };
 
 // The forecast is of first order. Where the second step still works on an interval wider than eleven bits tell apart, that
-// is not enough: there only what was seen to hold may be used. Eight bits carry degree 2 alone, and A rebuilt in every step.
+// is not enough: there only what was seen to hold may be used, and matrices are stored whole (narrow_steps.h). Eight bits
+// carry degree 2 alone, and A rebuilt in every step.
 constexpr double kSmallEpsilon = 5e-3;
 
 Rules rules_of(core::Dtype dtype, double epsilon) {
@@ -41,8 +42,8 @@ constexpr int kMoreHalves = 4;  // products of the small side beyond the fewest 
 
 double limit_of(Exponent p, double tolerance) { return p.numerator == 0 ? kPolarShare * tolerance : tolerance; }
 
-NarrowPlan plan_of(const Design& design, int rebuilds, bool keep_t) {
-  NarrowPlan plan{design.steps, {}, keep_t};
+NarrowPlan plan_of(const Design& design, int rebuilds, bool keep_t, bool whole) {
+  NarrowPlan plan{design.steps, {}, keep_t, whole};
   for (int k = 1; k <= rebuilds; ++k) plan.rebuilds.push_back(k);
   return plan;
 }
@@ -123,7 +124,7 @@ class Search {
           // Where nothing is rebuilt, and at p = 0, there is nothing to keep; below 1/2 T would bring noise into the null
           // space.
           if (keep_t && (!rules.may_keep_t || rebuilds == 0 || 2 * p.numerator < p.denominator)) continue;
-          NarrowPlan plan = plan_of(*design, rebuilds, keep_t);
+          NarrowPlan plan = plan_of(*design, rebuilds, keep_t, epsilon < kSmallEpsilon);
           const NarrowCost cost = cost_of(p, plan);
           candidates_.emplace_back(degrees, std::move(plan), design->error, cost);
         }
@@ -155,7 +156,7 @@ class Search {
  private:
   // Of what is allowed.
   double share(const NarrowSchedule& s, std::int64_t rows, std::int64_t cols) const {
-    if (s.forecast.instability > kMostUnstable) return std::numeric_limits<double>::infinity();
+    if (!s.plan.whole && s.forecast.instability > kMostUnstable) return std::numeric_limits<double>::infinity();
     return std::max(s.forecast.error(rows, cols), s.forecast.noise / kNoiseShare) / limit_;
   }
   // Of candidates by rising cost, the one that is best among the cheapest; none where none has at most that share.

@@ -3,7 +3,8 @@
 //
 // A matrix f(A) of the small side is stored as f(A) − f(0)·I, and f(0) beside it. Rounding is relative to what is stored:
 // with its identity part, which is as large as W's largest eigenvalue, W would be rounded relative to that everywhere, and
-// the small eigenvalues of A would move by it.
+// the small eigenvalues of A would move by it. What is left of f is as large where A's eigenvalues are large, though: where
+// w(0) is so far above w(1) that this loses more, and the spectrum has many large values, matrices are stored whole.
 #pragma once
 
 #include <array>
@@ -25,6 +26,8 @@ struct NarrowPlan {
                               // a gap, since Y is multiplied by the Wʰ of one step at a time
   bool keep_t = false;  // T gathers Wᵐ over rebuilds, and Z is multiplied once, at the end; at p = 0, where Z is Y, never
 
+  bool whole = false;  // matrices are stored with their identity part
+
   bool rebuilds_after(int step) const {
     for (const int rebuild : rebuilds)
       if (rebuild == step) return true;
@@ -32,7 +35,7 @@ struct NarrowPlan {
   }
 };
 
-// What to make of a product C: product·C + Σ factor·matrix, rounded once.
+// What to make of a product C: product·C + identity·I + Σ factor·matrix, rounded once.
 template <class Small>
 struct NarrowForm {
   double product = 1;
@@ -40,6 +43,7 @@ struct NarrowForm {
   double first_factor = 0;
   Small second = {};
   double second_factor = 0;
+  double identity = 0;
 };
 
 // Arithmetic has
@@ -108,15 +112,20 @@ class NarrowSteps {
   // W = w(A).
   Shifted weight(const DesignStep& step, const Small& gram) {
     const std::vector<double>& w = step.weight.coefficients;
-    if (step.octic) return {octic(*step.octic, gram), w[0]};
-    if (w.size() == 3) return {one(gram, gram, {.product = w[2], .first = gram, .first_factor = w[1]}), w[0]};
-    return {quartic(w, (step.low + step.high) / 2, gram), w[0]};
+    const double stored = plan_.whole ? w[0] : 0, beside = plan_.whole ? 0 : w[0];
+    if (step.octic) {
+      MUONP_ASSERT(!plan_.whole, "degree 8 of whole matrices");
+      return {octic(*step.octic, gram), beside};
+    }
+    if (w.size() == 3)
+      return {one(gram, gram, {.product = w[2], .first = gram, .first_factor = w[1], .identity = stored}), beside};
+    return {quartic(w, (step.low + step.high) / 2, gram, stored), beside};
   }
 
-  // w(A) − w(0)·I by way of S = (A − center·I)² − center²·I = A² − 2·center·A: in powers of A itself the terms are far
-  // larger, and cancel.
+  // w(A) − w(0)·I + identity·I by way of S = (A − center·I)² − center²·I = A² − 2·center·A: in powers of A itself the terms
+  // are far larger, and cancel.
   //   w(a) − w(0) = (w₄s + q₁a)·s + q₂s + q₃a
-  Small quartic(const std::vector<double>& w, double center, const Small& gram) {
+  Small quartic(const std::vector<double>& w, double center, const Small& gram, double identity) {
     MUONP_ASSERT(w.size() == 5, "degree {}", w.size() - 1);
     const double shift = -2 * center, q1 = w[3] - 2 * w[4] * shift, q2 = w[2] - (w[4] * shift + q1) * shift,
                  q3 = w[1] - q2 * shift;
@@ -124,7 +133,7 @@ class NarrowSteps {
         a_.template multiply<2>(gram, gram,
                                 {Form{.first = gram, .first_factor = shift},
                                  Form{.product = w[4], .first = gram, .first_factor = w[4] * shift + q1}});
-    return one(inner, s, {.first = s, .first_factor = q2, .second = gram, .second_factor = q3});
+    return one(inner, s, {.first = s, .first_factor = q2, .second = gram, .second_factor = q3, .identity = identity});
   }
 
   // The same of degree 8 (octic.h). In x = x₀ + a/radius every factor is its value at a = 0, written with ₀, and the rest:
