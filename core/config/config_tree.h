@@ -1,4 +1,5 @@
-// The YAML document as a plain tree that knows where each value stands. Used by core/config_*.cpp.
+// The YAML document as a plain tree that knows where each value stands. For readers of files whose keys no description
+// names: core/config/*.cpp, launch/sweep.
 #pragma once
 
 #include <string>

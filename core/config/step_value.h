@@ -2,15 +2,13 @@
 // (StepText), as the exponents of a spectral power do:
 //
 //   A                            the same at every step
-//   A@1 B@300 ...                values at steps, which count from 1 and rise; the last one stays. What is between, the kind
-//   of
-//                                value says: straight lines between numbers, each until the next of other things
+//   A@1 B@300 ...                values at steps, which count from 1 and rise; the last one stays. What is between,
+//                                the kind of value says: straight lines between numbers, of other things each until the next
 //   switch A@1 B@300 ...         each until the next
 //   linear A@1 B@300 ...         straight lines
 //   cosine A@1 B@300 ...         from each to the next A + (B - A)(1 - cos(pi x))/2, x from 0 to 1
-//   logistic A B tau T width W   B + (A - B)/(1 + exp((s/S - T)/W)) at step s of the S of the run, 0 <= T <= 1 and W > 0
-//   shares
-//                                of the run (DynMuon, arXiv 2605.17109); after its last step as at that
+//   logistic A B tau T width W   B + (A - B)/(1 + exp((s/S - T)/W)) at step s of the S of the run, 0 <= T <= 1 and
+//                                W > 0 shares of the run (DynMuon, arXiv 2605.17109); after its last step as at that
 #pragma once
 
 #include <cstdint>

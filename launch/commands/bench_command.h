@@ -9,5 +9,8 @@ inline constexpr core::IntegerRange kRepeats{.min = 1, .max = 100000};
 
 void add_bench_spectral_command(CLI::App& bench, Context& context);
 void add_bench_step_command(CLI::App& bench, Context& context);
+void add_bench_collectives_command(CLI::App& bench, Context& context);
+void add_bench_checkpoint_command(CLI::App& bench, Context& context);
+void add_bench_scaling_command(CLI::App& bench, Context& context);
 
 }  // namespace muonp::launch

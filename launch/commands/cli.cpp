@@ -32,6 +32,9 @@ void build(CLI::App& app, Context& context) {
   add_plan_command(app, context);
   add_config_command(app, context);
   add_compare_command(app, context);
+  add_report_command(app, context);
+  add_export_metrics_command(app, context);
+  add_sweep_command(app, context);
   add_checkpoint_command(app, context);
   add_export_command(app, context);
 }
@@ -83,7 +86,8 @@ std::string usage_problem(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& command = reached(app);
   const std::vector<std::string> extra = command.remaining();
   if (!extra.empty()) return unexpected(command, extra.front());
-  if (const std::vector<std::string> commands = command_names(command); !commands.empty())
+  const bool is_missing = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+  if (const std::vector<std::string> commands = command_names(command); is_missing && !commands.empty())
     return "a command is needed: " + joined(commands);
   return error.what();
 }

@@ -41,7 +41,10 @@ void add_plan_command(CLI::App& app, Context& context);
 void add_config_command(CLI::App& app, Context& context);
 void add_compare_command(CLI::App& app, Context& context);
 void add_checkpoint_command(CLI::App& app, Context& context);
+void add_sweep_command(CLI::App& app, Context& context);
 void add_export_command(CLI::App& app, Context& context);
+void add_report_command(CLI::App& app, Context& context);
+void add_export_metrics_command(CLI::App& app, Context& context);
 
 // CONFIG and --set section.key=value (repeatable), for subcommands that read a configuration.
 struct ConfigArguments {

@@ -27,12 +27,6 @@ const std::map<std::string, std::pair<RunAxis, std::string>> kAxes = {{"step", {
                                                                       {"seconds", {RunAxis::seconds, "training time [s]"}},
                                                                       {"sent", {RunAxis::sent, "sent per rank [MB]"}}};
 
-std::string axis_label(const std::string& metric) {
-  if (metric == "val_loss") return "validation loss [nats per token]";
-  if (metric == "loss") return "training loss [nats per token]";
-  return metric;
-}
-
 std::string value_cell(const std::optional<double>& value) {
   if (!value) return "-";
   return std::isfinite(*value) ? fmt::format("{:.4f}", *value) : "not finite";
@@ -77,7 +71,7 @@ Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs, const std:
   const auto& [axis, label] = kAxes.at(a.axis);
   const bool loss = a.metric == "val_loss";
   const bool training_too = loss && runs.size() <= kMostWithTraining;
-  Plot plot{a.title, "", label, axis_label(a.metric), {}, axis == RunAxis::sent};
+  Plot plot{a.title, "", label, metric_label(a.metric), {}, axis == RunAxis::sent};
   if (plot.title.empty())
     plot.title = fmt::format("{} of {} run{}", loss ? "Loss" : a.metric, runs.size(), runs.size() == 1 ? "" : "s");
   plot.subtitle = !loss          ? "numbers: best value"

@@ -2,6 +2,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
+#include "core/config/config_values.h"
+#include "launch/bench/cluster_file.h"
+#include "launch/bench/plan_report.h"
 #include "launch/bench/roofline.h"
 #include "launch/commands/cli.h"
 #include "launch/commands/compressor_table.h"
@@ -12,10 +15,25 @@ namespace {
 
 struct Arguments {
   ConfigArguments config;
-  std::int64_t ranks = 1;
-  bool json = false, compressors = false;
-  std::string machine, spectral = "tf32";
+  std::vector<int> ranks = {1};
+  bool json = false, compressors = false, best = false;
+  std::string machine, cluster;
 };
+
+constexpr core::IntegerRange kRanks{.min = 1, .max = 65536};
+
+// "8,64,1024"
+std::vector<int> parse_ranks(const std::string& text) {
+  std::vector<int> ranks;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const auto [value, problem] = core::config::read_integer(text.substr(begin, end - begin), kRanks);
+    if (!value) throw CLI::ValidationError("--ranks", problem);
+    ranks.push_back(static_cast<int>(*value));
+    begin = end + 1;
+  }
+  return ranks;
+}
 
 nlohmann::ordered_json as_json(const StartFacts& facts) {
   using nlohmann::ordered_json;
@@ -45,10 +63,9 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
           {"owners", owners}};
 }
 
-int run(Session& session, const Arguments& a) {
-  const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
+// What is needed, without a cluster, of one number of ranks.
+int run_needs(Session& session, const Arguments& a, const RunConfig& config, int ranks) {
   const auto model = models::make_model(config.model);
-  const int ranks = static_cast<int>(a.ranks);
   const BatchPlan batches = make_batch_plan(config.data, ranks);
   // A plan for GPUs can be made anywhere.
   const bool cuda = !a.machine.empty() || config.device == "cuda";
@@ -56,7 +73,7 @@ int run(Session& session, const Arguments& a) {
   const optim::ExecutionPlan plan =
       optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, device), ranks);
   const StartFacts facts{
-      config, *model, plan, batches, session.device_text(), fmt::format("{} (planned, none started)", a.ranks), "", 0};
+      config, *model, plan, batches, session.device_text(), fmt::format("{} (planned, none started)", ranks), "", 0};
   if (a.compressors) {
     session.log().info("{}", compressor_table(facts));
     return 0;
@@ -72,22 +89,60 @@ int run(Session& session, const Arguments& a) {
   return 0;
 }
 
+int run_prediction(Session& session, const Arguments& a, const RunConfig& config) {
+  const dist::Cluster cluster = read_cluster(a.cluster);
+  nlohmann::ordered_json json = {
+      {"cluster", cluster.name}, {"source", cluster.source}, {"predictions", nlohmann::ordered_json::array()}};
+  for (const int ranks : a.ranks) {
+    Planner planner(config, cluster, ranks);
+    const PlanReport report = make_plan_report(planner, a.best);
+    if (a.json)
+      json["predictions"].push_back(plan_json(report));
+    else
+      session.log().info("{}", plan_text(report, cluster, models::make_model(config.model)->description()));
+  }
+  if (a.json) session.log().info("{}", json.dump(2));
+  return 0;
+}
+
+int run(Session& session, const Arguments& a) {
+  const RunConfig config = resolve(load_run_config(a.config.file, a.config.overrides));
+  if (!a.cluster.empty()) return run_prediction(session, a, config);
+  if (a.json && a.ranks.size() > 1) core::fail("--json of several numbers of ranks needs --cluster");
+  for (const int ranks : a.ranks) run_needs(session, a, config, ranks);
+  return 0;
+}
+
 }  // namespace
 
 void add_plan_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("plan", "What a configuration needs: memory, owners, bytes sent, per rank");
   auto a = std::make_shared<Arguments>();
   add_config_arguments(*command, a->config);
-  add_integer_option(*command, "--ranks", a->ranks, {.min = 1, .max = 65536}, "Number of ranks to plan for");
-  command->add_flag("--json", a->json, "Print a JSON object, with the owner of every matrix");
+  command
+      ->add_option_function<std::string>(
+          "--ranks", [a](const std::string& text) { a->ranks = parse_ranks(text); },
+          fmt::format("Numbers of ranks to plan for, as in 8,64 (each {})", core::config::describe_valid(kRanks)))
+      ->default_str("1")
+      ->type_name("N,...");
+  CLI::Option* cluster =
+      command->add_option("--cluster", a->cluster, "Predict the step on the cluster of this file")->type_name("FILE");
+  command->add_flag("--best", a->best, "Search the settings for the fastest that fits")->needs(cluster);
+  CLI::Option* json =
+      command->add_flag("--json", a->json, "Print a JSON object; without --cluster with the owner of every matrix");
   command->add_option("--roofline", a->machine, "Least time of each phase of the step on a machine: h100, a100")
-      ->type_name("NAME");
-  command->add_flag("--compressors", a->compressors,
-                    "What each compressor of the compression section would send, with its contraction constant");
+      ->type_name("NAME")
+      ->excludes(cluster)
+      ->excludes(json);
+  command
+      ->add_flag("--compressors", a->compressors,
+                 "What each compressor of the compression section would send, with its contraction constant")
+      ->excludes(cluster);
   command->footer(
       "Examples:\n"
       "  muonp plan configs/quickstart.yaml --ranks 4\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 8 --compressors\n"
+      "  muonp plan configs/gpt2-124m.yaml --ranks 8,64 --cluster configs/clusters/h100.yaml --best\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set parallel.compute=bfloat16 --roofline h100\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set data.batch=512 --set parallel.zero=2");
   command->callback([a, &context] {

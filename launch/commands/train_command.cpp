@@ -3,6 +3,7 @@
 
 #include "launch/commands/cli.h"
 #include "launch/train/metrics_observer.h"
+#include "launch/train/report_observer.h"
 #include "launch/train/terminal.h"
 #include "launch/train/trainer.h"
 
@@ -14,6 +15,7 @@ std::vector<std::unique_ptr<TrainObserver>> observers(const RunConfig& config, S
   if (session.rank() != 0) return all;
   if (!session.device_note().empty()) session.log().info("{}", session.device_note());
   all.push_back(std::make_unique<MetricsObserver>(config.directory() + "/metrics.jsonl"));
+  if (config.log.report) all.push_back(std::make_unique<ReportObserver>(config.directory()));
   all.push_back(std::make_unique<TerminalObserver>(config, session.log(), progress_options(session, stdout)));
   return all;
 }
@@ -39,6 +41,8 @@ void add_train_command(CLI::App& app, Context& context) {
   add_config_arguments(*command, *arguments);
   auto skip_bad = std::make_shared<bool>(false);
   command->add_flag("--skip-bad", *skip_bad, "Leave lines of JSONL out that are no valid example (data.skip_bad: true)");
+  auto report = std::make_shared<bool>(false);
+  command->add_flag("--report", *report, "Keep report.html in the run's folder up to date (log.report: true)");
   command->footer(
       "Goes on from the run's newest checkpoint, if there is one (checkpoint.resume). Ctrl-C, SIGTERM "
       "and SIGHUP save a\n"
@@ -49,9 +53,10 @@ void add_train_command(CLI::App& app, Context& context) {
       "  mpirun -np 4 muonp train configs/quickstart.yaml --set optimizer.matrices.p=1/3 --set "
       "parallel.zero=2\n"
       "  muonp config --reference      every key of CONFIG");
-  command->callback([arguments, skip_bad, &context] {
+  command->callback([arguments, skip_bad, report, &context] {
     RunConfig config = load_run_config(arguments->file, arguments->overrides);
     config.data.skip_bad = config.data.skip_bad || *skip_bad;
+    config.log.report = config.log.report || *report;
     context.session = session_settings(config, "train");
     context.run = [config](Session& session) { return run(session, config); };
   });

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "core/base/units.h"
+#include "launch/report/markup.h"
 #include "launch/report/table.h"
 
 namespace muonp::launch {
@@ -14,7 +15,8 @@ namespace {
 
 constexpr double kWidth = 960, kHeight = 540, kLeft = 78, kTop = 76, kBottom = 64, kRightMargin = 24;
 constexpr double kLegendGap = 22, kLegendLine = 22,
-                 kLetter = 7.4;  // pixels; a letter's mean width at 13 pixels
+                 kLetter = 7.4;     // pixels; a letter's mean width at 13 pixels
+constexpr double kNameSlope = 0.5;  // names on the x axis fall by this much a pixel: a sine of 30 degrees
 constexpr std::size_t kMarkersBelow = 40, kLightPoints = 160;
 // Okabe and Ito, "Color Universal Design" (2008), without the yellow that vanishes on white.
 constexpr std::array<const char*, 7> kColours = {"#0072B2", "#D55E00", "#009E73", "#CC79A7",
@@ -30,34 +32,11 @@ struct Range {
   bool empty() const { return low > high; }
 };
 
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
-    }
-  }
-  return result;
-}
-
 // Values that are not finite are NaN afterwards, and gaps of the line.
 std::vector<PlotPoint> with_gaps(const std::vector<PlotPoint>& points) {
   std::vector<PlotPoint> kept;
   for (const PlotPoint& p : points)
-    if (std::isfinite(p.x)) kept.push_back({p.x, std::isfinite(p.y) ? p.y : NAN});
+    if (std::isfinite(p.x)) kept.push_back({p.x, std::isfinite(p.y) ? p.y : NAN, p.error});
   return kept;
 }
 
@@ -81,7 +60,7 @@ std::vector<PlotPoint> averaged(const std::vector<PlotPoint>& points, std::size_
 std::vector<PlotPoint> logarithmic(const std::vector<PlotPoint>& points) {
   std::vector<PlotPoint> kept;
   for (const PlotPoint& p : points)
-    if (p.x > 0) kept.push_back({std::log10(p.x), p.y});
+    if (p.x > 0) kept.push_back({std::log10(p.x), p.y, p.error});
   return kept;
 }
 
@@ -94,21 +73,14 @@ std::vector<double> log_ticks(double low, double high) {
   return ticks;
 }
 
-std::string tick_label(double value, double step) {
-  if (std::fabs(value) >= 10000) return core::format_count(value);
-  const int digits = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 9);
-  // A step of 2.5 or 0.25 needs one digit more than its power of ten.
-  const double scaled = step * std::pow(10, digits);
-  const int exact = std::fabs(scaled - std::round(scaled)) > 1e-6 ? digits + 1 : digits;
-  return fmt::format("{:.{}f}", std::fabs(value) < step * 1e-9 ? 0.0 : value, exact);
-}
-
 class Canvas {
  public:
   Canvas(const Plot& plot, std::vector<PlotSeries> series) : plot_(plot), series_(std::move(series)) {
     for (const PlotSeries& s : series_) {
-      for (const PlotPoint& p : s.strong) x_.include(p.x), y_.include(p.y);
+      for (const auto* points : {&s.strong, &s.marks})
+        for (const PlotPoint& p : *points) x_.include(p.x), y_.include(p.y - p.error), y_.include(p.y + p.error);
       for (const PlotPoint& p : s.light) x_.include(p.x);
+      for (const double x : s.lost) x_.include(x);
     }
     const bool only_light = y_.empty();
     for (const PlotSeries& s : series_)
@@ -119,6 +91,10 @@ class Canvas {
     for (const PlotSeries& s : series_)
       legend = std::max(legend, kLetter * static_cast<double>(display_width(s.name) + display_width(s.detail) + 2));
     right_ = kWidth - kRightMargin - kLegendGap - 34 - std::min(legend, 320.0);
+    for (const std::string& name : plot.x_names)
+      bottom_margin_ = std::max(bottom_margin_, kBottom + kNameSlope * kLetter * static_cast<double>(display_width(name)));
+    if (!plot.x_names.empty()) x_ = {0.5, static_cast<double>(plot.x_names.size()) + 0.5};
+    y_.high = std::max(y_.low, std::min(y_.high, plot.y_top));
     x_ticks_ = plot.log_x ? log_ticks(x_.low, x_.high) : nice_ticks(x_.low, x_.high, 8);
     y_ticks_ = nice_ticks(y_.low, y_.high, 7);
     y_ = {y_ticks_.front(), y_ticks_.back()};
@@ -135,7 +111,7 @@ class Canvas {
   }
 
  private:
-  double bottom() const { return kHeight - kBottom; }
+  double bottom() const { return kHeight - bottom_margin_; }
   double to_x(double x) const { return kLeft + (x - x_.low) / (x_.high - x_.low) * (right_ - kLeft); }
   double to_y(double y) const { return bottom() - (y - y_.low) / (y_.high - y_.low) * (bottom() - kTop); }
   const char* colour(std::size_t i) const { return kColours[i % kColours.size()]; }
@@ -169,15 +145,10 @@ class Canvas {
                           right_, y);
       text(kLeft - 9, y + 4.5, "end", tick_label(tick, y_step));
     }
-    for (const double tick : x_ticks_) {
-      if (tick < x_.low - 1e-9 * x_step || tick > x_.high + 1e-9 * x_step) continue;
-      const double x = to_x(tick);
-      out_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#f0f0f0\"/>\n", x, kTop, x,
-                          bottom());
-      out_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#666666\"/>\n", x,
-                          bottom(), x, bottom() + 5);
-      text(x, bottom() + 21, "middle", plot_.log_x ? fmt::format("{:g}", std::pow(10, tick)) : tick_label(tick, x_step));
-    }
+    if (plot_.x_names.empty())
+      number_ticks(x_step);
+    else
+      name_ticks();
     out_ += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\" fill=\"none\" stroke=\"#666666\"/>\n", kLeft, kTop,
                         bottom(), right_);
     text((kLeft + right_) / 2, kHeight - 18, "middle", plot_.x_label, " font-size=\"14\"");
@@ -185,6 +156,30 @@ class Canvas {
     const std::string turn = fmt::format(" font-size=\"14\" transform=\"rotate(-90 22 {:.1f})\"", middle);
     text(22, middle, "middle", plot_.y_label, turn.c_str());
     out_ += "</g>\n";
+  }
+
+  void x_tick(double x) {
+    out_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#f0f0f0\"/>\n", x, kTop, x,
+                        bottom());
+    out_ += fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#666666\"/>\n", x, bottom(),
+                        x, bottom() + 5);
+  }
+
+  void number_ticks(double step) {
+    for (const double tick : x_ticks_) {
+      if (tick < x_.low - 1e-9 * step || tick > x_.high + 1e-9 * step) continue;
+      x_tick(to_x(tick));
+      text(to_x(tick), bottom() + 21, "middle",
+           plot_.log_x ? fmt::format("{:g}", std::pow(10, tick)) : tick_label(tick, step));
+    }
+  }
+
+  void name_ticks() {
+    for (std::size_t i = 0; i < plot_.x_names.size(); ++i) {
+      const double x = to_x(static_cast<double>(i + 1)), y = bottom() + 19;
+      x_tick(x);
+      text(x, y, "end", plot_.x_names[i], fmt::format(" transform=\"rotate(-30 {:.1f} {:.1f})\"", x, y).c_str());
+    }
   }
 
   std::string path(const std::vector<PlotPoint>& points) const {
@@ -207,13 +202,40 @@ class Canvas {
       const auto& strong = series_[i].strong;
       if (strong.empty()) continue;
       out_ += fmt::format("<path d=\"{}\" stroke=\"{}\" stroke-width=\"2.4\"{}/>\n", path(strong), colour(i), dash(i));
+      bars(strong, colour(i));
       if (strong.size() > kMarkersBelow) continue;
       for (const PlotPoint& p : strong)
         if (std::isfinite(p.y))
           out_ += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3.4\" fill=\"{}\" stroke=\"#ffffff\"/>\n", to_x(p.x),
                               to_y(p.y), colour(i));
     }
+    for (std::size_t i = 0; i < series_.size(); ++i) marks(series_[i], colour(i));
     out_ += "</g>\n";
+  }
+
+  void bars(const std::vector<PlotPoint>& points, const char* stroke) {
+    for (const PlotPoint& p : points) {
+      if (!std::isfinite(p.y) || p.error == 0) continue;
+      const double x = to_x(p.x), low = to_y(p.y - p.error), high = to_y(p.y + p.error);
+      out_ += fmt::format(
+          "<path d=\"M{0:.1f} {2:.1f}H{1:.1f}M{3:.1f} {2:.1f}V{4:.1f}M{0:.1f} {4:.1f}H{1:.1f}\" stroke=\"{5}\" "
+          "stroke-width=\"1.4\"/>\n",
+          x - 4, x + 4, low, x, high, stroke);
+    }
+  }
+
+  void marks(const PlotSeries& series, const char* stroke) {
+    bars(series.marks, stroke);
+    for (const PlotPoint& p : series.marks)
+      if (std::isfinite(p.y))
+        out_ +=
+            fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"5\" fill=\"#ffffff\" stroke=\"{}\" stroke-width=\"2\"/>\n",
+                        to_x(p.x), to_y(p.y), stroke);
+    for (const double x : series.lost)
+      out_ += fmt::format(
+          "<path d=\"M{0:.1f} {2:.1f}L{1:.1f} {3:.1f}M{0:.1f} {3:.1f}L{1:.1f} {2:.1f}\" stroke=\"{4}\" "
+          "stroke-width=\"2\"/>\n",
+          to_x(x) - 5, to_x(x) + 5, kTop + 1, kTop + 11, stroke);
   }
 
   void legend() {
@@ -221,7 +243,7 @@ class Canvas {
     const double x = right_ + kLegendGap;
     double y = kTop + 10;
     for (std::size_t i = 0; i < series_.size(); ++i, y += kLegendLine) {
-      const bool strong = !series_[i].strong.empty();
+      const bool strong = !series_[i].strong.empty() || !series_[i].marks.empty();
       out_ += fmt::format(
           "<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"{}\" "
           "stroke-width=\"{}\"{}{}/>\n",
@@ -238,7 +260,7 @@ class Canvas {
   std::vector<PlotSeries> series_;
   Range x_, y_;
   std::vector<double> x_ticks_, y_ticks_;
-  double right_ = 0;
+  double right_ = 0, bottom_margin_ = kBottom;
   std::string out_;
 };
 
@@ -262,12 +284,26 @@ std::vector<double> nice_ticks(double low, double high, int wanted) {
   return ticks;
 }
 
+std::string tick_label(double value, double step) {
+  if (std::fabs(value) >= 10000) return core::format_count(value);
+  const int digits = std::clamp(static_cast<int>(std::ceil(-std::log10(step) - 1e-9)), 0, 9);
+  // A step of 2.5 or 0.25 needs one digit more than its power of ten.
+  const double scaled = step * std::pow(10, digits);
+  const int exact = std::fabs(scaled - std::round(scaled)) > 1e-6 ? digits + 1 : digits;
+  return fmt::format("{:.{}f}", std::fabs(value) < step * 1e-9 ? 0.0 : value, exact);
+}
+
 std::string render_svg(const Plot& plot) {
   std::vector<PlotSeries> series;
   for (const PlotSeries& s : plot.series)
-    series.push_back({s.name, s.detail, with_gaps(s.strong), averaged(with_gaps(s.light), kLightPoints)});
+    series.push_back(
+        {s.name, s.detail, with_gaps(s.strong), averaged(with_gaps(s.light), kLightPoints), with_gaps(s.marks), s.lost});
   if (plot.log_x)
-    for (PlotSeries& s : series) s.strong = logarithmic(s.strong), s.light = logarithmic(s.light);
+    for (PlotSeries& s : series) {
+      for (auto* points : {&s.strong, &s.light, &s.marks}) *points = logarithmic(*points);
+      std::erase_if(s.lost, [](double x) { return x <= 0; });
+      for (double& x : s.lost) x = std::log10(x);
+    }
   return Canvas(plot, std::move(series)).render();
 }
 

@@ -255,7 +255,12 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   outcome.counted = train_->counted(step);
   const double start = core::seconds_now();
   core::Stopwatch judging(session_.device().queue());
-  std::vector<Pass> passes;
+  std::vector<Pass> old_passes, passes;  // those at the weights of the step before, where a rule wants them
+  if (optimizer_->needs_old_gradients()) {
+    optimizer_->hold_old_weights();
+    for (std::int64_t pass = 0; pass < batches_.passes; ++pass) old_passes.push_back(run_pass(step, pass, outcome.counted));
+    optimizer_->keep_old_gradients();
+  }
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass, outcome.counted));
   const optim::GradientNorm norm = optimizer_->prepare();
 
@@ -273,6 +278,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   outcome.report.communication_seconds += core::seconds(judging.take());
   if (failed) require_no_failure();
   outcome.report.gradient_norm = core::plain_nan(outcome.report.gradient_norm);
+  std::ranges::move(old_passes, std::back_inserter(passes));
   for (const Pass& pass : passes) {
     const double forward = core::seconds(pass.forward_waits), backward = core::seconds(pass.backward_waits);
     outcome.forward_seconds += without(pass.middle->seconds_since(*pass.start), forward);

@@ -18,6 +18,7 @@ void MetricsObserver::stepped(const RunStep& s) {
                          {"counted_tokens", s.outcome.counted},
                          {"sent_bytes", s.sent_bytes},
                          {"step_seconds", s.outcome.total_seconds},
+                         {"memory_bytes", s.memory_bytes},
                          {"spectral_seconds", s.outcome.report.spectral_seconds},
                          {"communication_seconds", s.outcome.report.communication_seconds},
                          {"skipped", s.outcome.report.skipped},

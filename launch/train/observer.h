@@ -30,6 +30,7 @@ struct RunStep {
   double lr = 0;                  // of the group of matrices
   double tokens = 0;              // of one step
   double sent_bytes = 0;          // by a rank since the start of the run, as planned; without validation and checks
+  std::int64_t memory_bytes = 0;  // most that this rank's device has held so far
   double peak_share = 0;          // of the matrix-product peak; 0 where that is not measured
   bool spike = false;             // of the loss
   ExponentRecord exponents = {};  // none of a step that is skipped

@@ -79,6 +79,7 @@ void LogSection::describe(Fields& f) {
   f.text_list("spectra", spectra, "names of the parameters whose matrices have such records, with * and ?");
   f.boolean("peak", peak,
             "measure the matrix-product peak at start, and again when a step exceeds it, to show each step's share of it");
+  f.boolean("report", report, "keep report.html in the run's folder up to date while it trains (docs/report.md)");
 }
 
 void RunConfig::describe(Fields& f) {

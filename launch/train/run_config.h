@@ -67,6 +67,7 @@ struct LogSection {
   std::int64_t spectra_every = 0;
   std::vector<std::string> spectra = {"*"};
   bool peak = true;
+  bool report = false;
   void describe(core::Fields& f);
   // Of a step, counted from 1.
   bool measures_spectra(std::int64_t step) const { return spectra_every > 0 && step % spectra_every == 0; }

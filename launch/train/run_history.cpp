@@ -57,6 +57,12 @@ std::vector<PlotPoint> curve(const RunHistory& run, const std::string& metric, R
   return points;
 }
 
+std::string metric_label(const std::string& metric) {
+  if (metric == "val_loss") return "validation loss [nats per token]";
+  if (metric == "loss") return "training loss [nats per token]";
+  return metric;
+}
+
 RunSummary summarize(const RunHistory& run, const std::string& metric) {
   RunSummary summary;
   summary.steps = last_value(run, "step");

@@ -27,6 +27,9 @@ RunHistory read_run(const std::string& path);
 // them.
 std::vector<PlotPoint> curve(const RunHistory& run, const std::string& metric, RunAxis axis);
 
+// What a metric is called on an axis: with its unit, where that is known.
+std::string metric_label(const std::string& metric);
+
 struct RunSummary {
   std::optional<double> steps, seconds, tokens, sent_bytes;  // at the end
   std::optional<double> final_value;                         // of the metric; NaN where it was not finite

@@ -1,7 +1,6 @@
 #include "launch/train/run_lock.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +21,7 @@
 #include "core/base/error.h"
 #include "core/base/hostname.h"
 #include "core/files/files.h"
+#include "launch/report/time_text.h"
 
 namespace muonp::launch {
 
@@ -61,7 +61,7 @@ std::int64_t born(std::int64_t process) {
 
 Holder myself() {
   return {core::hostname(), first_line("/proc/sys/kernel/random/boot_id"),
-          fmt::format("{:%Y-%m-%d %H:%M:%S} UTC", fmt::gmtime(std::time(nullptr))), ::getpid(), born(::getpid())};
+          time_text(), ::getpid(), born(::getpid())};
 }
 
 std::string to_text(const Holder& h) {
@@ -134,8 +134,12 @@ RunLock::File::~File() {
   if (descriptor >= 0) ::close(descriptor);
 }
 
-RunLock::RunLock(const std::string& folder, const Say& say, double patience_seconds)
-    : folder_(folder), path_(folder + "/run.lock"), mine_(to_text(myself())), made_folder_(!core::exists(folder)) {
+RunLock::RunLock(const std::string& folder, const Say& say, double patience_seconds, std::string choice)
+    : folder_(folder),
+      path_(folder + "/run.lock"),
+      choice_(std::move(choice)),
+      mine_(to_text(myself())),
+      made_folder_(!core::exists(folder)) {
   if (!open_and_flock(folder_, path_, file_.descriptor, file_.flocked)) refuse();
   if (!text_at(path_).empty()) outlive(say, patience_seconds);
   write_name();
@@ -156,12 +160,28 @@ RunLock::~RunLock() {
   }
 }
 
+bool RunLock::holds(const std::string& folder) {
+  const std::string path = folder + "/run.lock";
+  const File file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (file.descriptor < 0) return false;
+  if (::flock(file.descriptor, LOCK_SH | LOCK_NB) == 0) return false;
+  if (errno == EWOULDBLOCK) return true;
+  struct stat status {};  // the file system has no flock: whoever holds it touches the file
+  return ::fstat(file.descriptor, &status) == 0 && static_cast<double>(std::time(nullptr) - status.st_mtim.tv_sec) < kPatience;
+}
+
 void RunLock::refuse() const {
   const auto holder = holder_in(text_at(path_));
   core::fail(
-      "{} is in use by another run ({}): wait for its end, stop it, or choose another run.name; nothing in the folder was "
-      "touched",
-      folder_, holder ? holder->text() : fmt::format("{} does not name it", path_));
+      "{} is in use by another run ({}): wait for its end, stop it, or choose another {}; nothing in the folder was touched",
+      folder_, holder ? holder->text() : fmt::format("{} does not name it", path_), choice_);
+}
+
+bool RunLock::is_held(const std::string& folder) {
+  const std::string path = folder + "/run.lock";
+  File file;
+  file.descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+  return file.descriptor >= 0 && try_flock(file.descriptor, path) == Flock::elsewhere;
 }
 
 void RunLock::outlive(const Say& say, double patience_seconds) const {

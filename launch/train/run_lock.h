@@ -19,14 +19,21 @@ class RunLock {
 
   // Makes the folder. Error if another run holds it; names the holder. `say` gets a line where the folder of a run that
   // died is taken over, or its holder is watched. Rank 0, before anything in the folder is touched.
-  RunLock(const std::string& folder, const Say& say, double patience_seconds = kPatience);
+  // `choice`: the setting by which another folder is chosen.
+  RunLock(const std::string& folder, const Say& say, double patience_seconds = kPatience, std::string choice = "run.name");
   ~RunLock();
   RunLock(const RunLock&) = delete;
   RunLock& operator=(const RunLock&) = delete;
 
+  // Whether a run holds the folder now; for whoever only looks.
+  static bool holds(const std::string& folder);
+
   // Error if another run has taken the folder over: this process was stopped for longer than the other's patience. Called
   // before anything of value in the folder is changed.
   void require() const;
+
+  // Whether a process of this machine holds the folder now, as far as its file system can say.
+  static bool is_held(const std::string& folder);
 
  private:
   struct File {
@@ -39,7 +46,7 @@ class RunLock {
   void write_name() const;
   void touch_now_and_then(const std::stop_token& stop) const;
 
-  std::string folder_, path_, mine_;  // mine_: the file's text
+  std::string folder_, path_, choice_, mine_;  // mine_: the file's text
   bool made_folder_ = false;
   File file_;
   std::jthread beat_;

@@ -7,6 +7,7 @@
 #include "dist/comm/agreement.h"
 #include "launch/program/long_work.h"
 #include "launch/train/run_reading.h"
+#include "launch/train/start_recording.h"
 #include "launch/train/starting_weights.h"
 
 namespace muonp::launch {
@@ -58,7 +59,7 @@ Trainer::Trainer(const RunConfig& config, Session& session, std::vector<std::uni
                          learner_.dataset().description,
                          peak_ ? peak_->rate() : 0};
   run_on_rank_zero(session_.communicator(), [&] {
-    if (!done()) write_records();  // nothing of a run that is over changes
+    if (!done()) write_records(facts);  // nothing of a run that is over changes
     for (const auto& observer : observers_) observer->started({facts, progress_.step, done()});
   });
 }
@@ -70,12 +71,13 @@ core::Preparation Trainer::preparation() {
 }
 
 // What the run's folder holds from the start.
-void Trainer::write_records() {
+void Trainer::write_records(const StartFacts& facts) {
   const std::string directory = config_.directory();
   core::make_directories(directory);
   core::remove_abandoned_files(directory);
   RunConfig copy = config_;
   core::write_file(directory + "/config.resolved.yaml", core::write_config([&](core::Fields& f) { copy.describe(f); }));
+  core::write_file(directory + "/start.json", to_json(start_record(facts, progress_.step)));
   keep_tokenizer(config_.data.tokenizer, directory);
   if (const auto* weights = learner_.starting_weights()) keep_folder(*weights, config_.model.from, directory);
 }
@@ -202,6 +204,7 @@ RunStep Trainer::record_of(const StepOutcome& outcome) {
           .lr = config_.optimizer.matrices.lr.at(progress_.step) * factor,
           .tokens = static_cast<double>(learner_.tokens_per_step()),
           .sent_bytes = sent_bytes(),
+          .memory_bytes = session_.device().allocator()->use().peak_total,
           .peak_share = peak_ && session_.rank() == 0 ? peak_->share(flops / outcome.total_seconds) : 0,
           .spike = guard_->is_spike(outcome.loss),
           .exponents = std::move(exponents),

@@ -31,7 +31,7 @@ class Trainer {
  private:
   core::Preparation preparation();
   void measure_first_peak();
-  void write_records();
+  void write_records(const StartFacts& facts);
   void one_step(bool stop_requested);
   void tell(const std::function<void(TrainObserver&)>& what);
   RunStep record_of(const StepOutcome& outcome);

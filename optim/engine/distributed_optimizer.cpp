@@ -166,7 +166,24 @@ void DistributedOptimizer::hold_averages() {
 void DistributedOptimizer::release_averages() {
   if (!has_averages()) return;
   finish_weights();
-  sharded_->release_averages();
+  sharded_->release_weights();
+}
+
+bool DistributedOptimizer::needs_old_gradients() const {
+  return std::ranges::any_of(plan_.groups.groups(),
+                             [](const Group& group) { return group.config.rule->needs().old_gradient; });
+}
+
+void DistributedOptimizer::hold_old_weights() {
+  finish_weights();
+  sharded_->hold_old_weights();
+}
+
+void DistributedOptimizer::keep_old_gradients() {
+  finish_weights();
+  for (Part* part : parts_) part->finish_passes();
+  sharded_->keep_old_gradients();
+  sharded_->release_weights();
 }
 
 core::GradientSink& DistributedOptimizer::gradients() {

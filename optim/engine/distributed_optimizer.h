@@ -54,6 +54,11 @@ class DistributedOptimizer {
   // rules.
   void hold_averages();
   void release_averages();
+  // Where needs_old_gradients(), for rules with Needs::old_gradient: before the passes of a step, the same passes between
+  // the two, with the weights of the step before. Collective.
+  bool needs_old_gradients() const;
+  void hold_old_weights();
+  void keep_old_gradients();
   core::GradientSink& gradients();
 
   // A step, after its last pass. prepare() waits for the reduction and changes nothing; the caller decides, on all ranks

@@ -24,6 +24,15 @@ void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::in
   core::compute_in_pieces(device, tensors, core::Pieces::changed, compute);
 }
 
+void copy_on_host(core::Queue& queue, const Tensor& from, const Tensor& to) {
+  const core::HostView source(queue, from, core::Access::read), target(queue, to, core::Access::write);
+  std::ranges::copy(source.span<float>(), target.data<float>());
+  target.upload();
+}
+
+// The state of a rule that begins as the weights; -1: none does.
+int state_of_weights(const Rule& rule) { return rule.evaluates_average() ? 0 : rule.needs().old_gradient ? 1 : -1; }
+
 }  // namespace
 
 ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
@@ -189,6 +198,8 @@ void ShardedPart::apply(int parameter, const Update& update, const StepInputs& i
   const Shard& shard = mine_[at(parameter)];
   const bool factor = parameters_.parameters()[at(parameter)]->partner != nullptr;
   const StepFacts step = config_of(parameter).rule->applied(facts(parameter, inputs), factor);
+  if (shard.master.size() > 0 && config_of(parameter).rule->needs().old_gradient)
+    copy_on_host(device_.queue(), shard.master, shard.states[1]);
   if (shard.master.size() > 0)
     in_pieces(device_, {shard.master}, shard.master.size(),
               [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
@@ -206,29 +217,35 @@ void ShardedPart::publish_when_complete(int parameter) {
 }
 
 void ShardedPart::initialized() {
-  for (int p = 0; p < core::to_int(mine_.size()); ++p) {
-    if (!config_of(p).rule->evaluates_average() || mine_[at(p)].master.size() == 0) continue;
-    const core::HostView average(device_.queue(), mine_[at(p)].states[0], core::Access::write),
-        master(device_.queue(), mine_[at(p)].master, core::Access::read);
-    std::ranges::copy(master.span<float>(), average.data<float>());
-    average.upload();
-  }
+  for (int p = 0; p < core::to_int(mine_.size()); ++p)
+    if (const int s = state_of_weights(*config_of(p).rule); s >= 0 && mine_[at(p)].master.size() > 0)
+      copy_on_host(device_.queue(), mine_[at(p)].master, mine_[at(p)].states[at(s)]);
   loaded();
 }
 
-void ShardedPart::hold_averages() {
+void ShardedPart::hold_states(int state) {
   for (int p = 0; p < core::to_int(mine_.size()); ++p) {
-    if (!config_of(p).rule->evaluates_average() || mine_[at(p)].master.size() == 0) continue;
-    const core::HostView average(device_.queue(), mine_[at(p)].states[0], core::Access::read),
-        master(device_.queue(), mine_[at(p)].master, core::Access::read_write);
-    trained_[p].assign(master.span<float>().begin(), master.span<float>().end());
-    std::ranges::copy(average.span<float>(), master.data<float>());
-    master.upload();
+    if (state_of_weights(*config_of(p).rule) != state || mine_[at(p)].master.size() == 0) continue;
+    const Tensor& master = mine_[at(p)].master;
+    {
+      const core::HostView values(device_.queue(), master, core::Access::read);
+      trained_[p].assign(values.span<float>().begin(), values.span<float>().end());
+    }
+    copy_on_host(device_.queue(), mine_[at(p)].states[at(state)], master);
   }
   parameters_.publish(communicator_);
 }
 
-void ShardedPart::release_averages() {
+void ShardedPart::hold_averages() { hold_states(0); }
+void ShardedPart::hold_old_weights() { hold_states(1); }
+
+void ShardedPart::keep_old_gradients() {
+  for (int p = 0; p < core::to_int(mine_.size()); ++p)
+    if (config_of(p).rule->needs().old_gradient && mine_[at(p)].master.size() > 0)
+      copy_on_host(device_.queue(), gradient_sum(p).values, mine_[at(p)].states[0]);
+}
+
+void ShardedPart::release_weights() {
   for (const auto& [p, values] : trained_) {
     const core::HostView master(device_.queue(), mine_[at(p)].master, core::Access::write);
     std::ranges::copy(values, master.data<float>());
@@ -239,7 +256,7 @@ void ShardedPart::release_averages() {
 }
 
 std::vector<StateTensor> ShardedPart::state(bool for_saving) const {
-  MUONP_ASSERT(trained_.empty(), "a state is asked for while averages are evaluated");
+  MUONP_ASSERT(trained_.empty(), "a state is asked for while other weights are held");
   std::vector<StateTensor> tensors;
   for (int p = 0; p < core::to_int(mine_.size()); ++p) {
     const dist::ParameterSpec& spec = plan_.shards.parameters()[at(p)];

@@ -42,7 +42,11 @@ class ShardedPart final : public Part {
 
   // Weights of rules that evaluate an average become it, and are what they were again. Collective.
   void hold_averages();
-  void release_averages();
+  void release_weights();
+  // The same of rules with Needs::old_gradient and the weights of the step before; and after the passes with those, which
+  // have finished: the gradients are kept.
+  void hold_old_weights();
+  void keep_old_gradients();
 
   dist::WeightGatherer& weights() { return *weights_; }
   const dist::ShardedParameters& parameters() const { return parameters_; }
@@ -57,6 +61,8 @@ class ShardedPart final : public Part {
   };
   StepFacts facts(int parameter, const StepInputs& inputs) const;
   GradientSum gradient_sum(int parameter) const { return {reducer_.reduced(parameter)}; }
+  // Weights become the state of that index of the rules whose weights it begins as.
+  void hold_states(int state);
   void move(int parameter, const StepInputs& inputs);
   Direction direction(int parameter, const StepInputs& inputs);
   // Of the matrices that this rank owns whose rule needs it, the Gram matrix of the other factor. Collective.

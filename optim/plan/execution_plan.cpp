@@ -95,6 +95,9 @@ void refuse_norms_of_sums_that_nobody_has(const std::vector<int>& compressed, co
           "compression with optimizer.{}: its rule, {}, divides by the root of squares of the mean gradient over ranks, and "
           "where gradients are sent compressed the mean is never there",
           group.name, group.rule->name());
+    else if (group.rule->needs().old_gradient)
+      core::fail("compression with optimizer.{}.variant: exact, whose second gradient is of weights that nobody has whole",
+                 group.name);
     else if (group.rule->evaluates_average())
       core::fail("compression with optimizer.{}: its rule, {}, evaluates averaged weights, which are nowhere whole",
                  group.name, group.rule->name());

@@ -57,12 +57,16 @@ core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> bat
 
 // The state, on shards, of weights that a model is evaluated at in the place of those that it trains at.
 inline constexpr std::string_view kAverage = "average";
+// The states, on shards and in this order, of a rule with Needs::old_gradient: the sum over ranks of the gradients of this
+// step's samples at the weights of the step before, and those weights, which begin as the initial ones.
+inline constexpr std::string_view kOldGradient = "old_gradient", kOldWeights = "old_weights";
 
 struct Needs {
   bool whole_matrices = false;  // the rule moves matrices, by a MatrixStep of their owner
   bool gradient_norm = false;   // StepFacts::gradient_norm, of each parameter over all ranks
   bool mean_gradient = false;   // direction() is not linear: the mean of ranks' directions is not that of the mean
   bool loss = false;            // StepFacts::loss
+  bool old_gradient = false;    // kOldGradient, by a second pass over each step's samples
   bool partner_gram = false;    // MatrixInput::pair, of the factors of low-rank adapters
   bool lora_b_only = false;     // kind:matrix selects for it the factors B of adapters, and not A
 };

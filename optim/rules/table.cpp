@@ -8,6 +8,7 @@
 #include "optim/rules/beyond_muon.h"
 #include "optim/rules/beyond_muon_rms.h"
 #include "optim/rules/conda.h"
+#include "optim/rules/dynmuon.h"
 #include "optim/rules/freon.h"
 #include "optim/rules/htmuon.h"
 #include "optim/rules/lion.h"
@@ -42,6 +43,7 @@ constexpr RuleKind kRules[] = {
     {BeyondMuon::kName, make<BeyondMuon>},
     {BeyondMuonRms::kName, make<BeyondMuonRms>},
     {HTMuon::kName, make<HTMuon>},
+    {DynMuon::kName, make<DynMuon>},
     {Freon::kName, make<Freon>},
     {NorMuon::kName, make<NorMuon>},
     {AdaGO::kName, make<AdaGO>},

@@ -3,6 +3,7 @@
 #   cli_test.sh MUONP [MPIRUN]
 set -u
 muonp=$(realpath "$1")
+clusters=$(realpath "$(dirname "$0")/../../configs/clusters")
 mpirun=${2:-}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -54,7 +55,7 @@ npy() {
 
 # --- the command line
 expect 'help' 0 'Examples:' "$muonp" --help
-for command in train eval generate chat tokenize spectral bench plan config compare checkpoint; do
+for command in train eval generate chat tokenize spectral bench plan config compare checkpoint sweep; do
   expect "help of $command" 0 'Examples:' "$muonp" $command --help
 done
 expect 'help of bench spectral' 0 'Examples:' "$muonp" bench spectral --help
@@ -162,6 +163,15 @@ links_lapack=$(ldd "$muonp" | grep -c openblas)
 expect 'bench' 0 '"relative_error_frobenius"' \
   "$muonp" bench spectral --rows 48 --cols 32 --p 1/2 --threads 1 --repeats 2 --json
 expect 'bench compares' 0 'newton_schulz5' "$muonp" bench spectral --rows 48 --cols 32 --repeats 2 --compare newton_schulz5
+expect 'collectives of ranks that are threads' 0 '"wrong": 0' \
+  "$muonp" bench collectives --rank-threads 2 --most 64 --factor 8 --seconds 0 --json
+[[ $output == *'"wrong": '[1-9]* ]] && failed 'wrong results of collectives'
+expect 'collectives of an unknown operation' 1 'valid are barrier' "$muonp" bench collectives --operations reduce
+expect 'collectives of an unknown type' 1 'valid are float32' "$muonp" bench collectives --types int32
+refuse_numbers --factor 'an integer in [2, 1048576]' 1 -- bench collectives
+expect 'a cluster file' 0 'rates of 1 rank on a host' "$muonp" bench --write-cluster here.yaml --largest 128 --seconds 0
+expect 'a cluster file in the place of a command' 2 'stands alone' "$muonp" bench --write-cluster here.yaml spectral
+expect 'a cluster file of negative time' 2 '--seconds' "$muonp" bench --write-cluster here.yaml --seconds -1
 expect 'bench of no rows' 2 '--rows' "$muonp" bench spectral --rows 0 --cols 32
 
 # --- config
@@ -222,6 +232,22 @@ expect 'a pattern without a matrix' 1 'log.spectra: pattern blocks.0.mpl* matche
 expect 'spectra without matrices' 1 'log.spectra_every: no group of this run has a rule that moves whole matrices' \
   "$muonp" train tiny.yaml --set log.spectra_every=2 --set optimizer.matrices.rule=adamw
 expect 'spectra of nothing' 1 'log.spectra is empty' "$muonp" train tiny.yaml --set log.spectra_every=2 --set 'log.spectra=[]'
+# --- benchmarks of runs
+expect 'saving and loading' 0 '"load_bytes_per_second"' \
+  "$muonp" bench checkpoint tiny.yaml --repeats 1 --json --set parallel.threads=1
+[ ! -e runs/bench-checkpoint ] || failed 'bench checkpoint leaves its folder'
+mkdir -p runs/bench-checkpoint
+expect 'a folder in the way of saving' 1 'runs/bench-checkpoint exists' "$muonp" bench checkpoint tiny.yaml --repeats 1
+rmdir runs/bench-checkpoint || failed 'bench checkpoint touched a folder that it did not make'
+expect 'scaling beyond the processors' 1 'would share processors' "$muonp" bench scaling tiny.yaml --ranks 1,4096
+expect 'scaling that does not share the batch' 1 'data.batch' "$muonp" bench scaling tiny.yaml --ranks 1 --set data.batch=4 --set data.micro_batch=3
+if [[ -n $mpirun ]]; then
+  expect 'scaling' 0 '"efficiency": 1.0' "$muonp" bench scaling tiny.yaml --ranks 1 --rounds 1 --repeats 1 --json \
+    --launcher "$mpirun --oversubscribe --bind-to none" --compare parallel.zero=1 --compare 'parallel.zero=3 parallel.prefetch=0'
+  [[ $output == *'"strong"'*'"weak"'* ]] || failed 'scaling is not strong and weak'
+  expect 'scaling of what does not run' 1 'ended with status' "$muonp" bench scaling tiny.yaml --ranks 1 --rounds 1 \
+    --launcher "$mpirun --oversubscribe --bind-to none" --compare parallel.zero=7
+fi
 
 # --- plan: the largest values that the reference documents give right numbers or one clear message
 cat >large.yaml <<'EOF'
@@ -241,6 +267,34 @@ widest='--set data.sequence=1024 --set data.batch=1 --set model.layers=64 --set 
 widest+=' --set model.vocabulary=16777216'
 expect 'plan of the widest model' 0 '"load"' "$muonp" plan large.yaml --json $widest
 [[ $output == *': -'* ]] && failed 'negative numbers in the widest plan'
+
+# --- predictions
+cat >planned.yaml <<'EOF'
+run: {steps: 1}
+data: {train: none.txt, batch: 64, sequence: 64, micro_batch: 2}
+model: {layers: 2, heads: 2, width: 128, context: 64, vocabulary: 256}
+EOF
+expect 'a prediction' 0 'a prediction' "$muonp" plan planned.yaml --ranks 8,16 --cluster "$clusters/h100.yaml"
+[[ $output == *'8 ranks'*'16 ranks'* ]] || failed 'no prediction for each number of ranks'
+expect 'a prediction as JSON' 0 '"predictions"' "$muonp" plan planned.yaml --ranks 8 --cluster "$clusters/a100.yaml" --best --json
+for key in step_seconds bound_by imbalance bytes_sent memory_bytes best; do
+  [[ $output == *"\"$key\": "* ]] || failed "a prediction without $key"
+done
+sed 's/memory_gib: 78/memory_gib: 0.004/' "$clusters/h100.yaml" >little.yaml
+expect 'what does not fit' 0 'does not fit; what fits: ' "$muonp" plan planned.yaml --ranks 8 --cluster little.yaml
+expect 'ranks that do not fill hosts' 1 '--ranks 12: they do not fill hosts of 8' \
+  "$muonp" plan planned.yaml --ranks 12 --cluster "$clusters/h100.yaml"
+expect 'ranks that do not share the batch' 1 'data.batch: 64' "$muonp" plan planned.yaml --ranks 128 --cluster "$clusters/h100.yaml"
+refuse_numbers --ranks 'an integer in [1, 65536]' 8, 8,0 8,,8 -- plan a.yaml
+expect 'no cluster' 1 'none.yaml' "$muonp" plan planned.yaml --cluster none.yaml
+expect 'best of nothing' 2 '--cluster' "$muonp" plan planned.yaml --best
+expect 'a prediction and a roofline' 2 '--roofline' "$muonp" plan planned.yaml --cluster little.yaml --roofline h100
+expect 'plans as one JSON' 1 '--json' "$muonp" plan planned.yaml --json --ranks 1,2
+sed 's/device: gpu/device: tpu/' "$clusters/h100.yaml" >bad.yaml
+expect 'unknown device' 1 "device: 'tpu' is not a valid value; valid values are cpu, gpu" "$muonp" plan planned.yaml --cluster bad.yaml
+sed '/^ *launch_seconds/d; s/memory_bytes_per_second: .*/memory_bytes_per_second: -1/' "$clusters/h100.yaml" >bad.yaml
+expect 'a rate that is missing' 1 'rates.0.launch_seconds: missing' "$muonp" plan planned.yaml --cluster bad.yaml
+[[ $output == *'memory_bytes_per_second'* ]] || failed 'a negative rate is not named'
 expect 'one value' 0 'run.name: x' bash -c "echo run.name: \$('$muonp' config b.yaml --set run.name=x --get run.name)"
 expect 'a value that YAML quotes' 0 'is lr=1e-3 a#b: c.' \
   bash -c "echo is \"\$('$muonp' config b.yaml --set 'run.name=lr=1e-3 a#b: c' --get run.name)\"."

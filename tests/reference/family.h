@@ -67,6 +67,13 @@ inline void htmuon(Parameter& p, const Doubles& g, const Step& s) {
   apply(p, u, s);
 }
 
+// arXiv 2605.17109 in a run of a few steps, each of which is far behind the logistic curve's fall
+inline void dynmuon(Parameter& p, const Doubles& g, const Step& s) {
+  Doubles u = spectral_power(momentum(p, g, 0.95, true, true), p.rows, p.cols, -0.25);
+  scale_to_rms(u, 0.2);
+  apply(p, u, s);
+}
+
 // arXiv 2605.11181: (N N^T)^-c N by eigenvectors of the singular value decomposition
 inline void freon(Parameter& p, const Doubles& g, const Step& s, double c) {
   Doubles u = spectral_power(momentum(p, g, 0.95, true, true), p.rows, p.cols, 1 - 2 * c);
@@ -228,12 +235,13 @@ inline void schedule_free(Parameter& p, const Doubles& g, const Step& s) {
   }
 }
 
-// arXiv 2512.16598, approximate form
-inline void muon_mvr(Parameter& p, const Doubles& g, const Step& s) {
+// arXiv 2512.16598; approximate: the gradient of the step before in the place of one at the weights before
+inline void muon_mvr(Parameter& p, const Doubles& g, const Step& s, bool exact) {
   Doubles &previous = p.state("previous", g.size()), &m = p.state("momentum", g.size());
+  const Doubles old = exact ? s.old : previous;
   Doubles c = g;
   for (std::size_t i = 0; i < g.size(); ++i)
-    if (s.t > 1) c[i] += 0.025 * 0.95 / 0.05 * (g[i] - previous[i]);
+    if (s.t > 1) c[i] += 0.025 * 0.95 / 0.05 * (g[i] - old[i]);
   previous = g;
   multiply(c, 1 / std::max(1.0, norm(c)));
   for (std::size_t i = 0; i < g.size(); ++i) m[i] = 0.95 * m[i] + 0.05 * c[i];

@@ -30,6 +30,7 @@ struct Step {
   std::int64_t t;
   double lr, weight_decay;
   double norm = 0, loss = 0;
+  Doubles old = {};  // the gradient of the same samples at the weights of the step before
 };
 
 // W <- (1 - lr lambda) W - lr u

@@ -95,6 +95,42 @@ TEST(SvgPlot, LongCurvesAreAveraged) {
   EXPECT_LT(render_svg({"t", "", "x", "y", {{"a", "", {}, light}}}).size(), 20000u);
 }
 
+TEST(SvgPlot, BarsStandAroundTheirPointsAndInThePicture) {
+  const std::string svg = render_svg({"t", "", "x", "y", {{"a", "", {{1, 2, 0.5}, {2, 3}}, {}, {{2, 3, 1}}}}});
+  EXPECT_EQ(count(svg, "stroke-width=\"1.4\""), 2u) << "a bar of no length is none";
+  EXPECT_EQ(count(svg, "r=\"5\" fill=\"#ffffff\""), 1u);
+  EXPECT_THAT(svg, HasSubstr(">4.0</text>"));
+  EXPECT_THAT(svg, HasSubstr(">1.5</text>"));
+}
+
+TEST(SvgPlot, WhatHasNoValueIsACrossAtTheTop) {
+  const PlotSeries a{"a", "", {{1, 2}, {10, 3}}, {}, {}, {0, 100}};
+  const std::string svg =
+      render_svg({.title = "t", .subtitle = "", .x_label = "x", .y_label = "y", .series = {a}, .log_x = true});
+  EXPECT_EQ(count(svg, "<path d=\"M"), 3u);  // axes, line, one cross: 0 has no logarithm
+  EXPECT_THAT(svg, HasSubstr(">100</text>"));
+}
+
+TEST(SvgPlot, WhatLiesAboveTheTopLeavesThePicture) {
+  const PlotSeries a{"a", "", {{1, 2}, {2, 3}, {3, 900}}, {}};
+  const std::string svg =
+      render_svg({.title = "t", .subtitle = "", .x_label = "x", .y_label = "y", .series = {a}, .y_top = 4});
+  EXPECT_THAT(svg, HasSubstr(">4.0</text>"));
+  EXPECT_THAT(svg, Not(HasSubstr(">900</text>")));
+}
+
+TEST(SvgPlot, NamesStandOnTheAxis) {
+  const std::string svg = render_svg({.title = "t",
+                                      .subtitle = "",
+                                      .x_label = "",
+                                      .y_label = "y",
+                                      .series = {{"a", "", {}, {}, {{1, 2}, {2, 3}}}},
+                                      .x_names = {"one", "<two>"}});
+  EXPECT_THAT(svg, HasSubstr(">one</text>"));
+  EXPECT_THAT(svg, HasSubstr(">&lt;two&gt;</text>"));
+  EXPECT_THAT(svg, Not(HasSubstr(">1.5</text>")));
+}
+
 TEST(SvgPlot, NothingToDrawIsAnError) {
   EXPECT_THROW(render_svg({"t", "", "x", "y", {{"a", "", {{0, NAN}}, {}}}}), core::Error);
   EXPECT_THROW(render_svg({"t", "", "x", "y", {}}), core::Error);

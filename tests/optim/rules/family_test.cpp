@@ -6,6 +6,7 @@
 #include "core/device/host_view.h"
 #include "optim/engine/distributed_optimizer.h"
 #include "optim/rules/auon.h"
+#include "optim/rules/muon_mvr.h"
 #include "optim/rules/soap.h"
 #include "optim/rules/specmuon.h"
 #include "optim/rules/spectral_keys.h"
@@ -59,10 +60,12 @@ using Replay = std::function<void(reference::Parameter&, const Doubles&, const r
 
 Weights replayed(const Network& network, const Replay& replay) {
   reference::Parameter p1{network.hidden, network.in, network.start1}, p2{network.out, network.hidden, network.start2};
+  Weights before{p1.w, p2.w};
   for (int t = 1; t <= kSteps; ++t) {
-    const Network::At at = network.at(p1.w, p2.w);
-    replay(p1, at.w1, {t, kRate, kDecay, reference::norm(at.w1), at.loss});
-    replay(p2, at.w2, {t, kRate, kDecay, reference::norm(at.w2), at.loss});
+    const Network::At at = network.at(p1.w, p2.w), old = network.at(before.w1, before.w2);
+    before = {p1.w, p2.w};
+    replay(p1, at.w1, {t, kRate, kDecay, reference::norm(at.w1), at.loss, old.w1});
+    replay(p2, at.w2, {t, kRate, kDecay, reference::norm(at.w2), at.loss, old.w2});
   }
   return {p1.w, p2.w};
 }
@@ -91,7 +94,7 @@ Weights moved(const Network& network, const AnyRule& rule) {
   config.matrices.weight_decay = kDecay;
   Weights result;
   run_on_devices(1, [&](dist::Communicator& communicator, core::Device& device) {
-    DistributedOptimizer optimizer(device, list, config, {}, communicator);
+    DistributedOptimizer optimizer(device, list, config.for_run(kSteps), {}, communicator);
     optimizer.initialize(
         [&](const core::Parameter& p, std::int64_t begin, std::int64_t count, float* to) {
           const Doubles& from = p.name == "w1" ? network.start1 : network.start2;
@@ -99,10 +102,19 @@ Weights moved(const Network& network, const AnyRule& rule) {
         },
         [](const core::Parameter&) {});
     for (int t = 1; t <= kSteps; ++t) {
-      const Network::At at = network.at(doubles_of(parameters[0].value), doubles_of(parameters[1].value));
-      optimizer.begin_pass(true, true);
-      give(optimizer, parameters[1], at.w2);
-      give(optimizer, parameters[0], at.w1);
+      const auto pass = [&] {
+        const Network::At at = network.at(doubles_of(parameters[0].value), doubles_of(parameters[1].value));
+        optimizer.begin_pass(true, true);
+        give(optimizer, parameters[1], at.w2);
+        give(optimizer, parameters[0], at.w1);
+        return at;
+      };
+      if (optimizer.needs_old_gradients()) {
+        optimizer.hold_old_weights();
+        pass();
+        optimizer.keep_old_gradients();
+      }
+      const Network::At at = pass();
       ASSERT_FALSE(optimizer.step(1, {.loss = at.loss}).skipped);
     }
     result = {doubles_of(parameters[0].value), doubles_of(parameters[1].value)};
@@ -142,6 +154,12 @@ TEST(FamilyKeys, AuONsHybridTakesOneStepOfNewtonAndSchulz) {
   AnyRule rule("auon");
   rule.as<AuON>().hybrid = true;
   expect_replayed(rule, [](auto& p, const auto& g, const auto& s) { reference::auon(p, g, s, true); });
+}
+
+TEST(FamilyKeys, MvrsExactVariantHasTheGradientAtTheWeightsBefore) {
+  AnyRule rule("muon_mvr");
+  rule.as<MuonMvr>().variant = "exact";
+  expect_replayed(rule, [](auto& p, const auto& g, const auto& s) { reference::muon_mvr(p, g, s, true); });
 }
 
 TEST(FamilyKeys, SoapsBasesTurnEveryFewSteps) {
@@ -194,7 +212,9 @@ class FamilySplits : public testing::TestWithParam<std::string_view> {};
 // Parts that lie side by side, in two matrices of a stack, are moved as six matrices alone, with states of their own.
 TEST_P(FamilySplits, PartsOfAStackMoveAsMatricesOfTheirOwn) {
   constexpr std::int64_t kStack = 2, kParts = 3, kRows = 5, kCols = 4;
-  const AnyRule rule(GetParam());
+  OptimizerConfig config;
+  config.matrices.rule = GetParam();
+  const AnyRule rule = config.for_run(3).matrices.rule;
   const TestDevice owner = make_test_device();
   core::Device& device = *owner;
   const Split split{.name = "qkv", .columns = true, .parts = {"q", "k", "v"}};

@@ -1,0 +1,34 @@
+#include "launch/train/start_recording.h"
+
+#include "core/base/index.h"
+
+namespace muonp::launch {
+
+StartRecord start_record(const StartFacts& f, std::int64_t step) {
+  const dist::OwnerPlan& owners = f.plan.matrix_owners();
+  StartRecord record{.device = f.device,
+                     .ranks = f.ranks,
+                     .model = f.model.description(),
+                     .data = f.data,
+                     .step = step,
+                     .imbalance = owners.imbalance(),
+                     .sent_bytes = f.plan.bytes_sent_per_step(f.batches.passes)};
+  for (const dist::ParameterSpec& p : f.plan.shards.parameters()) record.parameters += core::element_count(p.shape);
+  const int n = f.plan.shards.world_size();
+  record.matrices.assign(core::at(n), 0);
+  for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) ++record.matrices[core::at(owners.owner(t))];
+  for (int r = 0; r < n; ++r) {
+    const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
+    record.weights.push_back(b.weights);
+    record.gradients.push_back(b.gradients);
+    record.optimizer.push_back(b.optimizer);
+    record.exchange.push_back(b.exchange);
+    record.activations.push_back(f.activation_bytes());
+    record.snapshot.push_back(f.snapshot_bytes(r));
+    record.host.push_back(b.host);
+    record.load.push_back(owners.load(r));
+  }
+  return record;
+}
+
+}  // namespace muonp::launch

@@ -1,0 +1,318 @@
+// Predictions of whole configurations on the shipped clusters and on one that is small; and what a run then sends and holds.
+#include "launch/bench/planner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <mutex>
+#include <nlohmann/json.hpp>
+
+#include "dist/comm/decorators.h"
+#include "launch/bench/cluster_file.h"
+#include "launch/bench/plan_report.h"
+#include "optim/rules/muonp.h"
+#include "tests/support/device_ranks.h"
+#include "tests/support/temporary_folder.h"
+
+namespace muonp::test {
+namespace {
+
+using namespace launch;
+using testing::HasSubstr;
+using testing::ThrowsMessage;
+
+const std::string kClusters = MUONP_CLUSTERS;
+
+RunConfig small_run(std::int64_t batch = 16) {
+  RunConfig config;
+  config.model.gpt.layers = 2;
+  config.model.gpt.heads = 2;
+  config.model.gpt.width = 32;
+  config.model.gpt.context = 16;
+  config.model.gpt.vocabulary = 64;
+  config.model = config.model.resolved();
+  config.optimizer.matrices.rule.as<optim::Muonp>().dtype = "float32";
+  config.data.sequence = 16;
+  config.data.batch = batch;
+  config.parallel.bucket_mib = 0.01;
+  config.parallel.wave_mib = 0.01;
+  return config;
+}
+
+// The rates of an H100 for whatever device, with so much memory for a rank.
+dist::Cluster cluster_with(double memory_bytes, bool gpus = true) {
+  dist::Cluster cluster = read_cluster(kClusters + "/h100.yaml");
+  cluster.gpus = gpus;
+  cluster.memory_bytes = gpus ? memory_bytes : memory_bytes * cluster.ranks_per_host;
+  return cluster;
+}
+
+TEST(Planner, ShippedClustersReadAndWriteBack) {
+  const TemporaryFolder folder;
+  for (const char* name : {"h100.yaml", "a100.yaml"}) {
+    const dist::Cluster cluster = read_cluster(kClusters + "/" + name);
+    EXPECT_EQ(cluster.source, "published");
+    put(folder / "copy.yaml", cluster_text(cluster));
+    EXPECT_EQ(cluster_text(read_cluster(folder / "copy.yaml")), cluster_text(cluster));
+  }
+}
+
+TEST(Planner, WhatIsWrongInAClusterFileIsNamed) {
+  const TemporaryFolder folder;
+  const std::string good = get(kClusters + "/h100.yaml");
+  const auto expect = [&](const std::string& from, const std::string& to, const std::string& words) {
+    std::string text = good;
+    ASSERT_NE(text.find(from), std::string::npos) << from;
+    text.replace(text.find(from), from.size(), to);
+    put(folder / "bad.yaml", text);
+    EXPECT_THAT([&] { read_cluster(folder / "bad.yaml"); }, ThrowsMessage<core::Error>(HasSubstr(words))) << to;
+  };
+  expect("    memory_bytes_per_second: 3.35e12\n", "", "rates.0.memory_bytes_per_second: missing");
+  expect("memory_bytes_per_second: 3.35e12", "memory_bytes_per_second: -1.0", "memory_bytes_per_second");
+  expect("device: gpu\n", "device: tpu\n", "device: 'tpu' is not a valid value; valid values are cpu, gpu");
+  expect("device: gpu\n", "", "device: missing");
+  expect("source: published\n", "source: guessed\n", "valid values are published, estimated, measured");
+  expect("overlap: 1.0", "overlap: 2.0", "overlap");
+  expect("pattern: values", "pattern: value", "valid values are");
+  expect("bytes_per_second: 4.0e11", "bytes_per_second: 0", "network.bytes_per_second: 0");
+  expect("network:", "netwrok:", "network");
+}
+
+TEST(Planner, RanksHaveToFillHostsAndShareTheBatch) {
+  const dist::Cluster cluster = cluster_with(1e12);
+  EXPECT_THAT([&] { Planner(small_run(), cluster, 12); }, ThrowsMessage<core::Error>(HasSubstr("do not fill hosts of 8")));
+  EXPECT_THAT([&] { Planner(small_run(), cluster, 3); }, ThrowsMessage<core::Error>(HasSubstr("data.batch")));
+  EXPECT_THAT([&] { Planner(small_run(10008), cluster, 10008); }, ThrowsMessage<core::Error>(HasSubstr("10000 in all")));
+}
+
+TEST(Planner, MemoryIsThatOfTheRankThatNeedsMost) {
+  for (const std::int64_t stage : {0, 1, 2, 3}) {
+    RunConfig config = small_run();
+    config.parallel.zero = stage;
+    const dist::Cluster cluster = cluster_with(1e12);
+    Planner planner(config, cluster, 4);
+    const Forecast forecast = planner.as_configured();
+    const auto model = models::make_model(config.model);
+    const BatchPlan batches = make_batch_plan(config.data, 4);
+    const auto plan = optim::make_execution_plan(model->parameters(), config.optimizer,
+                                                 parallel_options(config, *model, core::DeviceKind::cuda), 4);
+    std::int64_t most = 0;
+    for (int r = 0; r < 4; ++r) most = std::max(most, planned_peak_bytes({config, *model, plan, batches, "", "", "", 0}, r));
+    EXPECT_EQ(forecast.memory.total, most);
+    EXPECT_EQ(forecast.imbalance, plan.owners.imbalance());
+  }
+}
+
+TEST(Planner, SchemesSideBySide) {
+  const dist::Cluster cluster = cluster_with(1e12);
+  Planner planner(small_run(), cluster, 8);
+  const std::vector<Forecast> schemes = planner.schemes();
+  std::vector<std::string> names;
+  for (const Forecast& f : schemes) {
+    names.push_back(f.name);
+    EXPECT_GT(f.step.seconds(), 0) << f.name;
+    EXPECT_GT(f.memory.total, 0) << f.name;
+  }
+  EXPECT_THAT(names, testing::IsSupersetOf({"replicated Muon", "owner + broadcast", "ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3",
+                                            "ZeRO 1, int8 / int8", "ZeRO 1, top_k 0.1 / top_k 0.1"}));
+  // The table of docs/parallelism.md.
+  EXPECT_GT(schemes[1].step.bytes_sent(), schemes[0].step.bytes_sent());
+  EXPECT_EQ(schemes[0].imbalance, 1);
+  EXPECT_GT(schemes[0].step.at(optim::StepPhase::matrices).flops, schemes[3].step.at(optim::StepPhase::matrices).flops);
+}
+
+TEST(Planner, WhatIsBestFitsAndIsFastest) {
+  const dist::Cluster roomy = cluster_with(1e12);
+  Planner all(small_run(), roomy, 4);
+  const double needed = static_cast<double>(all.as_configured().memory.total);
+  double before = 0;
+  bool some_fit = true;
+  for (const double share : {4.0, 1.0, 0.8, 0.6, 0.4, 0.25, 0.01}) {
+    const dist::Cluster cluster = cluster_with(share * needed);
+    Planner planner(small_run(), cluster, 4);
+    const Forecast configured = planner.as_configured();
+    const std::optional<Forecast> best = planner.best();
+    EXPECT_EQ(configured.fits, share >= 1);
+    if (!best) {
+      EXPECT_LT(share, 0.6);
+      EXPECT_FALSE(planner.that_fits(configured));
+      some_fit = false;
+      continue;
+    }
+    EXPECT_TRUE(some_fit) << share;  // less memory, and yet something fits
+    EXPECT_TRUE(best->fits);
+    EXPECT_LE(static_cast<double>(best->memory.total), share * needed);
+    if (configured.fits) {
+      EXPECT_LE(best->step.seconds(), configured.step.seconds());
+    }
+    EXPECT_GE(best->step.seconds() * 1.05, before);  // less memory makes nothing faster; refined settings are a local best
+    before = best->step.seconds();
+    // What is proposed is what a run with those settings would be.
+    Planner again(with(small_run(), best->settings), cluster, 4);
+    EXPECT_EQ(again.as_configured().memory.total, best->memory.total);
+    EXPECT_DOUBLE_EQ(again.as_configured().step.seconds(), best->step.seconds());
+    if (configured.fits) continue;
+    const std::optional<Forecast> fits = planner.that_fits(configured);
+    ASSERT_TRUE(fits);
+    EXPECT_TRUE(fits->fits);
+    EXPECT_NE(overrides(configured.settings, fits->settings), "");
+  }
+  EXPECT_FALSE(some_fit);
+}
+
+TEST(Planner, OverridesNameWhatChanges) {
+  const PlanSettings from;
+  PlanSettings to = from;
+  EXPECT_EQ(overrides(from, to), "");
+  to.zero = 3;
+  to.recompute = true;
+  EXPECT_EQ(overrides(from, to), "--set parallel.zero=3 --set model.recompute=blocks");
+}
+
+TEST(Planner, JsonHasWhatProgramsNeed) {
+  const dist::Cluster cluster = cluster_with(1e12);
+  Planner planner(small_run(), cluster, 4);
+  const nlohmann::ordered_json json = plan_json(make_plan_report(planner, true));
+  for (const char* key : {"step_seconds", "bound_by", "imbalance", "bytes_sent", "memory_bytes", "schemes", "best"})
+    EXPECT_TRUE(json.contains(key)) << key;
+  double parts = 0, sent = 0;
+  for (const auto& phase : json["phases"]) {
+    parts += phase["seconds"].get<double>();
+    sent += phase["bytes_sent"].get<double>();
+  }
+  EXPECT_NEAR(parts, json["step_seconds"].get<double>(), 1e-9);
+  EXPECT_NEAR(sent, json["bytes_sent"].get<double>(), 1e-6);
+  EXPECT_EQ(json["ranks"], 4);
+}
+
+// Recomputation costs time and saves memory.
+TEST(Planner, RecomputedBlocksAreComputedAgain) {
+  RunConfig config = small_run();
+  const dist::Cluster cluster = cluster_with(1e12);
+  Planner planner(config, cluster, 4);
+  config.model.gpt.recompute = "blocks";
+  Planner again(config, cluster, 4);
+  const Forecast plain = planner.as_configured(), recomputed = again.as_configured();
+  const auto backward = [](const Forecast& f) { return f.step.at(optim::StepPhase::backward).flops; };
+  const auto forward = [](const Forecast& f) { return f.step.at(optim::StepPhase::forward).flops; };
+  EXPECT_DOUBLE_EQ(forward(plain), forward(recomputed));
+  EXPECT_NEAR(backward(plain), 2 * forward(plain), 1e-6 * backward(plain));
+  // All but the head, 2 · 64 · 32 operations a token of 4 · 16.
+  EXPECT_NEAR(backward(recomputed) - backward(plain), forward(plain) - 2.0 * 64 * 32 * 64, 1e-6 * backward(plain));
+  const auto model = models::make_model(config.model);
+  EXPECT_NEAR(forward(plain) + backward(plain), model->step_flops(4, 16) - model->skipped_flops(4, 16), 1);
+}
+
+// ---- a run ----
+
+models::TokenBatch tokens(const RunConfig& config, std::int64_t rows) {
+  const auto ids = [&] {
+    const core::Tensor t = core::Tensor::on_host({rows, config.data.sequence}, core::Dtype::int32);
+    for (std::int64_t i = 0; i < t.size(); ++i) t.data<std::int32_t>()[i] = static_cast<std::int32_t>(i % 64);
+    return t;
+  };
+  return {ids(), ids()};
+}
+
+struct Held {
+  std::int64_t weights = 0, gradients = 0, optimizer = 0;
+  double sent = 0;
+};
+
+// The step of a Learner: passes, norm, loss, update. Bytes of the second step, of all ranks.
+Held run_steps(const RunConfig& config, int ranks) {
+  Held held;
+  std::mutex mutex;
+  run_on_devices(ranks, [&](dist::Communicator& inner, core::Device& device) {
+    dist::Recording recording(inner, dist::Recording::Keep::totals);
+    const auto model = models::make_model(config.model);
+    const BatchPlan batches = make_batch_plan(config.data, ranks);
+    optim::DistributedOptimizer optimizer(device, model->parameters(), config.optimizer,
+                                          parallel_options(config, *model, device.kind()), recording);
+    optimizer.initialize(1);
+    for (int step = 0; step < 2; ++step) {
+      recording.clear();
+      for (std::int64_t pass = 0; pass < batches.passes; ++pass) {
+        optimizer.begin_pass(pass == 0, pass == batches.passes - 1);
+        core::Tape tape(device, true, &optimizer.weights());
+        const core::Variable loss = model->loss(tape, tokens(config, batches.micro_batch), {});
+        tape.backward(loss, 1, model->parameters(), optimizer.gradients());
+      }
+      optimizer.prepare();
+      double values[3] = {};
+      recording.all_reduce(std::span<double>(values), dist::Reduce::sum);
+      optimizer.apply(1);
+    }
+    const core::MemoryUse use = device.allocator()->use();
+    const std::lock_guard lock(mutex);
+    held.sent += static_cast<double>(recording.total().bytes);
+    held.weights = std::max(held.weights, use.peak_of(core::Category::weights));
+    held.gradients = std::max(held.gradients, use.peak_of(core::Category::gradients));
+    held.optimizer = std::max(held.optimizer, use.peak_of(core::Category::optimizer));
+  });
+  return held;
+}
+
+TEST(Planner, ARunSendsAndHoldsWhatIsPredicted) {
+  struct Case {
+    std::int64_t stage, passes;
+    const char *to_owner, *others;
+  };
+  for (const int ranks : {1, 2, 4})
+    for (const Case& c : {Case{0, 1, "none", "none"}, Case{1, 2, "none", "none"}, Case{2, 2, "none", "none"},
+                          Case{3, 4, "none", "none"}, Case{1, 1, "int8", "none"}, Case{0, 2, "top_k 0.1", "int8"}}) {
+      SCOPED_TRACE(fmt::format("{} ranks, stage {}, {} passes, {}", ranks, c.stage, c.passes, c.to_owner));
+      RunConfig config = small_run();
+      config.data.micro_batch = config.data.batch / ranks / c.passes;
+      config.parallel.zero = c.stage;
+      config.compression = {c.to_owner, c.to_owner, c.others};
+      const dist::Cluster cluster = cluster_with(1e12, test_device_kind() == core::DeviceKind::cuda);
+      Planner planner(config, cluster, ranks);
+      const Forecast forecast = planner.as_configured();
+      const Held held = run_steps(config, ranks);
+      EXPECT_NEAR(held.sent / ranks, forecast.step.bytes_sent(), 1e-9 * held.sent);
+      EXPECT_EQ(held.weights, forecast.memory.bytes.weights);
+      EXPECT_EQ(held.gradients, forecast.memory.bytes.gradients);
+      EXPECT_GE(held.optimizer, forecast.memory.bytes.optimizer);  // of the rank that needs most in all
+      EXPECT_LE(static_cast<double>(held.optimizer), 1.02 * static_cast<double>(forecast.memory.bytes.optimizer));
+    }
+}
+
+// ---- size ----
+
+// A trillion parameters on ten thousand ranks: seconds and less than a gigabyte. The limits leave room for a busy machine.
+TEST(Planner, ATrillionParametersOnTenThousandRanks) {
+  RunConfig config;
+  config.model.family = "llama";
+  models::LlamaConfig& llama = config.model.llama;
+  llama.layers = 128;
+  llama.heads = 200;
+  llama.kv_heads = 200;
+  llama.width = 25600;
+  llama.hidden = 68096;
+  llama.context = 4096;
+  llama.vocabulary = 128000;
+  config.model = config.model.resolved();
+  config.data.sequence = 4096;
+  config.data.batch = 40000;
+  config.data.micro_batch = 1;
+  config.parallel.zero = 3;
+  config.parallel.compute = "bfloat16";
+  config.parallel.overlap = true;
+  const dist::Cluster cluster = read_cluster(kClusters + "/h100.yaml");
+  const auto start = std::chrono::steady_clock::now();
+  Planner planner(config, cluster, 10000);
+  const PlanReport report = make_plan_report(planner, false);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  EXPECT_EQ(report.ranks, 10000);
+  EXPECT_GT(report.configured.imbalance, 1);
+  EXPECT_LT(seconds.count(), 60);
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  EXPECT_LT(usage.ru_maxrss, 2 << 20);  // KiB
+}
+
+}  // namespace
+}  // namespace muonp::test
