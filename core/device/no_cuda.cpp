@@ -43,7 +43,7 @@ std::string fusion_refusal(const AttentionShape&, Dtype) { return "this build ha
 
 std::string fusion_library() { not_built(); }
 
-void write_forms(Queue&, std::int64_t, const StridedBatch&, std::span<const SymmetricForm>) { not_built(); }
+void write_forms(Queue&, std::int64_t, const StridedBatch&, std::span<const SymmetricForm>, Triangles) { not_built(); }
 
 void average_with_transpose(Queue&, std::int64_t, const StridedBatch&) { not_built(); }
 

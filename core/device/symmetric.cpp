@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "core/base/index.h"
@@ -111,19 +112,20 @@ inline void transpose(Lanes (&r)[8]) {
   }
 }
 
-template <class T>
+// C of the product, T of what is stored.
+template <class C, class T>
 class FormKernel {
  public:
   FormKernel(const MatrixView& c, const SymmetricForm& form)
       : c_(c),
         out_(form.out),
-        terms_{Source(form.first.matrix), Source(form.second.matrix)},
+        terms_{Source<T>(form.first.matrix), Source<T>(form.second.matrix)},
         factors_{form.first.factor, form.second.factor},
         product_(form.product),
         identity_(form.identity),
         mirror_(form.mirror),
-        in_place_(c.data == form.out.data && form.product == 1 && form.identity == 0 && !terms_[0].data && !terms_[1].data) {
-  }
+        in_place_(std::is_same_v<C, T> && c.data == form.out.data && form.product == 1 && form.identity == 0 &&
+                  !terms_[0].data && !terms_[1].data) {}
 
   void tile(std::int64_t row, std::int64_t row_end, std::int64_t col, std::int64_t col_end) const {
     for (std::int64_t r = row; r < row_end; r += kLanes)
@@ -135,11 +137,12 @@ class FormKernel {
   }
 
  private:
+  template <class E>
   struct Source {
-    T* data;
+    E* data;
     std::int64_t stride;
-    explicit Source(const MatrixView& view) : data(static_cast<T*>(view.data)), stride(view.stride) {}
-    T* at(std::int64_t row, std::int64_t col) const { return data + row * stride + col; }
+    explicit Source(const MatrixView& view) : data(static_cast<E*>(view.data)), stride(view.stride) {}
+    E* at(std::int64_t row, std::int64_t col) const { return data + row * stride + col; }
   };
 
   // Strictly below the diagonal, so there is no identity term.
@@ -174,24 +177,27 @@ class FormKernel {
       }
   }
 
-  Source c_, out_, terms_[2];
+  Source<C> c_;
+  Source<T> out_, terms_[2];
   float factors_[2];
   float product_, identity_;
   bool mirror_, in_place_;
 };
 
-template <class T>
+template <class C, class T>
 void run_forms_of(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
   constexpr std::int64_t kTile = 64;  // what the forms read and write of one tile stays in the nearest caches
   const std::int64_t row_end = block.row + block.rows, col_end = block.col + block.cols;
   for (std::int64_t r = block.row; r < row_end; r += kTile)
     for (std::int64_t j = block.col; j < (block.diagonal() ? std::min(col_end, r + kTile) : col_end); j += kTile)
       for (const SymmetricForm& form : forms)
-        FormKernel<T>(c, form).tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
+        FormKernel<C, T>(c, form).tile(r, std::min(row_end, r + kTile), j, std::min(col_end, j + kTile));
 }
 
 void run_forms(const MatrixView& c, std::span<const SymmetricForm> forms, const Block& block) {
-  c.dtype == Dtype::float32 ? run_forms_of<float>(c, forms, block) : run_forms_of<bfloat16>(c, forms, block);
+  if (c.dtype == Dtype::bfloat16) return run_forms_of<bfloat16, bfloat16>(c, forms, block);
+  forms.front().out.dtype == Dtype::bfloat16 ? run_forms_of<float, bfloat16>(c, forms, block)
+                                             : run_forms_of<float, float>(c, forms, block);
 }
 
 void check_square(const MatrixView& view, std::int64_t n, Dtype dtype) {
@@ -200,10 +206,11 @@ void check_square(const MatrixView& view, std::int64_t n, Dtype dtype) {
 }
 
 void check_forms(const MatrixView& c, std::span<const SymmetricForm> forms) {
+  const Dtype stored = c.dtype == Dtype::float32 && !forms.empty() ? forms.front().out.dtype : c.dtype;
   for (const SymmetricForm& form : forms) {
-    check_square(form.out, c.rows, c.dtype);
+    check_square(form.out, c.rows, stored);
     for (const SymmetricTerm* term : {&form.first, &form.second})
-      if (term->matrix.data) check_square(term->matrix, c.rows, c.dtype);
+      if (term->matrix.data) check_square(term->matrix, c.rows, stored);
     MUONP_ASSERT(form.out.data != c.data || &form == &forms.back(), "a form that overwrites C is not the last one");
   }
 }
@@ -217,16 +224,19 @@ SymmetricForm form_of(const SymmetricForm& form, std::int64_t i, std::int64_t ba
   return of;
 }
 
-// multiply(begin, many, block) computes that block of `many` matrices of C from the begin-th on.
+// multiply(begin, many, block) computes that block of `many` matrices of C from the begin-th on. `roughly`: symmetric only
+// as far as rounding lets its factors commute.
 template <class Multiply>
 void lower_triangles(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms,
-                     const Multiply& multiply) {
+                     bool roughly, const Multiply& multiply) {
   check_forms(c.first, forms);
   const SymmetricForm mirror{.out = c.first};
   if (forms.empty()) forms = {&mirror, 1};
   if (queue.kind() == DeviceKind::cuda) {
-    for (const Block& panel : gpu_panels(c.first.rows)) multiply(0, count, panel);
-    return cuda::write_forms(queue, count, c, forms);
+    const std::vector<Block> panels = gpu_panels(c.first.rows);
+    for (const Block& panel : panels) multiply(0, count, panel);
+    return cuda::write_forms(queue, count, c, forms,
+                             roughly && panels.size() == 1 ? cuda::Triangles::mean : cuda::Triangles::lower);
   }
   const bool alone = queue.threads() == 1 || omp_in_parallel();
   const std::vector<Block> blocks =
@@ -252,18 +262,20 @@ StridedBatch block_of(const StridedBatch& batch, std::int64_t row, std::int64_t 
 void symmetric_product(Queue& queue, std::int64_t count, float alpha, const StridedBatch& a, const StridedBatch& b,
                        const StridedBatch& c, std::span<const SymmetricForm> forms) {
   const std::int64_t n = c.first.rows;
-  for (const StridedBatch* batch : {&a, &b, &c}) check_square(batch->first, n, a.first.dtype);
-  lower_triangles(queue, count, c, forms, [&](std::int64_t i, std::int64_t many, const Block& k) {
-    gemm_batched(queue, many, Op::none, Op::none, alpha, block_of(from(a, i), k.row, 0, k.rows, n),
-                 block_of(from(b, i), 0, k.col, n, k.cols), 0, block_of(from(c, i), k.row, k.col, k.rows, k.cols));
-  });
+  for (const StridedBatch* batch : {&a, &b}) check_square(batch->first, n, a.first.dtype);
+  check_square(c.first, n, c.first.dtype == Dtype::float32 ? Dtype::float32 : a.first.dtype);
+  lower_triangles(
+      queue, count, c, forms, a.first.data != b.first.data, [&](std::int64_t i, std::int64_t many, const Block& k) {
+        gemm_batched(queue, many, Op::none, Op::none, alpha, block_of(from(a, i), k.row, 0, k.rows, n),
+                     block_of(from(b, i), 0, k.col, n, k.cols), 0, block_of(from(c, i), k.row, k.col, k.rows, k.cols));
+      });
 }
 
 void gram(Queue& queue, std::int64_t count, Op side, float alpha, const StridedBatch& a, const StridedBatch& c,
           std::span<const SymmetricForm> forms) {
   const std::int64_t rows = a.first.rows, cols = a.first.cols;
   check_square(c.first, side == Op::none ? rows : cols, c.first.dtype);
-  lower_triangles(queue, count, c, forms, [&](std::int64_t i, std::int64_t many, const Block& k) {
+  lower_triangles(queue, count, c, forms, false, [&](std::int64_t i, std::int64_t many, const Block& k) {
     const StridedBatch of = from(a, i), out = block_of(from(c, i), k.row, k.col, k.rows, k.cols);
     if (side == Op::none)
       gemm_batched(queue, many, Op::none, Op::transpose, alpha, block_of(of, k.row, 0, k.rows, cols),
@@ -306,7 +318,7 @@ void symmetrized_product(Queue& queue, std::int64_t count, float alpha, const St
 void symmetric_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms) {
   check_square(c.first, c.first.rows, c.first.dtype);
   check_forms(c.first, forms);
-  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, count, c, forms);
+  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, count, c, forms, cuda::Triangles::lower);
   const std::vector<Block> blocks = shared_triangle_blocks(c.first.rows, queue.threads());
   for (std::int64_t i = 0; i < count; ++i) {
     std::vector<SymmetricForm> own;

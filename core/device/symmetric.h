@@ -22,7 +22,7 @@ struct SymmetricTerm {
 };
 
 // What to make of the lower triangle of C while mirroring it: out = product·C + identity·I + Σ factor·matrix,
-// n×n.
+// n×n. Outs and terms have C's dtype, or, where C is float32, any one other: what is stored is then rounded once.
 struct SymmetricForm {
   MatrixView out = {};
   float product = 1, identity = 0;
@@ -33,7 +33,8 @@ struct SymmetricForm {
 // All below are of `count` matrices each, matrix i of a batch i·batch_stride elements behind its first; those of forms lie
 // as far apart as C's. A GPU takes a batch in as many launches as one matrix, a CPU one matrix after the other.
 
-// C = alpha·A·B for symmetric A and B that commute, n×n. Then every form is written, in order; a form may
+// C = alpha·A·B for symmetric A and B that commute, n×n; C has their dtype or is float32. Where a GPU computes the whole
+// product, C is its mean with its transpose. Then every form is written, in order; a form may
 // write C itself when it is the last one, or one of its own terms. After a call without forms C holds both
 // triangles; otherwise only the forms do and C's upper triangle is unspecified. C must not overlap A or B,
 // nor a form's out A or B.

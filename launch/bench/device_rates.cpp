@@ -129,7 +129,10 @@ void DeviceRates::traffic(const dist::HostRates& rates, double& forward, double&
     batch.targets.data<std::int32_t>()[i] = static_cast<std::int32_t>(core::random_below(2, 0, core::at(i), kVocabulary));
   }
   const auto pass = [&](bool back) {
-    optimizer.begin_pass(true, true);
+    if (back)
+      optimizer.begin_pass(true, true);
+    else
+      optimizer.begin_evaluation();
     core::Tape tape(device_, true, &optimizer.weights());
     const core::Variable loss = model->loss(tape, batch, {});
     if (back) tape.backward(loss, 1, model->parameters(), optimizer.gradients());

@@ -21,13 +21,22 @@ constexpr const char* kFooter =
     "in one\n"
     "process, with a plain matrix product between them; ratios are medians of neighbouring runs. A method is "
     "NAME or\n"
-    "NAME@P; newton_schulz5 and polar_express, which know p = 0 only, are compared at 0 if no other P is "
-    "given.\n"
-    "Several storages run every method in each of them.\n"
+    "NAME@P; those that know p = 0 only, all with newton_schulz in their names and polar_express, are compared "
+    "at 0 if\n"
+    "no other P is given. Several storages run every method in each of them. gram_newton_schulz and\n"
+    "symmetric_newton_schulz5 are Muon's five steps with symmetric products, A formed once more, or in every "
+    "step.\n"
+    "--dry runs nothing, and needs no GPU for its storages: it prints degrees of the steps' polynomials, the "
+    "steps\n"
+    "after which the Gram matrix is rebuilt, whether T is kept on the small side over rebuilds, products in "
+    "those of\n"
+    "n x n matrices, n = min(ROWS, COLS), symmetric ones counted half, and the predicted worst error of "
+    "sigma^p.\n"
     "Examples:\n"
     "  muonp bench spectral --rows 1024 --cols 1024 --p 1/2 --threads 1 --compare newton_schulz5\n"
     "  muonp bench spectral --rows 4096 --cols 1024 --p 1/2 --method coupled_minimax,svd --json\n"
-    "  muonp bench spectral --device cuda --rows 4096 --cols 4096 --p 1/3 --dtype float32,tf32,float16,bfloat16";
+    "  muonp bench spectral --device cuda --rows 4096 --cols 4096 --p 1/3 --dtype float32,tf32,float16,bfloat16\n"
+    "  muonp bench spectral --dry --dtype float16 --rows 4096 --cols 1024 --p 1/2 --eps 1e-2 --json";
 
 struct Arguments {
   SpectralBenchmark benchmark;
@@ -37,7 +46,7 @@ struct Arguments {
   std::vector<std::string> dtypes = {"auto"};
   SpectralOptions common;
   std::int64_t threads = 0, seed = 1;
-  bool json = false;
+  bool json = false, dry = false;
 };
 
 // "NAME" or "NAME@P". `compared`: a method that knows p = 0 only is taken at 0.
@@ -45,10 +54,9 @@ SpectralOptions parse_method(const std::string& text, const SpectralOptions& com
   SpectralOptions options = common;
   const std::size_t at = text.find('@');
   options.method = text.substr(0, at);
-  const bool zero_only = options.method == "newton_schulz5" || options.method == "polar_express";
   if (at != std::string::npos)
     options.p = optim::spectral::parse_exponent(text.substr(at + 1));
-  else if (compared && zero_only)
+  else if (compared && optim::spectral::is_polar_only(options.method))
     options.p = Exponent{0, 1};
   return options;
 }
@@ -127,7 +135,57 @@ std::string as_table(const Arguments& a, const std::string& device, const Spectr
   return table.render();
 }
 
+// ---- --dry ----
+
+struct Planned {
+  SpectralOptions options;
+  optim::spectral::SpectralPlan plan;
+};
+
+Json as_json(const Planned& planned) {
+  const auto& [options, plan] = planned;
+  return {{"method", options.method},
+          {"p", optim::spectral::to_string(options.p)},
+          {"dtype", core::name_of(options.dtype)},
+          {"epsilon", options.epsilon},
+          {"tolerance", options.tolerance},
+          {"degrees", plan.degrees},
+          {"rebuilds", plan.rebuilds},
+          {"keep_t", plan.keep_t},
+          {"products", plan.products},
+          {"predicted_error", number(plan.predicted_error)}};
+}
+
+std::string as_json(const SpectralBenchmark& benchmark, const std::vector<Planned>& planned) {
+  Json object = {{"rows", benchmark.rows}, {"cols", benchmark.cols}};
+  object.update(as_json(planned.front()));
+  for (std::size_t i = 1; i < planned.size(); ++i) object["others"].push_back(as_json(planned[i]));
+  return object.dump(2);
+}
+
+std::string as_table(const SpectralBenchmark& benchmark, const std::vector<Planned>& planned) {
+  constexpr Align right = Align::right;
+  Table table({"method", "p", "storage", "degrees", "rebuilds after", "T kept", "products", "predicted error"},
+              {Align::left, right, Align::left, right, right, right, right, right});
+  table.caption(fmt::format("{} x {}, planned", benchmark.rows, benchmark.cols));
+  for (const auto& [options, plan] : planned)
+    table.add({options.method, optim::spectral::to_string(options.p), std::string(core::name_of(options.dtype)),
+               fmt::format("{}", fmt::join(plan.degrees, ",")), fmt::format("{}", fmt::join(plan.rebuilds, ",")),
+               plan.keep_t ? "yes" : "no", fmt::format("{:.1f}", plan.products), error_cell(plan.predicted_error)});
+  return table.render();
+}
+
+int run_dry(Session& session, Arguments a) {
+  complete(a, core::DeviceKind::cuda);  // which knows every storage
+  std::vector<Planned> planned;
+  for (const SpectralOptions& options : a.benchmark.candidates)
+    planned.push_back({options, make_spectral_power(options)->plan(a.benchmark.rows, a.benchmark.cols)});
+  session.log().info("{}", a.json ? as_json(a.benchmark, planned) : as_table(a.benchmark, planned));
+  return 0;
+}
+
 int run(Session& session, Arguments a) {
+  if (a.dry) return run_dry(session, std::move(a));
   complete(a, session.device().kind());
   const SpectralBenchmarkResult result = run_spectral_benchmark(session, a.benchmark);
   session.log().info("{}", a.json ? as_json(a, session.threads(), result) : as_table(a, session.device().name(), result));
@@ -162,6 +220,7 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
   add_integer_option(*command, "--seed", a->seed, kSeeds, "Key of the random matrix");
   command->add_flag("!--no-errors", a->benchmark.errors,
                     "Times alone, of a Gaussian matrix; the comparison with float64 takes minutes above 4096 x 4096");
+  command->add_flag("--dry", a->dry, "Schedule, products and predicted error, without running; auto is a GPU's storage");
   command->add_flag("--json", a->json, "Report as JSON");
   command->callback([a, &context] {
     context.session.device = a->device;

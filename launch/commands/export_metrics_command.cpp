@@ -32,16 +32,18 @@ void add_export_metrics_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("export-metrics", "A run's metrics as CSV or as an event file of TensorBoard");
   auto a = std::make_shared<Arguments>();
   command->add_option("RUN", a->run, "Folder of the run, or its metrics.jsonl")->required();
-  CLI::Option_group* formats = command->add_option_group("Formats");
-  formats->add_option("--tensorboard", a->tensorboard, "Write an event file into this folder")->type_name("DIR");
-  formats->add_option("--csv", a->csv, "Write this file: a row a step, a column a key")->type_name("FILE");
-  formats->require_option(1, 2);
+  command->add_option("--tensorboard", a->tensorboard, "Write an event file into this folder")->type_name("DIR");
+  command->add_option("--csv", a->csv, "Write this file: a row a step, a column a key")->type_name("FILE");
   command->footer(
       "docs/report.md has the columns.\n"
       "Examples:\n"
       "  muonp export-metrics runs/quickstart-p-1-2 --csv metrics.csv\n"
       "  muonp export-metrics runs/quickstart-p-1-2 --tensorboard events/quickstart-p-1-2");
-  command->callback([a, &context] { context.run = [a](Session& session) { return run(session, *a); }; });
+  command->callback([a, &context] {
+    if (a->csv.empty() && a->tensorboard.empty())
+      throw CLI::ValidationError("a format is needed", "--csv FILE, --tensorboard DIR, or both");
+    context.run = [a](Session& session) { return run(session, *a); };
+  });
 }
 
 }  // namespace muonp::launch

@@ -102,7 +102,10 @@ class Figure {
       if (there && dotted) dots += fmt::format("M{:.1f} {:.1f}h0", to_x(p.x), scale_.to_y(p.y));
       drawing = there;
     }
-    const char* kind = curve.style == Style::behind ? " behind" : curve.style == Style::trend ? " trend" : "";
+    const char* kind = curve.style == Style::behind   ? " behind"
+                       : curve.style == Style::trend  ? " trend"
+                       : curve.style == Style::dotted ? " strong"
+                                                      : "";
     out_ += fmt::format("<path class=\"curve {}{}\" d=\"{}\"/>\n", colour_class(curve.colour), kind, path);
     // A line of no length with round ends is a dot that does not stretch.
     if (dotted) out_ += fmt::format("<path class=\"dots {}\" d=\"{}\"/>\n", colour_class(curve.colour), dots);

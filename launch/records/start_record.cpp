@@ -35,7 +35,8 @@ void for_each_field(Record& r, const Visit& visit) {
 }  // namespace
 
 std::int64_t StartRecord::peak_bytes(std::size_t rank) const {
-  return weights.at(rank) + gradients.at(rank) + optimizer.at(rank) + std::max(exchange.at(rank), activations.at(rank));
+  return weights.at(rank) + gradients.at(rank) + optimizer.at(rank) + std::max(exchange.at(rank), activations.at(rank)) +
+         snapshot.at(rank);
 }
 
 std::string to_json(const StartRecord& record) {

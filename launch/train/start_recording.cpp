@@ -14,6 +14,8 @@ StartRecord start_record(const StartFacts& f, std::int64_t step) {
                      .imbalance = owners.imbalance(),
                      .sent_bytes = f.plan.bytes_sent_per_step(f.batches.passes)};
   for (const dist::ParameterSpec& p : f.plan.shards.parameters()) record.parameters += core::element_count(p.shape);
+  // A snapshot is on the host: part of what a rank's device holds where that is the host.
+  const bool on_host = f.plan.options.device == core::DeviceKind::cpu;
   const int n = f.plan.shards.world_size();
   record.matrices.assign(core::at(n), 0);
   for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) ++record.matrices[core::at(owners.owner(t))];
@@ -24,8 +26,8 @@ StartRecord start_record(const StartFacts& f, std::int64_t step) {
     record.optimizer.push_back(b.optimizer);
     record.exchange.push_back(b.exchange);
     record.activations.push_back(f.activation_bytes());
-    record.snapshot.push_back(f.snapshot_bytes(r));
-    record.host.push_back(b.host);
+    record.snapshot.push_back(on_host ? f.snapshot_bytes(r) : 0);
+    record.host.push_back(b.host + (on_host ? 0 : f.snapshot_bytes(r)));
     record.load.push_back(owners.load(r));
   }
   return record;

@@ -81,7 +81,7 @@ class AuONStep final : public OwnerStep {
     spectral::plain_gram(queue, b.count(), dense(x), dense(gram));
     core::gemm_batched(queue, b.count(), core::Op::none, core::Op::none, 1, dense(gram), dense(gram), 0, dense(weight));
     spectral::affine(queue, b.count(), kA, kC, dense(weight), kB, dense(gram).first);
-    spectral::multiply_small(queue, b.count(), 1, dense(x), dense(weight), dense(b.out));
+    spectral::multiply_small(queue, b.count(), 1, dense(x), dense(weight), 0, dense(b.out));
   }
 
   double gamma_;

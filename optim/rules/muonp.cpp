@@ -234,16 +234,19 @@ struct FactorOfNorm {
   MUONP_HD void operator()(std::int64_t i) const { factor[i] = squares[i] == 0 ? 0.0 : size / sqrt(squares[i]); }
 };
 
-void scale_by_norms(core::Queue& queue, double size, const core::Tensor& update) {
+// `squares`: Σu² of each, finite, or none.
+void scale_by_norms(core::Queue& queue, double size, const core::Tensor& update, const core::Tensor& squares) {
   const std::int64_t count = update.dim(0), rows = update.dim(1), cols = update.dim(2);
   const core::StridedBatch z{{update.raw(), rows, cols, cols}, rows * cols};
-  const core::Tensor memory = spectral::numbers(queue.device(), 2 * count);
-  auto* squares = static_cast<double*>(memory.raw());
-  spectral::sums_of_squares(queue, count, z, squares);
-  core::for_each(queue, count, FactorOfNorm{size, squares, squares + count});
-  spectral::multiply_by(queue, count, z, squares + count);
+  const core::Tensor found = squares ? squares : spectral::numbers(queue.device(), count),
+                     factors = spectral::numbers(queue.device(), count);
+  auto *of = static_cast<double*>(found.raw()), *by = static_cast<double*>(factors.raw());
+  if (!squares) spectral::sums_of_squares(queue, count, z, of);
+  core::for_each(queue, count, FactorOfNorm{size, of, by});
+  spectral::multiply_by(queue, count, z, by);
+  if (squares) return;
   std::vector<double> seen(core::at(count));
-  queue.read(seen.data(), squares, count * std::int64_t{sizeof(double)});
+  queue.read(seen.data(), of, count * std::int64_t{sizeof(double)});
   for (std::int64_t i = 0; i < count; ++i)
     if (!std::isfinite(seen[core::at(i)]))
       core::fail("matrix {} of {}: the spectral power of the momentum is not finite", i, count);
@@ -251,11 +254,12 @@ void scale_by_norms(core::Queue& queue, double size, const core::Tensor& update)
 
 }  // namespace
 
-void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update) {
+void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
+                   const core::Tensor& squares) {
   const bool of_norm = scale == ShapeScale::match_rms || scale == ShapeScale::rms1;
   if (queue.kind() == core::DeviceKind::cuda && of_norm) {
     const double size = std::sqrt(static_cast<double>(update.dim(1) * update.dim(2)));
-    return scale_by_norms(queue, scale == ShapeScale::rms1 ? size : 0.2 * size, update);
+    return scale_by_norms(queue, scale == ShapeScale::rms1 ? size : 0.2 * size, update, squares);
   }
   for (std::int64_t i = 0; i < update.dim(0); ++i) {
     try {

@@ -91,7 +91,9 @@ double update_factor(core::Queue& queue, ShapeScale scale, double p, const core:
 // returned. A zero Z stays zero (factor 0). Error if Z is not finite, or, for `schatten`, if ⟨input, Z⟩ is
 // not positive.
 double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update);
-// The same of every matrix of [count, rows, cols]. Errors name the matrix. On a GPU factors of a norm stay on the device.
-void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update);
+// The same of every matrix of [count, rows, cols]. Errors name the matrix. On a GPU factors of a norm stay on the device;
+// `squares`, ‖Z‖_F² of each as SpectralReport has them, are found and read here if there are none.
+void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
+                   const core::Tensor& squares = {});
 
 }  // namespace muonp::optim

@@ -239,8 +239,8 @@ void SpectralStep::apply(core::Device& device, spectral::SpectralPower& power, c
   for (std::int64_t begin = 0; begin < count; begin += most) {
     const std::int64_t many = std::min(most, count - begin);
     const auto part = [&](const core::Tensor& t) { return t.flat(begin * of_one, many * of_one).view({many, rows, cols}); };
-    power.apply(device, part(in), part(out));
-    scale_updates(device.queue(), scale_, power.options().p.value(), part(in), part(out));
+    const spectral::SpectralReport report = power.apply(device, part(in), part(out));
+    scale_updates(device.queue(), scale_, power.options().p.value(), part(in), part(out), report.squares);
   }
 }
 

@@ -9,9 +9,6 @@
 namespace muonp::optim::spectral {
 namespace {
 
-// Rounding of the moments must not shrink the bound: the diagonal of H is enlarged by more than their error.
-constexpr double kSlack = 2e-5;
-
 using Matrix3 = std::array<std::array<double, 3>, 3>;
 
 // Adjugate of a symmetric 3×3 matrix: H·adj(H) = det(H)·I.
@@ -35,7 +32,7 @@ double eigenvalue_bound(std::int64_t n, const std::array<double, 4>& moments) {
   for (std::size_t k = 1; k < 4; ++k) s[k] = moments[k - 1] / std::pow(schatten, static_cast<double>(k));
   Matrix3 h;
   for (std::size_t i = 0; i < 3; ++i)
-    for (std::size_t j = 0; j < 3; ++j) h[i][j] = s[i + j] * (i == j ? 1 + kSlack : 1);
+    for (std::size_t j = 0; j < 3; ++j) h[i][j] = s[i + j] * (i == j ? 1 + kMomentSlack : 1);
   const Matrix3 adjoint = adjugate(h);
   const double det = h[0][0] * adjoint[0][0] + h[0][1] * adjoint[1][0] + h[0][2] * adjoint[2][0];
   if (!(det > 0)) return schatten;

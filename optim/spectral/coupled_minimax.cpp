@@ -3,6 +3,7 @@
 //   W = w_k(A)     Y ← Y·Wʰ → U Vᵀ     Z ← Z·Wᵐ → U Sᵖ Vᵀ
 // A and the running product T of the Wᵐ live on the small side; products of the commuting symmetric matrices
 // there cost half. The polar case p = 0 has Y = Z; its steps are those of Polar Express (arXiv 2505.16932).
+// This is float32's; storage with fewer bits has steps of its own (narrow_steps.h).
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -17,9 +18,9 @@
 #include "optim/spectral/bound.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"
+#include "optim/spectral/narrow_power.h"
 #include "optim/spectral/per_matrix.h"
 #include "optim/spectral/polynomial.h"
-#include "optim/spectral/scales.h"
 #include "optim/spectral/schedule.h"
 #include "optim/spectral/scratch.h"
 
@@ -27,7 +28,6 @@ namespace muonp::optim::spectral {
 namespace {
 
 using core::MatrixView;
-using core::StridedBatch;
 using core::SymmetricForm;
 
 // A, T, Wᵐ, W and two that are being written; an octic has one factor more.
@@ -38,106 +38,68 @@ int small_matrices(const Schedule& schedule) { return std::ranges::count(schedul
 int long_matrices(const Schedule& schedule, Exponent p) {
   if (schedule.restarts == 0) return 1;
   if (p.h() == p.m()) return 2;
-  return schedule.restarts == 1 && !schedule.long_result ? 2 : 3;
+  return schedule.restarts == 1 ? 2 : 3;
 }
 
-// Of `count` matrices of one shape. In float32 they come one at a time, and their scales are the host's; in narrow storage
-// all take each step together, and scales stay on the device.
+// Of one matrix.
 class Recurrence {
  public:
-  Recurrence(core::Device& device, core::Dtype dtype, Exponent p, const Schedule& schedule, std::int64_t count,
-             const StridedBatch& g)
+  Recurrence(core::Device& device, Exponent p, const Schedule& schedule, const MatrixView& g)
       : queue_(device.queue()),
-        scratch_(device, dtype),
+        scratch_(device, core::Dtype::float32),
         p_(p),
         schedule_(schedule),
-        count_(count),
         g_(g),
-        n_(std::min(g.first.rows, g.first.cols)) {
-    for (StridedBatch* small : {&gram_, &product_, &left_, &power_, &next_, &spare_})
-      *small = scratch_.matrices(count, n_, n_);
-    if (small_matrices(schedule) == 7) right_ = scratch_.matrices(count, n_, n_);
+        n_(std::min(g.rows, g.cols)) {
+    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
+    if (small_matrices(schedule) == 7) right_ = scratch_.matrix(n_, n_);
   }
 
-  // float32: z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
+  // z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
   template <class Gain>
   double run(double factor, const MatrixView& z, const Gain& gain) {
     source_ = y_ = take();
-    copy_scaled(queue_, g_.first, factor, y_.first);
+    copy_scaled(queue_, g_, factor, y_);
     rebuild_gram();
     multiply(gram_, gram_, next_);
-    const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_.first, next_.first);
+    const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_, next_);
     const double highest = eigenvalue_bound(n_, {trace, aa, ab, bb});
     divisor_ = std::sqrt(highest);
     const double scale = divisor_;
     take_steps(highest);
-    multiply_long(gain(scale) / divisor_, source_, product_, {z});
+    multiply_long(gain(scale) / divisor_, source_, product_, z);
     return scale;
   }
 
-  // Narrow storage: every z = U Sᵖ Vᵀ of its G.
-  std::vector<Scales::OfMatrix> run(const StridedBatch& z) {
-    Scales scales(queue_.device(), count_);
-    source_ = y_ = take();
-    begin(scales);
-    multiply(gram_, gram_, next_);
-    scales.find_scale(gram_, next_);
-    scales.copy_by_scale(g_, y_);
-    take_steps(1);
-    multiply_long(1, source_, product_, z);
-    scales.gain(p_.value(), z);
-    return scales.read();
-  }
-
-  double flops() const { return flops_; }  // of all
+  double flops() const { return flops_; }
 
  private:
-  bool half() const { return core::size_of(power_.first.dtype) == 2; }
   bool polar() const { return p_.h() == p_.m(); }
 
-  StridedBatch take() {
-    if (free_.empty()) return scratch_.matrices(count_, g_.first.rows, g_.first.cols);
-    const StridedBatch batch = free_.back();
+  MatrixView take() {
+    if (free_.empty()) return scratch_.matrix(g_.rows, g_.cols);
+    const MatrixView matrix = free_.back();
     free_.pop_back();
-    return batch;
+    return matrix;
   }
 
-  void multiply(const StridedBatch& a, const StridedBatch& b, const StridedBatch& c,
-                std::span<const SymmetricForm> forms = {}, double alpha = 1) {
-    core::symmetric_product(queue_, count_, static_cast<float>(alpha), a, b, c, forms);
-    add_flops(core::symmetric_flops(n_, n_, queue_.kind()));
+  void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, std::span<const SymmetricForm> forms = {},
+                double alpha = 1) {
+    core::symmetric_product(queue_, static_cast<float>(alpha), a, b, c, forms);
+    flops_ += core::symmetric_flops(n_, n_, queue_.kind());
   }
-  void multiply_long(double alpha, const StridedBatch& x, const StridedBatch& small, const StridedBatch& out) {
-    multiply_small(queue_, count_, static_cast<float>(alpha), x, small, out);
-    add_flops(core::gemm_flops(x.first.rows, x.first.cols, n_));
+  void multiply_long(double alpha, const MatrixView& x, const MatrixView& small, const MatrixView& out) {
+    multiply_small(queue_, static_cast<float>(alpha), x, small, 0, out);
+    flops_ += core::gemm_flops(x.rows, x.cols, n_);
   }
-  void rebuild_gram() { form_gram(gram_); }
-  void form_gram(const StridedBatch& out) {
-    core::gram(queue_, count_, gram_side(y_.first), 1, y_, out);
-    add_flops(core::symmetric_flops(n_, std::max(y_.first.rows, y_.first.cols), queue_.kind()));
+  void rebuild_gram() {
+    core::gram(queue_, gram_side(y_), 1, y_, gram_);
+    flops_ += core::symmetric_flops(n_, std::max(y_.rows, y_.cols), queue_.kind());
   }
-  void write_forms(std::span<const SymmetricForm> forms) { core::symmetric_forms(queue_, count_, next_, forms); }
-  void copy(const StridedBatch& from, const StridedBatch& to) {
-    const SymmetricForm form{.out = to.first};
-    core::symmetric_forms(queue_, count_, from, {&form, 1});
-  }
-  void add_flops(double of_one) { flops_ += static_cast<double>(count_) * of_one; }
-
-  // Y, and A up to a factor. Where the largest singular value is not known yet, A in 16 bits may leave their range: Y gets
-  // entries around 1, and A is made in float32.
-  void begin(Scales& scales) {
-    scales.find_factor(g_);
-    if (!half()) {
-      scales.copy_by_factor(g_, 1, y_);
-      return rebuild_gram();
-    }
-    const auto size = static_cast<double>(g_.first.rows * g_.first.cols);
-    const double enlarge = std::min(0x1p15, std::exp2(std::round(0.5 * std::log2(size))));
-    scales.copy_by_factor(g_, enlarge, y_);
-    Scratch wide(queue_.device(), core::Dtype::float32);
-    const StridedBatch gram = wide.matrices(count_, n_, n_);
-    form_gram(gram);
-    scales.divide_gram(gram, enlarge, gram_);
+  void write_forms(std::span<const SymmetricForm> forms) { core::symmetric_forms(queue_, next_, forms); }
+  void copy(const MatrixView& from, const MatrixView& to) {
+    const SymmetricForm form{.out = to};
+    core::symmetric_forms(queue_, from, {&form, 1});
   }
 
   // From A in gram_ and A² in next_ to Z = source_·T / divisor_. `unit`: what the eigenvalue 1 of the design is in A.
@@ -161,11 +123,10 @@ class Recurrence {
     const double center = step.octic ? step.octic->center : (step.low + step.high) / 2;
     const auto shift = static_cast<float>(center * unit);
     if (k == 0) {
-      const SymmetricForm square{
-          .out = next_.first, .identity = shift * shift, .first = {.matrix = gram_.first, .factor = -2 * shift}};
+      const SymmetricForm square{.out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
       write_forms({&square, 1});
     }
-    add_to_diagonal(queue_, count_, gram_, -shift);
+    add_to_diagonal(queue_, 1, {gram_}, -shift);
     if (step.octic) {
       evaluate_octic(*step.octic, step.octic->radius * unit, k == 0);
     } else {
@@ -173,7 +134,7 @@ class Recurrence {
       for (std::size_t i = 0; i < c.size(); ++i) c[i] /= std::pow(unit, static_cast<double>(i));
       evaluate_weight(c, k == 0);
     }
-    add_to_diagonal(queue_, count_, gram_, shift);
+    add_to_diagonal(queue_, 1, {gram_}, shift);
   }
 
   // power_ = Σ c_i·Xⁱ for the X in gram_; `squared`: X² is in next_ already.
@@ -181,34 +142,33 @@ class Recurrence {
     const auto f = [&c](std::size_t i) { return static_cast<float>(c[i]); };
     if (c.size() == 3) {
       const SymmetricForm weight{
-          .out = power_.first, .product = f(2), .identity = f(0), .first = {.matrix = gram_.first, .factor = f(1)}};
+          .out = power_, .product = f(2), .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
       squared ? write_forms({&weight, 1}) : multiply(gram_, gram_, power_, {&weight, 1});
       return;
     }
     MUONP_ASSERT(c.size() == 5, "degree {}", c.size() - 1);
     // (c₂ + c₃X + c₄X²)·X² + c₀ + c₁X
-    square_with({.out = spare_.first, .product = f(4), .identity = f(2), .first = {.matrix = gram_.first, .factor = f(3)}},
-                squared);
-    const SymmetricForm weight{.out = power_.first, .identity = f(0), .first = {.matrix = gram_.first, .factor = f(1)}};
+    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}}, squared);
+    const SymmetricForm weight{.out = power_, .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
     multiply(spare_, next_, power_, {&weight, 1});
   }
 
   // next_ = X² and one form of it.
   void square_with(const SymmetricForm& form, bool squared) {
-    const SymmetricForm both[] = {form, {.out = next_.first}};
+    const SymmetricForm both[] = {form, {.out = next_}};
     squared ? write_forms({both, 1}) : multiply(gram_, gram_, next_, both);
   }
 
   // power_ = w(A) with x = X/radius for the X in gram_. y = x² is in next_ as X².
   void evaluate_octic(const Octic& o, double radius, bool squared) {
     const double x = 1 / radius, y = x * x;
-    const auto term = [](const StridedBatch& matrix, double factor) {
-      return core::SymmetricTerm{.matrix = matrix.first, .factor = static_cast<float>(factor)};
+    const auto term = [](const MatrixView& matrix, double factor) {
+      return core::SymmetricTerm{.matrix = matrix, .factor = static_cast<float>(factor)};
     };
-    square_with({.out = spare_.first, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
-    const SymmetricForm factors[] = {{.out = left_.first, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
-                                     {.out = right_.first, .first = term(next_, o.e2 * y)},
-                                     {.out = power_.first,
+    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
+    const SymmetricForm factors[] = {{.out = left_, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
+                                     {.out = right_, .first = term(next_, o.e2 * y)},
+                                     {.out = power_,
                                       .product = static_cast<float>(o.e0),
                                       .identity = static_cast<float>(o.f0),
                                       .first = term(next_, o.f2 * y),
@@ -216,13 +176,13 @@ class Recurrence {
                                       .mirror = false}};
     multiply(next_, spare_, power_, factors, y);
     const auto sign = static_cast<float>(o.sign);
-    const SymmetricForm weight{.out = power_.first, .product = sign, .first = term(power_, sign)};
+    const SymmetricForm weight{.out = power_, .product = sign, .first = term(power_, sign)};
     multiply(left_, right_, next_, {&weight, 1});
   }
 
   // A matrix that gathers powers of W.
   struct Target {
-    StridedBatch* matrix;
+    MatrixView* matrix;
     int exponent;
     bool holds;  // something to multiply; otherwise it becomes the power itself
   };
@@ -234,7 +194,7 @@ class Recurrence {
     Target targets[] = {{&left_, p_.m(), false}, {&gram_, on_gram, true}, {&gram_, on_long, false}};
     const int all = p_.m() | on_gram | on_long;
     for (int bit = 0; (all >> bit) != 0; ++bit) {
-      StridedBatch* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
+      MatrixView* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
       for (Target& t : targets) {
         if ((t.exponent >> bit & 1) == 0) continue;
         if (t.holds) {
@@ -259,8 +219,8 @@ class Recurrence {
     if (!product_holds_) {
       std::swap(product_, left_);
     } else if (is_averaged(schedule_.averaging, last)) {
-      core::symmetrized_product(queue_, count_, 1, product_, left_, spare_);
-      add_flops(core::gemm_flops(n_, n_, n_));
+      core::symmetrized_product(queue_, 1, product_, left_, spare_);
+      flops_ += core::gemm_flops(n_, n_, n_);
       std::swap(product_, spare_);
     } else {
       multiply(product_, left_, spare_);
@@ -269,26 +229,20 @@ class Recurrence {
     product_holds_ = true;
   }
 
-  // Y ← Y·Wʰ and A = YᵀY. What Z is made from follows only where it is Y itself (p = 0), or where storage is
-  // so narrow that T could not be gathered over several steps.
+  // Y ← Y·Wʰ and A = YᵀY. What Z is made from follows only where it is Y itself (p = 0).
   void restart() {
     raise(0, polar() ? 0 : p_.h());
-    const StridedBatch y = y_, source = source_;
-    const double divisor = divisor_;
-    if (polar() || schedule_.long_result) {
-      source_ = take();
-      multiply_long(1 / divisor, source, product_, source_);
+    const MatrixView y = y_;
+    y_ = take();
+    if (polar()) {
+      multiply_long(1 / divisor_, y, product_, y_);
       product_holds_ = false;
       divisor_ = 1;
-      if (source.first.data != y.first.data) free_.push_back(source);
-    }
-    if (polar()) {
-      y_ = source_;
+      source_ = y_;
     } else {
-      y_ = take();
-      multiply_long(y.first.data == source.first.data ? 1 / divisor : 1, y, gram_, y_);
+      multiply_long(y.data == source_.data ? 1 / divisor_ : 1, y, gram_, y_);
     }
-    if (y.first.data != source_.first.data) free_.push_back(y);
+    if (y.data != source_.data) free_.push_back(y);
     rebuild_gram();
   }
 
@@ -296,41 +250,45 @@ class Recurrence {
   Scratch scratch_;
   Exponent p_;
   const Schedule& schedule_;
-  std::int64_t count_;
-  StridedBatch g_;
+  MatrixView g_;
   std::int64_t n_;
   double flops_ = 0;
   double divisor_ = 1;  // what source_ is still to be divided by
   bool product_holds_ = false;
-  StridedBatch gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
-  StridedBatch left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
-  StridedBatch y_, source_;                             // Z = source_·T / divisor_
-  std::vector<StridedBatch> free_;
+  MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
+  MatrixView left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
+  MatrixView y_, source_;                             // Z = source_·T / divisor_
+  std::vector<MatrixView> free_;
 };
 
+// float32; and any storage at p = 1, where there is nothing to compute.
 class CoupledMinimax final : public PerMatrix {
  public:
   explicit CoupledMinimax(const SpectralOptions& options) : PerMatrix(options) {
     if (options.p.m() > 0) schedule(1, 1);  // an error now rather than in the first step
   }
 
+  SpectralPlan plan(std::int64_t rows, std::int64_t cols) const override {
+    SpectralPlan plan;
+    plan.predicted_error = 0;
+    if (trivial(rows, cols)) return plan;
+    const Schedule& s = schedule(rows, cols);
+    plan.degrees = s.degrees;
+    for (int k = 1; k <= s.restarts; ++k) plan.rebuilds.push_back(k);
+    plan.keep_t = options().p.numerator != 0;
+    plan.products = schedule_products(s, options().p, rows, cols);
+    plan.predicted_error = s.design->error;
+    return plan;
+  }
   double flops(std::int64_t rows, std::int64_t cols) const override {
     return trivial(rows, cols) ? 0 : schedule_flops(schedule(rows, cols), options().p, rows, cols);
   }
-
   std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override {
     if (trivial(rows, cols)) return 0;
     const std::int64_t n = std::min(rows, cols);
     const Schedule& s = schedule(rows, cols);
-    const std::int64_t one_long = Scratch::bytes(rows, cols, options().dtype);
-    std::int64_t beside = long_matrices(s, options().p) * one_long;
-    if (core::size_of(options().dtype) == 2)  // its first Gram matrix is made in float32
-      beside = std::max(beside, one_long + Scratch::bytes(n, n, core::Dtype::float32));
-    return small_matrices(s) * Scratch::bytes(n, n, options().dtype) + beside;
-  }
-  // At p = 1 there is nothing to compute, and float32's scales are the host's.
-  bool takes_together(core::DeviceKind device) const override {
-    return device == core::DeviceKind::cuda && is_narrow(options().dtype) && options().p.m() > 0;
+    return small_matrices(s) * Scratch::bytes(n, n, core::Dtype::float32) +
+           long_matrices(s, options().p) * Scratch::bytes(rows, cols, core::Dtype::float32);
   }
 
  protected:
@@ -342,47 +300,23 @@ class CoupledMinimax final : public PerMatrix {
       outcome.predicted_error = 0;
       return outcome;
     }
-    if (is_narrow(options().dtype)) {
-      outcome = all(device, 1, {input.g}, {z}).outcomes.front();
-      outcome.scale *= input.factor;
-      return outcome;
-    }
     const Schedule& s = schedule(input.g.rows, input.g.cols);
-    Recurrence recurrence(device, options().dtype, options().p, s, 1, {input.g});
-    outcome = outcome_of(s);
+    Recurrence recurrence(device, options().p, s, input.g);
+    outcome.steps = core::to_int(s.degrees.size());
+    outcome.restarts = s.restarts;
+    outcome.predicted_error = s.design->error;
     outcome.scale = recurrence.run(input.factor, z, [&](double scale) { return gain(input, scale); });
     outcome.flops = recurrence.flops();
     return outcome;
   }
 
-  Together all(core::Device& device, std::int64_t count, const StridedBatch& g, const StridedBatch& z) const override {
-    const Schedule& s = schedule(g.first.rows, g.first.cols);
-    Recurrence recurrence(device, options().dtype, options().p, s, count, g);
-    Together together;
-    for (const Scales::OfMatrix& of : recurrence.run(z)) {
-      together.norms.push_back(of.norm);
-      together.outcomes.push_back(outcome_of(s));
-      together.outcomes.back().scale = of.scale;
-    }
-    for (Outcome& outcome : together.outcomes) outcome.flops = recurrence.flops() / static_cast<double>(count);
-    return together;
-  }
-
  private:
-  static Outcome outcome_of(const Schedule& s) {
-    Outcome outcome;
-    outcome.steps = core::to_int(s.degrees.size());
-    outcome.restarts = s.restarts;
-    outcome.predicted_error = s.design->error;
-    return outcome;
-  }
   bool trivial(std::int64_t rows, std::int64_t cols) const { return options().p.m() == 0 || rows == 0 || cols == 0; }
 
   const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {
     std::lock_guard lock(mutex_);
-    return core::remember(schedules_, {rows, cols}, [&] {
-      return choose_schedule(options().p, options().epsilon, options().tolerance, options().dtype, rows, cols);
-    });
+    return core::remember(schedules_, {rows, cols},
+                          [&] { return choose_schedule(options().p, options().epsilon, options().tolerance, rows, cols); });
   }
 
   mutable std::mutex mutex_;
@@ -391,6 +325,11 @@ class CoupledMinimax final : public PerMatrix {
 
 }  // namespace
 
-Method make_coupled_minimax(const SpectralOptions& options) { return std::make_unique<CoupledMinimax>(options); }
+Method make_coupled_minimax(const SpectralOptions& options) {
+  if (!is_narrow(options.dtype) || options.p.m() == 0) return std::make_unique<CoupledMinimax>(options);
+  return make_narrow_power(options, Scaling::by_bound, [options](std::int64_t rows, std::int64_t cols) {
+    return choose_narrow_schedule(options.p, options.epsilon, options.tolerance, options.dtype, rows, cols);
+  });
+}
 
 }  // namespace muonp::optim::spectral

@@ -12,8 +12,6 @@ namespace muonp::optim::spectral {
 namespace {
 
 constexpr int kHalvings = 26;  // of an interval that is at most three times the largest eigenvalue
-constexpr int kLanes = 8;      // eigenvalues that one thread looks for at a time: their divisions do not wait for each other
-constexpr int kPerRow = 4;     // such groups that a row of the kernel has
 
 // Vectors of n beside each matrix. Of Householder vectors there are two, that of this step and that of the step before.
 enum Vector : std::int64_t { householder, moved = 2, product, factor, diagonal, beside, eigenvalues, kVectors };
@@ -83,8 +81,12 @@ struct Multiply {
   }
 };
 
-// Bisection with Sturm counts: how many pivots of T − xI are negative is how many eigenvalues are below x.
+// Bisection with Sturm counts: how many pivots of T − xI are negative is how many eigenvalues are below x. A thread looks
+// for kLanes of them at a time, whose divisions do not wait for each other, and a row of the kernel for kGroups times as
+// many.
+template <int kLanes, int kGroups>
 struct Bisect {
+  static constexpr int kPerRow = kLanes * kGroups;
   Work work;
   std::int64_t rows;  // of each matrix
 
@@ -95,7 +97,7 @@ struct Bisect {
     const float above = row.max([=](std::int64_t c) {  // Gershgorin
       return d[c] + (c > 0 ? fabsf(e[c - 1]) : 0.0f) + (c + 1 < n ? fabsf(e[c]) : 0.0f);
     });
-    row.part(kPerRow).each([=](std::int64_t g) { find(n, d, e, above, (first + g) * kLanes, to); });
+    row.part(kGroups).each([=](std::int64_t g) { find(n, d, e, above, first + g * kLanes, to); });
   }
 
  private:
@@ -132,14 +134,22 @@ struct Bisect {
   }
 };
 
+// Two vectors of eight; a warp, and registers enough for what a lane needs.
+using OnCpu = Bisect<16, 1>;
+using OnGpu = Bisect<2, 32>;
+
 void find_eigenvalues(core::Queue& queue, std::int64_t count, const Work& work) {
   for (std::int64_t k = 0; k < work.n; ++k) {
     const std::int64_t rest = work.n - k - 1;
     core::for_each_row(queue, count, rest + 1, Reflect{work, k});
     if (rest > 0) core::for_each_row(queue, count * rest, rest, Multiply{work, k});
   }
-  const std::int64_t rows = (work.n + kLanes * kPerRow - 1) / (kLanes * kPerRow);
-  core::for_each_row(queue, count * rows, work.n, Bisect{work, rows});
+  if (queue.kind() == core::DeviceKind::cuda) {
+    const std::int64_t rows = (work.n + OnGpu::kPerRow - 1) / OnGpu::kPerRow;
+    return core::for_each_row(queue, count * rows, work.n, OnGpu{work, rows});
+  }
+  const std::int64_t rows = (work.n + OnCpu::kPerRow - 1) / OnCpu::kPerRow;
+  core::for_each_host_row(queue, count * rows, work.n, OnCpu{work, rows});
 }
 
 }  // namespace

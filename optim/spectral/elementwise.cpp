@@ -30,6 +30,21 @@ struct CopyScaled {
 };
 
 template <class T>
+struct Widen {
+  const T* from;
+  std::int64_t rows, from_stride, from_apart;
+  float* to;
+  std::int64_t to_stride, to_apart;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t matrix = row.index / rows, r = row.index % rows;
+    const T* s = from + matrix * from_apart + r * from_stride;
+    float* t = to + matrix * to_apart + r * to_stride;
+    row.over([](T value, float& out) { out = static_cast<float>(value); }, s, core::Written<float>{t});
+  }
+};
+
+template <class T>
 struct Affine {
   float identity, factor, term_factor;
   T* out;
@@ -83,6 +98,17 @@ void copy_scaled(core::Queue& queue, const MatrixView& from, double factor, cons
   });
 }
 
+void widen(core::Queue& queue, std::int64_t count, const core::StridedBatch& from, const core::StridedBatch& to) {
+  const MatrixView &s = from.first, &t = to.first;
+  MUONP_ASSERT(t.dtype == Dtype::float32 && s.rows == t.rows && s.cols == t.cols, "[{}, {}] into [{}, {}]", s.rows, s.cols,
+               t.rows, t.cols);
+  core::with_storage(s.dtype, [&]<class T>(T) {
+    core::for_each_row(queue, count * s.rows, s.cols,
+                       Widen<T>{static_cast<const T*>(s.data), s.rows, s.stride, from.batch_stride,
+                                static_cast<float*>(t.data), t.stride, to.batch_stride});
+  });
+}
+
 void affine(core::Queue& queue, std::int64_t count, float identity, float factor, const core::StridedBatch& out,
             float term_factor, const MatrixView& term) {
   const MatrixView& to = out.first;
@@ -112,9 +138,9 @@ double squared_norm(core::Queue& queue, const MatrixView& x) {
 }
 
 void multiply_small(core::Queue& queue, std::int64_t count, float alpha, const core::StridedBatch& x,
-                    const core::StridedBatch& small, const core::StridedBatch& out) {
+                    const core::StridedBatch& small, float beta, const core::StridedBatch& out) {
   const bool wide = is_wide(x.first);
-  core::gemm_batched(queue, count, Op::none, Op::none, alpha, wide ? small : x, wide ? x : small, 0, out);
+  core::gemm_batched(queue, count, Op::none, Op::none, alpha, wide ? small : x, wide ? x : small, beta, out);
 }
 
 void multiply_small(core::Queue& queue, float alpha, const MatrixView& x, const MatrixView& small, float beta,

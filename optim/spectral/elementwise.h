@@ -9,6 +9,9 @@ namespace muonp::optim::spectral {
 // range.
 void copy_scaled(core::Queue& queue, const core::MatrixView& from, double factor, const core::MatrixView& to);
 
+// to = from, to in float32, of `count` matrices.
+void widen(core::Queue& queue, std::int64_t count, const core::StridedBatch& from, const core::StridedBatch& to);
+
 // out = identity·I + factor·out + term_factor·X, where X, if it has data, has out's shape and dtype. I has ones where row
 // and column are equal. Of `count` matrices, those of X as far apart as those of out.
 void affine(core::Queue& queue, std::int64_t count, float identity, float factor, const core::StridedBatch& out,
@@ -27,9 +30,9 @@ double squared_norm(core::Queue& queue, const core::MatrixView& x);
 // out = alpha·(X·S) for tall or square X, alpha·(S·X) for wide X, + beta·out; S is min(rows, cols) square.
 void multiply_small(core::Queue& queue, float alpha, const core::MatrixView& x, const core::MatrixView& small, float beta,
                     const core::MatrixView& out);
-// The same of `count` matrices, with beta = 0.
+// The same of `count` matrices.
 void multiply_small(core::Queue& queue, std::int64_t count, float alpha, const core::StridedBatch& x,
-                    const core::StridedBatch& small, const core::StridedBatch& out);
+                    const core::StridedBatch& small, float beta, const core::StridedBatch& out);
 
 inline bool is_wide(const core::MatrixView& x) { return x.rows < x.cols; }
 // The side on which the smaller Gram matrix stands, as gram() takes it.

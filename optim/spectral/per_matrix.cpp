@@ -50,6 +50,13 @@ void check_tensors(const Tensor& g, const Tensor& z) {
 
 }  // namespace
 
+SpectralPlan PerMatrix::plan(std::int64_t rows, std::int64_t cols) const {
+  const std::int64_t n = std::min(rows, cols);
+  SpectralPlan plan;
+  plan.products = flops(rows, cols) / core::gemm_flops(n, n, n);
+  return plan;
+}
+
 double PerMatrix::gain(const Input& input, double scale) const { return std::pow(scale / input.factor, options_.p.value()); }
 
 Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Tensor& z, std::int64_t index) const {
@@ -82,15 +89,21 @@ PerMatrix::Together PerMatrix::all(core::Device&, std::int64_t, const core::Stri
   MUONP_ASSERT(false, "{} takes matrices in turn", options_.method);
 }
 
+PerMatrix::Together PerMatrix::together(core::Device& device, const Tensor& g, const Tensor& z) const {
+  const std::int64_t batch = batch_size(g), rows = g.dim(-2), cols = g.dim(-1);
+  Together together = all(device, batch, {matrix_of(g, 0), rows * cols}, {matrix_of(z, 0), rows * cols});
+  for (std::int64_t i = 0; i < batch; ++i) {
+    if (!std::isfinite(together.norms[core::at(i)])) fail_non_finite(device.queue(), g, i);
+    if (!std::isfinite(together.results[core::at(i)]))
+      core::fail("spectral power, {} at p = {}: matrix {} of {} ([{}, {}]): the result is not finite in {}", options_.method,
+                 to_string(options_.p), i, batch, rows, cols, name_of(options_.dtype));
+  }
+  return together;
+}
+
 std::vector<Outcome> PerMatrix::outcomes_of(core::Device& device, const Tensor& g, const Tensor& z) const {
   core::Queue& queue = device.queue();
   const std::int64_t batch = batch_size(g), rows = g.dim(-2), cols = g.dim(-1), n = std::min(rows, cols);
-  if (takes_together(queue.kind())) {
-    Together together = all(device, batch, {matrix_of(g, 0), rows * cols}, {matrix_of(z, 0), rows * cols});
-    for (std::int64_t i = 0; i < batch; ++i)
-      if (!std::isfinite(together.norms[core::at(i)])) fail_non_finite(queue, g, i);
-    return std::move(together.outcomes);
-  }
   std::vector<Outcome> outcomes(static_cast<std::size_t>(batch));
   const auto run = [&](std::int64_t i) { outcomes[core::at(i)] = one_of_batch(device, g, z, i); };
   if (batch >= queue.threads() && core::gemm_flops(n, n, std::max(rows, cols)) < kSmallProduct)
@@ -109,7 +122,14 @@ SpectralReport PerMatrix::apply(core::Device& device, const Tensor& g, const Ten
   SpectralReport report;
   report.scale.assign(core::at(batch_size(g)), 0.0);
   if (g.size() == 0) return report;
-  const std::vector<Outcome> outcomes = outcomes_of(device, g, z);
+  std::vector<Outcome> outcomes;
+  if (takes_together(queue.kind())) {
+    Together all = together(device, g, z);
+    outcomes = std::move(all.outcomes);
+    report.squares = std::move(all.squares);
+  } else {
+    outcomes = outcomes_of(device, g, z);
+  }
   bool any = false;  // predicted errors and steps are those of any matrix that is not zero
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     const Outcome& o = outcomes[i];

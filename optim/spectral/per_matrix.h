@@ -29,17 +29,19 @@ class PerMatrix : public SpectralPower {
  public:
   explicit PerMatrix(const SpectralOptions& options) : options_(options) {}
   SpectralReport apply(core::Device& device, const core::Tensor& g, const core::Tensor& z) final;
+  SpectralPlan plan(std::int64_t rows, std::int64_t cols) const override;  // of full products
   const SpectralOptions& options() const final { return options_; }
 
  protected:
   // z (float32, dense) = U Sᵖ Vᵀ of G: that of G·factor/scale, for the scale of the returned outcome, times
   // gain(input, scale). core::Error where the method diverged.
   virtual Outcome one(core::Device& device, const Input& input, const core::MatrixView& z) const = 0;
-  // Where takes_together(): every z of its G itself, zero or not finite though some may be; their norms, and the rest as of
-  // one(), the scales by what G itself was divided.
+  // Where takes_together(): every z of its G itself, zero or not finite though some may be; the norms of G, ‖Z‖_F² (on the
+  // device too), and the rest as of one(), the scales by what G itself was divided.
   struct Together {
     std::vector<Outcome> outcomes;
-    std::vector<double> norms;
+    std::vector<double> norms, results;
+    core::Tensor squares;
   };
   virtual Together all(core::Device& device, std::int64_t count, const core::StridedBatch& g,
                        const core::StridedBatch& z) const;
@@ -48,6 +50,7 @@ class PerMatrix : public SpectralPower {
 
  private:
   std::vector<Outcome> outcomes_of(core::Device& device, const core::Tensor& g, const core::Tensor& z) const;
+  Together together(core::Device& device, const core::Tensor& g, const core::Tensor& z) const;
   Outcome one_of_batch(core::Device& device, const core::Tensor& g, const core::Tensor& z, std::int64_t index) const;
 
   SpectralOptions options_;

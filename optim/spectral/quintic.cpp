@@ -12,6 +12,7 @@
 #include "optim/spectral/methods.h"
 #include "optim/spectral/minimax.h"
 #include "optim/spectral/per_matrix.h"
+#include "optim/spectral/quintic.h"
 #include "optim/spectral/scales.h"
 #include "optim/spectral/schedule.h"
 #include "optim/spectral/scratch.h"
@@ -23,12 +24,6 @@ using core::MatrixView;
 using core::Op;
 using core::StridedBatch;
 
-struct Quintic {
-  float a, b, c;
-};
-
-constexpr int kMuonSteps = 5;
-constexpr Quintic kMuon{3.4445f, -4.7750f, 2.0315f};
 // Rounding and the Frobenius norm's own rounding may leave σ_max a little above 1.
 constexpr double kCushion = 0.01;
 
@@ -37,6 +32,13 @@ class QuinticIteration final : public PerMatrix {
   QuinticIteration(const SpectralOptions& options, std::vector<Quintic> steps, double predicted_error)
       : PerMatrix(options), steps_(std::move(steps)), predicted_error_(predicted_error) {}
 
+  SpectralPlan plan(std::int64_t rows, std::int64_t cols) const override {
+    SpectralPlan plan = PerMatrix::plan(rows, cols);
+    plan.degrees.assign(steps_.size(), 2);
+    for (int k = 1; k < core::to_int(steps_.size()); ++k) plan.rebuilds.push_back(k);
+    plan.predicted_error = predicted_error_;
+    return plan;
+  }
   double flops(std::int64_t rows, std::int64_t cols) const override {
     const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
     return static_cast<double>(steps_.size()) * (2 * core::gemm_flops(n, n, k) + core::gemm_flops(n, n, n));
@@ -61,9 +63,12 @@ class QuinticIteration final : public PerMatrix {
     Scales scales(device, count);
     scales.find_factor(g);
     iterate(device, count, g, z, [&](const StridedBatch& x) { scales.copy_by_norm(g, x); });
+    scales.measure(z);
     Together together;
+    together.squares = scales.results();
     for (const Scales::OfMatrix& of : scales.read()) {
       together.norms.push_back(of.norm);
+      together.results.push_back(of.result);
       together.outcomes.push_back(outcome_of(g.first));
       together.outcomes.back().scale = of.norm;
     }
@@ -86,7 +91,7 @@ class QuinticIteration final : public PerMatrix {
       plain_gram(queue, count, x, gram);
       core::gemm_batched(queue, count, Op::none, Op::none, 1, gram, gram, 0, weight);
       affine(queue, count, q.a, q.c, weight, q.b, gram.first);
-      multiply_small(queue, count, 1, x, weight, k + 1 == steps_.size() ? z : next);
+      multiply_small(queue, count, 1, x, weight, 0, k + 1 == steps_.size() ? z : next);
       std::swap(x, next);
     }
   }
@@ -102,13 +107,13 @@ class QuinticIteration final : public PerMatrix {
   double predicted_error_;
 };
 
+}  // namespace
+
 void require_polar(const SpectralOptions& options) {
   if (options.p != Exponent{0, 1})
     core::fail("{} computes p = 0 only, not p = {}; coupled_minimax and svd do every p", options.method,
                to_string(options.p));
 }
-
-}  // namespace
 
 Method make_newton_schulz5(const SpectralOptions& options) {
   require_polar(options);

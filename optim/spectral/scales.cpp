@@ -4,13 +4,14 @@
 
 #include "core/base/storage.h"
 #include "core/device/for_each.h"
+#include "optim/spectral/bound.h"
 
 namespace muonp::optim::spectral {
 namespace {
 
 using core::StridedBatch;
 
-constexpr std::int64_t kArrays = 7;
+constexpr std::int64_t kArrays = 12;
 
 // Σ x² of each row, then of each matrix's rows.
 template <class T>
@@ -135,12 +136,39 @@ struct FindUnit {
   }
 };
 
+// The moments of row i of A and A²: a_ii, and its shares of ⟨A, A⟩, ⟨A, A²⟩ and ⟨A², A²⟩, from the lower triangles.
+template <class T>
+struct RowMoments {
+  const T* a;
+  const float* squared;
+  std::int64_t rows, a_stride, a_apart, squared_stride, squared_apart;
+  double* out;  // four times as many as there are rows
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t matrix = row.index / rows, r = row.index % rows;
+    const T* p = a + matrix * a_apart + r * a_stride;
+    const float* q = squared + matrix * squared_apart + r * squared_stride;
+    const auto below = row.part(r);
+    const double pp = below.sum([=](std::int64_t j) { return double(float(p[j])) * double(float(p[j])); });
+    const double pq = below.sum([=](std::int64_t j) { return double(float(p[j])) * double(q[j]); });
+    const double qq = below.sum([=](std::int64_t j) { return double(q[j]) * double(q[j]); });
+    const double dp = float(p[r]), dq = q[r];
+    double* of_row = out + matrix * 4 * rows + r;
+    of_row[0] = dp;
+    of_row[rows] = 2 * pp + dp * dp;
+    of_row[2 * rows] = 2 * pq + dp * dq;
+    of_row[3 * rows] = 2 * qq + dq * dq;
+  }
+};
+
 struct FindScale {
-  const double* squares;  // of A²: the sum of A's eigenvalues to the fourth
+  const double* moments;  // four of each
   const double* unit;
+  double n, slack;
   double *scale, *by, *by_square;
   MUONP_HD void operator()(std::int64_t i) const {
-    const double highest = is_usable(squares[i]) ? sqrt(sqrt(squares[i])) : 1.0;
+    const double* m = moments + 4 * i;
+    const double highest = is_usable(m[3]) ? eigenvalue_bound(n, m[0], m[1], m[2], m[3], slack) : 1.0;
     scale[i] = sqrt(highest * unit[i]);
     by[i] = 1 / highest;
     by_square[i] = by[i] * by[i];
@@ -151,6 +179,12 @@ struct InverseNorm {
   const double* squares;
   double* by;
   MUONP_HD void operator()(std::int64_t i) const { by[i] = is_usable(squares[i]) ? 1 / sqrt(squares[i]) : 0.0; }
+};
+
+struct ScaledNorm {
+  const double *squares, *factor;
+  double* scale;
+  MUONP_HD void operator()(std::int64_t i) const { scale[i] = is_usable(squares[i]) ? sqrt(squares[i]) * factor[i] : 1.0; }
 };
 
 struct Quotient {
@@ -182,9 +216,11 @@ Scales::Scales(core::Device& device, std::int64_t count)
       factor_(array(1)),
       unit_(array(2)),
       scale_(array(3)),
-      sum_(array(4)),
-      by_(array(5)),
-      by_square_(array(6)) {
+      result_(array(kResults)),
+      sum_(array(5)),
+      by_(array(6)),
+      by_square_(array(7)),
+      moments_(array(8)) {
   core::for_each(queue_, count, Fill{unit_, 1});
 }
 
@@ -209,12 +245,26 @@ void Scales::divide_gram(const StridedBatch& gram, double by, const StridedBatch
   copy_by(queue_, count_, gram, by_, 1, to);
 }
 
+// tf32's products read 10 bits of what the moments are made of, and only many rows take that out of them.
 void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
-  sums_of_squares(queue_, count_, squared, sum_);
-  core::for_each(queue_, count_, FindScale{sum_, unit_, scale_, by_, by_square_});
+  const std::int64_t n = a.first.rows;
+  MUONP_ASSERT(squared.first.dtype == core::Dtype::float32 && squared.first.rows == n, "A² in {}",
+               name_of(squared.first.dtype));
+  const core::Tensor of_rows = numbers(queue_.device(), 4 * count_ * n);
+  auto* partial = static_cast<double*>(of_rows.raw());
+  core::with_storage(a.first.dtype, [&]<class T>(T) {
+    core::for_each_row(queue_, count_ * n, n,
+                       RowMoments<T>{static_cast<const T*>(a.first.data), static_cast<const float*>(squared.first.data), n,
+                                     a.first.stride, a.batch_stride, squared.first.stride, squared.batch_stride, partial});
+  });
+  core::for_each_row(queue_, 4 * count_, n, MatrixSums{partial, n, moments_});
+  const double slack = kMomentSlack + 2e-3 / static_cast<double>(n);
+  core::for_each(queue_, count_, FindScale{moments_, unit_, static_cast<double>(n), slack, scale_, by_, by_square_});
   multiply_by(queue_, count_, a, by_);
   multiply_by(queue_, count_, squared, by_square_);
 }
+
+void Scales::take_norm_as_scale() { core::for_each(queue_, count_, ScaledNorm{squares_, factor_, scale_}); }
 
 void Scales::copy_by_scale(const StridedBatch& g, const StridedBatch& to) {
   core::for_each(queue_, count_, Quotient{factor_, scale_, by_});
@@ -226,13 +276,16 @@ void Scales::gain(double p, const StridedBatch& z) {
   multiply_by(queue_, count_, z, by_);
 }
 
+void Scales::measure(const StridedBatch& z) { sums_of_squares(queue_, count_, z, result_); }
+
 std::vector<Scales::OfMatrix> Scales::read() const {
   const auto count = static_cast<std::size_t>(count_);
-  std::vector<double> numbers(4 * count);
-  queue_.read(numbers.data(), array(0), 4 * count_ * std::int64_t{sizeof(double)});
+  std::vector<double> numbers((kResults + 1) * count);
+  queue_.read(numbers.data(), array(0), (kResults + 1) * count_ * std::int64_t{sizeof(double)});
   std::vector<OfMatrix> all(count);
   for (std::size_t i = 0; i < count; ++i)
-    all[i] = {std::sqrt(numbers[i]), numbers[i] == 0 ? 0 : numbers[3 * count + i] / numbers[count + i]};
+    all[i] = {std::sqrt(numbers[i]), numbers[i] == 0 ? 0 : numbers[3 * count + i] / numbers[count + i],
+              numbers[kResults * count + i]};
   return all;
 }
 

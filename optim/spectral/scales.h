@@ -30,27 +30,35 @@ class Scales {
   // The Gram matrix of G·factor·by, in float32, into `to`, divided by a unit such that its largest eigenvalue is between
   // n^-1/4 and n^1/4: ‖A‖_F/√n <= λ_max <= ‖A‖_F.
   void divide_gram(const core::StridedBatch& gram, double by, const core::StridedBatch& to);
-  // From A and A² the bound (tr A⁴)^(1/4) on the largest eigenvalue of A; A and A² are divided by it and its square.
-  // G·factor/scale has no singular value above 1.
+  // From A and A², of which the lower triangle is read and which is float32, a bound on the largest eigenvalue of A
+  // (bound.h); A and A² are divided by it and its square. G·factor/scale has no singular value above 1.
   void find_scale(const core::StridedBatch& a, const core::StridedBatch& squared);
+  // The scale is ‖G·factor‖_F.
+  void take_norm_as_scale();
   // to = G·factor/scale, in the dtype of `to`.
   void copy_by_scale(const core::StridedBatch& g, const core::StridedBatch& to);
   // z ← (scale/factor)ᵖ·z, float32.
   void gain(double p, const core::StridedBatch& z);
+  // Takes ‖Z‖_F² of each result.
+  void measure(const core::StridedBatch& z);
 
   struct OfMatrix {
-    double norm = 0;   // ‖G‖_F; NaN or infinite where an entry is
-    double scale = 0;  // that G was divided by; 0 for a zero matrix
+    double norm = 0;    // ‖G‖_F; NaN or infinite where an entry is
+    double scale = 0;   // that G was divided by; 0 for a zero matrix
+    double result = 0;  // ‖Z‖_F²
   };
-  std::vector<OfMatrix> read() const;
+  std::vector<OfMatrix> read() const;                                                       // after measure()
+  core::Tensor results() const { return memory_.flat(2 * kResults * count_, 2 * count_); }  // the results, on the device
 
  private:
+  static constexpr std::int64_t kResults = 4;  // which of the arrays
+
   double* array(std::int64_t i) const { return static_cast<double*>(memory_.raw()) + i * count_; }
 
   core::Queue& queue_;
   std::int64_t count_;
   core::Tensor memory_;
-  double *squares_, *factor_, *unit_, *scale_, *sum_, *by_, *by_square_;  // sum_: Σx² of a matrix; by_: of the next pass
+  double *squares_, *factor_, *unit_, *scale_, *result_, *sum_, *by_, *by_square_, *moments_;  // by_: of the next pass
 };
 
 }  // namespace muonp::optim::spectral

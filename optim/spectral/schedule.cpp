@@ -17,25 +17,19 @@
 namespace muonp::optim::spectral {
 namespace {
 
-constexpr int kMaxSteps = 12;
 constexpr double kDesignShare = 0.9;  // of the tolerance; the rest is for rounding
 constexpr double kFirstCushion = 0.01;
 
 struct Rules {
   std::vector<int> degrees;  // that may be used
-  double first_cushion, cushion;
   int max_steps;
 };
 
-// Higher degrees have larger cancelling coefficients than bfloat16 can carry (float16 and tf32 carry degree 4), and than T
-// can at p < 0, where it spans many orders of magnitude. Degree 8 first: its schedules are the cheapest and bound the
-// search.
-Rules rules_of(Exponent p, core::Dtype dtype) {
-  const double cushion = cushion_of(dtype);
-  if (dtype == core::Dtype::bfloat16) return {{2}, cushion, cushion, kMaxSteps};
-  if (is_narrow(dtype)) return {{4, 2}, kFirstCushion, cushion, 8};
-  if (p.numerator < 0) return {{4, 2}, kFirstCushion, 0, 7};
-  return {{8, 4, 2}, kFirstCushion, 0, 6};
+// Higher degrees have larger cancelling coefficients than T can carry at p < 0, where it spans many orders of magnitude.
+// Degree 8 first: its schedules are the cheapest and bound the search.
+Rules rules_of(Exponent p) {
+  if (p.numerator < 0) return {{4, 2}, 7};
+  return {{8, 4, 2}, 6};
 }
 
 int bits(int value) { return std::popcount(static_cast<unsigned>(value)); }
@@ -62,7 +56,7 @@ class DegreeSearch {
       const int cost = products + polynomial_products(degree);
       if (cost > fewest_) continue;
       degrees.push_back(degree);
-      const double error = cached_design(p_, epsilon_, degrees, rules_.first_cushion, rules_.cushion)->error;
+      const double error = cached_design(p_, epsilon_, degrees, kFirstCushion, 0)->error;
       if (error > tolerance_ && std::isfinite(error)) extend(degrees, cost + update_products(p_));
       if (error <= tolerance_ && (cost < fewest_ || error < least_error_)) {
         best_ = degrees;
@@ -82,13 +76,13 @@ class DegreeSearch {
 };
 
 // Remembered: the search takes some tens of milliseconds.
-std::vector<int> best_degrees(Exponent p, double epsilon, double tolerance, core::Dtype dtype) {
-  using Key = std::tuple<int, int, double, double, core::Dtype>;
+std::vector<int> best_degrees(Exponent p, double epsilon, double tolerance) {
+  using Key = std::tuple<int, int, double, double>;
   static std::mutex mutex;
   static std::map<Key, std::vector<int>> known;
   std::lock_guard lock(mutex);
-  return core::remember(known, Key{p.numerator, p.denominator, epsilon, tolerance, dtype},
-                        [&] { return DegreeSearch(p, epsilon, tolerance, rules_of(p, dtype)).best(); });
+  return core::remember(known, Key{p.numerator, p.denominator, epsilon, tolerance},
+                        [&] { return DegreeSearch(p, epsilon, tolerance, rules_of(p)).best(); });
 }
 
 // The Gram matrix loses small eigenvalues to rounding; rebuilding it from an iterate whose spectrum is
@@ -99,7 +93,6 @@ constexpr double kWideSpan = 1e4, kNearlyFree = 1.05;
 
 int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
   const int most = core::to_int(s.degrees.size()) - 1;
-  if (s.long_result) return most;
   if (p.numerator < 0) return most;
   if (4 * p.numerator < p.denominator || most < 2) return std::min(most, 2);
   const DesignStep& second = s.design->steps[1];
@@ -110,14 +103,16 @@ int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
   return wanted && schedule_flops(s, p, rows, cols) <= kNearlyFree * once ? 2 : 1;
 }
 
-}  // namespace
+// What the products of a schedule cost, where one of symmetric matrices costs `half`, one on the small side in full `whole`,
+// a Gram matrix of a long one `gram`, and a product of a long one `full`.
+struct Costs {
+  double half, whole, gram, full;
+};
 
-double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
+double total_cost(const Schedule& schedule, Exponent p, const Costs& costs) {
   const int h = p.h(), m = p.m(), steps = core::to_int(schedule.degrees.size());
-  const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
-  const double half = core::symmetric_flops(n, n), gram = core::symmetric_flops(n, k), full = core::gemm_flops(n, n, k);
   const bool same = h == m;  // Y and Z are one matrix
-  double total = gram;
+  double total = costs.gram;
   bool gathered = false;  // T holds a product already
   for (int i = 0; i < steps; ++i) {
     const bool last = i + 1 == steps, restart = i < schedule.restarts && !last;
@@ -126,38 +121,45 @@ double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, s
     halves += std::max(top_bit(m), update ? top_bit(update) : 0);  // squarings of W
     halves += bits(m) - 1;                                         // Wᵐ
     if (gathered && is_averaged(schedule.averaging, last))
-      total += core::gemm_flops(n, n, n);
+      total += costs.whole;
     else if (gathered)
       ++halves;                                    // T·Wᵐ
     if (restart && !same) halves += bits(h) - 1;   // Wʰ
     if (!last && !restart) halves += bits(2 * h);  // onto A
-    total += halves * half;
-    gathered = true;
-    if (restart) {
-      total += full + gram;
-      if (schedule.long_result && !same) total += full;
-      if (schedule.long_result || same) gathered = false;
-    }
+    total += halves * costs.half;
+    gathered = !(restart && same);
+    if (restart) total += costs.full + costs.gram;
   }
-  return total + full;
+  return total + costs.full;
 }
 
-Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype, std::int64_t rows,
-                         std::int64_t cols) {
-  const Rules rules = rules_of(p, dtype);
-  const bool narrow = is_narrow(dtype);
+}  // namespace
+
+double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
+  const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
+  return total_cost(schedule, p,
+                    {.half = core::symmetric_flops(n, n),
+                     .whole = core::gemm_flops(n, n, n),
+                     .gram = core::symmetric_flops(n, k),
+                     .full = core::gemm_flops(n, n, k)});
+}
+
+double schedule_products(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
+  const double aspect = static_cast<double>(std::max(rows, cols)) / static_cast<double>(std::min(rows, cols));
+  return total_cost(schedule, p, {.half = 0.5, .whole = 1, .gram = 0.5 * aspect, .full = aspect});
+}
+
+Schedule choose_schedule(Exponent p, double epsilon, double tolerance, std::int64_t rows, std::int64_t cols) {
   const double from = epsilon / kBoundSlack;
   Schedule s;
-  s.degrees = best_degrees(p, from, kDesignShare * tolerance, dtype);
+  s.degrees = best_degrees(p, from, kDesignShare * tolerance);
   if (s.degrees.empty())
     core::fail(
         "a spectral power p = {} within a relative error of {} for singular values from {} on takes more than {} steps in "
-        "{}; larger values of tolerance and epsilon are valid",
-        to_string(p), tolerance, epsilon, rules.max_steps, name_of(dtype));
-  s.design = cached_design(p, from, s.degrees, rules.first_cushion, rules.cushion);
-  s.long_result = narrow;
-  if (!narrow && 3 * p.numerator <= p.denominator && p.numerator != 0)
-    s.averaging = p.numerator < 0 ? Averaging::all : Averaging::last;
+        "float32; larger values of tolerance and epsilon are valid",
+        to_string(p), tolerance, epsilon, rules_of(p).max_steps);
+  s.design = cached_design(p, from, s.degrees, kFirstCushion, 0);
+  if (3 * p.numerator <= p.denominator && p.numerator != 0) s.averaging = p.numerator < 0 ? Averaging::all : Averaging::last;
   s.restarts = restarts_of(s, p, rows, cols);
   return s;
 }

@@ -11,8 +11,8 @@
 
 namespace muonp::optim::spectral {
 
-// Storage with fewer bits of mantissa than float32's moves eigenvalues in every product: the Gram matrix is rebuilt in each
-// step, and the intervals that steps are designed for are widened by this much (8 bits; 11 bits; none).
+// Storage with fewer bits of mantissa than float32's has schedules of its own (narrow_schedule.h). polar_express widens the
+// intervals that its steps are designed for by this much (8 bits; 11 bits; none).
 inline bool is_narrow(core::Dtype dtype) { return dtype != core::Dtype::float32; }
 inline double cushion_of(core::Dtype dtype) { return dtype == core::Dtype::bfloat16 ? 0.03 : is_narrow(dtype) ? 0.01 : 0.0; }
 
@@ -26,8 +26,7 @@ inline bool is_averaged(Averaging averaging, bool last_step) {
 
 struct Schedule {
   std::vector<int> degrees;
-  int restarts = 0;          // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
-  bool long_result = false;  // Z is multiplied at every restart (narrow storage) instead of once at the end
+  int restarts = 0;  // the Gram matrix is rebuilt from the iterate after each of the first `restarts` steps
   Averaging averaging = Averaging::none;
   std::shared_ptr<const Design> design;
 };
@@ -37,12 +36,13 @@ struct Schedule {
 // error holds for σ ≥ ε·σ_max, not only for σ ≥ ε·bound.
 inline constexpr double kBoundSlack = 1.6;
 
-// The cheapest schedule for [rows, cols] whose designed error is at most `tolerance`. Error where there is
+// The cheapest schedule in float32 for [rows, cols] whose designed error is at most `tolerance`. Error where there is
 // none.
-Schedule choose_schedule(Exponent p, double epsilon, double tolerance, core::Dtype dtype, std::int64_t rows,
-                         std::int64_t cols);
+Schedule choose_schedule(Exponent p, double epsilon, double tolerance, std::int64_t rows, std::int64_t cols);
 
 // Floating-point operations of the products that the recurrence executes with this schedule.
 double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols);
+// The same in products of n×n matrices, n = min(rows, cols), if symmetric ones cost exactly half.
+double schedule_products(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols);
 
 }  // namespace muonp::optim::spectral

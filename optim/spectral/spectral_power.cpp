@@ -32,11 +32,16 @@ void check_dtype(const SpectralOptions& o, bool can_be_narrow) {
 struct Entry {
   std::string_view name;
   Method (*make)(const SpectralOptions&);
-  bool can_be_narrow;
+  bool can_be_narrow, polar_only;
 };
-constexpr Entry kEntries[] = {{"coupled_minimax", make_coupled_minimax, true}, {"newton_schulz5", make_newton_schulz5, true},
-                              {"polar_express", make_polar_express, true},     {"bivariate", make_bivariate, false},
-                              {"coupled_newton", make_coupled_newton, false},  {"svd", make_svd, false}};
+constexpr Entry kEntries[] = {{"coupled_minimax", make_coupled_minimax, true, false},
+                              {"newton_schulz5", make_newton_schulz5, true, true},
+                              {"symmetric_newton_schulz5", make_symmetric_newton_schulz5, true, true},
+                              {"gram_newton_schulz", make_gram_newton_schulz, true, true},
+                              {"polar_express", make_polar_express, true, true},
+                              {"bivariate", make_bivariate, false, false},
+                              {"coupled_newton", make_coupled_newton, false, false},
+                              {"svd", make_svd, false, false}};
 static_assert(std::size(kEntries) == std::size(kMethods));
 
 const Entry& entry_of(std::string_view method) {
@@ -48,6 +53,8 @@ const Entry& entry_of(std::string_view method) {
 }
 
 }  // namespace
+
+bool is_polar_only(std::string_view method) { return entry_of(method).polar_only; }
 
 core::Dtype parse_storage(std::string_view name, std::string_view method, core::DeviceKind device) {
   using core::Dtype;

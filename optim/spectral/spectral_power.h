@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,14 +15,17 @@
 
 namespace muonp::optim::spectral {
 
-inline constexpr std::string_view kMethods[] = {"coupled_minimax", "newton_schulz5", "polar_express",
-                                                "bivariate",       "coupled_newton", "svd"};
+inline constexpr std::string_view kMethods[] = {
+    "coupled_minimax", "newton_schulz5", "symmetric_newton_schulz5", "gram_newton_schulz",
+    "polar_express",   "bivariate",      "coupled_newton",           "svd"};
+// Whether a method knows p = 0 only. Error for one that is none.
+bool is_polar_only(std::string_view method);
 
 struct SpectralOptions {
   std::string method = "coupled_minimax";
   Exponent p{1, 2};
   double epsilon = 1e-3;    // singular values in [ε·scale, scale] are exact to `tolerance`; smaller ones come out smaller
-  double tolerance = 0.01;  // relative error of σᵖ that coupled_minimax is designed for
+  double tolerance = 0.01;  // relative error of σᵖ that coupled_minimax is designed for (narrow_schedule.h: of 16 bits)
   core::Dtype dtype = core::Dtype::float32;  // storage of the iterates (tf32: as products read them); sums are float32
 };
 
@@ -33,8 +37,19 @@ core::Dtype parse_storage(std::string_view name, std::string_view method, core::
 struct SpectralReport {       // of one call
   std::vector<double> scale;  // per matrix: the bound on σ_max that G was divided by; 0 for a zero matrix
   int steps = 0, restarts = 0;
-  double predicted_error = 0;  // designed relative error of σᵖ on [ε, 1]; NaN where the method has no bound
-  double flops = 0;            // as executed, whole batch
+  double predicted_error = 0;  // relative error of σᵖ on [ε, 1]: the design's, and in 16 bits and tf32 that of rounding; NaN
+                               // where the method has no bound
+  double flops = 0;      // as executed, whole batch
+  core::Tensor squares;  // where matrices are taken together: ‖Z‖_F² of each, finite, doubles in the device's memory
+};
+
+// What apply() does to one matrix.
+struct SpectralPlan {
+  std::vector<int> degrees;   // of the steps' polynomials of the Gram matrix; none of a method that has no such steps
+  std::vector<int> rebuilds;  // the Gram matrix is formed anew after these steps, 1 the first
+  bool keep_t = false;        // the factor of Z is gathered on the small side over all of them
+  double products = 0;        // n×n×n, n = min(rows, cols); those whose result is symmetric count half
+  double predicted_error = std::numeric_limits<double>::quiet_NaN();  // as SpectralReport's
 };
 
 class SpectralPower {
@@ -43,7 +58,9 @@ class SpectralPower {
   // g, z: [batch, rows, cols] or [rows, cols], float32, on the queue's device; z may not overlap g; g is unchanged.
   // z = U Sᵖ Vᵀ of each g itself (not of a scaled one). A zero matrix gives a zero matrix. A non-finite entry of g, or
   // a result of a method that diverged, is a core::Error that names the matrix of the batch, and z is then unspecified.
+  // Where matrices are taken together z is finite otherwise.
   virtual SpectralReport apply(core::Device& device, const core::Tensor& g, const core::Tensor& z) = 0;
+  virtual SpectralPlan plan(std::int64_t rows, std::int64_t cols) const = 0;  // rows, cols ≥ 1
   // Of one matrix: floating-point operations, and bytes of scratch memory that apply() takes for a batch of one.
   virtual double flops(std::int64_t rows, std::int64_t cols) const = 0;  // of the CPU; a GPU's blocks are wider
   virtual std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const = 0;

@@ -54,7 +54,7 @@ constexpr const char* kPoorContrast = R"js((() => {
 
 constexpr const char* kFocused = R"js((() => {
   const e = document.activeElement, style = getComputedStyle(e), box = e.getBoundingClientRect();
-  return { tag: e.tagName, name: e.className || e.id || e.getAttribute("href"), figure: (e.closest("figure") || {}).id || "",
+  return { tag: e.tagName, name: e.className || e.id || e.getAttribute("href") || e.tagName, figure: (e.closest("figure") || {}).id || "",
            outline: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth), top: box.top, width: box.width };
 })())js";
 
@@ -144,7 +144,7 @@ TEST_F(ReportInBrowser, LastValuesAreThoseOfTheRun) {
   EXPECT_NEAR(curves.at(1).at("y").back(), validation, 1e-6 * validation);
   // What is drawn: the end of the line against the ticks beside it.
   const double drawn = browser.evaluate(R"js((() => {
-    const plot = document.querySelector("#loss .plot"), path = plot.querySelector(".curve.s1").getAttribute("d");
+    const plot = document.querySelector("#loss .plot"), path = plot.querySelector(".curve.strong").getAttribute("d");
     const end = Number(path.match(/ ([\d.]+)$/)[1]);
     const [a, b] = [...plot.querySelectorAll(".y")].map((e) => [parseFloat(e.style.top), Number(e.textContent)]);
     return a[1] + (end - a[0]) * (b[1] - a[1]) / (b[0] - a[0]);
@@ -178,7 +178,7 @@ TEST_F(ReportInBrowser, TheKeyboardReachesAndReadsEverything) {
   EXPECT_EQ(order.at(1), "theme");
   EXPECT_EQ(reached, plots);
   const auto readout = [&] { return std::string(browser.evaluate("document.querySelector('#loss .readout').innerText")); };
-  const auto spoken = [&] { return std::string(browser.evaluate("document.querySelector('#loss .plot').ariaValueText")); };
+  const auto spoken = [&] { return std::string(browser.evaluate("document.querySelector('#loss .plot').getAttribute('aria-valuetext')")); };
   browser.evaluate("document.querySelector('#loss .plot').focus()");
   browser.press("End");
   EXPECT_THAT(readout(), HasSubstr("step 30"));
@@ -191,7 +191,7 @@ TEST_F(ReportInBrowser, TheKeyboardReachesAndReadsEverything) {
   browser.press("ArrowRight");
   browser.press("PageUp");
   EXPECT_THAT(spoken(), HasSubstr("step 5: "));
-  EXPECT_EQ(browser.evaluate("document.querySelector('#loss .plot').ariaValueNow"), "5");
+  EXPECT_EQ(browser.evaluate("document.querySelector('#loss .plot').getAttribute('aria-valuenow')"), "5");
   browser.press("Escape");
   EXPECT_EQ(browser.evaluate("document.querySelector('#loss .readout').hidden"), true);
   EXPECT_THAT(browser.complaints(), IsEmpty());

@@ -55,7 +55,7 @@ npy() {
 
 # --- the command line
 expect 'help' 0 'Examples:' "$muonp" --help
-for command in train eval generate chat tokenize spectral bench plan config compare checkpoint sweep; do
+for command in train eval generate chat tokenize spectral bench plan config compare checkpoint sweep report export-metrics; do
   expect "help of $command" 0 'Examples:' "$muonp" $command --help
 done
 expect 'help of bench spectral' 0 'Examples:' "$muonp" bench spectral --help
@@ -353,6 +353,18 @@ rows >out.txt && grep -q 'not finite' rows.svg && grep -q 'no value yet' rows.sv
 expect 'compare goes on past a damaged run' 1 '| two *' "$muonp" compare one damaged two
 expect 'compare names the damage' 1 'damaged/metrics.jsonl:2: not a JSON object' "$muonp" compare one damaged two
 expect 'compare an unknown metric' 1 "no line has 'accuracy'" "$muonp" compare one --metric accuracy
+
+# --- report, export-metrics
+expect 'report' 0 'report: one/report.html' "$muonp" report one
+[[ $(head -c 15 one/report.html) == '<!doctype html>' ]] || failed 'one/report.html'
+expect 'report of two' 0 'report: both.html' "$muonp" report one two --out both.html
+expect 'report without runs' 2 'RUN is required' "$muonp" report
+expect 'report of nothing' 1 'three: no such file' "$muonp" report one three --out none.html
+[[ ! -e none.html ]] || failed 'a report of a run that is missing'
+expect 'report names the damage' 1 'damaged/metrics.jsonl:2: not a JSON object' "$muonp" report damaged
+expect 'export' 0 'metrics.csv: 3 steps, 5 columns' "$muonp" export-metrics one --csv metrics.csv
+[[ $(tail -n 1 metrics.csv) == '3,2,3,3000,2.5' ]] || failed 'metrics.csv'
+expect 'export in no format' 2 'a format is needed: --csv FILE, --tensorboard DIR, or both' "$muonp" export-metrics one
 
 # --- under mpirun: one message for all ranks
 if [[ -n $mpirun ]]; then

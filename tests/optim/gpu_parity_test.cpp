@@ -215,7 +215,7 @@ TEST(GpuParity, SpectralPowers) {
   for (const std::string_view method : spectral::kMethods)
     for (const char* p : {"0", "1/2"}) {
       const spectral::Exponent exponent = spectral::parse_exponent(p);
-      const bool polar = method == "newton_schulz5" || method == "polar_express";
+      const bool polar = spectral::is_polar_only(method);
       if (polar != (exponent.numerator == 0) && method != "coupled_minimax" && method != "svd") continue;
       SCOPED_TRACE(fmt::format("{} at p = {}", method, p));
       const double designed = method == "coupled_minimax" ? spectral::SpectralOptions().tolerance : 0;

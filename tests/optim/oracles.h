@@ -120,6 +120,7 @@ class SvdPower final : public spectral::SpectralPower {
     }
     return {};
   }
+  spectral::SpectralPlan plan(std::int64_t, std::int64_t) const override { return {}; }
   double flops(std::int64_t rows, std::int64_t cols) const override {
     return static_cast<double>(rows * cols * std::min(rows, cols));
   }

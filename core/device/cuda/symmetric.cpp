@@ -39,9 +39,11 @@ struct Source {
   __device__ void move(std::int64_t elements) { data = data ? data + elements : data; }
 };
 
-template <class T>
+// C of the product, T of what is stored.
+template <class C, class T>
 struct Form {
-  Source<T> c, out, first, second;
+  Source<C> c;
+  Source<T> out, first, second;
   float product, identity, first_factor, second_factor;
   bool mirror;
 
@@ -62,24 +64,34 @@ struct Form {
     first.move(elements);
     second.move(elements);
   }
-  __device__ float at(std::int64_t r, std::int64_t j) const {
-    float value = product * float(c(r, j)) + (r == j ? identity : 0.0f);
+  __device__ float at(std::int64_t r, std::int64_t j, float of_product) const {
+    float value = product * of_product + (r == j ? identity : 0.0f);
     if (first.data) value += first_factor * float(first(r, j));
     if (second.data) value += second_factor * float(second(r, j));
     return value;
   }
 };
 
-template <class T>
-__global__ void __launch_bounds__(kTile* kTileRows) form_kernel(std::int64_t n, Form<T> form, std::int64_t apart) {
+// A block has one tile of the lower triangle and the one above the diagonal that mirrors it, so that a form may write C.
+template <class C, class T, Triangles triangles>
+__global__ void __launch_bounds__(kTile* kTileRows) form_kernel(std::int64_t n, Form<C, T> form, std::int64_t apart) {
   MUONP_SHARED float values[kTile][kTile + 1];  // a column more, so that columns lie in different banks
   const Tile tile = tile_of(blockIdx.x);
   const int lane = static_cast<int>(threadIdx.x);
   form.move(static_cast<std::int64_t>(blockIdx.y) * apart);
+  if constexpr (triangles == Triangles::mean) {
+    for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
+      const std::int64_t r = tile.col + i, j = tile.row + lane;
+      if (j < n && r < n) values[lane][i] = float(form.c(r, j));
+    }
+    __syncthreads();
+  }
   for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
     const std::int64_t r = tile.row + i, j = tile.col + lane;
     if (r >= n || j > r) continue;
-    values[i][lane] = form.at(r, j);
+    float of_product = float(form.c(r, j));
+    if constexpr (triangles == Triangles::mean) of_product = 0.5f * (of_product + values[i][lane]);
+    values[i][lane] = form.at(r, j, of_product);
     form.out(r, j) = T(values[i][lane]);
   }
   if (!form.mirror) return;
@@ -144,14 +156,27 @@ dim3 grid_of(std::int64_t n, std::int64_t count) {
 
 }  // namespace
 
-void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms) {
+namespace {
+
+template <class C, class T>
+void write_form(Queue& queue, std::int64_t count, const StridedBatch& c, const SymmetricForm& form, Triangles triangles) {
   const std::int64_t n = c.first.rows;
-  if (n == 0 || count == 0) return;
-  with_storage(c.first.dtype, [&]<class T>(T) {
-    for (const SymmetricForm& form : forms)
-      launch(&form_kernel<T>, grid_of(n, count), dim3(kTile, kTileRows), 0, stream_of(queue), n, Form<T>(c.first, form),
-             c.batch_stride);
-  });
+  const auto kernel =
+      triangles == Triangles::mean ? &form_kernel<C, T, Triangles::mean> : &form_kernel<C, T, Triangles::lower>;
+  launch(kernel, grid_of(n, count), dim3(kTile, kTileRows), 0, stream_of(queue), n, Form<C, T>(c.first, form),
+         c.batch_stride);
+}
+
+}  // namespace
+
+void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms,
+                 Triangles triangles) {
+  if (c.first.rows == 0 || count == 0) return;
+  for (const SymmetricForm& form : forms)
+    with_storage(form.out.dtype, [&]<class T>(T) {
+      form.out.dtype == c.first.dtype ? write_form<T, T>(queue, count, c, form, triangles)
+                                      : write_form<float, T>(queue, count, c, form, triangles);
+    });
 }
 
 void average_with_transpose(Queue& queue, std::int64_t count, const StridedBatch& c) {

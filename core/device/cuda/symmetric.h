@@ -2,14 +2,18 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <span>
 
 #include "core/device/symmetric.h"
 
 namespace muonp::core::cuda {
 
-// Every form of the lower triangles of C, in order.
-void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms);
+// What of C there is to read: its lower triangle, or both, of which the mean is taken.
+enum class Triangles : std::uint8_t { lower, mean };
+// Every form of C, in order.
+void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms,
+                 Triangles triangles);
 // C ← (C + Cᵀ)/2
 void average_with_transpose(Queue& queue, std::int64_t count, const StridedBatch& c);
 // As core::symmetric_moments; waits for the queue.

@@ -119,7 +119,7 @@ TEST_F(ReportPage, RanksAreShownAsPlanned) {
   EXPECT_THAT(page, HasSubstr("imbalance 1.200 (largest load / mean)"));
   EXPECT_THAT(page, HasSubstr("<td>1.200</td><td>3</td>"));
   EXPECT_THAT(page, HasSubstr("<td>0.800</td><td>2</td>"));
-  EXPECT_THAT(page, HasSubstr("<b>4.00 MiB</b><span>planned</span>"));  // weights, gradients, optimizer, the larger of two
+  EXPECT_THAT(page, HasSubstr("<b>5.00 MiB</b><span>planned</span>"));  // with the larger of exchange and activations
 }
 
 TEST_F(ReportPage, StatesOfARun) {

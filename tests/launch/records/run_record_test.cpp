@@ -126,8 +126,8 @@ TEST(StartRecord, ReadsBackAsItWas) {
   record.matrices = {4, 5};
   const StartRecord again = parse_start_record(to_json(record));
   EXPECT_EQ(to_json(again), to_json(record));
-  EXPECT_EQ(again.peak_bytes(0), 13);
-  EXPECT_EQ(again.peak_bytes(1), 8);
+  EXPECT_EQ(again.peak_bytes(0), 14);
+  EXPECT_EQ(again.peak_bytes(1), 10);
   record.load.pop_back();
   EXPECT_THAT(test::message_of<core::Error>([&] { parse_start_record(to_json(record)); }), HasSubstr("ranks"));
   EXPECT_THAT(test::message_of<core::Error>([&] { parse_start_record("[]"); }), ::testing::Not(IsEmpty()));

@@ -67,11 +67,13 @@ std::string message(const SpectralOptions& o) {
 
 TEST(NewtonSchulz5, IsMuonsQuinticFiveTimes) {
   for_shapes([](core::Device& device, const Factors& f, const core::Tensor& g, const core::Tensor& z) {
-    const SpectralReport report = make_spectral_power(options("newton_schulz5", "0"))->apply(device, g, z);
-    EXPECT_EQ(report.steps, 5);
-    EXPECT_NEAR(report.scale[0], frobenius(f), 1e-5 * frobenius(f));
-    EXPECT_TRUE(std::isnan(report.predicted_error));
-    EXPECT_LE(distance(z, f, reference::newton_schulz5), 1e-4);
+    for (const char* method : {"newton_schulz5", "symmetric_newton_schulz5", "gram_newton_schulz"}) {
+      const SpectralReport report = make_spectral_power(options(method, "0"))->apply(device, g, z);
+      EXPECT_EQ(report.steps, 5);
+      EXPECT_NEAR(report.scale[0], frobenius(f), 1e-5 * frobenius(f));
+      EXPECT_TRUE(std::isnan(report.predicted_error));
+      EXPECT_LE(distance(z, f, reference::newton_schulz5), 1e-3) << method;
+    }
   });
 }
 
@@ -134,6 +136,8 @@ TEST(SpectralPower, CostsAreThoseOfOneCall) {
                                                          {"coupled_minimax", "15/16"},
                                                          {"newton_schulz5", "0"},
                                                          {"polar_express", "0"},
+                                                         {"symmetric_newton_schulz5", "0"},
+                                                         {"gram_newton_schulz", "0"},
                                                          {"bivariate", "1/3"},
                                                          {"bivariate", "1/15"},
                                                          {"bivariate", "1/2"},
@@ -174,7 +178,7 @@ TEST(SpectralPower, WhatAMethodCannotDoIsRefusedByName) {
                                                      : method == "bivariate"    ? "1/3"
                                                                                 : "0");
     EXPECT_EQ(message(o), "") << method;
-    if (method == "coupled_minimax" || method == "newton_schulz5" || method == "polar_express") continue;
+    if (method == "coupled_minimax" || is_polar_only(method)) continue;
     o.dtype = core::Dtype::float16;
     EXPECT_THAT(message(o), testing::AllOf(HasSubstr("float16"), HasSubstr("float32"))) << method;
   }
