@@ -1,7 +1,5 @@
 #include "optim/rules/adaptive_step.h"
 
-#include "core/base/index.h"
-#include "core/device/cpu/tasks.h"
 #include "core/device/host_view.h"
 #include "optim/rules/adaptive_exponent.h"
 #include "optim/spectral/singular_values.h"
@@ -26,20 +24,22 @@ std::vector<MatrixBatch> matrices_of(std::string_view name, const core::Shape& s
 
 }  // namespace
 
-// By matrix. A thread a matrix, so that the bits do not depend on how many there are.
+// By matrix.
 std::vector<double> AdaptiveStep::best_of(core::Queue& queue, const MatrixInput& input) const {
-  const std::vector<MatrixBatch> matrices = matrices_of(input.name, input.shape, input.split);
   const core::HostView in(queue, input.in, core::Access::read);
-  std::vector<double> best(matrices.size());
+  std::vector<HostMatrix> matrices;
+  for (const MatrixBatch& m : matrices_of(input.name, input.shape, input.split))
+    matrices.push_back({in.data<float>() + m.offset, m.rows, m.cols, m.pitch});
+  std::vector<std::vector<double>> sigma;
   try {
-    core::run_tasks(queue, std::ssize(matrices), [&](std::int64_t i) {
-      const MatrixBatch& m = matrices[core::at(i)];
-      const auto sigma = singular_values(in.data<float>() + m.offset, m.rows, m.cols, m.pitch);
-      best[core::at(i)] = best_exponent(sigma, m.rows, m.cols, settings_.candidates, settings_.curvature).value();
-    });
+    sigma = singular_values(queue, matrices);
   } catch (const core::Error& error) {
     core::fail("parameter {}, p: adaptive: {}", input.name, error.what());
   }
+  std::vector<double> best;
+  for (std::size_t i = 0; i < matrices.size(); ++i)
+    best.push_back(
+        best_exponent(sigma[i], matrices[i].rows, matrices[i].cols, settings_.candidates, settings_.curvature).value());
   return best;
 }
 

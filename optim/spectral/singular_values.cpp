@@ -6,16 +6,21 @@
 #include "core/base/error.h"
 #include "core/base/index.h"
 #include "core/base/math.h"
+#include "core/device/cpu/tasks.h"
 #include "core/device/cpu/team.h"
 #include "core/device/lapack.h"
 
 namespace muonp::optim {
 
-std::vector<double> singular_values(const float* matrix, std::int64_t rows, std::int64_t cols, std::int64_t pitch) {
-  const int m = core::to_int(rows), n = core::to_int(cols), small = std::min(m, n);
+namespace {
+
+std::vector<double> values_of(const HostMatrix& matrix) {
+  const int m = core::to_int(matrix.rows), n = core::to_int(matrix.cols), small = std::min(m, n);
   if (small == 0) return {};
-  std::vector<double> x(core::at(rows * cols)), gram(core::at(std::int64_t{small} * small)), values(core::at(small));
-  for (std::int64_t i = 0; i < rows; ++i) std::copy_n(matrix + i * pitch, cols, x.begin() + i * cols);
+  std::vector<double> x(core::at(matrix.rows * matrix.cols)), gram(core::at(std::int64_t{small} * small)),
+      values(core::at(small));
+  for (std::int64_t i = 0; i < matrix.rows; ++i)
+    std::copy_n(matrix.data + i * matrix.pitch, matrix.cols, x.begin() + i * matrix.cols);
   const core::cpu::TeamSize one_thread(1);  // the number of threads decides the order of sums
   // Row-major X is column-major Xᵀ.
   if (n <= m)
@@ -27,6 +32,14 @@ std::vector<double> singular_values(const float* matrix, std::int64_t rows, std:
   std::ranges::reverse(values);
   for (double& value : values) value = std::sqrt(std::max(0.0, value));
   return values;
+}
+
+}  // namespace
+
+std::vector<std::vector<double>> singular_values(core::Queue& queue, std::span<const HostMatrix> matrices) {
+  std::vector<std::vector<double>> all(matrices.size());
+  core::run_tasks(queue, std::ssize(matrices), [&](std::int64_t i) { all[core::at(i)] = values_of(matrices[core::at(i)]); });
+  return all;
 }
 
 double singular_values_flops(std::int64_t rows, std::int64_t cols) {

@@ -38,6 +38,7 @@ Doubles spectrum(const Doubles& a, std::int64_t m, std::int64_t n) { return orac
 }  // namespace
 
 TEST(SingularValues, AreThoseOfTheDecomposition) {
+  const test::TestDevice device = test::make_test_device(2);
   for (const auto& [m, n] : {std::pair(40l, 17l), {17l, 40l}, {23l, 23l}, {1l, 9l}, {9l, 1l}}) {
     const Doubles a = oracle::random(m * n, 3);
     std::vector<float> padded(static_cast<std::size_t>(m * (n + 5)), NAN);
@@ -46,11 +47,13 @@ TEST(SingularValues, AreThoseOfTheDecomposition) {
       padded[static_cast<std::size_t>(i / n * (n + 5) + i % n)] = static_cast<float>(a[i]);
       rounded[i] = static_cast<float>(a[i]);
     }
-    const Doubles expected = spectrum(rounded, m, n), found = singular_values(padded.data(), m, n, n + 5);
+    const HostMatrix matrix[] = {{padded.data(), m, n, n + 5}, {padded.data(), m, n, n + 5}};
+    const Doubles expected = spectrum(rounded, m, n), found = singular_values(device->queue(), matrix)[1];
     ASSERT_EQ(found.size(), expected.size());
     for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 2e-8 * expected[0]) << m << " " << i;
   }
-  EXPECT_TRUE(singular_values(nullptr, 0, 3, 3).empty());
+  const HostMatrix none[] = {{nullptr, 0, 3, 3}};
+  EXPECT_TRUE(singular_values(device->queue(), none)[0].empty());
 }
 
 TEST(AdaptiveExponent, TheMedianOfTheLawIsThatOfItsDensity) {
