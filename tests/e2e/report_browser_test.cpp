@@ -174,7 +174,7 @@ TEST_F(ReportInBrowser, TheKeyboardReachesAndReadsEverything) {
     EXPECT_GE(focused.at("top"), 0) << focused;
     reached += focused.at("tag") == "DIV" && focused.at("figure") != "";
   }
-  EXPECT_EQ(order.front(), "#main");  // the skip link
+  EXPECT_EQ(order.front(), "skip");
   EXPECT_EQ(order.at(1), "theme");
   EXPECT_EQ(reached, plots);
   const auto readout = [&] { return std::string(browser.evaluate("document.querySelector('#loss .readout').innerText")); };
