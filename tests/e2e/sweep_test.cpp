@@ -170,12 +170,12 @@ TEST_F(Sweep, BadFilesRunNothing) {
   EXPECT_EQ(outcome.status, 1);
   EXPECT_NE(outcome.err.find("optimizer.matrices.moment"), std::string::npos) << outcome.err;
   EXPECT_FALSE(core::exists(path("runs/s")));
-  write_sweep("metric: vall_loss\nset: {run.steps: 2, checkpoint.at_end: false}\n");
+  write_sweep("metric: vall_loss\nset: {run.steps: 4, checkpoint.at_end: false}\n");
   const Outcome metric = sweep();
   EXPECT_EQ(metric.status, 1);
   EXPECT_NE(metric.err.find("has 'vall_loss'"), std::string::npos) << metric.err;
-  write_sweep("set: {run.steps: 3, checkpoint.at_end: false}\n");
-  EXPECT_NE(sweep().err.find("run.steps was 2 and is 3 now"), std::string::npos)
+  write_sweep("set: {run.steps: 5, checkpoint.at_end: false}\n");
+  EXPECT_NE(sweep().err.find("run.steps was 4 and is 5 now"), std::string::npos)
       << "another sweep's runs are not taken for this one's";
 }
 
