@@ -33,14 +33,20 @@ class Sweep : public ProgramTest {
   Outcome sweep_and(const std::string& run, const std::function<void(int pid)>& act) const {
     bool done = false;
     const std::string metrics = path("runs/s/" + run + "/metrics.jsonl");
+    const std::int64_t before = core::exists(metrics) ? core::file_size(metrics) : 0;  // of what it goes on from
     return run_shell(command("sweep s.yaml"), 120, [&](int pid) {
-      if (done || !core::exists(metrics) || core::file_size(metrics) < 2000) return;
+      if (done || !core::exists(metrics) || core::file_size(metrics) < before + 2000) return;
       done = true;
       act(pid);
     });
   }
-  std::string children() const { return run_shell("pgrep -f 'train [t]iny.yaml .*run.dir=runs/s'").out; }
-
+  // Process ids of runs that are there still; of this test, since others may run beside it.
+  std::string children() const {
+    return run_shell(fmt::format("for p in $(pgrep -f 'train [t]iny.yaml .*run.dir=runs/s'); do "
+                                 "[ \"$(readlink /proc/$p/cwd)/\" = {} ] && echo $p; done",
+                                 path("")))
+        .out;
+  }
 };
 
 TEST_F(Sweep, ComparesAndRunsNothingAgain) {
@@ -84,7 +90,8 @@ jobs: 2
 
 TEST_F(Sweep, GoesOnAfterAKill) {
   write_sweep(
-      "set: {run.steps: 300, checkpoint.at_end: false}\ngrid: {optimizer.matrices.lr: [1e-3, 1e-2]}\nseeds: [1, 2]\njobs: 1\n");
+      "set: {run.steps: 100, checkpoint.at_end: false}\ngrid: {optimizer.matrices.lr: [1e-3, 1e-2]}\nseeds: [1, 2]\njobs: "
+      "1\n");
   const Outcome killed = sweep_and("lr-1e-3-seed-2", [](int pid) { ::kill(pid, SIGKILL); });
   EXPECT_EQ(killed.status, 128 + SIGKILL);
   EXPECT_EQ(record("lr-1e-3-seed-1"), "complete");
@@ -95,7 +102,7 @@ TEST_F(Sweep, GoesOnAfterAKill) {
   EXPECT_EQ(times().at("lr-1e-3-seed-1"), before.at("lr-1e-3-seed-1")) << "a complete run was run again";
   EXPECT_EQ(children(), "");
   // As if nothing had happened.
-  train("alone", {"run.seed=2", "run.steps=300", "optimizer.matrices.lr=1e-3"});
+  train("alone", {"run.seed=2", "run.steps=100", "optimizer.matrices.lr=1e-3"});
   EXPECT_EQ(metric("s/lr-1e-3-seed-2", "loss"), metric("alone", "loss"));
   EXPECT_EQ(results()["arms"][0]["runs"]["complete"], 4);
 }
@@ -163,12 +170,12 @@ TEST_F(Sweep, BadFilesRunNothing) {
   EXPECT_EQ(outcome.status, 1);
   EXPECT_NE(outcome.err.find("optimizer.matrices.moment"), std::string::npos) << outcome.err;
   EXPECT_FALSE(core::exists(path("runs/s")));
-  write_sweep("metric: vall_loss\nset: {run.steps: 2, checkpoint.at_end: false}\n");
+  write_sweep("metric: vall_loss\nset: {run.steps: 4, checkpoint.at_end: false}\n");
   const Outcome metric = sweep();
   EXPECT_EQ(metric.status, 1);
   EXPECT_NE(metric.err.find("has 'vall_loss'"), std::string::npos) << metric.err;
-  write_sweep("set: {run.steps: 3, checkpoint.at_end: false}\n");
-  EXPECT_NE(sweep().err.find("run.steps was 2 and is 3 now"), std::string::npos)
+  write_sweep("set: {run.steps: 5, checkpoint.at_end: false}\n");
+  EXPECT_NE(sweep().err.find("run.steps was 4 and is 5 now"), std::string::npos)
       << "another sweep's runs are not taken for this one's";
 }
 
