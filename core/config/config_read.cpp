@@ -62,6 +62,17 @@ class Required {
 
 // Fills the fields from one tree. `patching`: the tree is an override, in which the keys of a section list
 // are the indices of entries that exist already.
+// "rule: a, b or c" of "rule: a", "rule: b" and "rule: c".
+std::string any_of(const std::vector<std::string>& conditions) {
+  const std::string key = conditions.front().substr(0, conditions.front().find(": ") + 2);
+  std::string all = conditions.front();
+  for (std::size_t i = 1; i < conditions.size(); ++i) {
+    const std::string& next = conditions[i];
+    all += (i + 1 == conditions.size() ? " or " : ", ") + (next.starts_with(key) ? next.substr(key.size()) : next);
+  }
+  return all;
+}
+
 class Reader : public Fields {
  public:
   Reader(const Tree& root, const std::string& source, bool patching, Origin origin, Problems& problems, Required& required)
@@ -186,8 +197,10 @@ class Reader : public Fields {
   }
 
   void others_if(std::string_view condition, const std::function<void(Fields&)>& describe) override {
-    for (const NamedValue& key : config_values(describe))  // of a section, its name
-      level_.conditions.emplace(key.name.substr(0, key.name.find('.')), condition);
+    for (const NamedValue& key : config_values(describe)) {  // of a section, its name
+      std::vector<std::string>& all = level_.conditions[key.name.substr(0, key.name.find('.'))];
+      if (all.empty() || all.back() != condition) all.emplace_back(condition);
+    }
   }
 
  private:
@@ -196,7 +209,7 @@ class Reader : public Fields {
     std::string where;
     std::string path;
     std::vector<std::string> known;
-    std::map<std::string, std::string> conditions;  // of keys that others_if() named
+    std::map<std::string, std::vector<std::string>> conditions;  // of keys that others_if() named
   };
 
   std::string path(std::string_view name) const {
@@ -246,7 +259,7 @@ class Reader : public Fields {
       if (std::find(level_.known.begin(), level_.known.end(), entry.key) != level_.known.end()) continue;
       if (const auto elsewhere = level_.conditions.find(entry.key); elsewhere != level_.conditions.end()) {
         if (origin_ == Origin::by_hand)
-          problems_.add(entry.where, path(entry.key), fmt::format("a key that is there with {} only", elsewhere->second));
+          problems_.add(entry.where, path(entry.key), fmt::format("a key that is there with {} only", any_of(elsewhere->second)));
         continue;
       }
       problems_.add(entry.where, path(entry.key),

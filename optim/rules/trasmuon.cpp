@@ -18,8 +18,8 @@ struct Energy {
   static constexpr int kSums = 1;
   const float* m;
   std::int64_t cols;
-  MUONP_COLUMN_KERNEL void row(std::int64_t r, const Use& use) const {
-    use([](float value, float& sum) { sum += value * value; }, m + r * cols);
+  MUONP_COLUMN_KERNEL auto row(std::int64_t r, const Use& use) const {
+    return use([](float value, float& sum) { sum += value * value; }, m + r * cols);
   }
 };
 

@@ -54,7 +54,9 @@ TEST_F(Resume, SchedulesGoOnWhereTheyWere) {
     const std::vector<double> p = metric(whole, "p.matrices");
     EXPECT_EQ(p.size(), c == 0 ? steps() : (steps() + 6) / 7);
     EXPECT_NE(p.front(), p.back());
-    if (c == 1) EXPECT_EQ(metric(whole, "p.matrices.blocks.0.attention.qkv.weight").size(), p.size());
+    if (c == 1) {
+      EXPECT_EQ(metric(whole, "p.matrices.blocks.0.attention.qkv.weight").size(), p.size());
+    }
     // What was chosen goes on at another world size.
     core::remove_tree(last_checkpoint(parts));
     train(parts, settings, 3);

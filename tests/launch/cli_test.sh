@@ -177,8 +177,8 @@ expect 'bench of no rows' 2 '--rows' "$muonp" bench spectral --rows 0 --cols 32
 # --- config
 "$muonp" config --reference >reference.yaml || { echo "FAILED: config --reference"; failures=$((failures + 1)); }
 expect 'reference is read' 1 'reference.yaml' "$muonp" config reference.yaml
-expect 'both file and reference' 2 'either' "$muonp" config reference.yaml --reference
-expect 'neither file nor reference' 2 'either' "$muonp" config
+expect 'both file and reference' 2 'give one of' "$muonp" config reference.yaml --reference
+expect 'neither file nor reference' 2 'give one of' "$muonp" config
 expect 'missing configuration' 1 'none.yaml: cannot be opened' "$muonp" config none.yaml
 printf 'run:\n  stepz: 3\n' >a.yaml
 expect 'unknown key' 1 "a.yaml:2: run.stepz: unknown key; did you mean 'steps'?" "$muonp" config a.yaml

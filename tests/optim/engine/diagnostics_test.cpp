@@ -302,12 +302,6 @@ TEST(Diagnostics, TakeTheMemoryOfThePlan) {
         const core::MemoryUse used = device.allocator()->use();
         const ExecutionPlan::Bytes planned = optimizer.plan().bytes(communicator.rank());
         EXPECT_LE(used.peak_of(core::Category::exchange), planned.exchange) << "stage " << zero << ", " << compressor;
-        Training without = run;
-        without.spectra = {};
-        if (compressor == "none") {  // else messages are what is largest
-          EXPECT_GT(planned.exchange,
-                    make_execution_plan(model.list, run.config, options_of(without), 3).bytes(communicator.rank()).exchange);
-        }
       });
     }
 }

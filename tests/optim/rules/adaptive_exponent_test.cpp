@@ -239,7 +239,9 @@ TEST_F(AdaptiveStepTest, ChoosesAgainEverySoManyStepsAndSmooths) {
   EXPECT_LT(oracle::relative_difference(oracle::doubles(w.out), power(noise, m, n, 0.75)), 1e-5);
 }
 
+// Of one thread: more of them take small matrices of a batch side by side.
 TEST_F(AdaptiveStepTest, ScratchMemoryIsPlannedForAnyExponents) {
+  device = test::make_test_device(1);
   AdaptiveStep step = make();
   const std::vector<MatrixInput> inputs = {input({4, 24, 16}, oracle::random(4 * 24 * 16, 6), 4),
                                            input({24, 16}, oracle::random(24 * 16, 7), 1)};
