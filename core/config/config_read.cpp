@@ -199,7 +199,10 @@ class Reader : public Fields {
   void others_if(std::string_view condition, const std::function<void(Fields&)>& describe) override {
     for (const NamedValue& key : config_values(describe)) {  // of a section, its name
       std::vector<std::string>& all = level_.conditions[key.name.substr(0, key.name.find('.'))];
-      if (all.empty() || all.back() != condition) all.emplace_back(condition);
+      const auto says_it = [condition](const std::string& other) {  // "family: gpt" is in "family: gpt or gpt2"
+        return other.starts_with(condition) && (other.size() == condition.size() || other[condition.size()] == ' ');
+      };
+      if (std::ranges::none_of(all, says_it)) all.emplace_back(condition);
     }
   }
 
@@ -259,7 +262,8 @@ class Reader : public Fields {
       if (std::find(level_.known.begin(), level_.known.end(), entry.key) != level_.known.end()) continue;
       if (const auto elsewhere = level_.conditions.find(entry.key); elsewhere != level_.conditions.end()) {
         if (origin_ == Origin::by_hand)
-          problems_.add(entry.where, path(entry.key), fmt::format("a key that is there with {} only", any_of(elsewhere->second)));
+          problems_.add(entry.where, path(entry.key),
+                        fmt::format("a key that is there with {} only", any_of(elsewhere->second)));
         continue;
       }
       problems_.add(entry.where, path(entry.key),
