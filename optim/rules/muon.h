@@ -15,6 +15,7 @@ class Muon final : public SpectralRule {
   static constexpr std::string_view kName = "muon";
   bool nesterov = true;
   std::string scale_name = "aspect";
+  std::int64_t steps = 5;  // of method newton_schulz5
 
   Muon() { method = "newton_schulz5"; }
 
@@ -28,6 +29,7 @@ class Muon final : public SpectralRule {
  protected:
   MomentumForm form() const override { return {.ema = false, .nesterov = nesterov}; }
   ShapeScale scale() const override { return parse_shape_scale(scale_name); }
+  int polar_steps() const override { return static_cast<int>(steps); }
 };
 
 }  // namespace muonp::optim

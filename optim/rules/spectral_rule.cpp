@@ -26,7 +26,9 @@ Direction SpectralRule::direction(core::Queue& queue, const StepFacts& facts, co
 }
 
 std::unique_ptr<SpectralStep> SpectralRule::spectral_step(core::DeviceKind device, ShapeScale scale) const {
-  return std::make_unique<SpectralStep>(spectral_options("0", device), Exponents(exponent()), scale, device);
+  spectral::SpectralOptions options = spectral_options("0", device);
+  options.steps = polar_steps();
+  return std::make_unique<SpectralStep>(options, Exponents(exponent()), scale, device);
 }
 
 std::unique_ptr<MatrixStep> SpectralRule::matrix_step(core::DeviceKind device) const {

@@ -34,6 +34,7 @@ class SpectralRule : public Rule, public SpectralKeys {
   virtual MomentumForm form() const = 0;                   // of the momentum
   virtual core::StepText exponent() const { return "0"; }  // p, a schedule perhaps
   virtual ShapeScale scale() const { return ShapeScale::none; }
+  virtual int polar_steps() const { return spectral::SpectralOptions().steps; }
   std::unique_ptr<SpectralStep> spectral_step(core::DeviceKind device, ShapeScale scale) const;
 };
 

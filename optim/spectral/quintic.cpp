@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/methods.h"
@@ -117,7 +118,7 @@ void require_polar(const SpectralOptions& options) {
 
 Method make_newton_schulz5(const SpectralOptions& options) {
   require_polar(options);
-  return std::make_unique<QuinticIteration>(options, std::vector<Quintic>(kMuonSteps, kMuon),
+  return std::make_unique<QuinticIteration>(options, std::vector<Quintic>(core::at(std::int64_t{options.steps}), kMuon),
                                             std::numeric_limits<double>::quiet_NaN());
 }
 

@@ -27,6 +27,7 @@ struct SpectralOptions {
   double epsilon = 1e-3;    // singular values in [ε·scale, scale] are exact to `tolerance`; smaller ones come out smaller
   double tolerance = 0.01;  // relative error of σᵖ that coupled_minimax is designed for (narrow_schedule.h: of 16 bits)
   core::Dtype dtype = core::Dtype::float32;  // storage of the iterates (tf32: as products read them); sums are float32
+  int steps = 5;                             // of newton_schulz5 alone, whose name says what is usual
 };
 
 // The storage that a setting names on a device: float32, tf32, float16, bfloat16, or auto: float16 on a GPU where the
