@@ -59,8 +59,8 @@ std::vector<std::string> require_same_values(const std::string& path, const RunI
                                              const core::NamedValues& mine, std::span<const std::string_view> patterns,
                                              const std::string& advice);
 
-// The tensor of a checkpoint that holds the weights which a parameter is evaluated with: its average where its rule keeps one,
-// its master weights otherwise.
+// The tensor of a checkpoint that holds the weights which a parameter is evaluated with: its average where its rule keeps
+// one, its master weights otherwise.
 std::string evaluated_tensor(const core::PieceReader& reader, const std::string& parameter);
 // Those whose state a checkpoint's files hold as "<parameter>/<state>".
 std::set<std::string> parameters_in(const core::PieceReader& reader);

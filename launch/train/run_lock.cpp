@@ -60,8 +60,7 @@ std::int64_t born(std::int64_t process) {
 }
 
 Holder myself() {
-  return {core::hostname(), first_line("/proc/sys/kernel/random/boot_id"),
-          time_text(), ::getpid(), born(::getpid())};
+  return {core::hostname(), first_line("/proc/sys/kernel/random/boot_id"), time_text(), ::getpid(), born(::getpid())};
 }
 
 std::string to_text(const Holder& h) {
@@ -167,7 +166,8 @@ bool RunLock::holds(const std::string& folder) {
   if (::flock(file.descriptor, LOCK_SH | LOCK_NB) == 0) return false;
   if (errno == EWOULDBLOCK) return true;
   struct stat status {};  // the file system has no flock: whoever holds it touches the file
-  return ::fstat(file.descriptor, &status) == 0 && static_cast<double>(std::time(nullptr) - status.st_mtim.tv_sec) < kPatience;
+  return ::fstat(file.descriptor, &status) == 0 &&
+         static_cast<double>(std::time(nullptr) - status.st_mtim.tv_sec) < kPatience;
 }
 
 void RunLock::refuse() const {

@@ -178,7 +178,9 @@ TEST_F(ReportInBrowser, TheKeyboardReachesAndReadsEverything) {
   EXPECT_EQ(order.at(1), "theme");
   EXPECT_EQ(reached, plots);
   const auto readout = [&] { return std::string(browser.evaluate("document.querySelector('#loss .readout').innerText")); };
-  const auto spoken = [&] { return std::string(browser.evaluate("document.querySelector('#loss .plot').getAttribute('aria-valuetext')")); };
+  const auto spoken = [&] {
+    return std::string(browser.evaluate("document.querySelector('#loss .plot').getAttribute('aria-valuetext')"));
+  };
   browser.evaluate("document.querySelector('#loss .plot').focus()");
   browser.press("End");
   EXPECT_THAT(readout(), HasSubstr("step 30"));

@@ -100,7 +100,7 @@ TEST_F(Report, ExportsMetrics) {
   EXPECT_GT(core::file_size(path("events/events.out.tfevents.1.muonp")), 1000);
 }
 
-// The memory does not depend on the file's size; docs/report.md has the figures of a file of 1 GB.
+// The memory does not depend on the size of the file.
 TEST_F(Report, OfAnyNumberOfStepsInTheSameMemory) {
   std::filesystem::create_directories(path("runs/long"));
   {
