@@ -16,6 +16,7 @@
 #include "launch/program/signals.h"
 #include "launch/train/plain_product.h"
 #include "launch/train/run_identity.h"
+#include "launch/train/run_reading.h"
 #include "launch/train/starting_weights.h"
 
 namespace muonp::launch {
@@ -97,9 +98,21 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
   return settings;
 }
 
+namespace {
+
+// That of the folder of weights or, where a run goes on when it is gone, the run's copy.
+std::string default_tokenizer(const RunConfig& config) {
+  const std::string& from = config.model.from;
+  if (from.empty()) return "byte";
+  const std::string kept = core::is_directory(from) ? "" : kept_tokenizer(config.directory());
+  return kept.empty() ? from : kept;
+}
+
+}  // namespace
+
 RunConfig resolve(RunConfig config) {
   config.optimizer = config.optimizer.for_run(config.run.steps);
-  if (config.data.tokenizer.empty()) config.data.tokenizer = config.model.from.empty() ? "byte" : config.model.from;
+  if (config.data.tokenizer.empty()) config.data.tokenizer = default_tokenizer(config);
   config.model.lora = with_adapters(config);
   config.model = config.model.from.empty() ? config.model.resolved() : with_folder(config);
   if (config.model.vocabulary() == 0) config.model.set_vocabulary(core::open_tokenizer(config.data.tokenizer)->vocabulary());

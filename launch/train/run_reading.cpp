@@ -85,10 +85,17 @@ void keep_tokenizer(const std::string& tokenizer, const std::string& run_directo
   if (json) core::write_file(to + "/tokenizer.json", core::read_file(tokenizer));
 }
 
+std::string kept_tokenizer(const std::string& run_directory) {
+  for (const char* name : {kTokenizerCopy, kTokenizerFolder})
+    if (core::exists(run_directory + name)) return run_directory + name;
+  return {};
+}
+
 core::DataConfig located_data(core::DataConfig data, const std::string& run_directory, const RunIdentity& identity) {
-  const std::string file = run_directory + kTokenizerCopy, folder = run_directory + kTokenizerFolder;
-  if (data.tokenizer != "byte")
-    data.tokenizer = core::exists(file) ? file : core::exists(folder) ? folder : located(data.tokenizer, identity.folder);
+  if (data.tokenizer != "byte") {
+    const std::string kept = kept_tokenizer(run_directory);
+    data.tokenizer = kept.empty() ? located(data.tokenizer, identity.folder) : kept;
+  }
   data.cache = located(data.cache, identity.folder);
   const std::vector<std::string> files = token_files(run_directory, data.cache);
   data.train = found_by_content(data.train, files, identity, "data.train");

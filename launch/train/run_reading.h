@@ -11,6 +11,8 @@ namespace muonp::launch {
 // What `muonp train` leaves in the run's folder for them: a copy of the tokenizer's model (tokenizer.model) or of the
 // files of its folder (tokenizer/), if it has one.
 void keep_tokenizer(const std::string& tokenizer, const std::string& run_directory);
+// That copy, as data.tokenizer can name it; empty if the run has none.
+std::string kept_tokenizer(const std::string& run_directory);
 
 // A relative path from `folder`, where something is there; else as it is.
 std::string located(const std::string& path, const std::string& folder);

@@ -169,6 +169,25 @@ TEST_F(Folder, ARunGoesOnWhenItsFolderIsGone) {
   EXPECT_FALSE(core::exists(path("runs/new")));
 }
 
+// Without data.tokenizer it is the folder's, and then the run's copy of that.
+TEST_F(Folder, ARunGoesOnWithTheTokenizerThatItKept) {
+  json config = tiny("qwen2");
+  config["vocab_size"] = 2000;
+  make("in", config, "F32");
+  run_shell(fmt::format("cp {}/../../fixtures/tokenizers/qwen2/tokenizer.json {}", MUONP_FIXTURES, path("in")));
+  write_config("in");
+  std::string text = read("folder.yaml");
+  write("folder.yaml", text.replace(text.find("tokenizer: byte, "), 17, ""));
+  const std::string settings = " --set schedule.kind=constant --set schedule.warmup=0 --set log.validate_every=0";
+  const Outcome first = muonp("train folder.yaml --set run.steps=2" + settings);
+  ASSERT_EQ(first.status, 0) << first.err;
+  core::rename_path(path("in"), path("elsewhere"));
+  const Outcome on = muonp("train folder.yaml --set run.steps=4" + settings, 2);
+  EXPECT_EQ(on.status, 0) << on.err;
+  EXPECT_NE(on.out.find("after step 2"), std::string::npos) << on.out;
+  expect_refused(muonp("train folder.yaml --set run.name=new --set run.steps=4" + settings), {"in: no such folder"});
+}
+
 TEST_F(Folder, AnExportedFolderIsOneToStartFrom) {
   make("in", tiny("gpt2"), "F32");
   ASSERT_EQ(run("one", "in", "--set run.steps=3", 2).status, 0);

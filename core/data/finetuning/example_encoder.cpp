@@ -37,17 +37,44 @@ void require_prefix(std::string_view whole, std::string_view prefix, const std::
 constexpr const char* kAdvice =
     "a template that marks it by {% generation %} (data.chat_template), or data.loss: all, does without";
 
+std::size_t common_suffix(std::string_view a, std::string_view b) {
+  return static_cast<std::size_t>(std::mismatch(a.rbegin(), a.rend(), b.rbegin(), b.rend()).first - a.rbegin());
+}
+
+// How much of the text stands behind the words of message i: what stays when a letter is put at their end, another one than
+// they end in.
+std::size_t behind_words(const ChatTemplate& chat, std::vector<ChatMessage> messages, std::size_t i, std::string_view text) {
+  const std::size_t last = messages[i].content.find_last_not_of(" \t\r\n");
+  messages[i].content += last != std::string::npos && messages[i].content[last] == 'x' ? 'y' : 'x';
+  return common_suffix(text, chat.render(messages, false));
+}
+
+// Where the answer of message i ends in `whole`: with the conversation up to it or, where the template writes its last
+// answer otherwise than the same one earlier (Qwen3 puts an empty thought before the last), behind its words and the ending
+// that they have there.
+std::size_t end_of_answer(const ChatTemplate& chat, const std::vector<ChatMessage>& messages, std::size_t i,
+                          std::string_view whole) {
+  const std::vector<ChatMessage> beginning(messages.begin(), messages.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+  const std::string alone = chat.render(beginning, false);
+  if (whole.starts_with(alone)) return alone.size();
+  const std::size_t ending = behind_words(chat, beginning, i, alone);
+  const std::size_t words_end = whole.size() - behind_words(chat, messages, i, whole);
+  const bool same = whole.substr(words_end).starts_with(std::string_view(alone).substr(alone.size() - ending));
+  if (!same) require_prefix(whole, alone, fmt::format("the first {} messages", i + 1), kAdvice);
+  return words_end + ending;
+}
+
 // Where each answer begins and ends in `whole`, by rendering the conversation's beginnings.
 std::vector<TextSpan> answers(const ChatTemplate& chat, const std::vector<ChatMessage>& messages, std::string_view whole) {
   std::vector<TextSpan> spans;
   const std::span<const ChatMessage> all(messages);
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (messages[i].role != "assistant") continue;
-    const std::string before = chat.render(all.first(i), true), after = chat.render(all.first(i + 1), false);
+    const std::string before = chat.render(all.first(i), true);
     require_prefix(whole, before, fmt::format("the first {} messages with the generation prompt", i), kAdvice);
-    require_prefix(whole, after, fmt::format("the first {} messages", i + 1), kAdvice);
-    if (after.size() <= before.size()) fail("the chat template writes nothing for an answer of the assistant; {}", kAdvice);
-    spans.push_back({before.size(), after.size()});
+    const std::size_t end = end_of_answer(chat, messages, i, whole);
+    if (end <= before.size()) fail("the chat template writes nothing for an answer of the assistant; {}", kAdvice);
+    spans.push_back({before.size(), end});
   }
   return spans;
 }

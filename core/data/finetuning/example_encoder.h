@@ -9,10 +9,11 @@
 // never begins within the prompt, and the prompt has the ids that it has when the model is asked to go on from it.
 //
 // A template's text holds its special tokens itself, and nothing is put around it. Where it marks answers by
-// {% generation %}, these are learned. Otherwise the answer of message i is what stands between the conversation up to i
-// with the generation prompt and the one that ends in i; each has to begin the whole, or else the template rewrites what was
-// said before and an Error quotes where. White space behind the special token that ends an answer is not learned, since the
-// model is stopped there. With data.loss: all everything is learned.
+// {% generation %}, these are learned. Otherwise the answer of message i begins where the conversation up to i with the
+// generation prompt ends, and ends with its words and what the template puts behind them. The first has to begin the whole,
+// and the second to be the same as in the conversation that ends there, or else the template rewrites what was said before
+// and an Error quotes where. White space behind the special token that ends an answer is not learned, since the model is
+// stopped there. With data.loss: all everything is learned.
 #pragma once
 
 #include <cstdint>
