@@ -86,4 +86,23 @@ std::vector<std::array<double, kBounds>> Timeline::critical(double from, double 
   return seconds;
 }
 
+std::vector<TimelineSpan> Timeline::spans(double from, double to) const {
+  std::vector<TimelineSpan> spans;
+  for (int s = 0; s < kStreams; ++s) {
+    const std::size_t first = spans.size();
+    for (const int task : queues_[at(s)]) {
+      const Run& run = runs_[at(task)];
+      const double start = std::max(run.start, from), finish = std::min(run.finish, to);
+      if (finish <= start) continue;
+      const bool goes_on =
+          spans.size() > first && spans.back().phase == tasks_[at(task)].phase && spans.back().finish == start;
+      if (goes_on)
+        spans.back().finish = finish;
+      else
+        spans.push_back({static_cast<Stream>(s), tasks_[at(task)].phase, start, finish});
+    }
+  }
+  return spans;
+}
+
 }  // namespace muonp::dist

@@ -22,6 +22,13 @@ struct TimelineTask {
   double seconds() const;
 };
 
+// A stream at work, in seconds from the start.
+struct TimelineSpan {
+  Stream stream = Stream::compute;
+  int phase = 0;
+  double start = 0, finish = 0;
+};
+
 class Timeline {
  public:
   // overlap: of two tasks, one that computes and one that communicates, the part of the shorter one that costs no time:
@@ -36,6 +43,8 @@ class Timeline {
   // What the tasks were that the last of all waited for, one after the other, between two times: seconds by phase and bound.
   // Their sum is the time between.
   std::vector<std::array<double, kBounds>> critical(double from, double to, int phases) const;
+  // What each stream does between two times, in order; tasks of a phase without a pause between them are one span.
+  std::vector<TimelineSpan> spans(double from, double to) const;
 
  private:
   struct Run {

@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/config/config_values.h"
+#include "core/files/files.h"
 #include "launch/bench/cluster_file.h"
+#include "launch/bench/plan_picture.h"
 #include "launch/bench/plan_report.h"
 #include "launch/bench/roofline.h"
 #include "launch/commands/cli.h"
@@ -17,7 +19,7 @@ struct Arguments {
   ConfigArguments config;
   std::vector<int> ranks = {1};
   bool json = false, compressors = false, best = false;
-  std::string machine, cluster;
+  std::string machine, cluster, svg;
 };
 
 constexpr core::IntegerRange kRanks{.min = 1, .max = 65536};
@@ -93,14 +95,17 @@ int run_prediction(Session& session, const Arguments& a, const RunConfig& config
   const dist::Cluster cluster = read_cluster(a.cluster);
   nlohmann::ordered_json json = {
       {"cluster", cluster.name}, {"source", cluster.source}, {"predictions", nlohmann::ordered_json::array()}};
+  const std::string model = models::make_model(config.model)->description();
+  std::vector<PlanReport> reports;
   for (const int ranks : a.ranks) {
     Planner planner(config, cluster, ranks);
-    const PlanReport report = make_plan_report(planner, a.best);
+    const PlanReport& report = reports.emplace_back(make_plan_report(planner, a.best));
     if (a.json)
       json["predictions"].push_back(plan_json(report));
     else
-      session.log().info("{}", plan_text(report, cluster, models::make_model(config.model)->description()));
+      session.log().info("{}", plan_text(report, cluster, model));
   }
+  if (!a.svg.empty()) core::write_file(a.svg, plan_svg(reports, cluster, model));
   if (a.json) session.log().info("{}", json.dump(2));
   return 0;
 }
@@ -128,6 +133,7 @@ void add_plan_command(CLI::App& app, Context& context) {
   CLI::Option* cluster =
       command->add_option("--cluster", a->cluster, "Predict the step on the cluster of this file")->type_name("FILE");
   command->add_flag("--best", a->best, "Search the settings for the fastest that fits")->needs(cluster);
+  command->add_option("--svg", a->svg, "Draw the predicted steps into this file")->type_name("FILE")->needs(cluster);
   CLI::Option* json =
       command->add_flag("--json", a->json, "Print a JSON object; without --cluster with the owner of every matrix");
   command->add_option("--roofline", a->machine, "Least time of each phase of the step on a machine: h100, a100")
@@ -143,6 +149,7 @@ void add_plan_command(CLI::App& app, Context& context) {
       "  muonp plan configs/quickstart.yaml --ranks 4\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 8 --compressors\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 8,64 --cluster configs/clusters/h100.yaml --best\n"
+      "  muonp plan configs/gpt2-124m.yaml --ranks 64 --cluster configs/clusters/h100.yaml --svg step.svg\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set parallel.compute=bfloat16 --roofline h100\n"
       "  muonp plan configs/gpt2-124m.yaml --ranks 64 --set data.batch=512 --set parallel.zero=2");
   command->callback([a, &context] {

@@ -93,4 +93,14 @@ std::array<PhaseCost, kStepPhases> StepGraph::costs(int from, int to, int steps)
   return costs;
 }
 
+std::vector<dist::TimelineSpan> StepGraph::spans(int from, int to) const {
+  const double begin = timeline_.finish(from);
+  std::vector<dist::TimelineSpan> spans = timeline_.spans(begin, timeline_.finish(to));
+  for (dist::TimelineSpan& span : spans) {
+    span.start -= begin;
+    span.finish -= begin;
+  }
+  return spans;
+}
+
 }  // namespace muonp::optim

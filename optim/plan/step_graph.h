@@ -34,6 +34,8 @@ class StepGraph {
   int mark() const { return last_compute_; }
   // The part of the time between two marks that each phase adds, and the work of all tasks so far divided by `steps`.
   std::array<PhaseCost, kStepPhases> costs(int from, int to, int steps);
+  // After costs(): what the streams do between two marks, in seconds from the first.
+  std::vector<dist::TimelineSpan> spans(int from, int to) const;
 
  private:
   using Parts = std::array<double, dist::kBounds>;

@@ -57,6 +57,7 @@ StepPrediction predict_step(const ExecutionPlan& plan, const PassWork& work, std
   if (passes <= kSimulated) return tasks.run(passes);
   StepPrediction step = tasks.run(kSimulated);
   const StepPrediction without = tasks.run(kSimulated - 1);
+  step.passes = passes;
   const auto extend = [more = static_cast<double>(passes - kSimulated)](double& with, double less) {
     with += more * (with - less);
   };

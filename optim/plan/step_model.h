@@ -10,6 +10,7 @@
 
 #include "core/autograd/parameter.h"
 #include "dist/plan/cluster.h"
+#include "dist/plan/timeline.h"
 #include "optim/plan/execution_plan.h"
 
 namespace muonp::optim {
@@ -53,6 +54,8 @@ struct PhaseCost {                               // of a rank
 
 struct StepPrediction {
   std::array<PhaseCost, kStepPhases> phases;
+  std::int64_t passes = 0, simulated_passes = 0;  // those beyond the simulated ones add what the last of these does
+  std::vector<dist::TimelineSpan> spans;          // of a step with so many passes, amid others; phase: a StepPhase
   const PhaseCost& at(StepPhase phase) const { return phases[static_cast<std::size_t>(phase)]; }
   double seconds() const;        // of a step amid others: the sum of what the phases add to it
   double bytes_sent() const;     // of a rank in a step, everything, the mean over ranks

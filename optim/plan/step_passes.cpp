@@ -109,6 +109,8 @@ StepPrediction StepTasks::run(std::int64_t passes) {
   one_step(passes);
   StepPrediction step;
   step.phases = graph_->costs(from, graph_->mark(), kSteps);
+  step.passes = step.simulated_passes = passes;
+  step.spans = graph_->spans(from, graph_->mark());
   return step;
 }
 

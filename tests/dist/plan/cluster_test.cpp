@@ -134,6 +134,28 @@ TEST(Timeline, StreamsRunBesideEachOtherAndTasksWait) {
   EXPECT_DOUBLE_EQ(later[0][static_cast<std::size_t>(Bound::products)], 2);
 }
 
+TEST(Timeline, SpansAreWhatStreamsDoBetweenTwoTimes) {
+  Timeline line(1);
+  const int a = line.add(task(Stream::compute, 2));
+  const int sent = line.add(task(Stream::communication, 3, {a}, 1));
+  line.add(task(Stream::compute, 1));
+  line.add(task(Stream::compute, 1, {}, 2));
+  line.add(task(Stream::compute, 1, {sent}, 2));
+  line.run();
+  const std::vector<TimelineSpan> spans = line.spans(1, 5.5);
+  ASSERT_EQ(spans.size(), 4u);
+  const auto expect_span = [&](std::size_t i, Stream stream, int phase, double start, double finish) {
+    EXPECT_EQ(spans[i].stream, stream) << i;
+    EXPECT_EQ(spans[i].phase, phase) << i;
+    EXPECT_DOUBLE_EQ(spans[i].start, start) << i;
+    EXPECT_DOUBLE_EQ(spans[i].finish, finish) << i;
+  };
+  expect_span(0, Stream::compute, 0, 1, 3);  // two tasks, of which the first had begun
+  expect_span(1, Stream::compute, 2, 3, 4);
+  expect_span(2, Stream::compute, 2, 5, 5.5);  // after a pause
+  expect_span(3, Stream::communication, 1, 2, 5);
+}
+
 TEST(Timeline, WhatOverlapsInPartSlowsBoth) {
   for (const double overlap : {0.0, 0.25, 1.0})
     for (const double sent : {1.0, 2.0, 5.0}) {

@@ -6,11 +6,13 @@
 #include <sys/resource.h>
 
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "dist/comm/decorators.h"
 #include "launch/bench/cluster_file.h"
+#include "launch/bench/plan_picture.h"
 #include "launch/bench/plan_report.h"
 #include "optim/rules/muonp.h"
 #include "tests/support/device_ranks.h"
@@ -160,6 +162,37 @@ TEST(Planner, WhatIsBestFitsAndIsFastest) {
     EXPECT_NE(overrides(configured.settings, fits->settings), "");
   }
   EXPECT_FALSE(some_fit);
+}
+
+TEST(Planner, PicturesShowEveryStreamOverTheStep) {
+  const dist::Cluster cluster = cluster_with(1e12);
+  RunConfig config = small_run(64);
+  config.parallel.overlap = true;
+  config.data.micro_batch = 2;
+  std::vector<PlanReport> reports;
+  for (const int ranks : {2, 16}) {
+    Planner planner(config, cluster, ranks);
+    const PlanReport& report = reports.emplace_back(make_plan_report(planner, true));
+    const optim::StepPrediction& step = report.configured.step;
+    EXPECT_EQ(step.passes, 32 / ranks);
+    EXPECT_EQ(step.simulated_passes, std::min(step.passes, std::int64_t{3}));
+    std::map<dist::Stream, double> ends;
+    for (const dist::TimelineSpan& span : step.spans) {
+      EXPECT_GE(span.start, ends[span.stream]);
+      EXPECT_GT(span.finish, span.start);
+      ends[span.stream] = span.finish;
+    }
+    EXPECT_EQ(ends.size(), 3u);
+    if (step.simulated_passes == step.passes) {
+      EXPECT_NEAR(ends[dist::Stream::compute], step.seconds(), 1e-9 * step.seconds());
+    }
+  }
+  const std::string svg = plan_svg(reports, cluster, "a <small> model");
+  for (const char* text : {"<title>a &lt;small&gt; model</title>", ">2 ranks, ZeRO 1<", ">16 ranks, ZeRO 1<", ">compute<",
+                           ">communication<", ">host<", "3 of its 16 passes are drawn",
+                           "<title>backward: ", "<title>matrix updates: ", "--set data.micro_batch=32"})
+    EXPECT_THAT(svg, HasSubstr(text));
+  EXPECT_EQ(svg.find("of its 2 passes"), std::string::npos);
 }
 
 TEST(Planner, OverridesNameWhatChanges) {
