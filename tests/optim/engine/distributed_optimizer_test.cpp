@@ -8,10 +8,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <mutex>
-#include <set>
 #include <thread>
 
 #include "dist/comm/agreement.h"
@@ -299,38 +297,6 @@ TEST(DistributedOptimizer, CommunicationIsWhatThisRankStandsStillFor) {
       const double whole = seconds(std::chrono::steady_clock::now() - start), judged = seconds(2 * Slow::kTime);
       EXPECT_LE(in_pass + report.communication_seconds + report.spectral_seconds + 0.95 * judged, whole);
     });
-}
-
-// What a rank plans for a million is a matter of its parameters and, once, of the number of ranks; were anything done for
-// every pair of ranks, or every parameter and rank, it would be more than 10⁹ steps each time it is asked for.
-TEST(DistributedOptimizer, AMillionRanksArePlanned) {
-  constexpr int kRanks = 1'000'000;
-  std::deque<core::Parameter> parameters;
-  core::ParameterList list;
-  for (int layer = 0; layer < 500; ++layer)
-    for (const char* name : {"qkv", "out", "up", "down", "norm"}) {
-      const bool vector = name == std::string("norm");
-      const core::Shape shape = vector ? core::Shape{640} : core::Shape{640, 640};
-      const auto kind = vector ? core::ParameterKind::vector : core::ParameterKind::matrix;
-      list.push_back(&parameters.emplace_back(core::Parameter{
-          fmt::format("blocks.{}.{}.weight", layer, name), shape, kind, {core::Initializer::Kind::normal, 0.5}, {}, {}}));
-    }
-  for (const int zero : {0, 1, 2, 3}) {
-    ParallelOptions options{.zero = zero};
-    options.compression.others = zero == 1;
-    const ExecutionPlan plan = make_execution_plan(list, small_config(), options, kRanks);
-    std::int64_t snapshots = 0;
-    for (int rank = 0; rank < kRanks; rank += zero == 1 ? 50'000 : 5'000) {
-      EXPECT_GT(plan.bytes(rank).total(), 0);
-      snapshots += plan.snapshot_bytes(rank);
-    }
-    EXPECT_GT(snapshots, 0);
-    EXPECT_GT(plan.bytes_sent_per_step(), 0);
-    EXPECT_NE(plan.hash(), 0u);
-    std::set<int> owners;
-    for (int t = 0; t < 2000; ++t) owners.insert(plan.owners.owner(t));
-    EXPECT_EQ(owners.size(), 2000u);  // each matrix has a rank of its own
-  }
 }
 
 namespace {
