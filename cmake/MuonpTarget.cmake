@@ -10,11 +10,9 @@ target_compile_options(muonp_options INTERFACE
   $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno;-fno-trapping-math;-ffp-contract=fast;-fno-signed-zeros;-fassociative-math>>
   # The host's half of a CUDA source; its generated code has shadowing of its own.
   $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-march=${MUONP_ARCH},-Wall,-Wextra,-fopenmp,-fno-math-errno,-fno-trapping-math,-ffp-contract=fast,-fno-signed-zeros,-fassociative-math>>)
-# Without recovery: undefined behaviour would otherwise be printed by a test that passes. GCC's manual says of
-# -Wmaybe-uninitialized that sanitizers raise it falsely; the other builds have it.
-if(MUONP_SANITIZE)
+if(MUONP_SANITIZE)  # without recovery: undefined behaviour would otherwise be printed by a test that passes
   target_compile_options(muonp_options INTERFACE
-    $<BUILD_INTERFACE:-fsanitize=${MUONP_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1;-Wno-maybe-uninitialized>)
+    $<BUILD_INTERFACE:-fsanitize=${MUONP_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer;-g1>)
   target_link_options(muonp_options INTERFACE $<BUILD_INTERFACE:-fsanitize=${MUONP_SANITIZE}>)
 endif()
 

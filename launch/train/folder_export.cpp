@@ -219,10 +219,10 @@ ExportReport export_folder(const std::string& run_directory, const core::Checkpo
   CheckpointWeights weights(checkpoint, parameters, frozen);
   require_same_parameters(checkpoint.path(), parameters_in(weights.pieces()), core::trained_of(parameters));
   Export work(weights, written);
-  for (const PretrainedTensor& t : adapters ? adapters_of(config.model, parameters)
-                                   : kept   ? kept->tensors
-                                            : tensors_of(config.model, parameters))
-    work.add(t, options.dtype);
+  const std::vector<PretrainedTensor> exported = adapters ? adapters_of(config.model, parameters)
+                                                 : kept   ? kept->tensors
+                                                          : tensors_of(config.model, parameters);
+  for (const PretrainedTensor& t : exported) work.add(t, options.dtype);
 
   const std::optional<std::string> dtype = common_dtype(work.tensors());
   const std::string description = adapters ? models::write_adapter_config(config.model, parameters, config.model.from)
