@@ -229,8 +229,11 @@ ExportReport export_folder(const std::string& run_directory, const core::Checkpo
                                            : config_json(config.model, kept, dtype);
   std::vector<core::TensorSpec> specs;
   for (const Written& t : work.tensors()) specs.push_back(t.spec());
-  const std::vector<models::Shard> shards =
-      adapters ? std::vector{models::Shard{models::kAdapterFile, specs}} : models::plan_shards(specs, options.shard_bytes);
+  std::vector<models::Shard> shards;
+  if (adapters)
+    shards.push_back({models::kAdapterFile, specs});
+  else
+    shards = models::plan_shards(specs, options.shard_bytes);
 
   NewFolder out(folder);
   ExportReport report{std::ssize(specs), 0, std::ssize(shards), dtype.value_or("mixed types")};
