@@ -38,6 +38,8 @@ struct KeyValueCache {
   KeyValueCache sequence(std::int64_t b) const;
 };
 
+class QkClip;
+
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
@@ -45,6 +47,8 @@ class LanguageModel {
   virtual std::string description() const = 0;          // "GPT, 12 layers, 768 wide, 12 heads, 124.4 M parameters"
   virtual std::int64_t vocabulary() const = 0;
   virtual std::int64_t context() const = 0;  // longest sequence
+  // Where the largest attention logits of passes that a tape records are kept, and clipped; null where they are not.
+  virtual QkClip* qk_clip() { return nullptr; }
   // What loss() and its backward pass acquire, in order; token_losses(), logits(), next_token_logits() and next_logits()
   // acquire what the forward pass does.
   virtual core::WeightReads weight_reads() const = 0;

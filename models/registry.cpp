@@ -39,7 +39,9 @@ const core::NamedValue* find(const core::NamedValues& values, std::string_view n
 
 // Keys of how a model is run, not of what it is.
 bool may_differ(const std::string& key, const ModelConfig& folder) {
-  if (key == "from" || key == "head_chunk_rows" || key == "recompute" || key.starts_with("lora.")) return true;
+  if (key == "from" || key == "head_chunk_rows" || key == "recompute" || key.starts_with("lora.") ||
+      key.starts_with("qk_clip."))
+    return true;
   return folder.is_llama() ? key == "context" : key == "dropout";
 }
 
@@ -89,6 +91,20 @@ std::vector<std::string> usual_modules(std::string_view family) {
   return {"q_proj", "v_proj"};
 }
 
+// What scaling rows of projections cannot do.
+void check_clip(const ModelConfig& c) {
+  c.qk_clip.check();
+  if (!c.qk_clip.enabled) return;
+  if (c.lora.on())
+    core::fail(
+        "model.qk_clip.enabled: the clip scales the projections to queries and keys, and model.lora freezes them; leave out "
+        "one of the two");
+  if (c.family == "qwen3")
+    core::fail(
+        "model.qk_clip.enabled: qwen3 normalises each head's queries and keys, so that scaling their projections changes no "
+        "logit, and the gains of the norms, which all heads share, bound them; leave it out");
+}
+
 }  // namespace
 
 void ModelConfig::describe(core::Fields& f) {
@@ -100,6 +116,9 @@ void ModelConfig::describe(core::Fields& f) {
   f.section(
       "lora", [this](core::Fields& inner) { lora.describe(inner); },
       "low-rank adapters, trained in the place of the weights");
+  f.section(
+      "qk_clip", [this](core::Fields& inner) { qk_clip.describe(inner); },
+      "MuonClip's bound on attention logits (docs/optimizers.md)");
   describe_family(*this, f);
   if (is_llama()) describe_other(f, "family: gpt or gpt2", "gpt2");
   if (family != "gpt") describe_other(f, "family: gpt", "gpt");
@@ -112,6 +131,7 @@ ModelConfig ModelConfig::resolved() const {
     core::fail("model.family: '{}' is not known; valid are {}", family, fmt::join(kFamilies, ", "));
   c.gpt.gpt2 = family == "gpt2";
   c.lora.check();
+  check_clip(*this);
   if (c.lora.on() && c.lora.modules.empty()) c.lora.modules = usual_modules(family);
   if (!is_llama()) {
     c.gpt = c.gpt.resolved();
@@ -130,6 +150,7 @@ ModelConfig ModelConfig::with_folder(const ModelConfig& folder) const {
   require_no_contradiction(*this, c);
   c.from = from;
   c.lora = lora;
+  c.qk_clip = qk_clip;
   if (is_llama())
     take_run_keys(llama, c);
   else
@@ -143,7 +164,7 @@ ModelConfig ModelConfig::with_folder(const ModelConfig& folder) const {
 
 std::unique_ptr<LanguageModel> make_model(const ModelConfig& config) {
   const ModelConfig c = config.resolved();
-  return c.is_llama() ? make_llama(c.llama, c.lora) : make_gpt(c.gpt, c.lora);
+  return c.is_llama() ? make_llama(c.llama, c.lora, c.qk_clip) : make_gpt(c.gpt, c.lora, c.qk_clip);
 }
 
 }  // namespace muonp::models

@@ -9,6 +9,7 @@
 #include "core/device/attention_shape.h"
 #include "models/gpt/gpt.h"
 #include "models/layers/lora.h"
+#include "models/layers/qk_clip.h"
 #include "models/llama/llama.h"
 #include "models/model.h"
 
@@ -20,16 +21,17 @@ struct ModelConfig {
   GptConfig gpt;               // of gpt and gpt2
   LlamaConfig llama;           // of the others
   LoraConfig lora;
+  QkClipConfig qk_clip;
 
-  // `from`, `family`, `lora`, and the keys of that family. Keys of other families are told so.
+  // `from`, `family`, `lora`, `qk_clip`, and the keys of that family. Keys of other families are told so.
   void describe(core::Fields& fields);
 
   // With what the family says (biases, norms), presets filled in, checked. Not of a configuration whose folder is still to
   // be read.
   ModelConfig resolved() const;
   // This configuration with what `folder` (read from its config.json) says. Of the keys given here only those of how the
-  // model is run may differ: dropout, head_chunk_rows, recompute, a shorter context (or, with dynamic scaling, up to factor
-  // times as long). Error names any other with both values.
+  // model is run may differ: dropout, head_chunk_rows, recompute, qk_clip, a shorter context (or, with dynamic scaling, up
+  // to factor times as long). Error names any other with both values.
   ModelConfig with_folder(const ModelConfig& folder) const;
 
   bool is_llama() const { return family != "gpt" && family != "gpt2"; }

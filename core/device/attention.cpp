@@ -21,10 +21,12 @@ void check(const AttentionShape& s, const Tensor& qkv, const Tensor& begins) {
 }  // namespace
 
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
-                       const Tensor& out, const Tensor& logsumexp) {
+                       const Tensor& out, const Tensor& logsumexp, const Tensor& maxima) {
   check(shape, qkv, begins);
-  if (device.kind() == DeviceKind::cuda) return cuda::attention_forward(device, shape, qkv, begins, out, logsumexp);
-  cpu::attention_forward(device, shape, qkv, begins, out, logsumexp);
+  MUONP_ASSERT(static_cast<bool>(maxima) == shape.maxima && (!maxima || maxima.shape() == logsumexp.shape()),
+               "maxima of rows {} for {}", maxima ? to_string(maxima.shape()) : "none", to_string(logsumexp.shape()));
+  if (device.kind() == DeviceKind::cuda) return cuda::attention_forward(device, shape, qkv, begins, out, logsumexp, maxima);
+  cpu::attention_forward(device, shape, qkv, begins, out, logsumexp, maxima);
 }
 
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,

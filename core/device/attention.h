@@ -13,9 +13,9 @@ namespace muonp::core {
 // qkv [batch, time, heads.width()] and out [batch, time, heads.query_width()] of one dtype, float32 or bfloat16; begins
 // int32 [batch, time] where shape.documents, else no tensor: the first position of the document of each position, which
 // never falls along a sequence; logsumexp [batch, query heads, time] float32: the natural logarithm of each row's sum of
-// exp(q·k/√size) over the keys that it sees.
+// exp(q·k/√size) over the keys that it sees; maxima, where shape.maxima, else no tensor, likewise the largest q·k/√size.
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
-                       const Tensor& out, const Tensor& logsumexp);
+                       const Tensor& out, const Tensor& logsumexp, const Tensor& maxima = {});
 
 // dqkv is overwritten. Deterministic.
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,

@@ -23,6 +23,7 @@ struct AttentionShape {
   std::int64_t batch, time;
   AttentionHeads heads;
   bool documents = false;  // a sequence may hold several, which do not see each other
+  bool maxima = false;     // the largest score of each query is wanted
 
   std::int64_t query_heads() const { return batch * heads.queries; }
   std::int64_t key_heads() const { return batch * heads.keys; }

@@ -25,7 +25,8 @@ namespace {
 
 }  // namespace
 
-void attention_forward(Device&, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+void attention_forward(Device&, const AttentionShape&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                       const Tensor&) {
   not_built();
 }
 

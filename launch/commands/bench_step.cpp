@@ -43,7 +43,8 @@ StepOutcome whole_step(Session& session, Learner& learner, std::int64_t number) 
 std::string attention_text(Session& session, const RunConfig& config) {
   if (session.device().kind() == core::DeviceKind::cpu) return "in blocks of queries, on the CPU";
   const std::int64_t batch = make_batch_plan(config.data, session.world_size()).micro_batch;
-  return core::describe_attention({batch, config.data.sequence, config.model.heads()}, config.compute());
+  return core::describe_attention({batch, config.data.sequence, config.model.heads(), false, config.model.qk_clip.enabled},
+                                  config.compute());
 }
 
 nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunConfig& config) {

@@ -274,6 +274,8 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
     for (std::int64_t pass = 0; pass < batches_.passes; ++pass) old_passes.push_back(run_pass(step, pass, outcome.counted));
     optimizer_->keep_old_gradients();
   }
+  models::QkClip* clip = model_->qk_clip();
+  if (clip != nullptr) clip->forget();
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass, outcome.counted));
   const optim::GradientNorm norm = optimizer_->prepare();
 
@@ -286,9 +288,15 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   const bool failed = values[2] > 0, refused = failed || (refuse && refuse(outcome.loss));
 
   const double lr_factor = optim::lr_factor(config_.schedule, step, config_.run.steps);
-  const optim::StepOptions how{.wait = false, .loss = outcome.loss, .measure = config_.log.measures_spectra(step + 1)};
+  optim::StepOptions how{.wait = false, .loss = outcome.loss, .measure = config_.log.measures_spectra(step + 1)};
+  if (clip != nullptr) {
+    LogitClipping clipping = clip_logits(session_, *clip, judging);
+    outcome.logits = clipping.record;
+    how.scales = std::move(clipping.scales);
+  }
   outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, how) : optimizer_->skip();
   outcome.report.communication_seconds += core::seconds(judging.take());
+  if (outcome.logits && outcome.report.skipped) outcome.logits->clipped = 0;
   if (failed) require_no_failure();
   outcome.report.gradient_norm = core::plain_nan(outcome.report.gradient_norm);
   std::ranges::move(old_passes, std::back_inserter(passes));

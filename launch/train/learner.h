@@ -7,11 +7,13 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "core/data/dataset.h"
 #include "launch/program/session.h"
 #include "launch/train/initial_weights.h"
+#include "launch/train/logit_clipping.h"
 #include "launch/train/run_config.h"
 #include "models/model.h"
 #include "optim/engine/distributed_optimizer.h"
@@ -41,6 +43,7 @@ struct StepOutcome {
   std::int64_t counted = 0;  // these targets
   bool stop = false;         // some rank was asked to stop
   optim::StepReport report;
+  std::optional<LogitRecord> logits;  // with model.qk_clip; clipped 0 in a step that is skipped
   // This rank's. Forward and backward are without what they waited for communication, which `report` has; no two of the
   // four parts are of the same time. Of the total the rest is gradient norm, momenta, updates and the host's own work; on a
   // GPU it ends when the host has submitted the step.

@@ -23,6 +23,10 @@ void MetricsObserver::stepped(const RunStep& s) {
                          {"communication_seconds", s.outcome.report.communication_seconds},
                          {"skipped", s.outcome.report.skipped},
                          {"spike", s.spike}};
+  if (s.outcome.logits) {
+    fields.emplace_back("max_logit", s.outcome.logits->largest);
+    fields.emplace_back("clipped_heads", s.outcome.logits->clipped);
+  }
   for (const auto& [key, value] : s.exponents.numbers) fields.emplace_back(key, value);
   file_->write(fields);
   if (!s.outcome.report.spectra.empty())

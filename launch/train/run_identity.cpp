@@ -37,6 +37,7 @@ constexpr KeyPattern kChanges[] = {
     {"model.dropout", Change::told},
     {"model.lora.from", Change::free},  // the checkpoint has what became of them
     {"model.lora.dropout", Change::told},
+    {"model.qk_clip.*", Change::told},
     {"model.*", Change::refused},
     {"run.seed", Change::refused},
     {"run.steps", Change::told},
@@ -124,13 +125,17 @@ std::vector<std::string> tell_of_unsaid(const std::string& path, const std::vect
   return {fmt::format("{} does not say {}; what this run has is taken to be the same", path, shortened(unsaid))};
 }
 
+// The keys of a section that was not there yet, as they are where it is not used.
+template <class Section>
+void add_unused(const std::string& path, NamedValues& values) {
+  Section none;
+  for (NamedValue& v : core::config_values([&](core::Fields& f) { none.describe(f); }))
+    values.push_back({path + "." + v.name, std::move(v.value)});
+}
+
 // Of a checkpoint from before there were adapters.
 void add_no_adapters(NamedValues& values) {
-  models::LoraConfig none;
-  for (NamedValue& v : core::config_values([&](core::Fields& f) { none.describe(f); })) {
-    v.name = "model.lora." + v.name;
-    values.push_back(std::move(v));
-  }
+  add_unused<models::LoraConfig>("model.lora", values);
   constexpr std::string_view kExponent = ".p";
   for (std::size_t i = 0, count = values.size(); i < count; ++i)
     if (const std::string name = values[i].name; name.starts_with("optimizer.") && name.ends_with(kExponent))
@@ -212,6 +217,8 @@ RunIdentity identity_from_json(const std::string& text, const std::string& file)
   if (of_model && find(identity.values, "model.family") == nullptr)
     identity.values.push_back({"model.family", "gpt"});  // before there were others
   if (of_model && find(identity.values, "model.lora.rank") == nullptr) add_no_adapters(identity.values);
+  if (of_model && find(identity.values, "model.qk_clip.enabled") == nullptr)
+    add_unused<models::QkClipConfig>("model.qk_clip", identity.values);
   if (j.contains("folder")) identity.folder = text_of(j.at("folder"), file, "folder");
   return identity;
 }

@@ -83,6 +83,7 @@ class Block {
     x = ops::add(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x), pass)));
     return ops::add(tape, x, dropout(tape, mlp(tape, mlp_norm_(tape, x), pass)));
   }
+  const core::ops::LinearPart& qkv() const { return qkv_.part(); }
   core::WeightReads reads() const {
     core::WeightReads reads;
     attention_norm_.list_reads(reads);
@@ -139,15 +140,18 @@ class Block {
 
 class Gpt final : public Decoder {
  public:
-  Gpt(const GptConfig& c, const LoraConfig& lora)
-      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora), config_(c) {
+  Gpt(const GptConfig& c, const LoraConfig& lora, const QkClipConfig& clip)
+      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora, clip), config_(c) {
     const Names& names = names_of(c);
     token_embedding_ = &add_embedding(names.token_embedding, c.vocabulary);
     if (c.positions == "learned")
       position_embedding_ = &add_embedding(names.position_embedding, c.context);
     else
       angles_.emplace(ops::rotary_frequencies(c.head_size()), c.context);
-    for (std::int64_t i = 0; i < c.layers; ++i) blocks_.emplace_back(set_, c, i, angles_ ? &*angles_ : nullptr);
+    for (std::int64_t i = 0; i < c.layers; ++i) {
+      const core::ops::LinearPart& qkv = blocks_.emplace_back(set_, c, i, angles_ ? &*angles_ : nullptr).qkv();
+      add_logits({qkv, 0}, {qkv, c.width});
+    }
     add_end(names.final_norm, norm_kind(c), c.bias, ops::kNormEpsilon, names.head, kStddev,
             c.tied_head ? token_embedding_ : nullptr);
   }
@@ -167,7 +171,7 @@ class Gpt final : public Decoder {
   }
   std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
                                 core::DeviceKind device) const override {
-    return gpt_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype));
+    return gpt_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype), clips());
   }
 
  private:
@@ -204,10 +208,10 @@ class Gpt final : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config, const LoraConfig& lora) {
+std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config, const LoraConfig& lora, const QkClipConfig& clip) {
   const GptConfig c = config.resolved();
   if (c.vocabulary == 0) core::fail("model.vocabulary is not given, and neither the preset nor a tokenizer sets it");
-  return std::make_unique<Gpt>(c, lora);
+  return std::make_unique<Gpt>(c, lora, clip);
 }
 
 }  // namespace muonp::models

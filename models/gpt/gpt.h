@@ -8,6 +8,7 @@
 
 #include "core/config/config.h"
 #include "models/layers/lora.h"
+#include "models/layers/qk_clip.h"
 #include "models/model.h"
 
 namespace muonp::models {
@@ -41,7 +42,7 @@ struct GptConfig {
 };
 
 // Resolves the configuration; Error if the vocabulary is then not known.
-std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config, const LoraConfig& lora = {});
+std::unique_ptr<LanguageModel> make_gpt(const GptConfig& config, const LoraConfig& lora = {}, const QkClipConfig& clip = {});
 
 // Cost model of a resolved configuration with a vocabulary.
 //
@@ -56,8 +57,8 @@ double gpt_skipped_flops(const GptConfig& config, std::int64_t batch, std::int64
 double gpt_recomputed_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Highest number of bytes of activations, and of the angles of rotary positions, at one time during a recorded forward pass
 // and its backward pass, with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
-// `adapters`: bytes that one takes for itself in a backward pass.
+// `adapters`: bytes that one takes for itself in a backward pass. `maxima`: the largest logits are wanted.
 std::int64_t gpt_activation_bytes(const GptConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                  core::DeviceKind device, std::int64_t adapters = 0);
+                                  core::DeviceKind device, std::int64_t adapters = 0, bool maxima = false);
 
 }  // namespace muonp::models

@@ -37,11 +37,11 @@ namespace {
 
 using core::Count;
 
-DecoderBytes bytes_of(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                      core::DeviceKind device) {
+DecoderBytes bytes_of(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device,
+                      bool maxima) {
   const Count element = core::size_of(dtype), rows = Count(batch) * time;
   const Count stream = rows * c.width * element, hidden = rows * c.hidden() * element, statistics = norm_bytes(batch, time);
-  const core::AttentionShape shape{batch, time, {c.heads, c.heads, c.head_size()}};
+  const core::AttentionShape shape{batch, time, {c.heads, c.heads, c.head_size()}, false, maxima};
   return {
       .stream = stream,
       // Its input, the normalised input, q, k, v, the result, a normaliser for each row.
@@ -59,9 +59,9 @@ DecoderBytes bytes_of(const GptConfig& c, std::int64_t batch, std::int64_t time,
 }  // namespace
 
 std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                  core::DeviceKind device, std::int64_t adapters) {
+                                  core::DeviceKind device, std::int64_t adapters, bool maxima) {
   return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks", adapters},
-                    [&] { return bytes_of(c, batch, time, dtype, device); });
+                    [&] { return bytes_of(c, batch, time, dtype, device, maxima); });
 }
 
 }  // namespace muonp::models

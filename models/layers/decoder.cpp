@@ -83,8 +83,9 @@ Variable Decoder::checked_stream(Tape& tape, const Tensor& inputs, const Pass& p
   return stream(tape, inputs, pass);
 }
 
-Variable Decoder::read(Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout) const {
+Variable Decoder::read(Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout) {
   Pass pass;
+  if (clip_ && tape.recording()) pass.largest_logits = clip_->raised(tape.device());
   pass.dropout = dropout;
   if (batch.begins) {
     MUONP_ASSERT(batch.begins.shape() == batch.inputs.shape(), "begins {} of inputs {}",
@@ -162,7 +163,9 @@ Tensor Decoder::next_logits(Tape& tape, const Tensor& inputs, std::span<const st
 }
 
 Variable attend(Tape& tape, const Variable& qkv, const core::AttentionHeads& heads, const Pass& pass, std::int64_t layer) {
-  if (pass.cache == nullptr) return ops::attention(tape, qkv, heads, pass.begins_on_device);
+  if (pass.cache == nullptr)
+    return ops::attention(tape, qkv, heads, pass.begins_on_device,
+                          pass.largest_logits ? pass.largest_logits[layer] : Tensor());
   const Tensor& in = qkv->value;
   const Tensor out = tape.activation({in.dim(0), in.dim(1), heads.query_width()}, in.dtype());
   const KeyValueCache::Layer& cached = pass.cache->layers[core::at(layer)];

@@ -10,6 +10,7 @@
 #include "core/autograd/ops/rotary.h"
 #include "core/device/attention_shape.h"
 #include "models/layers/layers.h"
+#include "models/layers/qk_clip.h"
 #include "models/model.h"
 
 namespace muonp::models {
@@ -26,6 +27,7 @@ struct Pass {
   core::Tensor begins = {};            // as TokenBatch's
   core::Tensor begins_on_device = {};  // the same, on the tape's device
   KeyValueCache* cache = nullptr;      // the tokens go on behind what is there; else they are whole sequences
+  core::Tensor largest_logits = {};    // [layers, query heads], which attention raises; no tensor: not wanted
 
   // The longest sequence that is seen, with the `time` tokens that are new.
   std::int64_t longest(std::int64_t time) const;
@@ -35,6 +37,7 @@ struct Pass {
 
 class Decoder : public LanguageModel {
  public:
+  QkClip* qk_clip() final { return clip_ ? &*clip_ : nullptr; }
   const core::ParameterList& parameters() final { return set_.list(); }
   std::int64_t vocabulary() const final { return shape_.vocabulary; }
   std::int64_t context() const final { return shape_.context; }
@@ -48,7 +51,14 @@ class Decoder : public LanguageModel {
                            KeyValueCache& cache) final;
 
  protected:
-  Decoder(const DecoderShape& shape, const LoraConfig& lora) : set_(lora), shape_(shape) {}
+  Decoder(const DecoderShape& shape, const LoraConfig& lora, const QkClipConfig& clip) : set_(lora), shape_(shape) {
+    if (clip.enabled) clip_.emplace(clip, shape.heads);
+  }
+  bool clips() const { return clip_.has_value(); }
+  // Of the next layer; nothing to do where logits are not clipped.
+  void add_logits(const HeadRows& queries, const HeadRows& keys) {
+    if (clip_) clip_->add_layer(queries, keys);
+  }
   // "12.3 M parameters", and how many of them are trained.
   std::string count_text() const;
   // What frozen weights save of a pass's floating-point operations, as a negative number, and what adapters add.
@@ -67,12 +77,13 @@ class Decoder : public LanguageModel {
 
  private:
   // Behind the last norm.
-  core::Variable read(core::Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout) const;
+  core::Variable read(core::Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout);
   core::Variable checked_stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const;
   // Of some rows of the stream, float32.
   core::Tensor logits_of(core::Tape& tape, const core::Tensor& rows) const;
 
   DecoderShape shape_;
+  std::optional<QkClip> clip_;
   std::optional<Norm> final_norm_;
   core::Parameter* head_ = nullptr;
 };

@@ -28,6 +28,7 @@ class ParallelLinears {
   // `key`: of the pass, for dropout; none where nothing is dropped.
   core::Variable operator()(core::Tape& tape, const core::Variable& x, const std::optional<DropoutKey>& key) const;
   void list_reads(core::WeightReads& reads) const;
+  const core::ops::LinearPart& part(std::size_t i) const { return parts_[i]; }
 
  private:
   std::vector<core::ops::LinearPart> parts_;
@@ -44,6 +45,7 @@ class Linear {
     return one_(tape, x, key);
   }
   void list_reads(core::WeightReads& reads) const { one_.list_reads(reads); }
+  const core::ops::LinearPart& part() const { return one_.part(0); }
 
  private:
   ParallelLinears one_;

@@ -86,6 +86,7 @@ class Attention {
     qkv = turn(tape, qkv, heads_, angles_->of(pass.longest(x->value.dim(1))), pass);
     return (*out_)(tape, attend(tape, qkv, heads_, pass, layer_), pass.dropout);
   }
+  const ParallelLinears& qkv() const { return qkv_; }
   void list_reads(core::WeightReads& reads) const {
     qkv_.list_reads(reads);
     reads.operation({query_norm_, key_norm_}, {query_norm_, key_norm_});
@@ -134,6 +135,7 @@ class Block {
     x = ops::add(tape, x, attention_(tape, input_norm_(tape, x), pass));
     return ops::add(tape, x, mlp_(tape, attention_norm_(tape, x), pass));
   }
+  const ParallelLinears& qkv() const { return attention_.qkv(); }
   core::WeightReads reads() const {
     core::WeightReads reads;
     input_norm_.list_reads(reads);
@@ -152,11 +154,16 @@ class Block {
 
 class Llama final : public Decoder {
  public:
-  Llama(const LlamaConfig& c, const LoraConfig& lora)
-      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora), config_(c), angles_(c) {
+  Llama(const LlamaConfig& c, const LoraConfig& lora, const QkClipConfig& clip)
+      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora, clip),
+        config_(c),
+        angles_(c) {
     embedding_ =
         &set_.add("model.embed_tokens.weight", {c.vocabulary, c.width}, ParameterKind::embedding, normal_init(kStddev));
-    for (std::int64_t i = 0; i < c.layers; ++i) blocks_.emplace_back(set_, fmt::format("model.layers.{}", i), c, i, angles_);
+    for (std::int64_t i = 0; i < c.layers; ++i) {
+      const ParallelLinears& qkv = blocks_.emplace_back(set_, fmt::format("model.layers.{}", i), c, i, angles_).qkv();
+      add_logits({qkv.part(0), 0}, {qkv.part(1), 0});
+    }
     add_end("model.norm", NormKind::rms, false, static_cast<float>(c.norm_epsilon), "lm_head", kStddev,
             c.tied_head ? embedding_ : nullptr);
   }
@@ -176,7 +183,7 @@ class Llama final : public Decoder {
   }
   std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
                                 core::DeviceKind device) const override {
-    return llama_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype));
+    return llama_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype), clips());
   }
 
  private:
@@ -202,10 +209,10 @@ class Llama final : public Decoder {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config, const LoraConfig& lora) {
+std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config, const LoraConfig& lora, const QkClipConfig& clip) {
   const LlamaConfig c = config.resolved();
   if (c.vocabulary == 0) core::fail("model.vocabulary is not given, and neither the preset nor a tokenizer sets it");
-  return std::make_unique<Llama>(c, lora);
+  return std::make_unique<Llama>(c, lora, clip);
 }
 
 }  // namespace muonp::models

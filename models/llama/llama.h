@@ -8,6 +8,7 @@
 
 #include "core/config/config.h"
 #include "models/layers/lora.h"
+#include "models/layers/qk_clip.h"
 #include "models/layers/rope.h"
 #include "models/model.h"
 
@@ -37,15 +38,16 @@ struct LlamaConfig {
 };
 
 // Resolves the configuration; Error if the vocabulary is then not known.
-std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config, const LoraConfig& lora = {});
+std::unique_ptr<LanguageModel> make_llama(const LlamaConfig& config, const LoraConfig& lora = {},
+                                          const QkClipConfig& clip = {});
 
 // Cost model of a resolved configuration with a vocabulary, as models/gpt/gpt.h has it: attention is counted as the whole
 // square, of which the pairs of a query and a later key, or one before its window, are skipped.
 double llama_step_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 double llama_skipped_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 double llama_recomputed_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
-// `adapters`: bytes that one takes for itself in a backward pass.
+// `adapters`: bytes that one takes for itself in a backward pass. `maxima`: the largest logits are wanted.
 std::int64_t llama_activation_bytes(const LlamaConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                    core::DeviceKind device, std::int64_t adapters = 0);
+                                    core::DeviceKind device, std::int64_t adapters = 0, bool maxima = false);
 
 }  // namespace muonp::models

@@ -54,7 +54,7 @@ Count angle_bytes(const LlamaConfig& c, std::int64_t time) {
 }
 
 DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                      core::DeviceKind device) {
+                      core::DeviceKind device, bool maxima) {
   const Count element = core::size_of(dtype), rows = Count(batch) * time, statistics = norm_bytes(batch, time);
   const core::AttentionHeads heads = heads_of(c);
   const Count stream = rows * c.width * element, hidden = rows * c.hidden * element;
@@ -67,7 +67,8 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
       // Its input, the normalised input, gate and up, their product.
       .kept_by_mlp = 2 * stream + statistics + 3 * hidden,
       // The gradients of the stream, of the result and of q, k, v.
-      .in_attention = stream + queries + qkv + core::attention_backward_scratch({batch, time, heads}, dtype, device),
+      .in_attention =
+          stream + queries + qkv + core::attention_backward_scratch({batch, time, heads, false, maxima}, dtype, device),
       // The gradients of the stream, of the sub-layer's result and of the hidden units, or of gate and up.
       .in_mlp = std::max(2 * stream + hidden, stream + 2 * hidden),
       .angles = angle_bytes(c, time),
@@ -77,9 +78,9 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
 }  // namespace
 
 std::int64_t llama_activation_bytes(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                    core::DeviceKind device, std::int64_t adapters) {
+                                    core::DeviceKind device, std::int64_t adapters, bool maxima) {
   return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks", adapters},
-                    [&] { return bytes_of(c, batch, time, dtype, device); });
+                    [&] { return bytes_of(c, batch, time, dtype, device, maxima); });
 }
 
 }  // namespace muonp::models

@@ -239,6 +239,7 @@ StepReport DistributedOptimizer::apply(double lr_factor, const StepOptions& how)
   const bool needed = std::ranges::any_of(plan_.groups.groups(), [](const Group& g) { return g.config.rule->needs().loss; });
   MUONP_ASSERT(!needed || std::isfinite(how.loss), "a rule needs the loss of the step, and it is {}", how.loss);
   const double clip = clip_scale(prepared_.value, clip_);
+  const std::vector<WeightScales> scales = scales_by_parameter(parameters_, how.scales);
   ++steps_;
   for (Part* part : parts_)
     part->update({.step = steps_,
@@ -246,6 +247,7 @@ StepReport DistributedOptimizer::apply(double lr_factor, const StepOptions& how)
                   .clip = clip,
                   .loss = needed ? how.loss : 0,
                   .norms = norms_,
+                  .scales = scales,
                   .measure = how.measure},
                  matrix_time_);
   // On a CPU the caller's next collective would meet the gathers, and one thread at a time may be in one.

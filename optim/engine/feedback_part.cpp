@@ -179,6 +179,7 @@ void FeedbackPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time
     for (const int i : wave.arrived)
       if (i < plan_.matrices()) cast(matrices_[at(i)].parameter);
   }
+  scale(inputs);
   for (int p = 0; p < core::to_int(parameters_.size()); ++p)
     if (!config_of(p).whole_matrices()) cast(p);
   if (inputs.measure) measuring_.time([&] { measure_after(targets); });
@@ -213,6 +214,26 @@ void FeedbackPart::move_slice(int bucket, const StepInputs& inputs) {
     const GradientSum mean{feedback_->mean(slice).flat(piece.in_slice.begin, piece.in_slice.count())};
     config_of(piece.parameter).rule->move(device_.queue(), facts(piece.parameter, inputs, 1), master, mean, piece.states);
   }
+}
+
+void FeedbackPart::scale(const StepInputs& inputs) {
+  const auto scales = [&](int p) -> const WeightScales& { return inputs.scales[at(plan_.parameters[at(p)])]; };
+  for (int p = 0; p < core::to_int(parameters_.size()); ++p) {
+    if (scales(p).empty()) continue;
+    scale_elements(device_, weights_[at(p)], {0, weights_[at(p)].size()}, scales(p));
+    cast(p);
+  }
+  for (int i = 0; i < plan_.matrices(); ++i)
+    if (feedback_->owns(i)) {
+      const int p = matrices_[at(i)].parameter;
+      scale_elements(device_, feedback_->master(i), {0, weights_[at(p)].size()}, scales(p));
+    }
+  for (int b = 0; b < core::to_int(buckets_.size()); ++b)
+    for (const OwnedPiece& piece : buckets_[at(b)].mine) {
+      const Tensor& slice = feedback_->master(plan_.slice(b, communicator_.rank()));
+      scale_elements(device_, slice.flat(piece.in_slice.begin, piece.in_slice.count()), piece.in_parameter,
+                     scales(piece.parameter));
+    }
 }
 
 // ---- checkpoints ----

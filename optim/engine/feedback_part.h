@@ -75,6 +75,8 @@ class FeedbackPart final : public Part {
   void move(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs, core::Stopwatch& matrix_time);
   void move_matrices(std::span<const OwnerSide::Matrix> matrices, const StepInputs& inputs);
   void move_slice(int bucket, const StepInputs& inputs);
+  // After a round, W on every rank and X on its owner alike: what W lacks of X is scaled with them.
+  void scale(const StepInputs& inputs);
   void cast(int parameter);
   void add_matrix_state(int matrix, bool for_saving, std::vector<StateTensor>& to) const;
   void add_bucket_state(int bucket, bool for_saving, std::vector<StateTensor>& to) const;

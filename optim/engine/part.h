@@ -21,7 +21,8 @@ struct StepInputs {
   double clip = 1;                // on the gradient
   double loss = 0;                // of the step, the mean over ranks
   std::span<const double> norms;  // of each parameter's mean gradient, by index in the model; 0 where no rule needs it
-  bool measure = false;           // spectra of what ParallelOptions::spectra chooses
+  std::span<const WeightScales> scales;  // by index in the model
+  bool measure = false;                  // spectra of what ParallelOptions::spectra chooses
 };
 
 class Part : public core::GradientSink {

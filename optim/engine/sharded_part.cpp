@@ -139,6 +139,7 @@ void ShardedPart::move(int parameter, const StepInputs& inputs) {
       config_of(parameter).rule->move(device_.queue(), step, t[0], {gradient.values.flat(begin, count)}, t.subspan(1));
     });
   }
+  scale(parameter, inputs);
   publish_when_complete(parameter);
 }
 
@@ -205,7 +206,17 @@ void ShardedPart::apply(int parameter, const Update& update, const StepInputs& i
               [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
                 apply_update(device_.queue(), master[0], {update.values.flat(begin, count)}, step.lr, step.weight_decay);
               });
+  scale(parameter, inputs);
   publish_when_complete(parameter);
+}
+
+// An average moves with the weights that it is of; what a rule keeps of the past, gradients and old weights, does not.
+void ShardedPart::scale(int parameter, const StepInputs& inputs) {
+  const WeightScales& scales = inputs.scales[at(plan_.sharded[at(parameter)])];
+  const Shard& shard = mine_[at(parameter)];
+  scale_elements(device_, shard.master, parameters_.kept(parameter), scales);
+  if (config_of(parameter).rule->evaluates_average())
+    scale_elements(device_, shard.states[0], parameters_.kept(parameter), scales);
 }
 
 // Every rank updates its parameters in the same order, so the all-gathers of weights match.

@@ -74,6 +74,7 @@ class ShardedPart final : public Part {
   void measure(const dist::Wave& wave);
   std::vector<core::Tensor> masters_of(int wave);
   void apply(int parameter, const Update& update, const StepInputs& inputs);
+  void scale(int parameter, const StepInputs& inputs);
   void publish_when_complete(int parameter);
   const GroupConfig& config_of(int parameter) const { return plan_.sharded_groups.group_for(parameter).config; }
   int parameter_of(int task) const { return plan_.owners.tasks()[core::at(task)].parameter; }

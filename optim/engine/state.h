@@ -8,6 +8,7 @@
 #include "core/device/tensor.h"
 #include "dist/plan/shard_plan.h"
 #include "optim/engine/diagnostics.h"
+#include "optim/engine/weight_scales.h"
 
 namespace muonp::optim {
 
@@ -30,8 +31,9 @@ struct StepOptions {
   // false: weights may still be on their way when it returns, behind the next forward pass; only a tape that was given
   // weights() may read them until wait_for_weights().
   bool wait = true;
-  double loss = NAN;     // of the step, the mean over ranks, for rules that need it (Needs::loss)
-  bool measure = false;  // the report has the spectra of the matrices that ParallelOptions::spectra chooses
+  double loss = NAN;         // of the step, the mean over ranks, for rules that need it (Needs::loss)
+  WeightScales scales = {};  // what weights are multiplied by after their update, with the average that a rule evaluates
+  bool measure = false;      // the report has the spectra of the matrices that ParallelOptions::spectra chooses
 };
 
 struct StepReport {

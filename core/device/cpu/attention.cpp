@@ -60,12 +60,15 @@ ScoreRoom room_of(const AttentionShape& s) { return {kQueryBlock, most_keys(s, k
 
 template <class T>
 void forward_block(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out, const Mask& mask,
-                   std::int64_t first, float* scratch, float* logsumexp) {
+                   std::int64_t first, float* scratch, float* logsumexp, float* maxima) {
   const Block block(s, mask, first);
   attend<T>(
       queue, block.of_queries(head.q), block.of_keys(head.k), block.of_keys(head.v), block.of_queries(out),
       scale_of(s.heads), room_of(s), scratch, [&](std::int64_t i) { return block.seen(mask, i); },
-      [&](std::int64_t i, float total) { logsumexp[first + i] = total; });
+      [&](std::int64_t i, const RowFigures& row) {
+        logsumexp[first + i] = row.logsumexp;
+        if (maxima != nullptr) maxima[first + i] = row.highest;
+      });
 }
 
 // Of a key head: [time, size] each, float32.
@@ -238,7 +241,7 @@ std::int64_t sequences_at_a_time(const AttentionShape& s, int threads) {
 }  // namespace
 
 void attention_forward(Device& device, const AttentionShape& s, const Tensor& qkv, const Tensor& begins, const Tensor& out,
-                       const Tensor& logsumexp) {
+                       const Tensor& logsumexp, const Tensor& maxima) {
   with_float_type(qkv.dtype(), [&]<class T>(T) {
     const std::int64_t blocks = (s.time + kQueryBlock - 1) / kQueryBlock, queries = s.heads.queries;
     const Tensor memory = scratch_for(device, (1 + kWeightFloats<T>)*room_of(s).floats());
@@ -246,7 +249,8 @@ void attention_forward(Device& device, const AttentionShape& s, const Tensor& qk
       const std::int64_t head = task / blocks, b = head / queries, h = head % queries;
       const std::int64_t block = blocks - 1 - task % blocks;  // the longest of a head first
       forward_block<T>(device.queue(), s, Head(s, qkv, b, h), head_of(s, out, b, h), Mask(s, begins, b), block * kQueryBlock,
-                       part_of(memory, thread), logsumexp.data<float>() + head * s.time);
+                       part_of(memory, thread), logsumexp.data<float>() + head * s.time,
+                       maxima ? maxima.data<float>() + head * s.time : nullptr);
     });
   });
 }

@@ -9,7 +9,7 @@ namespace muonp::core::cpu {
 // As in core/device/attention.h. A head's sums are taken by one thread; those of query heads that share a key head are added
 // in the order of heads.
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
-                       const Tensor& out, const Tensor& logsumexp);
+                       const Tensor& out, const Tensor& logsumexp, const Tensor& maxima);
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
                         const Tensor& out, const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
 void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,

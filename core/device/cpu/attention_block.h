@@ -53,10 +53,14 @@ struct Seen {
   std::int64_t begin, end;
 };
 
-// scores[0, keys) → weights: softmax(scale·scores) over what is seen, zero elsewhere. Returns the log-sum-exp. The two may
-// be one array.
+// Of the scaled scores that a query sees.
+struct RowFigures {
+  float highest, logsumexp;
+};
+
+// scores[0, keys) → weights: softmax(scale·scores) over what is seen, zero elsewhere. The two may be one array.
 template <class T>
-float softmax_row(float* scores, T* weights, const Seen& seen, std::int64_t keys, float scale) {
+RowFigures softmax_row(float* scores, T* weights, const Seen& seen, std::int64_t keys, float scale) {
   const Row row{0, seen.end - seen.begin};
   float* s = scores + seen.begin;
   T* w = weights + seen.begin;
@@ -67,10 +71,10 @@ float softmax_row(float* scores, T* weights, const Seen& seen, std::int64_t keys
   row.each([=](std::int64_t j) { w[j] = T(s[j] * inverse); });
   for (std::int64_t j = 0; j < seen.begin; ++j) weights[j] = T(0.0f);
   for (std::int64_t j = seen.end; j < keys; ++j) weights[j] = T(0.0f);
-  return highest + math::log(sum);
+  return {highest, highest + math::log(sum)};
 }
 
-// out = softmax(scale·q·kᵀ)·v. Row i of q sees seen(i) of the rows of k and v. done(i, log-sum-exp of the row).
+// out = softmax(scale·q·kᵀ)·v. Row i of q sees seen(i) of the rows of k and v. done(i, figures of the row).
 template <class T, class SeenBy, class Done>
 void attend(Queue& queue, const MatrixView& q, const MatrixView& k, const MatrixView& v, const MatrixView& out, float scale,
             const ScoreRoom& room, float* scratch, const SeenBy& seen, const Done& done) {

@@ -78,7 +78,7 @@ class Cached {
           const std::int64_t query = position + (added_ == 1 ? 0 : i);
           return Seen{shape.window_begin(query) - low, query + 1 - low};
         },
-        [](std::int64_t, float) {});
+        [](std::int64_t, const RowFigures&) {});
   }
 
   Queue& queue_;

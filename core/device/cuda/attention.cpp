@@ -50,7 +50,7 @@ const std::int32_t* ids_of(const Tensor& t) { return t ? t.data<std::int32_t>() 
 
 template <class T>
 void forward(Device& device, const AttentionShape& s, const Tensor& qkv, const Tensor& begins, const Tensor& out,
-             const Tensor& logsumexp) {
+             const Tensor& logsumexp, const Tensor& maxima) {
   Queue& queue = device.queue();
   const std::int64_t heads = s.key_heads(), most = gpu_query_rows(s);
   const Scores<float> scores(device, s, most, Dtype::float32);
@@ -61,9 +61,10 @@ void forward(Device& device, const AttentionShape& s, const Tensor& qkv, const T
   for_each_block(s, [&](const Block& b) {
     gemm_batched(queue, heads, Op::none, Op::transpose, 1, q.rows(b.first, b.rows), k.rows(b.low, b.keys), 0,
                  scores.batch(b));
-    core::for_each_row(queue, s.query_heads() * b.rows, b.keys,
-                       Softmax<T>{scores.data(), weights.data(), logsumexp.data<float>(), ScoreRows(s, b, ids_of(begins)),
-                                  scale_of(s.heads)});
+    core::for_each_row(
+        queue, s.query_heads() * b.rows, b.keys,
+        Softmax<T>{scores.data(), weights.data(), logsumexp.data<float>(), maxima ? maxima.data<float>() : nullptr,
+                   ScoreRows(s, b, ids_of(begins)), scale_of(s.heads)});
     gemm_batched(queue, heads, Op::none, Op::none, 1, weights.batch(b), v.rows(b.low, b.keys), 0,
                  result.rows(b.first, b.rows));
   });
@@ -108,9 +109,9 @@ FusedAttention& fused_attention_of(Device& device) { return static_cast<CudaQueu
 }  // namespace
 
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
-                       const Tensor& out, const Tensor& logsumexp) {
+                       const Tensor& out, const Tensor& logsumexp, const Tensor& maxima) {
   if (is_fused(shape, qkv.dtype())) return fused_attention_of(device).forward(shape, qkv, out, logsumexp);
-  with_float_type(qkv.dtype(), [&]<class T>(T) { forward<T>(device, shape, qkv, begins, out, logsumexp); });
+  with_float_type(qkv.dtype(), [&]<class T>(T) { forward<T>(device, shape, qkv, begins, out, logsumexp, maxima); });
 }
 
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
@@ -128,6 +129,7 @@ std::string fusion_refusal(const AttentionShape& s, Dtype dtype) {
     return fmt::format("heads of multiples of {} up to {} are fused, not of {}", kSizes, kLargest, s.heads.size);
   if (s.time % kTimes != 0) return fmt::format("sequences of multiples of {} are fused, not of {}", kTimes, s.time);
   if (s.documents) return "whole sequences are fused, not documents within them";
+  if (s.maxima) return "the fused operation keeps no largest logit, which model.qk_clip needs";
   if (s.heads.window != 0 && s.heads.window < s.time)
     return fmt::format("attention to all positions before is fused, not to a window of {}", s.heads.window);
   if (s.heads.group() != 1)

@@ -15,7 +15,7 @@ namespace muonp::core::cuda {
 
 // As in core/device/attention.h.
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
-                       const Tensor& out, const Tensor& logsumexp);
+                       const Tensor& out, const Tensor& logsumexp, const Tensor& maxima);
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
                         const Tensor& out, const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
 void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,

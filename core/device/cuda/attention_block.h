@@ -51,7 +51,7 @@ template <class T>
 struct Softmax {
   const float* scores;
   T* weights;
-  float* logsumexp;  // [batch·query heads, time], or null
+  float *logsumexp, *maxima;  // [batch·query heads, time], or null
   ScoreRows rows;
   float scale;
 
@@ -64,7 +64,9 @@ struct Softmax {
     const float highest = by * seen.max([](float score) { return score; }, s);
     const float sum = seen.sum([=](float score) { return math::exp(by * score - highest); }, s);
     const float inverse = 1.0f / sum;
-    if (logsumexp) logsumexp[rows.head(row.index) * rows.time + rows.query(row.index)] = highest + math::log(sum);
+    const std::int64_t place = rows.head(row.index) * rows.time + rows.query(row.index);
+    if (logsumexp) logsumexp[place] = highest + math::log(sum);
+    if (maxima) maxima[place] = highest;
     seen.over([=](float score, T& weight) { weight = T(math::exp(by * score - highest) * inverse); }, s,
               Written<T>{w + begin});
     row.each([=](std::int64_t j) {

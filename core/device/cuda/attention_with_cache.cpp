@@ -49,7 +49,7 @@ void run(Device& device, const AttentionHeads& heads, const Tensor& qkv, const T
                    cached(heads, k, block.low, block.keys), 0, scores.batch(block));
       core::for_each_row(
           queue, heads.queries * block.rows, block.keys,
-          Softmax<T>{scores.data(), weights.data(), nullptr, ScoreRows(sequence, block, nullptr), scale_of(heads)});
+          Softmax<T>{scores.data(), weights.data(), nullptr, nullptr, ScoreRows(sequence, block, nullptr), scale_of(heads)});
       gemm_batched(queue, heads.keys, Op::none, Op::none, 1, weights.batch(block), cached(heads, v, block.low, block.keys),
                    0, result.rows(first, block.rows, head));
     }

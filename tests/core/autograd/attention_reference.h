@@ -95,6 +95,21 @@ inline Numbers attention_reference(const Numbers& qkv, const AttentionCase& c) {
   return y;
 }
 
+// The largest score of each query head.
+inline Numbers attention_maxima(const Numbers& qkv, const AttentionCase& c) {
+  Numbers largest(at(c.heads.queries), -INFINITY);
+  for (std::int64_t b = 0; b < c.batch; ++b)
+    for (std::int64_t h = 0; h < c.heads.queries; ++h)
+      for (std::int64_t t = 0; t < c.time; ++t)
+        for (std::int64_t j = c.first_seen(b, t); j <= t; ++j) {
+          double dot = 0;
+          for (std::size_t i = 0; i < at(c.heads.size); ++i)
+            dot += qkv[c.place(b, t, 0, h) + i] * qkv[c.place(b, j, 1, h) + i];
+          largest[at(h)] = std::max(largest[at(h)], dot / std::sqrt(double(c.heads.size)));
+        }
+  return largest;
+}
+
 inline Numbers random_numbers(const Shape& shape, std::uint64_t seed) {
   Numbers x(at(element_count(shape)));
   for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(float(bfloat16(float(normal(seed, 0, i)))));

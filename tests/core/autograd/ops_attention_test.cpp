@@ -91,12 +91,40 @@ TEST(Attention, DocumentsDoNotSeeEachOther) {
     ASSERT_NEAR(got[got.size() - expected.size() + i], expected[i], 16 * 0x1p-24);
 }
 
+// Over all sequences and what queries see, above what was there; and no bit of the result changes.
+TEST(Attention, RaisesToTheLargestLogits) {
+  auto device = make_test_device(2, Bfloat16::emulated);
+  std::vector<AttentionCase> cases = small_attention_cases(4);
+  std::ranges::copy(long_attention_cases(2), std::back_inserter(cases));
+  for (const AttentionCase& c : cases)
+    for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16}) {
+      SCOPED_TRACE(c.text());
+      const Tensor highest = Tensor::empty(*device, {c.heads.queries}, Dtype::float32, Category::other);
+      set_values(highest, std::vector<float>(at(c.heads.queries), -INFINITY));
+      Numbers expected(at(c.heads.queries), -INFINITY);
+      for (const std::uint64_t seed : {1, 2}) {
+        const Numbers x = random_numbers(c.shape(), seed), of_pass = attention_maxima(x, c);
+        Tape tape(*device, false);
+        const Variable y = ops::attention(tape, tape.constant(to_tensor(*device, c.shape(), dtype, x)), c.heads,
+                                          c.begins_on(*device), highest);
+        EXPECT_EQ(to_numbers(y->value), value(*device, c, x, dtype));
+        const Numbers got = to_numbers(highest);
+        for (std::size_t h = 0; h < got.size(); ++h) {
+          expected[h] = std::max(expected[h], of_pass[h]);
+          EXPECT_NEAR(got[h], expected[h], 16 * 0x1p-24 * (1 + std::abs(expected[h]))) << "head " << h << ", seed " << seed;
+        }
+      }
+    }
+}
+
 TEST(Attention, RefusesHeadsAndBeginsThatDoNotFit) {
   auto device = make_test_device(1);
   Tape tape(*device, false);
   const Variable x = tape.constant(Tensor::zeros(*device, {1, 3, 8}, Dtype::float32, Category::other));
   EXPECT_THROW(ops::attention(tape, x, {3, 2, 1}), InternalError);
   EXPECT_THROW(ops::attention(tape, x, {2, 2, 2}), InternalError);
+  EXPECT_THROW(ops::attention(tape, x, {2, 1, 2}, {}, Tensor::zeros(*device, {3}, Dtype::float32, Category::other)),
+               InternalError);
   const Tensor begins = Tensor::zeros(*device, {1, 2}, Dtype::int32, Category::other);
   EXPECT_THROW(ops::attention(tape, x, {2, 1, 2}, begins), InternalError);
   EXPECT_EQ(ops::attention(tape, x, {2, 1, 2})->value.shape(), (Shape{1, 3, 4}));

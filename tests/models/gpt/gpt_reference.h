@@ -30,6 +30,9 @@ class GptReference {
     return x;
   }
 
+  // Of all sequences seen so far, the largest attention logits of a block by head.
+  const Vector& largest_logits(const std::string& block) const { return largest_.at(block); }
+
   // Mean over the targets that are not −1, of several sequences.
   double loss(const std::vector<std::vector<std::int32_t>>& inputs,
               const std::vector<std::vector<std::int32_t>>& targets) const {
@@ -97,15 +100,17 @@ class GptReference {
     }
   }
 
-  Vector attend(const std::vector<Vector>& qkv, std::size_t t) const {
+  Vector attend(const std::string& name, const std::vector<Vector>& qkv, std::size_t t) const {
     const std::size_t width = std::size_t(c_.width), size = std::size_t(c_.head_size());
     Vector y(width, 0.0);
+    Vector& largest = largest_.try_emplace(name, std::size_t(c_.heads), -INFINITY).first->second;
     for (std::size_t h = 0; h < std::size_t(c_.heads); ++h) {
       Vector weight(t + 1);
       double total = 0;
       for (std::size_t j = 0; j <= t; ++j) {
         double score = 0;
         for (std::size_t i = h * size; i < (h + 1) * size; ++i) score += qkv[t][i] * qkv[j][width + i];
+        largest[h] = std::max(largest[h], score / std::sqrt(double(size)));
         total += weight[j] = std::exp(score / std::sqrt(double(size)));
       }
       for (std::size_t j = 0; j <= t; ++j)
@@ -137,13 +142,14 @@ class GptReference {
         for (std::int64_t h = 0; h < 2 * c_.heads; ++h) rotate(qkv[t].data() + h * c_.head_size(), t);
     }
     for (std::size_t t = 0; t < x.size(); ++t) {
-      x[t] = sum(x[t], matrix(name + ".attention.projection", attend(qkv, t)));
+      x[t] = sum(x[t], matrix(name + ".attention.projection", attend(name, qkv, t)));
       x[t] = sum(x[t], mlp(name + ".mlp", norm(name + ".mlp_norm", x[t])));
     }
   }
 
   GptConfig c_;
   const Weights& w_;
+  mutable std::map<std::string, Vector> largest_;
 };
 
 }  // namespace muonp::models::testing

@@ -30,6 +30,9 @@ class LlamaReference {
     return x;
   }
 
+  // Of all documents seen so far, the largest attention logits of a layer's attention by head.
+  const Vector& largest_logits(const std::string& attention) const { return largest_.at(attention); }
+
   // Sum over the targets that are not −1.
   double sum_of_losses(const std::vector<std::int32_t>& inputs, const std::vector<std::int32_t>& targets) const {
     const std::vector<Vector> all = logits(inputs);
@@ -84,6 +87,7 @@ class LlamaReference {
 
   Vector attend(const std::string& name, const Projected& all, std::size_t t) const {
     Vector y;
+    Vector& largest = largest_.try_emplace(name, std::size_t(c_.heads), -INFINITY).first->second;
     for (std::int64_t h = 0; h < c_.heads; ++h) {
       const std::int64_t shared = h / (c_.heads / c_.kv_heads);
       const Vector query = placed(head_of(all.q[t], h), name + ".q_norm.weight", t, all.q.size());
@@ -95,6 +99,7 @@ class LlamaReference {
         const Vector value = head_of(all.v[j], shared);
         double score = 0;
         for (std::size_t i = 0; i < key.size(); ++i) score += query[i] * key[i];
+        largest[std::size_t(h)] = std::max(largest[std::size_t(h)], score / std::sqrt(double(c_.head_size)));
         const double weight = std::exp(score / std::sqrt(double(c_.head_size)));
         for (std::size_t i = 0; i < key.size(); ++i) sum[i] += weight * value[i];
         total += weight;
@@ -130,6 +135,7 @@ class LlamaReference {
 
   LlamaConfig c_;
   const Weights& w_;
+  mutable std::map<std::string, Vector> largest_;
 };
 
 }  // namespace muonp::models::testing
