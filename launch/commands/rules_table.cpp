@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "core/base/index.h"
 #include "core/base/math.h"
 #include "core/config/config_tree.h"
 #include "launch/report/table.h"
@@ -14,9 +15,15 @@ namespace {
 using optim::AnyRule;
 using optim::Form;
 using optim::Home;
+using optim::StateDtype;
 using optim::StateSpec;
+using optim::Storage;
 
 const std::int64_t kBytes = core::size_of(core::Dtype::float32);
+
+Storage storage_of(const StateSpec& state, StateDtype dtype) {
+  return {dtype, state.home == Home::shard ? state.content : optim::Content::exact};
+}
 
 const char* name_of(Form form) {
   switch (form) {
@@ -59,16 +66,33 @@ const char* count_of(Form form) {
   throw core::InternalError("a state without a form");
 }
 
-std::int64_t bytes_per_element(const std::vector<StateSpec>& states) {
-  return kBytes * std::ranges::count(states, Form::elements, &StateSpec::form);
+// Of the states of elements, where those that may be are kept in that type.
+double bytes_per_element(const std::vector<StateSpec>& states, StateDtype dtype) {
+  double bytes = 0;
+  for (const StateSpec& state : states)
+    if (state.form == Form::elements) bytes += optim::stored_bytes_per_element(storage_of(state, dtype));
+  return bytes;
+}
+
+bool may_be_narrow(const StateSpec& state) { return storage_of(state, StateDtype::int8).narrow(); }
+
+std::string narrow_text(const std::vector<StateSpec>& states, StateDtype dtype) {
+  return std::ranges::any_of(states, may_be_narrow) ? fmt::format("{:.6g}", bytes_per_element(states, dtype)) : "";
 }
 
 std::string state_text(const std::vector<StateSpec>& states) {
   std::vector<std::string> more;
   for (const StateSpec& state : states)
     if (state.form != Form::elements) more.emplace_back(count_of(state.form));
-  const std::string of_elements = fmt::format("{}", bytes_per_element(states));
+  const std::string of_elements = fmt::format("{}", bytes_per_element(states, StateDtype::float32));
   return more.empty() ? of_elements : fmt::format("{} + {}({})", of_elements, kBytes, fmt::join(more, " + "));
+}
+
+nlohmann::ordered_json bytes_by_dtype(const std::vector<StateSpec>& states) {
+  nlohmann::ordered_json bytes;
+  for (const StateDtype dtype : {StateDtype::float32, StateDtype::bfloat16, StateDtype::int8})
+    bytes[std::string(optim::kStateDtypes[core::at(dtype)])] = bytes_per_element(states, dtype);
+  return bytes;
 }
 
 std::vector<std::pair<std::string, std::string>> keys_of(AnyRule rule) {
@@ -82,18 +106,22 @@ std::vector<std::pair<std::string, std::string>> keys_of(AnyRule rule) {
 }  // namespace
 
 std::string rules_as_text() {
-  Table table({"rule", "moves", "state", "published lr", "source"});
+  Table table({"rule", "moves", "state", "bfloat16", "int8", "published lr", "source"});
   std::string keys;
   for (const std::string_view name : optim::rule_names()) {
     const AnyRule rule(name);
-    table.add({std::string(name), rule->needs().whole_matrices ? "matrices" : "elements", state_text(rule->states()),
+    const std::vector<StateSpec> states = rule->states();
+    table.add({std::string(name), rule->needs().whole_matrices ? "matrices" : "elements", state_text(states),
+               narrow_text(states, StateDtype::bfloat16), narrow_text(states, StateDtype::int8),
                std::string(rule->published_lr()), std::string(rule->source())});
     keys += fmt::format("\n{}:", name);
     for (const auto& [key, value] : keys_of(rule)) keys += fmt::format(" {}: {};", key, value);
     keys.back() = '.';
   }
   return fmt::format(
-      "{}\nstate: bytes an element, and beside them those of a matrix [m, n], k = min(m, n).\n{}\n"
+      "{}\nstate: bytes an element, and beside them those of a matrix [m, n], k = min(m, n); bfloat16, int8: bytes an "
+      "element "
+      "by state_dtype.\n{}\n"
       "Meaning and valid values of each key: muonp config --reference",
       table.render(), keys);
 }
@@ -108,13 +136,16 @@ std::string rules_as_json() {
       states.push_back({{"name", state.name},
                         {"form", name_of(state.form)},
                         {"home", state.home == Home::shard ? "shard" : "owner"},
-                        {"bytes", kBytes}});
-    all[std::string(name)] = {{"moves", rule->needs().whole_matrices ? "matrices" : "elements"},
-                              {"source", rule->source()},
-                              {"published_lr", rule->published_lr()},
-                              {"keys", keys},
-                              {"state", states},
-                              {"state_bytes_per_element", bytes_per_element(rule->states())}};
+                        {"bytes", kBytes},
+                        {"narrow", may_be_narrow(state)}});
+    all[std::string(name)] = {
+        {"moves", rule->needs().whole_matrices ? "matrices" : "elements"},
+        {"source", rule->source()},
+        {"published_lr", rule->published_lr()},
+        {"keys", keys},
+        {"state", states},
+        {"state_bytes_per_element", kBytes * std::ranges::count(rule->states(), Form::elements, &StateSpec::form)},
+        {"state_bytes_per_element_by_dtype", bytes_by_dtype(rule->states())}};
   }
   return all.dump(2);
 }

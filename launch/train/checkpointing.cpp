@@ -31,7 +31,7 @@ core::CheckpointEntry entry_from(const json& j) {
 
 std::int64_t bytes_of(const std::vector<optim::StateTensor>& state) {
   std::int64_t bytes = 0;
-  for (const optim::StateTensor& t : state) bytes += t.data.bytes();
+  for (const optim::StateTensor& t : state) bytes += t.bytes();
   return bytes;
 }
 
@@ -79,6 +79,7 @@ struct Checkpointing::Save {
   SaveReport report;
   double started = 0;
   std::vector<core::HostView> views;             // of the state, where it is not copied
+  std::vector<std::vector<float>> widened;       // of what the views do not have: states in fewer bits
   std::optional<core::CheckpointWriter> writer;  // rank 0
   core::CheckpointEntry mine;
   std::vector<core::CheckpointEntry> entries;  // of all ranks, once all files are written
@@ -158,13 +159,17 @@ std::vector<core::TensorPiece> Checkpointing::pieces() {
   for (const optim::StateTensor& t : state) {
     const void* data = copy;
     if (snapshot_) {
-      core::read_tensor(queue, t.data, copy);
-      copy += t.data.bytes();
+      t.read(session_.device(), copy);
+      copy += t.bytes();
+    } else if (t.narrow.narrow()) {
+      save_->widened.emplace_back(static_cast<std::size_t>(t.interval.count()));
+      t.read(session_.device(), save_->widened.back().data());
+      data = save_->widened.back().data();
     } else {
       save_->views.emplace_back(queue, t.data, core::Access::read);
       data = save_->views.back().raw();
     }
-    pieces.push_back({t.name, t.shape, t.data.dtype(), t.interval.begin, t.interval.end, data});
+    pieces.push_back({t.name, t.shape, core::Dtype::float32, t.interval.begin, t.interval.end, data});
   }
   return pieces;
 }
@@ -305,9 +310,8 @@ RunProgress Checkpointing::load(const std::string& path) {
   });
   for (const std::string& change : changes) session_.log().info("{}", change);
   learner_.optimizer().load_state(progress.updates, [&](const optim::StateTensor& t) {
-    const core::HostView host(session_.device().queue(), t.data, core::Access::write);
-    optim::StateReader(*reader, same_world_size).read(t, host.data<float>());
-    host.upload();
+    t.write(session_.device(),
+            [&](const optim::StateTensor& part, float* to) { optim::StateReader(*reader, same_world_size).read(part, to); });
   });
   learner_.fill_frozen();
   learner_.optimizer().require_equal_weights();

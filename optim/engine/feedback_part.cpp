@@ -44,10 +44,9 @@ std::vector<Tensor> FeedbackPart::allocate(Dtype weight_dtype) {
     weights_[at(p)] = zeros(of_weights);
     gradients_[at(p)] = zeros(Category::gradients);
     exchanged.push_back(weights_[at(p)]);
-    Matrix matrix{p, gradients_[at(p)], {}};
-    for (std::size_t s = 0; s < config_of(p).rule->states_of(Home::shard).size(); ++s)
-      matrix.states.push_back(zeros(Category::optimizer));
-    matrices_.push_back(std::move(matrix));
+    matrices_.push_back({p, gradients_[at(p)],
+                         stored_states(device_, config_of(p), parameters_[at(p)]->name, {0, task.elements},
+                                       fmt::format("#{}", communicator_.rank()), /*in_host_memory=*/false)});
   }
   for (int b = 0; plan_.flat.padded_elements() > 0 && b < core::to_int(plan_.flat.buckets().size()); ++b)
     allocate_bucket(b, of_weights, exchanged);
@@ -68,9 +67,11 @@ void FeedbackPart::allocate_bucket(int b, Category of_weights, std::vector<Tenso
     gradients_[at(p)] = bucket.gradient.flat(where.begin, where.count());
     if (piece.empty()) continue;
     const std::int64_t begin = where.begin + piece.begin - plan_.flat.slice(b, communicator_.rank()).begin;
-    OwnedPiece& mine = bucket.mine.emplace_back(OwnedPiece{p, piece, {begin, begin + piece.count()}, {}});
-    for (std::size_t s = 0; s < config_of(p).rule->states().size(); ++s)
-      mine.states.push_back(zeros(piece.count(), Category::optimizer));
+    bucket.mine.push_back({p,
+                           piece,
+                           {begin, begin + piece.count()},
+                           stored_states(device_, config_of(p), parameters_[at(p)]->name, piece, "",
+                                         /*in_host_memory=*/false)});
   }
   for (int r = 0; r < communicator_.size(); ++r) {
     const Interval slice = plan_.flat.slice(b, r);
@@ -160,7 +161,11 @@ dist::ErrorFeedback::Target FeedbackPart::target(int matrix, const StepInputs& i
   if (matrix < plan_.matrices()) {
     const Matrix& m = matrices_[at(matrix)];
     const StepFacts step = facts(m.parameter, inputs, inputs.clip);
-    return {config_of(m.parameter).rule->direction(device_.queue(), step, {m.gradient}, m.states).values, 1};
+    const auto direct = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> states) {
+      config_of(m.parameter).rule->direction(device_.queue(), step, {m.gradient.flat(begin, count)}, states);
+    };
+    compute_on_states(device_, {}, m.states, m.gradient.size(), inputs.step, direct);
+    return {m.gradient, 1};
   }
   const int n = communicator_.size(), bucket = (matrix - plan_.matrices()) / n, rank = (matrix - plan_.matrices()) % n;
   const Interval slice = plan_.flat.slice(bucket, rank);
@@ -211,8 +216,12 @@ void FeedbackPart::move_slice(int bucket, const StepInputs& inputs) {
   const int slice = plan_.slice(bucket, communicator_.rank());
   for (const OwnedPiece& piece : buckets_[at(bucket)].mine) {
     const Tensor master = feedback_->master(slice).flat(piece.in_slice.begin, piece.in_slice.count());
-    const GradientSum mean{feedback_->mean(slice).flat(piece.in_slice.begin, piece.in_slice.count())};
-    config_of(piece.parameter).rule->move(device_.queue(), facts(piece.parameter, inputs, 1), master, mean, piece.states);
+    const Tensor mean = feedback_->mean(slice).flat(piece.in_slice.begin, piece.in_slice.count());
+    const StepFacts step = facts(piece.parameter, inputs, 1);
+    const auto move = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
+      config_of(piece.parameter).rule->move(device_.queue(), step, t[0], {mean.flat(begin, count)}, t.subspan(1));
+    };
+    compute_on_states(device_, {master}, piece.states, master.size(), inputs.step, move);
   }
 }
 
@@ -263,9 +272,8 @@ void FeedbackPart::add_matrix_state(int matrix, bool for_saving, std::vector<Sta
   const dist::Cut part = dist::cut(weights.size(), communicator_.size(), rank);
   add("weights", parameter.shape, for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, weights.size()},
       weights);
-  const std::vector<StateSpec> states = config_of(matrices_[at(matrix)].parameter).rule->states_of(Home::shard);
-  for (std::size_t s = 0; s < states.size(); ++s)
-    whole(fmt::format("{}#{}", states[s].name, rank), matrices_[at(matrix)].states[s]);
+  for (const StoredState& s : matrices_[at(matrix)].states)
+    if (s.size() > 0) to.push_back(state_tensor(s, parameter.shape));
   whole(fmt::format("estimate#{}", rank), feedback_->estimate(matrix));
   state(fmt::format("basis#{}", rank), feedback_->state_to_owner(matrix));
   if (!feedback_->owns(matrix)) return;
@@ -303,8 +311,7 @@ void FeedbackPart::add_bucket_state(int bucket, bool for_saving, std::vector<Sta
     const auto part = [&](const Tensor& of_slice) { return of_slice.flat(piece.in_slice.begin, piece.in_slice.count()); };
     add("master", part(feedback_->master(slice)));
     add("mean_estimate", part(feedback_->mean(slice)));
-    const std::vector<StateSpec> states = config_of(piece.parameter).rule->states();
-    for (std::size_t s = 0; s < states.size(); ++s) add(states[s].name, piece.states[s]);
+    for (const StoredState& s : piece.states) to.push_back(state_tensor(s, parameter.shape));
   }
 }
 

@@ -44,12 +44,12 @@ class FeedbackPart final : public Part {
   struct Matrix {  // in the order of the owner plan's tasks
     int parameter;
     core::Tensor gradient;
-    std::vector<core::Tensor> states;  // those with Home::shard, whole, of this rank
+    std::vector<StoredState> states;  // those with Home::shard, whole, of this rank
   };
   struct OwnedPiece {  // of a parameter, in a slice that this rank owns
     int parameter;
     dist::Interval in_parameter, in_slice;
-    std::vector<core::Tensor> states;  // in the order of Rule::states()
+    std::vector<StoredState> states;  // in the order of Rule::states()
   };
   struct FlatBucket {
     core::Tensor gradient;

@@ -17,13 +17,6 @@ using core::Tensor;
 
 namespace {
 
-// compute_in_pieces() of what may be nothing.
-void in_pieces(core::Device& device, const std::vector<Tensor>& tensors, std::int64_t size,
-               const core::PieceComputation& compute) {
-  if (tensors.empty()) return compute(0, size, {});
-  core::compute_in_pieces(device, tensors, core::Pieces::changed, compute);
-}
-
 void copy_on_host(core::Queue& queue, const Tensor& from, const Tensor& to) {
   const core::HostView source(queue, from, core::Access::read), target(queue, to, core::Access::write);
   std::ranges::copy(source.span<float>(), target.data<float>());
@@ -52,11 +45,8 @@ ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, c
   else
     weights_ = std::make_unique<dist::StepGatherer>(parameters_, communicator, async);
   for (int p = 0; p < core::to_int(plan.sharded.size()); ++p) {
-    Shard shard{parameters_.master(p), {}};
-    for (std::size_t s = 0; s < config_of(p).rule->states_of(Home::shard).size(); ++s)
-      shard.states.push_back(
-          core::zeros_in(plan.options.offload, device, {shard.master.size()}, Dtype::float32, Category::optimizer));
-    mine_.push_back(std::move(shard));
+    mine_.push_back({parameters_.master(p), stored_states(device, config_of(p), plan.shards.parameters()[at(p)].name,
+                                                          parameters_.kept(p), "", plan.options.offload)});
   }
 }
 
@@ -133,11 +123,10 @@ void ShardedPart::move(int parameter, const StepInputs& inputs) {
   if (shard.master.size() > 0) {
     const StepFacts step = facts(parameter, inputs);
     const GradientSum gradient = gradient_sum(parameter);
-    std::vector<Tensor> moved = {shard.master};
-    moved.insert(moved.end(), shard.states.begin(), shard.states.end());
-    in_pieces(device_, moved, shard.master.size(), [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
+    const auto move = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> t) {
       config_of(parameter).rule->move(device_.queue(), step, t[0], {gradient.values.flat(begin, count)}, t.subspan(1));
-    });
+    };
+    compute_on_states(device_, {shard.master}, shard.states, shard.master.size(), inputs.step, move);
   }
   scale(parameter, inputs);
   publish_when_complete(parameter);
@@ -149,9 +138,10 @@ Direction ShardedPart::direction(int parameter, const StepInputs& inputs) {
   const std::int64_t size = shard.master.size();
   if (size > 0) {
     const StepFacts step = facts(parameter, inputs);
-    in_pieces(device_, shard.states, size, [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> states) {
+    const auto direct = [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> states) {
       config_of(parameter).rule->direction(device_.queue(), step, {gradient.values.flat(begin, count)}, states);
-    });
+    };
+    compute_on_states(device_, {}, shard.states, size, inputs.step, direct);
   }
   return {gradient.values};
 }
@@ -200,12 +190,13 @@ void ShardedPart::apply(int parameter, const Update& update, const StepInputs& i
   const bool factor = parameters_.parameters()[at(parameter)]->partner != nullptr;
   const StepFacts step = config_of(parameter).rule->applied(facts(parameter, inputs), factor);
   if (shard.master.size() > 0 && config_of(parameter).rule->needs().old_gradient)
-    copy_on_host(device_.queue(), shard.master, shard.states[1]);
+    copy_on_host(device_.queue(), shard.master, shard.states[1].values());
   if (shard.master.size() > 0)
-    in_pieces(device_, {shard.master}, shard.master.size(),
-              [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
-                apply_update(device_.queue(), master[0], {update.values.flat(begin, count)}, step.lr, step.weight_decay);
-              });
+    core::compute_in_pieces(device_, {shard.master}, core::Pieces::changed,
+                            [&](std::int64_t begin, std::int64_t count, std::span<const Tensor> master) {
+                              apply_update(device_.queue(), master[0], {update.values.flat(begin, count)}, step.lr,
+                                           step.weight_decay);
+                            });
   scale(parameter, inputs);
   publish_when_complete(parameter);
 }
@@ -230,7 +221,7 @@ void ShardedPart::publish_when_complete(int parameter) {
 void ShardedPart::initialized() {
   for (int p = 0; p < core::to_int(mine_.size()); ++p)
     if (const int s = state_of_weights(*config_of(p).rule); s >= 0 && mine_[at(p)].master.size() > 0)
-      copy_on_host(device_.queue(), mine_[at(p)].master, mine_[at(p)].states[at(s)]);
+      copy_on_host(device_.queue(), mine_[at(p)].master, mine_[at(p)].states[at(s)].values());
   loaded();
 }
 
@@ -242,7 +233,7 @@ void ShardedPart::hold_states(int state) {
       const core::HostView values(device_.queue(), master, core::Access::read);
       trained_[p].assign(values.span<float>().begin(), values.span<float>().end());
     }
-    copy_on_host(device_.queue(), mine_[at(p)].states[at(state)], master);
+    copy_on_host(device_.queue(), mine_[at(p)].states[at(state)].values(), master);
   }
   parameters_.publish(communicator_);
 }
@@ -253,7 +244,7 @@ void ShardedPart::hold_old_weights() { hold_states(1); }
 void ShardedPart::keep_old_gradients() {
   for (int p = 0; p < core::to_int(mine_.size()); ++p)
     if (config_of(p).rule->needs().old_gradient && mine_[at(p)].master.size() > 0)
-      copy_on_host(device_.queue(), gradient_sum(p).values, mine_[at(p)].states[0]);
+      copy_on_host(device_.queue(), gradient_sum(p).values, mine_[at(p)].states[0].values());
 }
 
 void ShardedPart::release_weights() {
@@ -275,12 +266,10 @@ std::vector<StateTensor> ShardedPart::state(bool for_saving) const {
     const dist::Interval mine = for_saving ? plan_.shards.piece(p, communicator_.rank()) : parameters_.kept(p);
     if (mine.empty()) continue;
     const std::int64_t begin = mine.begin - parameters_.kept(p).begin;
-    const auto add = [&](std::string_view what, const Tensor& data) {
-      tensors.push_back({fmt::format("{}/{}", spec.name, what), spec.shape, mine, data.flat(begin, mine.count())});
-    };
-    add("master", mine_[at(p)].master);
-    const std::vector<StateSpec> states = config_of(p).rule->states_of(Home::shard);
-    for (std::size_t s = 0; s < states.size(); ++s) add(states[s].name, mine_[at(p)].states[s]);
+    tensors.push_back(
+        {fmt::format("{}/master", spec.name), spec.shape, mine, mine_[at(p)].master.flat(begin, mine.count())});
+    for (const StoredState& state : mine_[at(p)].states)
+      tensors.push_back(state_tensor(state.part(begin, mine.count()), spec.shape));
   }
   owner_.add_state(tensors);
   return tensors;

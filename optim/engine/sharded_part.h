@@ -57,7 +57,7 @@ class ShardedPart final : public Part {
  private:
   struct Shard {  // of a parameter on this rank
     core::Tensor master;
-    std::vector<core::Tensor> states;  // those with Home::shard, in the order of Rule::states()
+    std::vector<StoredState> states;  // those with Home::shard, in the order of Rule::states()
   };
   StepFacts facts(int parameter, const StepInputs& inputs) const;
   GradientSum gradient_sum(int parameter) const { return {reducer_.reduced(parameter)}; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,8 @@
 #include "dist/plan/shard_plan.h"
 #include "optim/engine/diagnostics.h"
 #include "optim/engine/weight_scales.h"
+#include "optim/plan/config.h"
+#include "optim/storage/stored_state.h"
 
 namespace muonp::optim {
 
@@ -55,8 +58,22 @@ struct StepReport {
 struct StateTensor {
   std::string name;         // "blocks.0.mlp.up.weight/momentum"; master weights are ".../master"
   core::Shape shape;        // of the whole
-  dist::Interval interval;  // elements of the flattened whole that `data` holds
-  core::Tensor data;        // 1-D float32
+  dist::Interval interval;  // elements of the flattened whole that this is
+  core::Tensor data;        // 1-D float32; none where `narrow` holds them
+  StoredState narrow = {};  // kept in fewer bits; a checkpoint has what they stand for
+
+  std::int64_t bytes() const { return 4 * interval.count(); }  // of its values, float32
+  // All values, to bytes() of host memory; waits for the queue.
+  void read(core::Device& device, void* to) const;
+  // New ones: `source` writes those of a part of it to host memory. All at once, or of what is narrow a piece at a time,
+  // which is rounded to nearest: values that were read come back as they were if the same elements are written.
+  void write(core::Device& device, const std::function<void(const StateTensor& part, float* to)>& source) const;
 };
+
+// The states of a rule that live on shards, zero, of elements `mine` of a parameter. suffix: "#2" of rank 2's own.
+std::vector<StoredState> stored_states(core::Device& device, const GroupConfig& group, const std::string& parameter,
+                                       dist::Interval mine, const std::string& suffix, bool in_host_memory);
+// In a checkpoint; `shape`: of the parameter.
+StateTensor state_tensor(const StoredState& state, const core::Shape& shape);
 
 }  // namespace muonp::optim

@@ -6,7 +6,7 @@
 namespace muonp::optim {
 
 void StateReader::exactly(const StateTensor& tensor, const std::string& name, float* to) const {
-  pieces_.read_float(name, tensor.shape, tensor.data.dtype(), tensor.interval.begin, tensor.interval.end, to);
+  pieces_.read_float(name, tensor.shape, core::Dtype::float32, tensor.interval.begin, tensor.interval.end, to);
 }
 
 bool StateReader::has(const StateTensor& tensor, const std::string& name) const {

@@ -82,6 +82,11 @@ std::vector<int> compressed_parameters(const core::ParameterList& parameters, co
   return chosen;
 }
 
+dist::Interval CompressionPlan::kept(int parameter, int rank) const {
+  if (groups.group_for(parameter).config.whole_matrices()) return {0, core::element_count(specs[core::at(parameter)].shape)};
+  return flat.piece(parameter, rank);
+}
+
 std::int64_t CompressionPlan::snapshot_bytes(int rank) const {
   const int ranks = flat.world_size();
   std::int64_t elements = 0;

@@ -41,6 +41,8 @@ struct CompressionPlan {
 
   int matrices() const { return core::to_int(owners.tasks().size()); }
   std::int64_t snapshot_bytes(int rank) const;  // of what a checkpoint takes from a rank
+  // Elements whose states a rank has: all of a matrix, of other parameters what lies in a slice that it owns.
+  dist::Interval kept(int parameter, int rank) const;
   // The index, among the feedback's matrices, of a rank's slice of a bucket.
   int slice(int bucket, int rank) const { return matrices() + bucket * flat.world_size() + rank; }
 };

@@ -94,6 +94,18 @@ void GroupConfig::describe_rule(core::Fields& f, std::span<const std::string_vie
   if (chosen != rule->name()) rule = AnyRule(chosen);
   f.step_value("lr", lr, {.min = 0}, "learning rate at a schedule factor of 1");
   f.step_value("weight_decay", weight_decay, {.min = 0}, "decoupled decay: W <- (1 - lr weight_decay) W - lr update");
+  f.choice("state_dtype", state_dtype, kStateDtypes,
+           "what momentum and second moments are kept as between steps (docs/optimizers.md)");
+  const auto rounding = [](core::Fields& fields, std::string& value) {
+    fields.choice("state_rounding", value, kStateRoundings, "how they are rounded (docs/optimizers.md)");
+  };
+  if (state_dtype != kStateDtypes[0])
+    rounding(f, state_rounding);
+  else
+    f.others_if("state_dtype: bfloat16 or int8", [&](core::Fields& inner) {
+      std::string value = GroupConfig().state_rounding;
+      rounding(inner, value);
+    });
   describe_keys(*rule, splits, f);
   for (const std::string_view other : rules)
     if (other != rule->name())
@@ -104,8 +116,34 @@ void GroupConfig::describe_rule(core::Fields& f, std::span<const std::string_vie
       });
 }
 
+std::vector<Storage> GroupConfig::storages() const {
+  const Storage common{static_cast<StateDtype>(place_among(kStateDtypes, state_dtype, fmt::format("{}.state_dtype", name))),
+                       Content::exact,
+                       place_among(kStateRoundings, state_rounding, fmt::format("{}.state_rounding", name)) == 0};
+  std::vector<Storage> storages;
+  for (const StateSpec& state : rule->states_of(Home::shard))
+    storages.push_back({common.dtype, state.content, common.stochastic});
+  return storages;
+}
+
+std::string GroupConfig::storage_text() const {
+  return std::ranges::any_of(storages(), &Storage::narrow) ? fmt::format(", states {} {}", state_dtype, state_rounding) : "";
+}
+
+void GroupConfig::require_storable(const std::string& path) const {
+  const std::size_t dtype = place_among(kStateDtypes, state_dtype, path + ".state_dtype");
+  place_among(kStateRoundings, state_rounding, path + ".state_rounding");
+  if (dtype > 0 && storage_text().empty())
+    core::fail(
+        "{}.state_dtype is {}, and {} keeps no momentum or second moment on the ranks' pieces of a parameter: what lives "
+        "with "
+        "owners, and weights, are float32; valid is float32",
+        path, state_dtype, rule->text());
+}
+
 void GroupConfig::validate(const std::string& path) const {
   rule->validate(path);
+  require_storable(path);
   check_splits(path, splits);
 }
 

@@ -37,12 +37,19 @@ struct GroupConfig {
   AnyRule rule = "adamw";
   core::StepValue lr = 3e-3;
   core::StepValue weight_decay = 0;
-  std::vector<SplitConfig> splits;  // rules that need whole matrices
+  std::string state_dtype = "float32";        // one of kStateDtypes
+  std::string state_rounding = "stochastic";  // one of kStateRoundings
+  std::vector<SplitConfig> splits;            // rules that need whole matrices
 
   // `rules`: those that the group may choose from. Where another is read, its keys start from their defaults.
   void describe_rule(core::Fields& fields, std::span<const std::string_view> rules);
   void validate(const std::string& path) const;
   bool whole_matrices() const { return rule->needs().whole_matrices; }
+  // How the rule's states with Home::shard are kept, in their order. Error for a dtype or rounding that is not known.
+  std::vector<Storage> storages() const;
+  // Error that begins with the path of the group where fewer bits are asked for than its rule can do with.
+  void require_storable(const std::string& path) const;
+  std::string storage_text() const;  // "", or ", states int8 stochastic"
   // Of the parameter with this norm; clip and schedule are in the other two factors.
   StepFacts facts(std::int64_t step, double lr_factor, double gradient_scale, double gradient_norm, double loss) const;
 };

@@ -11,6 +11,7 @@
 #include "dist/zero/reducer.h"
 #include "optim/plan/frozen_plan.h"
 #include "optim/plan/spectra.h"
+#include "optim/plan/state_bytes.h"
 
 namespace muonp::optim {
 
@@ -122,6 +123,7 @@ ExecutionPlan make_execution_plan(const core::ParameterList& model, const Optimi
         "parallel.offload: optimizer: a CPU keeps the optimizer's state in host memory anyway; valid with "
         "device: cpu is none");
   Groups groups(config, parameters);
+  for (const Group& group : groups.groups()) group.config.require_storable("optimizer." + group.config.name);
   std::vector<int> compressed = compressed_parameters(parameters, groups, options.compression);
   refuse_norms_of_sums_that_nobody_has(compressed, groups);
   require_measurable(options.spectra, parameters, groups);
@@ -213,31 +215,41 @@ std::int64_t ExecutionPlan::weight_elements() const {
   return all / shards.world_size() + std::max(most_gathered, largest);
 }
 
-// States and masters; offloaded, the largest part that is on the device at once: pieces, or a wave's states of an owner.
+// States and masters; and the largest part that is on the device at once of what is offloaded, pieces or a wave's states of
+// an owner, or as float32 of what is kept in fewer bits.
 void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
   const bool own_masters = options.weight_dtype != core::Dtype::float32;
-  std::int64_t kept_elements = 0, piece = 0;
-  const auto bring = [&](std::int64_t tensors, std::int64_t elements) {
-    piece = std::max(piece, 4 * tensors * std::min(core::kOffloadPiece, elements));
-  };
+  std::int64_t kept = 0, piece = 0;
   for (const Group& group : sharded_groups.groups()) {
-    const auto states = static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size());
     const bool apart = group.config.whole_matrices();  // states first, the master later
     for (int p : group.parameters) {
-      const std::int64_t kept = !zero.keeps_slice ? shards.in_bucket(p).count() : shards.piece(p, rank).count();
-      kept_elements += states * kept;
-      bring(apart ? std::max<std::int64_t>(states, own_masters) : states + own_masters, kept);
+      const dist::Interval mine = zero.keeps_slice ? shards.piece(p, rank) : dist::Interval{0, shards.in_bucket(p).count()};
+      kept += stored_bytes(group.config, mine.begin, mine.count());
+      piece = std::max(
+          piece, state_workspace_bytes(group.config, own_masters && !apart, mine.begin, mine.count(), options.offload));
     }
   }
-  if (own_masters)
-    for (const dist::Bucket& bucket : shards.buckets()) {
-      const std::int64_t kept = !zero.keeps_slice ? bucket.size : bucket.size / shards.world_size();
-      kept_elements += kept;
-      bring(1, kept);  // cast to weights
-    }
+  for (const dist::Bucket& bucket : shards.buckets()) {
+    const std::int64_t elements = !zero.keeps_slice ? bucket.size : bucket.size / shards.world_size();
+    if (own_masters) kept += 4 * elements;
+    if (own_masters && options.offload)  // cast to weights, after updates of parts of it
+      piece = std::max(piece, 4 * std::min(core::kOffloadPiece, elements));
+  }
   const OwnedStates owned = owned_states(owners, sharded_groups, shards.parameters(), rank);
-  (options.offload ? bytes.host : bytes.optimizer) += 4 * (kept_elements + owned.elements);
-  if (options.offload) bytes.optimizer += std::max(piece, 4 * owned.largest_wave);
+  (options.offload ? bytes.host : bytes.optimizer) += kept + 4 * owned.elements;
+  if (compression) piece = std::max(piece, compressed_state_workspace(rank));
+  bytes.optimizer += std::max(piece, options.offload ? 4 * owned.largest_wave : 0);
+}
+
+// The parts take turns, and what is compressed is not offloaded.
+std::int64_t ExecutionPlan::compressed_state_workspace(int rank) const {
+  std::int64_t most = 0;
+  for (const Group& group : compression->groups.groups())
+    for (const int p : group.parameters) {
+      const dist::Interval mine = compression->kept(p, rank);
+      most = std::max(most, state_workspace_bytes(group.config, 0, mine.begin, mine.count(), false));
+    }
+  return most;
 }
 
 ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
@@ -274,13 +286,11 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   bytes.gradients += 4 * elements;
   const dist::FeedbackPlan::Bytes feedback = plan.feedback.bytes(rank, shards.world_size());
   bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + feedback.estimates;
-  for (const Group& group : plan.groups.groups()) {
-    const auto states = static_cast<std::int64_t>(group.config.rule->states_of(Home::shard).size());
+  for (const Group& group : plan.groups.groups())
     for (const int p : group.parameters) {
-      const std::int64_t whole = core::element_count(plan.specs[core::at(p)].shape);
-      bytes.optimizer += 4 * states * (group.config.whole_matrices() ? whole : plan.flat.piece(p, rank).count());
+      const dist::Interval mine = plan.kept(p, rank);
+      bytes.optimizer += stored_bytes(group.config, mine.begin, mine.count());
     }
-  }
   bytes.optimizer += 4 * owned_states(plan.owners, plan.groups, plan.specs, rank).elements;
   // The two exchanges take turns.
   bytes.exchange = std::max(bytes.exchange, feedback.buffers + moved);
@@ -348,8 +358,8 @@ std::string ExecutionPlan::describe() const {
                   options.wave_elements, core::name_of(options.weight_dtype), options.offload ? " offload" : "");
   if (!options.spectra.empty()) text += fmt::format("spectra of [{}]\n", fmt::join(options.spectra, ", "));
   for (const Group& group : groups.groups())
-    text += fmt::format("group {}: {}, lr {}, {} parameters, {} elements\n", group.config.name, group.config.rule->text(),
-                        group.config.lr.text(), group.parameters.size(), group.elements);
+    text += fmt::format("group {}: {}{}, lr {}, {} parameters, {} elements\n", group.config.name, group.config.rule->text(),
+                        group.config.storage_text(), group.config.lr.text(), group.parameters.size(), group.elements);
   if (gathers) text += gathers->describe();
   text += shards.describe() + owners.describe();
   if (frozen) text += "\nfrozen: " + frozen->describe();

@@ -90,6 +90,7 @@ struct ExecutionPlan {
 
  private:
   void add_optimizer_bytes(int rank, Bytes& bytes) const;
+  std::int64_t compressed_state_workspace(int rank) const;
   std::int64_t measuring_of(int rank, int wave) const;
   std::int64_t weight_elements() const;
   std::int64_t gradient_bytes() const;

@@ -185,7 +185,7 @@ std::vector<GroupRow> Groups::rows() const {
   std::vector<GroupRow> rows;
   for (const Group& g : groups_)
     rows.push_back({.group = g.config.name,
-                    .rule = g.config.rule->text(),
+                    .rule = g.config.rule->text() + g.config.storage_text(),
                     .parameters = std::ssize(g.parameters),
                     .elements = g.elements,
                     .lr = g.config.lr.at(1)});

@@ -3,6 +3,7 @@
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "dist/comm/operation.h"
+#include "optim/plan/state_bytes.h"
 #include "optim/plan/step_tasks.h"
 
 namespace muonp::optim {
@@ -12,22 +13,20 @@ using dist::Pattern;
 
 namespace {
 
-double states_of(const Groups& groups, int parameter) {
-  return static_cast<double>(groups.group_for(parameter).config.rule->states_of(Home::shard).size());
-}
+double moved_states(const Groups& groups, int parameter) { return moved_state_bytes(groups.group_for(parameter).config); }
 
 }  // namespace
 
 // Reads the gradient, reads and writes master and states.
 void StepTasks::move(int parameter) {
-  const double bytes = 12 + 8 * states_of(plan_.sharded_groups, parameter);
+  const double bytes = 12 + moved_states(plan_.sharded_groups, parameter);
   graph_->compute(StepPhase::momentum, {.memory = bytes * kept(size_of(parameter))});
   updated(parameter);
 }
 
 // Reads and writes the gradient, which becomes the direction, and the states.
 void StepTasks::direct(const Groups& groups, int parameter, double elements) {
-  graph_->compute(StepPhase::momentum, {.memory = (8 + 8 * states_of(groups, parameter)) * elements});
+  graph_->compute(StepPhase::momentum, {.memory = (8 + moved_states(groups, parameter)) * elements});
 }
 
 void StepTasks::gather_partners() {

@@ -52,7 +52,8 @@ void AdaGO::describe(core::Fields& f) {
 }
 
 std::vector<StateSpec> AdaGO::states() const {
-  return {{.name = "momentum"}, {.name = "norm_squares", .form = Form::scalar, .home = Home::owner}};
+  return {{.name = "momentum", .content = Content::moment},
+          {.name = "norm_squares", .form = Form::scalar, .home = Home::owner}};
 }
 
 std::unique_ptr<MatrixStep> AdaGO::matrix_step(core::DeviceKind device) const {

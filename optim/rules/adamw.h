@@ -25,7 +25,9 @@ class AdamW final : public Rule {
   std::string_view published_lr() const override { return "1e-3"; }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
-  std::vector<StateSpec> states() const override { return {{.name = "m"}, {.name = "v"}}; }
+  std::vector<StateSpec> states() const override {
+    return {{.name = "m", .content = Content::moment}, {.name = "v", .content = Content::second_moment}};
+  }
   void move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,
             std::span<const core::Tensor> states) const override;
 };

@@ -24,7 +24,7 @@ class AuON final : public Rule {
   std::string_view published_lr() const override { return "0.08 to 0.24"; }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
-  std::vector<StateSpec> states() const override { return {{.name = "momentum"}}; }
+  std::vector<StateSpec> states() const override { return {{.name = "momentum", .content = Content::moment}}; }
   Needs needs() const override { return {.whole_matrices = true}; }
   Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
                       std::span<const core::Tensor> states) const override;

@@ -22,7 +22,9 @@ class BeyondMuonRms final : public Rule, public SpectralKeys {
   std::string_view published_lr() const override { return "4e-3, 1e-2, 2e-2, 7e-3 for p = 1, 1/2, 1/4, 0"; }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
-  std::vector<StateSpec> states() const override { return {{.name = "m"}, {.name = "v"}}; }
+  std::vector<StateSpec> states() const override {
+    return {{.name = "m", .content = Content::moment}, {.name = "v", .content = Content::second_moment}};
+  }
   Needs needs() const override { return {.whole_matrices = true, .mean_gradient = true}; }
   Direction direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,
                       std::span<const core::Tensor> states) const override;

@@ -18,7 +18,7 @@ class Lion final : public Rule {
   std::string_view published_lr() const override { return "1e-4, a third to a tenth of AdamW's"; }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
-  std::vector<StateSpec> states() const override { return {{.name = "m"}}; }
+  std::vector<StateSpec> states() const override { return {{.name = "m", .content = Content::moment}}; }
   void move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,
             std::span<const core::Tensor> states) const override;
 };

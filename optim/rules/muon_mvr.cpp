@@ -79,7 +79,7 @@ void MuonMvr::validate(const std::string& path) const {
 
 std::vector<StateSpec> MuonMvr::states() const {
   const StateSpec average{.name = "momentum", .form = Form::elements, .home = Home::owner};
-  if (!exact()) return {{.name = "previous"}, average};
+  if (!exact()) return {{.name = "previous", .content = Content::moment}, average};
   return {{.name = std::string(kOldGradient)}, {.name = std::string(kOldWeights)}, average};
 }
 

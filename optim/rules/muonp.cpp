@@ -83,7 +83,7 @@ std::string Muonp::text() const {
 }
 
 std::vector<StateSpec> Muonp::states() const {
-  std::vector<StateSpec> states = {{.name = "momentum"}};
+  std::vector<StateSpec> states = {{.name = "momentum", .content = Content::moment}};
   if (adaptive())
     for (const char* name : {"p", "p_smoothed"}) states.push_back({.name = name, .form = Form::scalar, .home = Home::owner});
   return states;

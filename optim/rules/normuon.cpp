@@ -58,7 +58,8 @@ void NorMuon::validate(const std::string& path) const {
 }
 
 std::vector<StateSpec> NorMuon::states() const {
-  return {{.name = "momentum"}, {.name = "row_squares", .form = Form::rows, .home = Home::owner}};
+  return {{.name = "momentum", .content = Content::moment},
+          {.name = "row_squares", .form = Form::rows, .home = Home::owner}};
 }
 
 std::unique_ptr<MatrixStep> NorMuon::matrix_step(core::DeviceKind device) const {

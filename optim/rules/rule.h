@@ -26,6 +26,7 @@
 #include "core/device/tensor.h"
 #include "optim/rules/split.h"
 #include "optim/spectral/exponent.h"
+#include "optim/storage/storage.h"
 
 namespace muonp::optim {
 
@@ -45,12 +46,13 @@ enum class Home : std::uint8_t {
   shard,  // each rank has that of the pieces it keeps; elements only
   owner   // whole, on the rank that owns the matrix; for rules that need whole matrices
 };
-// A float32 tensor that lives from step to step, zero before the first.
+// A tensor that lives from step to step, zero before the first; float32 for the rule, whatever it is kept as.
 struct StateSpec {
   std::string name;
   Form form = Form::elements;
   Home home = Home::shard;
-  std::int64_t longest = 0;  // of the squares: of a longer side [E, 0, 0]; 0: none is too long
+  std::int64_t longest = 0;          // of the squares: of a longer side [E, 0, 0]; 0: none is too long
+  Content content = Content::exact;  // of elements on shards: what they are, and so whether fewer bits will do
 };
 // `batches`: all of a parameter. Error for a state of another form than elements and scalar where they are not of one size.
 core::Shape state_shape(const StateSpec& state, std::span<const MatrixBatch> batches);

@@ -24,7 +24,9 @@ class ScheduleFree final : public Rule {
   std::string_view published_lr() const override { return "2.5e-3, one to ten times AdamW's"; }
   void describe(core::Fields& fields) override;
   void validate(const std::string& path) const override;
-  std::vector<StateSpec> states() const override { return {{.name = std::string(kAverage)}, {.name = "v"}}; }
+  std::vector<StateSpec> states() const override {
+    return {{.name = std::string(kAverage)}, {.name = "v", .content = Content::second_moment}};
+  }
   bool evaluates_average() const override { return true; }
   void move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,
             std::span<const core::Tensor> states) const override;

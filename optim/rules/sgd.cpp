@@ -38,7 +38,7 @@ void Sgd::validate(const std::string& path) const { require_below_one(path, "mom
 
 std::vector<StateSpec> Sgd::states() const {
   if (momentum.largest() == 0) return {};
-  return {{.name = "momentum"}};
+  return {{.name = "momentum", .content = Content::moment}};
 }
 
 void Sgd::move(core::Queue& queue, const StepFacts& facts, const core::Tensor& master, const GradientSum& gradient,

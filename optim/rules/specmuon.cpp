@@ -141,7 +141,7 @@ void SpecMuon::validate(const std::string& path) const { require_below_one(path,
 
 std::vector<StateSpec> SpecMuon::states() const {
   // Of a matrix' rows the first k have a number.
-  return {{.name = "momentum"}, {.name = "auxiliary", .form = Form::rows, .home = Home::owner}};
+  return {{.name = "momentum", .content = Content::moment}, {.name = "auxiliary", .form = Form::rows, .home = Home::owner}};
 }
 
 Direction SpecMuon::direction(core::Queue& queue, const StepFacts& facts, const GradientSum& gradient,

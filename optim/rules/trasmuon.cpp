@@ -104,7 +104,7 @@ void TrasMuon::validate(const std::string& path) const {
 }
 
 std::vector<StateSpec> TrasMuon::states() const {
-  return {{.name = "momentum"},
+  return {{.name = "momentum", .content = Content::moment},
           {.name = "row_squares", .form = Form::rows, .home = Home::owner},
           {.name = "energy_reference", .form = Form::scalar, .home = Home::owner}};
 }

@@ -125,6 +125,23 @@ TEST(OptimizerConfig, MistakesAreNamedByTheirPath) {
   EXPECT_NE(message("optimizer: {matrices: {lr: -1}}"), "no error");
 }
 
+TEST(OptimizerConfig, StatesAreKeptAsTheirRuleCanDoWith) {
+  EXPECT_EQ(message("optimizer: {matrices: {state_dtype: int8, state_rounding: nearest}, others: {state_dtype: bfloat16}}"),
+            "no error");
+  EXPECT_EQ(message("optimizer: {others: {rule: schedule_free, state_dtype: int8}}"), "no error");  // of v alone
+  EXPECT_THAT(message("optimizer: {matrices: {state_dtype: int4}}"), HasSubstr("float32, bfloat16, int8"));
+  EXPECT_THAT(message("optimizer: {matrices: {state_dtype: int8, state_rounding: up}}"), HasSubstr("stochastic, nearest"));
+  EXPECT_THAT(message("optimizer: {matrices: {state_rounding: nearest}}"),
+              HasSubstr("optimizer.matrices.state_rounding: a key that is there with state_dtype: bfloat16 or int8 only"));
+  EXPECT_THAT(message("optimizer: {matrices: {rule: soap, state_dtype: int8}}"),
+              HasSubstr("optimizer.matrices.state_dtype is int8, and soap keeps no momentum or second moment on the ranks' "
+                        "pieces of a parameter: what lives with owners, and weights, are float32; valid is float32"));
+  EXPECT_THAT(message("optimizer: {others: {rule: sgd, momentum: 0, state_dtype: bfloat16}}"),
+              HasSubstr("optimizer.others.state_dtype is bfloat16, and sgd keeps no"));
+  EXPECT_THAT(message("optimizer: {matrices: {rule: muon_mvr, variant: exact, state_dtype: bfloat16}}"),
+              HasSubstr("muon_mvr keeps no"));
+}
+
 // A configuration that no file was read for, as another trainer may make it.
 TEST(OptimizerConfig, AWordThatIsNoChoiceIsAnErrorWhereverItDecides) {
   GroupConfig g;

@@ -1,0 +1,364 @@
+// States in fewer bits, in the engine: a step with them is, bit for bit, the step of a float32 optimizer whose states were
+// rounded after the step before, for every rule, at every world size and ZeRO stage, compressed and resumed; and memory and
+// checkpoints are what the plan says.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <mutex>
+
+#include "core/base/error.h"
+#include "optim/plan/state_bytes.h"
+#include "tests/optim/engine/small_model.h"
+
+using namespace muonp;
+using namespace muonp::optim;
+using namespace muonp::test;
+
+namespace {
+
+using Values = std::map<std::string, std::vector<float>>;
+
+constexpr int kSteps = 3;
+
+// Parameters of several blocks, which ranks cut where they may.
+struct BlockModel : SmallModel {
+  BlockModel() {
+    using core::ParameterKind;
+    parameters.clear();
+    list.clear();
+    const auto add = [this](const char* name, core::Shape shape, ParameterKind kind) {
+      parameters.push_back({name, std::move(shape), kind, {core::Initializer::Kind::normal, 0.5}, {}, {}});
+    };
+    add("embedding", {61, 11}, ParameterKind::embedding);
+    add("a.weight", {24, 35}, ParameterKind::matrix);
+    add("a.bias", {24}, ParameterKind::vector);
+    add("b.weight", {13, 21}, ParameterKind::matrix);
+    add("empty", {0, 3}, ParameterKind::matrix);
+    for (core::Parameter& p : parameters) list.push_back(&p);
+  }
+};
+
+struct Run {
+  int ranks = 1, zero = 1;
+  std::string dtype = "int8", rounding = "stochastic";
+  bool compressed = false, offload = false;
+  core::Dtype weights = core::Dtype::float32;
+};
+
+AnyRule rule_of(std::string_view name) {
+  AnyRule rule(name);
+  if (auto* keys = dynamic_cast<SpectralKeys*>(&*rule)) keys->dtype = "float32";  // on GPUs too
+  return rule;
+}
+
+void keep_in(GroupConfig& group, const Run& run) {
+  const auto states = group.rule->states_of(Home::shard);
+  if (std::ranges::all_of(states, [](const StateSpec& s) { return s.content == Content::exact; })) return;
+  group.state_dtype = run.dtype;
+  group.state_rounding = run.rounding;
+}
+
+OptimizerConfig config_of(std::string_view rule, const Run& run) {
+  OptimizerConfig config = small_config();
+  config.matrices.rule = rule_of(rule);
+  config.matrices.weight_decay = 0.25;
+  if (!config.matrices.whole_matrices()) config.others.rule = config.matrices.rule;
+  keep_in(config.matrices, run);
+  keep_in(config.others, run);
+  return config.for_run(2 * kSteps);
+}
+
+ParallelOptions options_of(const Run& run) {
+  ParallelOptions options{.zero = run.zero, .bucket_elements = 700, .wave_elements = 600};
+  options.offload = run.offload;
+  options.weight_dtype = run.weights;
+  if (run.compressed) options.compression = parse_compression("top_k 0.3", "int8", "int8");
+  return options;
+}
+
+// One rank's optimizer, and what it knows of a state by its name.
+class Optimizer {
+ public:
+  Optimizer(std::string_view rule, const Run& run, dist::Communicator& communicator, core::Device& device)
+      : communicator_(communicator),
+        device_(device),
+        optimizer(device, model.list, config_of(rule, run), options_of(run), communicator) {}
+
+  void advance(int from, int to) {
+    for (int step = from; step < to; ++step) one_step(step);
+  }
+  // The same in float32, rounding the states of `as` after each step.
+  void advance_rounding(int from, int to, const Groups& as) {
+    for (int step = from; step < to; ++step) {
+      one_step(step);
+      round(step + 1, as, /*nearest=*/false);
+    }
+  }
+  void round(int step, const Groups& as, bool nearest) {
+    optimizer.load_state(step, [&](const StateTensor& t) {
+      const Storage storage = storage_of(t.name, as);
+      if (!storage.narrow()) return;
+      const StoredState state(device_, storage, t.name, t.interval.begin, t.data.size(), false);
+      const core::Tensor copy = core::Tensor::empty(device_, t.data.shape(), core::Dtype::float32, core::Category::other);
+      copy.copy_from(device_.queue(), t.data);
+      nearest ? state.encode_nearest(device_.queue(), copy) : state.encode(device_.queue(), copy, step);
+      state.decode(device_.queue(), t.data);
+    });
+  }
+  Values states() const {
+    Values all;
+    for (const StateTensor& t : optimizer.state_to_save()) {
+      std::vector<float>& values = all[fmt::format("{}@{}", t.name, t.interval.begin)];
+      values.resize(static_cast<std::size_t>(t.interval.count()));
+      t.read(device_, values.data());
+    }
+    return all;
+  }
+  Values weights() { return named_weights(model, optimizer); }
+  void load(int steps, const Values& whole) {
+    optimizer.load_state(steps, [&](const StateTensor& t) {
+      t.write(device_, [&](const StateTensor& part, float* to) {
+        std::copy_n(whole.at(part.name).begin() + part.interval.begin, part.interval.count(), to);
+      });
+    });
+  }
+
+ private:
+  void one_step(int step) {
+    backward(model, optimizer, communicator_.rank(), communicator_.size(), 1, step);
+    ASSERT_FALSE(optimizer.step(1, {.loss = 1.5}).skipped);
+    optimizer.require_equal_weights();
+  }
+  Storage storage_of(const std::string& name, const Groups& groups) const {
+    const std::size_t slash = name.rfind('/');
+    const std::string state = name.substr(slash + 1, name.find('#', slash) - slash - 1);
+    for (int p = 0; p < static_cast<int>(model.list.size()); ++p) {
+      if (model.list[std::size_t(p)]->name != name.substr(0, slash)) continue;
+      const GroupConfig& group = groups.group_for(p).config;
+      const std::vector<StateSpec> specs = group.rule->states_of(Home::shard);
+      for (std::size_t s = 0; s < specs.size(); ++s)
+        if (specs[s].name == state) return group.storages()[s];
+    }
+    return {};
+  }
+
+  dist::Communicator& communicator_;
+  core::Device& device_;
+
+ public:
+  BlockModel model;
+  DistributedOptimizer optimizer;
+};
+
+Run in_float32(Run run) {
+  run.dtype = "float32";
+  return run;
+}
+
+// What all ranks hold, assembled.
+void gather(std::mutex& mutex, const Values& of_rank, const DistributedOptimizer& optimizer, Values& whole) {
+  const std::lock_guard lock(mutex);
+  for (const StateTensor& t : optimizer.state_to_save()) {
+    std::vector<float>& values = whole[t.name];
+    values.resize(static_cast<std::size_t>(core::element_count(t.shape)), NAN);
+    std::ranges::copy(of_rank.at(fmt::format("{}@{}", t.name, t.interval.begin)), values.begin() + t.interval.begin);
+  }
+}
+
+std::vector<std::string> narrow_rules() {
+  std::vector<std::string> names;
+  for (const std::string_view name : rule_names())
+    if (std::ranges::any_of(AnyRule(name)->states_of(Home::shard),
+                            [](const StateSpec& s) { return s.content != Content::exact; }))
+      names.emplace_back(name);
+  return names;
+}
+
+class StateStorage : public testing::TestWithParam<std::string> {};
+
+void expect_rounded_steps(const std::string& rule, const Run& run) {
+  SCOPED_TRACE(fmt::format("{} ranks, stage {}, {} {}", run.ranks, run.zero, run.dtype, run.rounding));
+  run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+    Optimizer narrow(rule, run, communicator, device), wide(rule, in_float32(run), communicator, device);
+    narrow.optimizer.initialize(3);
+    narrow.advance(0, kSteps);
+    wide.optimizer.initialize(3);
+    wide.advance_rounding(0, kSteps, narrow.optimizer.plan().groups);
+    EXPECT_EQ(narrow.weights(), wide.weights());
+    EXPECT_EQ(narrow.states(), wide.states());
+  });
+}
+
+}  // namespace
+
+TEST_P(StateStorage, IsAStepInFloat32WhoseStatesAreRounded) {
+  for (const int ranks : {1, 2, 3, 4})
+    for (const int zero : {0, 1, 2, 3})
+      for (const char* dtype : {"bfloat16", "int8"})
+        expect_rounded_steps(GetParam(), {.ranks = ranks, .zero = zero, .dtype = dtype});
+  expect_rounded_steps(GetParam(), {.ranks = 2, .rounding = "nearest"});
+}
+
+// The memory of a step at its highest, before it between steps, and a checkpoint's.
+TEST_P(StateStorage, TakesWhatThePlanSays) {
+  for (const int ranks : {1, 3})
+    for (const int zero : {0, 1, 3})
+      for (const char* dtype : {"float32", "bfloat16", "int8"})
+        for (const core::Dtype weights : {core::Dtype::float32, core::Dtype::bfloat16})
+          for (const bool offload : on_gpu() ? std::vector<bool>{false, true} : std::vector<bool>{false}) {
+            const Run run{.ranks = ranks, .zero = zero, .dtype = dtype, .offload = offload, .weights = weights};
+            SCOPED_TRACE(fmt::format("{} ranks, stage {}, {}, offload {}", ranks, zero, dtype, offload));
+            run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
+              Optimizer o(GetParam(), run, communicator, device);
+              o.optimizer.initialize(3);
+              o.advance(0, 1);
+              const ExecutionPlan& plan = o.optimizer.plan();
+              const int rank = communicator.rank();
+              EXPECT_EQ(device.allocator()->use().peak_of(core::Category::optimizer), plan.bytes(rank).optimizer);
+              if (offload) EXPECT_EQ(device.host_allocator()->use().of(core::Category::optimizer), plan.bytes(rank).host);
+              std::int64_t saved = 0;
+              for (const StateTensor& t : o.optimizer.state_to_save()) saved += t.bytes();
+              EXPECT_EQ(saved, plan.snapshot_bytes(rank));
+              o.states();  // saving takes no more
+              EXPECT_EQ(device.allocator()->use().peak_of(core::Category::optimizer), plan.bytes(rank).optimizer);
+            });
+          }
+}
+
+// At the world size that saved: bit for bit the run that was not interrupted. At another one: a step in float32 from what
+// was saved, rounded once to the blocks that the ranks have now.
+TEST_P(StateStorage, GoesOnFromWhatWasSaved) {
+  for (const char* dtype : {"bfloat16", "int8"})
+    for (const int zero : {0, 1, 3}) {
+      const Run run{.ranks = 3, .zero = zero, .dtype = dtype};
+      std::mutex mutex;
+      Values saved, later;
+      run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+        Optimizer o(GetParam(), run, communicator, device);
+        o.optimizer.initialize(3);
+        o.advance(0, kSteps);
+        gather(mutex, o.states(), o.optimizer, saved);
+        o.advance(kSteps, kSteps + 2);
+        gather(mutex, o.states(), o.optimizer, later);
+      });
+      run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+        Optimizer o(GetParam(), run, communicator, device);
+        o.load(kSteps, saved);
+        for (const auto& [name, values] : o.states()) {
+          const std::size_t place = name.rfind('@');
+          const auto begin = saved.at(name.substr(0, place)).begin() + std::stol(name.substr(place + 1));
+          EXPECT_TRUE(std::equal(values.begin(), values.end(), begin)) << name;
+        }
+        o.advance(kSteps, kSteps + 2);
+        Values resumed;
+        for (const auto& [name, values] : o.states()) {
+          const std::size_t place = name.rfind('@');
+          const auto begin = later.at(name.substr(0, place)).begin() + std::stol(name.substr(place + 1));
+          EXPECT_TRUE(std::equal(values.begin(), values.end(), begin)) << name;
+        }
+      });
+      const Run fewer{.ranks = 2, .zero = zero, .dtype = dtype};
+      run_on_devices(fewer.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+        Optimizer narrow(GetParam(), fewer, communicator, device), wide(GetParam(), in_float32(fewer), communicator, device);
+        narrow.load(kSteps, saved);
+        wide.load(kSteps, saved);
+        const Groups& groups = narrow.optimizer.plan().groups;
+        if (fewer.dtype == std::string("bfloat16")) EXPECT_EQ(narrow.states(), wide.states());  // as it was saved
+        wide.round(kSteps, groups, /*nearest=*/true);
+        EXPECT_EQ(narrow.states(), wide.states());
+        narrow.advance(kSteps, kSteps + 2);
+        wide.advance_rounding(kSteps, kSteps + 2, groups);
+        EXPECT_EQ(narrow.weights(), wide.weights());
+        EXPECT_EQ(narrow.states(), wide.states());
+      });
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rules, StateStorage, testing::ValuesIn(narrow_rules()), [](const auto& of) { return of.param; });
+
+// What is offloaded is what would be on the device.
+TEST(StateStorageOffloaded, MovesAsOnTheDevice) {
+  if (!on_gpu())
+    return;  // a CPU's state is in host memory anyway, and the plan refuses it: DistributedOptimizer has the test
+  for (const char* rule : {"muonp", "adamw", "schedule_free", "beyond_muon_rms"})
+    for (const char* dtype : {"bfloat16", "int8"}) {
+      Run run{.ranks = 2, .dtype = dtype, .weights = core::Dtype::bfloat16};
+      run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+        Optimizer near(rule, run, communicator, device);
+        Run away = run;
+        away.offload = true;
+        Optimizer far(rule, away, communicator, device);
+        for (Optimizer* o : {&near, &far}) {
+          o->optimizer.initialize(3);
+          o->advance(0, kSteps);
+        }
+        EXPECT_EQ(near.weights(), far.weights());
+        EXPECT_EQ(near.states(), far.states());
+      });
+    }
+}
+
+// Momenta and second moments are narrow there too; estimates are float32 (docs/compression.md).
+TEST(StateStorageCompressed, IsAStepInFloat32WhoseStatesAreRounded) {
+  for (const char* rule : {"muonp", "muon", "auon", "normuon"})
+    for (const int ranks : {1, 2, 3})
+      for (const char* dtype : {"bfloat16", "int8"})
+        expect_rounded_steps(rule, {.ranks = ranks, .dtype = dtype, .compressed = true});
+}
+
+TEST(StateStorageCompressed, TakesWhatThePlanSays) {
+  for (const int ranks : {1, 2, 3})
+    for (const char* dtype : {"bfloat16", "int8"})
+      for (const core::Dtype weights : {core::Dtype::float32, core::Dtype::bfloat16}) {
+        const Run run{.ranks = ranks, .dtype = dtype, .compressed = true, .weights = weights};
+        run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
+          Optimizer o("muonp", run, communicator, device);
+          o.optimizer.initialize(3);
+          o.advance(0, 1);
+          const ExecutionPlan& plan = o.optimizer.plan();
+          EXPECT_EQ(device.allocator()->use().peak_of(core::Category::optimizer), plan.bytes(communicator.rank()).optimizer);
+          std::int64_t saved = 0;
+          for (const StateTensor& t : o.optimizer.state_to_save()) saved += t.bytes();
+          EXPECT_EQ(saved, plan.snapshot_bytes(communicator.rank()));
+        });
+      }
+}
+
+TEST(StateStoragePlan, CountsWhatAnElementTakes) {
+  BlockModel model;
+  const auto optimizer_bytes = [&](const char* dtype) {
+    const Run run{.ranks = 2, .zero = 1, .dtype = dtype};
+    return make_execution_plan(model.list, config_of("adamw", run), options_of(run), 2).bytes(0).optimizer;
+  };
+  std::int64_t kept = 0, blocks = 0, largest = 0;
+  const Run run{.ranks = 2};
+  const dist::ShardPlan shards = make_execution_plan(model.list, config_of("adamw", run), options_of(run), 2).shards;
+  for (int p = 0; p < static_cast<int>(model.list.size()); ++p) {
+    const dist::Interval mine = shards.piece(p, 0);
+    kept += mine.count();
+    blocks += state_blocks(mine.begin, mine.count());
+    largest = std::max(largest, mine.count());
+  }
+  EXPECT_EQ(optimizer_bytes("float32"), 2 * 4 * kept);
+  EXPECT_EQ(optimizer_bytes("bfloat16"), 2 * 2 * kept + 2 * 4 * largest);
+  EXPECT_EQ(optimizer_bytes("int8"), 2 * (kept + 4 * blocks) + 2 * 4 * largest);
+}
+
+TEST(StateStoragePlan, RefusesRulesWithoutSuchStates) {
+  BlockModel model;
+  for (const char* rule : {"soap", "conda"}) {
+    OptimizerConfig config = small_config();
+    config.matrices.rule = rule_of(rule);
+    config.matrices.state_dtype = "int8";
+    try {
+      make_execution_plan(model.list, config.for_run(3), {}, 1);
+      ADD_FAILURE() << rule;
+    } catch (const core::Error& error) {
+      EXPECT_NE(
+          std::string(error.what())
+              .find(fmt::format("optimizer.matrices.state_dtype is int8, and {} keeps no momentum or second moment", rule)),
+          std::string::npos)
+          << error.what();
+    }
+  }
+}
