@@ -11,7 +11,6 @@
 #include "dist/zero/reducer.h"
 #include "optim/plan/frozen_plan.h"
 #include "optim/plan/spectra.h"
-#include "optim/plan/state_bytes.h"
 
 namespace muonp::optim {
 
@@ -222,11 +221,12 @@ void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
   std::int64_t kept = 0, piece = 0;
   for (const Group& group : sharded_groups.groups()) {
     const bool apart = group.config.whole_matrices();  // states first, the master later
+    const std::vector<Storage> states = group.config.storages();
     for (int p : group.parameters) {
       const dist::Interval mine = zero.keeps_slice ? shards.piece(p, rank) : dist::Interval{0, shards.in_bucket(p).count()};
-      kept += stored_bytes(group.config, mine.begin, mine.count());
-      piece = std::max(
-          piece, state_workspace_bytes(group.config, own_masters && !apart, mine.begin, mine.count(), options.offload));
+      kept += stored_bytes(states, mine.begin, mine.count());
+      piece =
+          std::max(piece, state_workspace_bytes(own_masters && !apart, states, mine.begin, mine.count(), options.offload));
     }
   }
   for (const dist::Bucket& bucket : shards.buckets()) {
@@ -244,11 +244,13 @@ void ExecutionPlan::add_optimizer_bytes(int rank, Bytes& bytes) const {
 // The parts take turns, and what is compressed is not offloaded.
 std::int64_t ExecutionPlan::compressed_state_workspace(int rank) const {
   std::int64_t most = 0;
-  for (const Group& group : compression->groups.groups())
+  for (const Group& group : compression->groups.groups()) {
+    const std::vector<Storage> states = group.config.storages();
     for (const int p : group.parameters) {
       const dist::Interval mine = compression->kept(p, rank);
-      most = std::max(most, state_workspace_bytes(group.config, 0, mine.begin, mine.count(), false));
+      most = std::max(most, state_workspace_bytes(0, states, mine.begin, mine.count(), false));
     }
+  }
   return most;
 }
 
@@ -286,11 +288,13 @@ void ExecutionPlan::add_compressed(int rank, Bytes& bytes) const {
   bytes.gradients += 4 * elements;
   const dist::FeedbackPlan::Bytes feedback = plan.feedback.bytes(rank, shards.world_size());
   bytes.optimizer += (weights_are_read ? 0 : 4 * elements) + feedback.estimates;
-  for (const Group& group : plan.groups.groups())
+  for (const Group& group : plan.groups.groups()) {
+    const std::vector<Storage> states = group.config.storages();
     for (const int p : group.parameters) {
       const dist::Interval mine = plan.kept(p, rank);
-      bytes.optimizer += stored_bytes(group.config, mine.begin, mine.count());
+      bytes.optimizer += stored_bytes(states, mine.begin, mine.count());
     }
+  }
   bytes.optimizer += 4 * owned_states(plan.owners, plan.groups, plan.specs, rank).elements;
   // The two exchanges take turns.
   bytes.exchange = std::max(bytes.exchange, feedback.buffers + moved);

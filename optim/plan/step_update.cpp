@@ -3,7 +3,6 @@
 #include "core/base/index.h"
 #include "core/base/math.h"
 #include "dist/comm/operation.h"
-#include "optim/plan/state_bytes.h"
 #include "optim/plan/step_tasks.h"
 
 namespace muonp::optim {
@@ -13,7 +12,14 @@ using dist::Pattern;
 
 namespace {
 
-double moved_states(const Groups& groups, int parameter) { return moved_state_bytes(groups.group_for(parameter).config); }
+// Bytes an element that a step moves in memory for the states of a rule: reads and writes of what is float32; of what is
+// narrow those of its two forms as well, and the look for the largest magnitude.
+double moved_states(const Groups& groups, int parameter) {
+  double bytes = 0;
+  for (const Storage& state : groups.group_for(parameter).config.storages())
+    bytes += 8 + (state.narrow() ? 8 + 2 * stored_bytes_per_element(state) : 0);
+  return bytes;
+}
 
 }  // namespace
 

@@ -16,6 +16,12 @@ std::int64_t stored_bytes(const Storage& storage, std::int64_t first, std::int64
   return count + 4 * state_blocks(first, count);
 }
 
+std::int64_t stored_bytes(std::span<const Storage> states, std::int64_t first, std::int64_t count) {
+  std::int64_t bytes = 0;
+  for (const Storage& s : states) bytes += stored_bytes(s, first, count);
+  return bytes;
+}
+
 double stored_bytes_per_element(const Storage& storage) {
   return static_cast<double>(stored_bytes(storage, 0, kStateBlock)) / static_cast<double>(kStateBlock);
 }

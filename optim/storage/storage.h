@@ -52,8 +52,9 @@ struct Storage {
 
 // Blocks that elements [first, first + count) of a flattened parameter lie in.
 std::int64_t state_blocks(std::int64_t first, std::int64_t count);
-// Of these elements, exactly; and what an element takes in the mean.
+// Of these elements, exactly, in one state or all; and what an element takes in the mean.
 std::int64_t stored_bytes(const Storage& storage, std::int64_t first, std::int64_t count);
+std::int64_t stored_bytes(std::span<const Storage> states, std::int64_t first, std::int64_t count);
 double stored_bytes_per_element(const Storage& storage);
 
 // Elements [begin, end) of a state are computed on together (compute_on_states) where they begin at `begin`: pieces of

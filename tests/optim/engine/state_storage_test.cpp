@@ -7,7 +7,6 @@
 #include <mutex>
 
 #include "core/base/error.h"
-#include "optim/plan/state_bytes.h"
 #include "tests/optim/engine/small_model.h"
 
 using namespace muonp;
@@ -38,7 +37,7 @@ struct BlockModel : SmallModel {
   }
 };
 
-struct Run {
+struct Setting {
   int ranks = 1, zero = 1;
   std::string dtype = "int8", rounding = "stochastic";
   bool compressed = false, offload = false;
@@ -51,14 +50,14 @@ AnyRule rule_of(std::string_view name) {
   return rule;
 }
 
-void keep_in(GroupConfig& group, const Run& run) {
+void keep_in(GroupConfig& group, const Setting& run) {
   const auto states = group.rule->states_of(Home::shard);
   if (std::ranges::all_of(states, [](const StateSpec& s) { return s.content == Content::exact; })) return;
   group.state_dtype = run.dtype;
   group.state_rounding = run.rounding;
 }
 
-OptimizerConfig config_of(std::string_view rule, const Run& run) {
+OptimizerConfig config_of(std::string_view rule, const Setting& run) {
   OptimizerConfig config = small_config();
   config.matrices.rule = rule_of(rule);
   config.matrices.weight_decay = 0.25;
@@ -68,7 +67,7 @@ OptimizerConfig config_of(std::string_view rule, const Run& run) {
   return config.for_run(2 * kSteps);
 }
 
-ParallelOptions options_of(const Run& run) {
+ParallelOptions options_of(const Setting& run) {
   ParallelOptions options{.zero = run.zero, .bucket_elements = 700, .wave_elements = 600};
   options.offload = run.offload;
   options.weight_dtype = run.weights;
@@ -79,7 +78,7 @@ ParallelOptions options_of(const Run& run) {
 // One rank's optimizer, and what it knows of a state by its name.
 class Optimizer {
  public:
-  Optimizer(std::string_view rule, const Run& run, dist::Communicator& communicator, core::Device& device)
+  Optimizer(std::string_view rule, const Setting& run, dist::Communicator& communicator, core::Device& device)
       : communicator_(communicator),
         device_(device),
         optimizer(device, model.list, config_of(rule, run), options_of(run), communicator) {}
@@ -150,8 +149,9 @@ class Optimizer {
   DistributedOptimizer optimizer;
 };
 
-Run in_float32(Run run) {
+Setting in_float32(Setting run) {
   run.dtype = "float32";
+  run.offload = false;
   return run;
 }
 
@@ -176,7 +176,7 @@ std::vector<std::string> narrow_rules() {
 
 class StateStorage : public testing::TestWithParam<std::string> {};
 
-void expect_rounded_steps(const std::string& rule, const Run& run) {
+void expect_rounded_steps(const std::string& rule, const Setting& run) {
   SCOPED_TRACE(fmt::format("{} ranks, stage {}, {} {}", run.ranks, run.zero, run.dtype, run.rounding));
   run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
     Optimizer narrow(rule, run, communicator, device), wide(rule, in_float32(run), communicator, device);
@@ -197,6 +197,9 @@ TEST_P(StateStorage, IsAStepInFloat32WhoseStatesAreRounded) {
       for (const char* dtype : {"bfloat16", "int8"})
         expect_rounded_steps(GetParam(), {.ranks = ranks, .zero = zero, .dtype = dtype});
   expect_rounded_steps(GetParam(), {.ranks = 2, .rounding = "nearest"});
+  if (!on_gpu()) return;
+  for (const char* dtype : {"bfloat16", "int8"})  // beside a float32 optimizer that keeps all on the device
+    expect_rounded_steps(GetParam(), {.ranks = 2, .dtype = dtype, .offload = true, .weights = core::Dtype::bfloat16});
 }
 
 // The memory of a step at its highest, before it between steps, and a checkpoint's.
@@ -206,7 +209,7 @@ TEST_P(StateStorage, TakesWhatThePlanSays) {
       for (const char* dtype : {"float32", "bfloat16", "int8"})
         for (const core::Dtype weights : {core::Dtype::float32, core::Dtype::bfloat16})
           for (const bool offload : on_gpu() ? std::vector<bool>{false, true} : std::vector<bool>{false}) {
-            const Run run{.ranks = ranks, .zero = zero, .dtype = dtype, .offload = offload, .weights = weights};
+            const Setting run{.ranks = ranks, .zero = zero, .dtype = dtype, .offload = offload, .weights = weights};
             SCOPED_TRACE(fmt::format("{} ranks, stage {}, {}, offload {}", ranks, zero, dtype, offload));
             run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
               Optimizer o(GetParam(), run, communicator, device);
@@ -215,7 +218,9 @@ TEST_P(StateStorage, TakesWhatThePlanSays) {
               const ExecutionPlan& plan = o.optimizer.plan();
               const int rank = communicator.rank();
               EXPECT_EQ(device.allocator()->use().peak_of(core::Category::optimizer), plan.bytes(rank).optimizer);
-              if (offload) EXPECT_EQ(device.host_allocator()->use().of(core::Category::optimizer), plan.bytes(rank).host);
+              if (offload) {
+                EXPECT_EQ(device.host_allocator()->use().of(core::Category::optimizer), plan.bytes(rank).host);
+              }
               std::int64_t saved = 0;
               for (const StateTensor& t : o.optimizer.state_to_save()) saved += t.bytes();
               EXPECT_EQ(saved, plan.snapshot_bytes(rank));
@@ -225,45 +230,64 @@ TEST_P(StateStorage, TakesWhatThePlanSays) {
           }
 }
 
-// At the world size that saved: bit for bit the run that was not interrupted. At another one: a step in float32 from what
-// was saved, rounded once to the blocks that the ranks have now.
-TEST_P(StateStorage, GoesOnFromWhatWasSaved) {
+namespace {
+
+// Of what all ranks held, this rank's part is what it holds.
+void expect_held(const Values& whole, const Values& held) {
+  for (const auto& [name, values] : held) {
+    const std::size_t place = name.rfind('@');
+    const auto begin = whole.at(name.substr(0, place)).begin() + std::stol(name.substr(place + 1));
+    EXPECT_TRUE(std::equal(values.begin(), values.end(), begin)) << name;
+  }
+}
+
+}  // namespace
+
+TEST_P(StateStorage, GoesOnBitForBitAtTheWorldSizeThatSaved) {
   for (const char* dtype : {"bfloat16", "int8"})
     for (const int zero : {0, 1, 3}) {
-      const Run run{.ranks = 3, .zero = zero, .dtype = dtype};
+      const Setting setting{.ranks = 3, .zero = zero, .dtype = dtype};
       std::mutex mutex;
       Values saved, later;
-      run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
-        Optimizer o(GetParam(), run, communicator, device);
+      run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
+        Optimizer o(GetParam(), setting, communicator, device);
         o.optimizer.initialize(3);
         o.advance(0, kSteps);
         gather(mutex, o.states(), o.optimizer, saved);
         o.advance(kSteps, kSteps + 2);
         gather(mutex, o.states(), o.optimizer, later);
       });
-      run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
-        Optimizer o(GetParam(), run, communicator, device);
+      run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
+        Optimizer o(GetParam(), setting, communicator, device);
         o.load(kSteps, saved);
-        for (const auto& [name, values] : o.states()) {
-          const std::size_t place = name.rfind('@');
-          const auto begin = saved.at(name.substr(0, place)).begin() + std::stol(name.substr(place + 1));
-          EXPECT_TRUE(std::equal(values.begin(), values.end(), begin)) << name;
-        }
+        expect_held(saved, o.states());
         o.advance(kSteps, kSteps + 2);
-        Values resumed;
-        for (const auto& [name, values] : o.states()) {
-          const std::size_t place = name.rfind('@');
-          const auto begin = later.at(name.substr(0, place)).begin() + std::stol(name.substr(place + 1));
-          EXPECT_TRUE(std::equal(values.begin(), values.end(), begin)) << name;
-        }
+        expect_held(later, o.states());
       });
-      const Run fewer{.ranks = 2, .zero = zero, .dtype = dtype};
-      run_on_devices(fewer.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+    }
+}
+
+// A step in float32 from what was saved, rounded once to the blocks that ranks have now; bfloat16 is as it was saved.
+TEST_P(StateStorage, GoesOnAtAnotherWorldSizeFromWhatWasSaved) {
+  for (const char* dtype : {"bfloat16", "int8"})
+    for (const int zero : {0, 1, 3}) {
+      std::mutex mutex;
+      Values saved;
+      run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
+        Optimizer o(GetParam(), {.ranks = 3, .zero = zero, .dtype = dtype}, communicator, device);
+        o.optimizer.initialize(3);
+        o.advance(0, kSteps);
+        gather(mutex, o.states(), o.optimizer, saved);
+      });
+      const Setting fewer{.ranks = 2, .zero = zero, .dtype = dtype};
+      run_on_devices(2, [&](dist::Communicator& communicator, core::Device& device) {
         Optimizer narrow(GetParam(), fewer, communicator, device), wide(GetParam(), in_float32(fewer), communicator, device);
         narrow.load(kSteps, saved);
         wide.load(kSteps, saved);
         const Groups& groups = narrow.optimizer.plan().groups;
-        if (fewer.dtype == std::string("bfloat16")) EXPECT_EQ(narrow.states(), wide.states());  // as it was saved
+        if (fewer.dtype == "bfloat16") {
+          EXPECT_EQ(narrow.states(), wide.states());
+        }
         wide.round(kSteps, groups, /*nearest=*/true);
         EXPECT_EQ(narrow.states(), wide.states());
         narrow.advance(kSteps, kSteps + 2);
@@ -275,28 +299,6 @@ TEST_P(StateStorage, GoesOnFromWhatWasSaved) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Rules, StateStorage, testing::ValuesIn(narrow_rules()), [](const auto& of) { return of.param; });
-
-// What is offloaded is what would be on the device.
-TEST(StateStorageOffloaded, MovesAsOnTheDevice) {
-  if (!on_gpu())
-    return;  // a CPU's state is in host memory anyway, and the plan refuses it: DistributedOptimizer has the test
-  for (const char* rule : {"muonp", "adamw", "schedule_free", "beyond_muon_rms"})
-    for (const char* dtype : {"bfloat16", "int8"}) {
-      Run run{.ranks = 2, .dtype = dtype, .weights = core::Dtype::bfloat16};
-      run_on_devices(run.ranks, [&](dist::Communicator& communicator, core::Device& device) {
-        Optimizer near(rule, run, communicator, device);
-        Run away = run;
-        away.offload = true;
-        Optimizer far(rule, away, communicator, device);
-        for (Optimizer* o : {&near, &far}) {
-          o->optimizer.initialize(3);
-          o->advance(0, kSteps);
-        }
-        EXPECT_EQ(near.weights(), far.weights());
-        EXPECT_EQ(near.states(), far.states());
-      });
-    }
-}
 
 // Momenta and second moments are narrow there too; estimates are float32 (docs/compression.md).
 TEST(StateStorageCompressed, IsAStepInFloat32WhoseStatesAreRounded) {
@@ -310,7 +312,7 @@ TEST(StateStorageCompressed, TakesWhatThePlanSays) {
   for (const int ranks : {1, 2, 3})
     for (const char* dtype : {"bfloat16", "int8"})
       for (const core::Dtype weights : {core::Dtype::float32, core::Dtype::bfloat16}) {
-        const Run run{.ranks = ranks, .dtype = dtype, .compressed = true, .weights = weights};
+        const Setting run{.ranks = ranks, .dtype = dtype, .compressed = true, .weights = weights};
         run_on_devices(ranks, [&](dist::Communicator& communicator, core::Device& device) {
           Optimizer o("muonp", run, communicator, device);
           o.optimizer.initialize(3);
@@ -327,11 +329,11 @@ TEST(StateStorageCompressed, TakesWhatThePlanSays) {
 TEST(StateStoragePlan, CountsWhatAnElementTakes) {
   BlockModel model;
   const auto optimizer_bytes = [&](const char* dtype) {
-    const Run run{.ranks = 2, .zero = 1, .dtype = dtype};
+    const Setting run{.ranks = 2, .zero = 1, .dtype = dtype};
     return make_execution_plan(model.list, config_of("adamw", run), options_of(run), 2).bytes(0).optimizer;
   };
   std::int64_t kept = 0, blocks = 0, largest = 0;
-  const Run run{.ranks = 2};
+  const Setting run{.ranks = 2};
   const dist::ShardPlan shards = make_execution_plan(model.list, config_of("adamw", run), options_of(run), 2).shards;
   for (int p = 0; p < static_cast<int>(model.list.size()); ++p) {
     const dist::Interval mine = shards.piece(p, 0);
