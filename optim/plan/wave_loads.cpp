@@ -89,8 +89,9 @@ void add_shared(const ExecutionPlan& plan, int task, double seconds, ByOwner& by
   const spectral::SharedWork work =
       shared_work(owners, plan.sharded_groups, plan.shards.parameters(), plan.options.device, task);
   const double n = plan.shards.world_size(), part = 1.0 / sharers;
-  const double bytes = 4 * part * static_cast<double>(t.elements), sent = part * static_cast<double>(work.sent);
-  const double out = plan.zero.keeps_slice ? bytes : bytes * (n - 1), in = plan.zero.keeps_slice ? bytes : 0;
+  const double sent = part * static_cast<double>(work.sent), all = 4 * static_cast<double>(t.elements);
+  const double away = all - 4 * static_cast<double>(own_elements(owners, plan.shards, task));
+  const double out = part * (plan.zero.keeps_slice ? away : all * (n - 1)), in = plan.zero.keeps_slice ? part * away : 0;
   const double to = plan.zero.keeps_slice ? static_cast<double>(plan.shards.ranks_of(t.parameter).count()) : n - 1;
   for (int r = owners.owner(task); r < owners.owner(task) + sharers; ++r) {
     OfRank& mine = by_owner[r];
