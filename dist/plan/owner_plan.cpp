@@ -9,7 +9,7 @@
 #include "core/base/hash.h"
 #include "core/base/index.h"
 #include "core/base/math.h"
-#include "dist/plan/shard_plan.h"
+#include "dist/plan/group_packing.h"
 
 namespace muonp::dist {
 
@@ -124,8 +124,8 @@ class WaveCutter {
 
 }  // namespace
 
-OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t wave_elements)
-    : tasks_(std::move(tasks)), world_size_(world_size) {
+OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t wave_elements, Owners owners)
+    : tasks_(std::move(tasks)), world_size_(world_size), group_size_(tasks_.size(), 1) {
   MUONP_ASSERT(world_size >= 1, "a plan for {} ranks", world_size);
   MUONP_ASSERT(wave_elements >= 1, "waves of {} elements", wave_elements);
   for (const MatrixTask& t : tasks_)
@@ -133,14 +133,38 @@ OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t
   owner_ = assign(tasks_, world_size_);
   load_.assign(static_cast<std::size_t>(world_size_), 0.0);
   for (std::size_t t = 0; t < tasks_.size(); ++t) load_[core::at(owner_[t])] += tasks_[t].cost;
+  if (owners == Owners::groups || (owners == Owners::automatic && imbalance() > kBalanced)) {
+    const std::vector<GroupPlace> places = pack_groups(tasks_, world_size_, owners == Owners::groups ? 2 : 1, kBalanced);
+    std::ranges::fill(load_, 0.0);
+    for (std::size_t t = 0; t < tasks_.size(); ++t) {
+      owner_[t] = places[t].first;
+      group_size_[t] = places[t].size;
+      for (int r = 0; r < group_size_[t]; ++r) load_[core::at(owner_[t] + r)] += tasks_[t].cost / group_size_[t];
+    }
+  }
+  const bool any_shared = std::ranges::any_of(group_size_, [](int size) { return size > 1; });
+  any_shared ? cut_waves_of_groups(wave_elements) : cut_waves(wave_elements);
+  for (std::vector<int>& wave : waves_) std::sort(wave.begin(), wave.end());
+  find_turns();
+}
 
-  // Last parameters first, as their gradients complete in the backward pass.
-  std::vector<int> order(tasks_.size());
+namespace {
+
+// Last parameters first, as their gradients complete in the backward pass.
+std::vector<int> order_of_gradients(const std::vector<MatrixTask>& tasks) {
+  std::vector<int> order(tasks.size());
   std::iota(order.begin(), order.end(), 0);
   std::sort(order.begin(), order.end(), [&](int a, int b) {
-    const int x = tasks_[core::at(a)].parameter, y = tasks_[core::at(b)].parameter;
+    const int x = tasks[core::at(a)].parameter, y = tasks[core::at(b)].parameter;
     return x != y ? x > y : a < b;
   });
+  return order;
+}
+
+}  // namespace
+
+void OwnerPlan::cut_waves(std::int64_t wave_elements) {
+  const std::vector<int> order = order_of_gradients(tasks_);
   std::vector<std::vector<int>> of_rank(static_cast<std::size_t>(world_size_));
   for (int t : order) of_rank[core::at(owner(t))].push_back(t);
   std::vector<WaveCutter> cutters;
@@ -151,7 +175,68 @@ OwnerPlan::OwnerPlan(std::vector<MatrixTask> tasks, int world_size, std::int64_t
   }
   waves_.resize(static_cast<std::size_t>(waves));
   for (const WaveCutter& cutter : cutters) cutter.cut(waves, waves_);
-  for (std::vector<int>& wave : waves_) std::sort(wave.begin(), wave.end());
+}
+
+// A shared matrix is in the same wave for all that share it: waves are cut from the order of gradients, at equal cost, as
+// few as the limit allows.
+void OwnerPlan::cut_waves_of_groups(std::int64_t wave_elements) {
+  const std::vector<int> order = order_of_gradients(tasks_);
+  const double total = std::accumulate(load_.begin(), load_.end(), 0.0);
+  const auto most = static_cast<int>(tasks_.size());
+  for (int waves = 1;; waves = std::min(most, 2 * waves)) {
+    waves_.assign(core::at(waves), {});
+    std::vector<std::int64_t> held(core::at(world_size_), 0);
+    bool fits = true;
+    double done = 0;
+    int last = 0;
+    for (int i = 0; i < most; ++i) {
+      const int t = order[core::at(i)];
+      const double part = total > 0 ? done / total : static_cast<double>(i) / most;
+      const int w = waves == most ? i : std::min(waves - 1, static_cast<int>(part * waves));
+      if (w != last) std::ranges::fill(held, 0);
+      last = w;
+      waves_[core::at(w)].push_back(t);
+      done += tasks_[core::at(t)].cost;
+      for (int r = owner(t); r < owner(t) + group_size(t); ++r) {
+        std::int64_t& mine = held[core::at(r)];
+        fits = fits && (mine == 0 || mine + share_elements(t) <= wave_elements);
+        mine += share_elements(t);
+      }
+    }
+    if (fits || waves == most) break;
+  }
+  std::erase_if(waves_, [](const std::vector<int>& wave) { return wave.empty(); });
+}
+
+void OwnerPlan::find_turns() {
+  turns_.resize(waves_.size());
+  for (std::size_t w = 0; w < waves_.size(); ++w) {
+    std::map<int, std::size_t> next;  // by rank: its first free turn
+    for (const int t : waves_[w]) {
+      if (!is_shared(t)) continue;
+      std::size_t turn = 0;
+      for (int r = owner(t); r < owner(t) + group_size(t); ++r) turn = std::max(turn, next[r]);
+      if (turn == turns_[w].size()) turns_[w].emplace_back();
+      turns_[w][turn].push_back(t);
+      for (int r = owner(t); r < owner(t) + group_size(t); ++r) next[r] = turn + 1;
+    }
+  }
+}
+
+// Each matrix has a row, or a column, more than its equal part at most.
+std::int64_t OwnerPlan::share_elements(int task) const {
+  const MatrixTask& t = tasks_[core::at(task)];
+  if (!is_shared(task)) return t.elements;
+  std::int64_t elements = 0;
+  for (const Rectangle& m : t.matrices)
+    elements += (std::max(m.rows, m.cols) + group_size(task) - 1) / group_size(task) * std::min(m.rows, m.cols);
+  return elements;
+}
+
+std::vector<Rectangle> OwnerPlan::share(int task, int rank) const {
+  std::vector<Rectangle> parts;
+  for (const Rectangle& m : tasks_[core::at(task)].matrices) parts.push_back(m.part(group_size(task), rank - owner(task)));
+  return parts;
 }
 
 double OwnerPlan::imbalance() const {
@@ -170,8 +255,9 @@ std::string OwnerPlan::describe() const {
   for (int w = 0; w < waves(); ++w)
     for (int t : wave(w)) {
       const MatrixTask& task = tasks_[core::at(t)];
-      text += fmt::format("\n{} (parameter {}, {} elements): rank {}, wave {}", task.name, task.parameter, task.elements,
-                          owner(t), w);
+      const std::string who = is_shared(t) ? fmt::format("ranks {} to {}", owner(t), owner(t) + group_size(t) - 1)
+                                           : fmt::format("rank {}", owner(t));
+      text += fmt::format("\n{} (parameter {}, {} elements): {}, wave {}", task.name, task.parameter, task.elements, who, w);
     }
   return text;
 }

@@ -122,7 +122,9 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
   for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
     const dist::MatrixTask& task = plan.owners.tasks()[t];
     const auto group = static_cast<std::size_t>(plan.groups.group_of(task.parameter));
-    seconds[core::at(plan.owners.owner(static_cast<int>(t)))] += task.cost / group_rates[group];
+    const dist::Interval owners = plan.owners.group(static_cast<int>(t));
+    for (std::int64_t r = owners.begin; r < owners.end; ++r)
+      seconds[core::at(r)] += task.cost / static_cast<double>(owners.count()) / group_rates[group];
   }
   const auto slowest = std::max_element(seconds.begin(), seconds.end());
   const double longest = *slowest, load = plan.owners.load(static_cast<int>(slowest - seconds.begin()));

@@ -58,6 +58,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
   for (std::size_t t = 0; t < owners_of.tasks().size(); ++t)
     owners.push_back({{"parameter", owners_of.tasks()[t].name},
                       {"owner", owners_of.owner(static_cast<int>(t))},
+                      {"ranks", owners_of.group_size(static_cast<int>(t))},
                       {"flops", owners_of.tasks()[t].cost}});
   return {{"ranks", ranks},
           {"imbalance", owners_of.imbalance()},

@@ -68,6 +68,14 @@ BatchPlan make_batch_plan(const core::DataConfig& data, int world_size) {
   return plan;
 }
 
+namespace {
+
+dist::Owners owners_of(std::string_view name) {
+  return name == "groups" ? dist::Owners::groups : name == "auto" ? dist::Owners::automatic : dist::Owners::whole;
+}
+
+}  // namespace
+
 optim::ParallelOptions parallel_options(const RunConfig& config, const models::LanguageModel& model,
                                         core::DeviceKind device) {
   constexpr double kFloatsPerMib = 1 << 18;
@@ -83,7 +91,8 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
           .reads = model.weight_reads(),
           .compression = optim::parse_compression(config.compression.to_owner, config.compression.to_workers,
                                                   config.compression.others),
-          .spectra = config.log.spectra_every > 0 ? config.log.spectra : std::vector<std::string>{}};
+          .spectra = config.log.spectra_every > 0 ? config.log.spectra : std::vector<std::string>{},
+          .owners = owners_of(config.parallel.owners)};
 }
 
 SessionSettings session_settings(const RunConfig& config, const std::string& command) {

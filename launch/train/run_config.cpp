@@ -22,6 +22,7 @@ void RunSection::describe(Fields& f) {
 void ParallelSection::describe(Fields& f) {
   static constexpr std::array<std::string_view, 2> dtypes = {"float32", "bfloat16"};
   static constexpr std::array<std::string_view, 2> offloads = {"none", "optimizer"};
+  static constexpr std::array<std::string_view, 3> owners_kinds = {"auto", "whole", "groups"};
   f.integer("zero", zero, {.min = 0, .max = 3},
             "ZeRO stage: 0 keeps all on every rank, 1 shards optimizer state, 2 also gradients, 3 also weights");
   f.integer("threads", threads, kThreads,
@@ -29,6 +30,10 @@ void ParallelSection::describe(Fields& f) {
   f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536},
          "size of a bucket of gradients and weights, as float32 [MiB]");
   f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536}, "matrices an owner holds in one wave of the exchange [MiB]");
+  f.choice(
+      "owners", owners, owners_kinds,
+      "of a matrix's update: whole gives it to one rank, groups lets ranks share it, auto does where that evens out their "
+      "work (docs/parallelism.md)");
   f.boolean("overlap", overlap, "communicate on a thread of its own while the rank computes");
   f.integer("prefetch", prefetch, {.min = 0, .max = 1 << 20},
             "buckets of weights gathered ahead of their use; only used at stage 3 [buckets]");

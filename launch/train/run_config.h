@@ -32,6 +32,7 @@ struct ParallelSection {
   double wave_mib = 64;
   bool overlap = false;
   std::int64_t prefetch = 1;
+  std::string owners = "whole";
   std::string offload = "none";
   bool check = false;
   double timeout_seconds = 30;

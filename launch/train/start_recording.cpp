@@ -18,7 +18,8 @@ StartRecord start_record(const StartFacts& f, std::int64_t step) {
   const bool on_host = f.plan.options.device == core::DeviceKind::cpu;
   const int n = f.plan.shards.world_size();
   record.matrices.assign(core::at(n), 0);
-  for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) ++record.matrices[core::at(owners.owner(t))];
+  for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t)
+    for (int r = owners.owner(t); r < owners.group(t).end; ++r) ++record.matrices[core::at(r)];
   for (int r = 0; r < n; ++r) {
     const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
     record.weights.push_back(b.weights);

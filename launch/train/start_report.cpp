@@ -23,6 +23,16 @@ std::string spectra_text(const StartFacts& f) {
                      100 * measuring / every / step);
 }
 
+// How many matrices ranks share, and how many ranks at most.
+std::string shared_text(const dist::OwnerPlan& owners) {
+  int shared = 0, most = 0;
+  for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) {
+    shared += owners.is_shared(t);
+    most = std::max(most, owners.group_size(t));
+  }
+  return shared == 0 ? "" : fmt::format(", {} of them shared by 2 to {} ranks each,", shared, most);
+}
+
 std::string run_table(const StartFacts& f) {
   const RunConfig& c = f.config;
   const optim::ExecutionPlan& plan = f.plan;
@@ -50,8 +60,9 @@ std::string run_table(const StartFacts& f) {
              fmt::format("ZeRO {}, {} bucket{}, communication {}", plan.options.zero, plan.shards.buckets().size(),
                          plan.shards.buckets().size() == 1 ? "" : "s", plan.options.overlap ? "overlapped" : "in line")});
   const dist::OwnerPlan& owners = plan.matrix_owners();
-  table.add({"owners", fmt::format("{} matrices in {} wave{}, imbalance {:.3f} (largest load / mean)", owners.tasks().size(),
-                                   owners.waves(), owners.waves() == 1 ? "" : "s", owners.imbalance())});
+  table.add(
+      {"owners", fmt::format("{} matrices{} in {} wave{}, imbalance {:.3f} (largest load / mean)", owners.tasks().size(),
+                             shared_text(owners), owners.waves(), owners.waves() == 1 ? "" : "s", owners.imbalance())});
   if (plan.compression) table.add({"compressed", plan.options.compression.text()});
   if (c.log.spectra_every > 0) table.add({"spectra", spectra_text(f)});
   const auto sent = static_cast<std::int64_t>(plan.bytes_sent_per_step(f.batches.passes));
@@ -89,7 +100,7 @@ std::string rank_table(const StartFacts& f) {
   for (int r = 0; r < std::min(n, kMostRankRows); ++r) {
     const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
     int owned = 0;
-    for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) owned += owners.owner(t) == r;
+    for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) owned += owners.owns(r, t);
     const std::int64_t total = planned_peak_bytes(f, r) + (on_host ? f.snapshot_bytes(r) : 0);
     std::vector<std::string> row = {std::to_string(r),
                                     core::format_bytes(b.weights),

@@ -79,7 +79,8 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       plan_(plan_on_all(model, config, on(device, options), communicator)),
       waits_(device.queue()),
       matrix_time_(device.queue()),
-      measuring_(device.queue()) {
+      measuring_(device.queue()),
+      sharing_(device.queue()) {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   async_ = make_async(device, communicator, options.overlap, waits_);
   places_.resize(parameters_.size());
@@ -88,8 +89,8 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
     parts_.push_back(&part);
     for (int i = 0; i < core::to_int(indices.size()); ++i) places_[at(indices[at(i)])] = {&part, i};
   };
-  sharded_ =
-      std::make_unique<ShardedPart>(device, chosen(parameters_, plan_.sharded), plan_, communicator, *async_, measuring_);
+  sharded_ = std::make_unique<ShardedPart>(device, chosen(parameters_, plan_.sharded), plan_, communicator, *async_,
+                                           measuring_, sharing_);
   place(*sharded_, plan_.sharded);
   if (plan_.compression) {
     feedback_ =
@@ -298,7 +299,7 @@ StepReport DistributedOptimizer::step(double lr_factor, const StepOptions& how) 
 StepReport DistributedOptimizer::report() {
   StepReport report;
   report.gradient_norm = prepared_.value;
-  report.spectral_seconds = core::seconds(matrix_time_.take());
+  report.spectral_seconds = core::seconds(matrix_time_.take()) - core::seconds(sharing_.take());
   report.communication_seconds = core::seconds(waits_.take());
   report.spectra_seconds = core::seconds(measuring_.take());
   prepared_ = {};

@@ -115,7 +115,7 @@ class DistributedOptimizer {
   dist::Communicator& communicator_;
   double clip_;  // largest gradient norm; 0: no limit
   ExecutionPlan plan_;
-  core::Stopwatch waits_, matrix_time_, measuring_;
+  core::Stopwatch waits_, matrix_time_, measuring_, sharing_;
   std::unique_ptr<ShardedPart> sharded_;
   std::unique_ptr<FeedbackPart> feedback_;  // null where nothing is compressed
   std::unique_ptr<FrozenWeights> frozen_;   // null where nothing is frozen

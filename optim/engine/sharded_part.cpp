@@ -29,7 +29,8 @@ int state_of_weights(const Rule& rule) { return rule.evaluates_average() ? 0 : r
 }  // namespace
 
 ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
-                         dist::Communicator& communicator, dist::AsyncQueue& async, core::Stopwatch& measuring)
+                         dist::Communicator& communicator, dist::AsyncQueue& async, core::Stopwatch& measuring,
+                         core::Stopwatch& sharing)
     : device_(device),
       plan_(plan),
       communicator_(communicator),
@@ -39,6 +40,7 @@ ShardedPart::ShardedPart(core::Device& device, core::ParameterList parameters, c
                   plan.options.offload ? dist::Masters::in_host_memory : dist::Masters::on_device),
       reducer_(device, parameters_, communicator, async, plan.options.overlap),
       owner_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator.rank(), plan.options.offload),
+      shared_(device, plan.owners, plan.sharded_groups, plan.shards.parameters(), communicator, async, sharing),
       diagnostics_(device, plan.sharded_groups, plan.shards.parameters(), plan.sharded, plan.options.spectra) {
   if (plan.gathers)
     weights_ = std::make_unique<dist::PassGatherer>(parameters_, *plan.gathers, communicator, async);
@@ -75,7 +77,7 @@ void ShardedPart::update(const StepInputs& inputs, core::Stopwatch& matrix_time)
   dist::ExactTransport transport(device_, parameters_, plan_.owners, pieces);
   dist::WavePipeline pipeline(transport, communicator_, async_);
   for (dist::Wave wave; pipeline.next(wave);) {
-    matrix_time.time([&] { compute(wave.mine, inputs); });
+    if (wave.index < plan_.owners.waves()) matrix_time.time([&] { compute(wave, inputs); });
     if (inputs.measure && wave.index < plan_.owners.waves()) measuring_.time([&] { measure(wave); });
     pipeline.give_back(wave);
     for (const int task : wave.arrived) apply(parameter_of(task), Update{pieces[at(task)]}, inputs);
@@ -146,16 +148,22 @@ Direction ShardedPart::direction(int parameter, const StepInputs& inputs) {
   return {gradient.values};
 }
 
-void ShardedPart::compute(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs) {
+void ShardedPart::compute(const dist::Wave& wave, const StepInputs& inputs) {
   std::vector<OwnerSide::Matrix> matrices;
-  for (const dist::OwnedMatrix& m : mine) {
+  std::vector<SharedSide::Part> parts;
+  for (const dist::OwnedMatrix& m : wave.mine) {
     const int p = parameter_of(m.task);
+    if (plan_.owners.is_shared(m.task)) {
+      parts.push_back({m.task, m.in, m.out, facts(p, inputs)});
+      continue;
+    }
     if (observe_) observe_(plan_.shards.parameters()[at(p)].name, m.in);
     const auto pair = pairs_.find(p);
     matrices.push_back(
         {m.task, m.in, m.out, facts(p, inputs), pair == pairs_.end() ? std::nullopt : std::optional(pair->second)});
   }
   owner_.compute(inputs.step, matrices);
+  shared_.compute(inputs.step, wave.index, parts);
 }
 
 // On the device, this rank's part of each matrix of a wave; by task.

@@ -14,6 +14,7 @@
 #include "dist/zero/weight_gatherer.h"
 #include "optim/engine/owner_side.h"
 #include "optim/engine/part.h"
+#include "optim/engine/shared_side.h"
 #include "optim/plan/execution_plan.h"
 
 namespace muonp::optim {
@@ -21,9 +22,10 @@ namespace muonp::optim {
 class ShardedPart final : public Part {
  public:
   // `parameters`: the plan's sharded ones. Their values are allocated here and are undefined until initialized() or
-  // loaded().
+  // loaded(). `sharing` times what is waited for between ranks that share a matrix, which is within the time of matrices.
   ShardedPart(core::Device& device, core::ParameterList parameters, const ExecutionPlan& plan,
-              dist::Communicator& communicator, dist::AsyncQueue& async, core::Stopwatch& measuring);
+              dist::Communicator& communicator, dist::AsyncQueue& async, core::Stopwatch& measuring,
+              core::Stopwatch& sharing);
 
   core::GradientSlot slot(core::Parameter& parameter) override { return reducer_.slot(parameter); }
   void complete(core::Parameter& parameter) override { reducer_.complete(parameter); }
@@ -68,7 +70,8 @@ class ShardedPart final : public Part {
   // Of the matrices that this rank owns whose rule needs it, the Gram matrix of the other factor. Collective.
   void compute_grams();
   core::Tensor whole_masters(int bucket);
-  void compute(std::span<const dist::OwnedMatrix> mine, const StepInputs& inputs);
+  // Of a wave's matrices, those that this rank owns whole, then those that ranks share. Collective.
+  void compute(const dist::Wave& wave, const StepInputs& inputs);
   // Spectra of a wave's matrices, which this rank owns and whose updates are computed: their weights are gathered.
   // Collective.
   void measure(const dist::Wave& wave);
@@ -89,6 +92,7 @@ class ShardedPart final : public Part {
   std::unique_ptr<dist::WeightGatherer> weights_;
   std::vector<Shard> mine_;  // by parameter
   OwnerSide owner_;
+  SharedSide shared_;
   Diagnostics diagnostics_;
   std::map<int, LoraPair> pairs_;              // of one step, by parameter
   std::vector<int> pending_;                   // by bucket: parameters not updated in this step

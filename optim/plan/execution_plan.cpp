@@ -1,6 +1,7 @@
 #include "optim/plan/execution_plan.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "core/base/hash.h"
 #include "core/base/index.h"
@@ -10,6 +11,7 @@
 #include "dist/zero/exact_transport.h"
 #include "dist/zero/reducer.h"
 #include "optim/plan/frozen_plan.h"
+#include "optim/plan/sharing.h"
 #include "optim/plan/spectra.h"
 
 namespace muonp::optim {
@@ -30,6 +32,10 @@ void refuse_stages_without_whole_weights(const ParallelOptions& options) {
         "compression with parallel.zero: {}: every rank keeps momentum, estimates and weights of what is "
         "compressed whole, which stages from 2 on exist to shard; valid are 0 and 1",
         options.zero);
+  if (options.compression.any() && options.owners == dist::Owners::groups)
+    core::fail(
+        "parallel.owners: groups with compression: what ranks send of a matrix's momentum is compressed as a whole, and its "
+        "owner keeps an estimate of the whole; valid are whole and auto");
   if (options.compression.any() && options.offload)
     core::fail("parallel.offload: optimizer with compression: momentum and estimates are on the device; valid is none");
 }
@@ -45,14 +51,19 @@ class MatrixWorkspace {
   }
   std::int64_t operator()(int wave) const {
     std::vector<std::vector<MatrixInput>> inputs(steps_.size());
+    std::int64_t most = 0;
     for (const int t : owners_.wave(wave)) {
-      if (owners_.owner(t) != rank_) continue;
+      if (!owners_.owns(rank_, t)) continue;
       const int p = owners_.tasks()[core::at(t)].parameter;
       const dist::ParameterSpec& spec = specs_[core::at(p)];
-      inputs[core::at(groups_.group_of(p))].push_back({spec.name, spec.shape, groups_.split_of(p), {}, {}});
+      const auto group = core::at(groups_.group_of(p));
+      MatrixInput input{spec.name, spec.shape, groups_.split_of(p), {}, {}};
+      if (owners_.is_shared(t))
+        most = std::max(most, steps_[group]->share_workspace_bytes(input, owners_.group_size(t)));
+      else
+        inputs[group].push_back(std::move(input));
     }
-    std::int64_t most = 0;
-    for (std::size_t g = 0; g < inputs.size(); ++g)
+    for (std::size_t g = 0; g < inputs.size(); ++g)  // before those that are shared
       if (!inputs[g].empty()) most = std::max(most, steps_[g]->workspace_bytes(inputs[g]));
     return most;
   }
@@ -65,15 +76,18 @@ class MatrixWorkspace {
   std::vector<std::unique_ptr<MatrixStep>> steps_;
 };
 
-std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups,
-                                       core::DeviceKind device) {
+// can_be_shared: of the parameters, where their rules allow it too.
+std::vector<dist::MatrixTask> tasks_of(const core::ParameterList& parameters, const Groups& groups, core::DeviceKind device,
+                                       const std::function<bool(const core::Parameter&)>& can_be_shared) {
   std::vector<dist::MatrixTask> tasks;
   for (const Group& group : groups.groups()) {
     if (!group.config.whole_matrices()) continue;
     const auto step = group.config.rule->matrix_step(device);
     for (int index : group.parameters) {
       const core::Parameter& p = *parameters[core::at(index)];
-      if (p.size() > 0) tasks.push_back({p.name, index, step->cost(p.name, p.shape, groups.split_of(index)), p.size()});
+      if (p.size() == 0) continue;
+      tasks.push_back({p.name, index, step->cost(p.name, p.shape, groups.split_of(index)), p.size()});
+      if (can_be_shared(p)) let_share(tasks.back(), *step, p, groups.split_of(index));
     }
   }
   return tasks;
@@ -128,19 +142,22 @@ ExecutionPlan make_execution_plan(const core::ParameterList& model, const Optimi
   require_measurable(options.spectra, parameters, groups);
   std::vector<int> sharded = all_but(compressed, core::to_int(parameters.size()));
   Groups sharded_groups = groups.restricted_to(sharded, parameters);
-  const auto owners_of = [&](const core::ParameterList& list, const Groups& of) {
-    return dist::OwnerPlan(tasks_of(list, of, options.device), world_size, options.wave_elements);
+  const auto owners_of = [&](const core::ParameterList& list, const Groups& of, dist::Owners owners) {
+    const auto can_be_shared = [&](const core::Parameter& p) {
+      return owners != dist::Owners::whole && !is_measured(options.spectra, p.name);
+    };
+    return dist::OwnerPlan(tasks_of(list, of, options.device, can_be_shared), world_size, options.wave_elements, owners);
   };
   std::optional<CompressionPlan> compression;
   if (options.compression.any()) {
     const core::ParameterList list = chosen(parameters, compressed);
     Groups of_list = groups.restricted_to(compressed, parameters);
-    dist::OwnerPlan owners = owners_of(list, of_list);
+    dist::OwnerPlan owners = owners_of(list, of_list, dist::Owners::whole);
     compression = make_compression_plan(std::move(compressed), list, std::move(of_list), std::move(owners),
                                         options.compression, world_size, options.bucket_elements);
   }
   const core::ParameterList rest = chosen(parameters, sharded);
-  dist::OwnerPlan owners = owners_of(rest, sharded_groups);
+  dist::OwnerPlan owners = owners_of(rest, sharded_groups, options.owners);
   ExecutionPlan plan{.options = options,
                      .zero = zero,
                      .groups = std::move(groups),
@@ -337,11 +354,11 @@ double ExecutionPlan::bytes_sent_by_update() const {
   const double n = shards.world_size(), share = (n - 1) / n;
   std::int64_t matrices = 0, own = 0;
   for (int t = 0; t < core::to_int(owners.tasks().size()); ++t) {
-    const dist::MatrixTask& task = owners.tasks()[core::at(t)];
-    matrices += task.elements;
-    own += shards.piece(task.parameter, owners.owner(t)).count();
+    matrices += owners.tasks()[core::at(t)].elements;
+    own += own_elements(owners, shards, t);
   }
-  const double compressed = compression ? compressed_bytes_sent() : 0;
+  const double compressed = (compression ? compressed_bytes_sent() : 0) +
+                            shared_bytes_sent(owners, sharded_groups, shards.parameters(), options.device) / n;
   if (!zero.keeps_slice) return compressed + 4 * share * static_cast<double>(matrices);
   // What leaves its rank of each matrix, there and back, and the all-gather of weights.
   const double weights = gathers ? 0 : static_cast<double>(core::size_of(options.weight_dtype) * shards.padded_elements());

@@ -34,6 +34,7 @@ struct ParallelOptions {
   core::WeightReads reads = {};  // of a pass of the model; empty: its parameters one by one, and back
   CompressionOptions compression = {};
   std::vector<std::string> spectra = {};  // patterns of names whose matrices are measured in some steps; empty: none ever
+  dist::Owners owners = dist::Owners::whole;  // of matrices; what is compressed or measured is taken whole
 };
 
 // A state of a matrix that lives with its owner: "row_squares", [count, rows].

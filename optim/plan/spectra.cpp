@@ -121,7 +121,7 @@ std::int64_t ExecutionPlan::measuring_of(int rank, int wave) const {
     const int p = owners.tasks()[core::at(t)].parameter;
     any = any || is_measured(options.spectra, shards.parameters()[core::at(p)].name);
     const std::int64_t whole = shards.in_bucket(p).count();
-    if (zero.keeps_slice && owners.owner(t) == rank) weights += whole;
+    if ((zero.keeps_slice || owners.is_shared(t)) && owners.owns(rank, t)) weights += owners.share_elements(t);
     if (options.offload && options.weight_dtype != core::Dtype::float32)
       weights += zero.keeps_slice ? shards.piece(p, rank).count() : whole;
   }

@@ -7,6 +7,7 @@
 
 #include "core/base/index.h"
 #include "core/base/math.h"
+#include "optim/plan/sharing.h"
 
 namespace muonp::optim {
 
@@ -44,7 +45,7 @@ class MatrixTimes {
 
 struct OfRank {
   double seconds = 0, flops = 0, there = 0, back = 0, messages_there = 0, messages_back = 0, read = 0, answer = 0,
-         elements = 0;
+         elements = 0, shared = 0, messages_shared = 0;
 };
 
 // Sums by owner within a wave, of those that own something in it.
@@ -62,6 +63,8 @@ class ByOwner {
       load.there.rounds = std::max(load.there.rounds, sum.messages_there);
       load.back.busiest = std::max(load.back.busiest, sum.back);
       load.back.rounds = std::max(load.back.rounds, sum.messages_back);
+      load.shared.busiest = std::max(load.shared.busiest, sum.shared);
+      load.shared.rounds = std::max(load.shared.rounds, sum.messages_shared);
       load.read = std::max(load.read, sum.read);
       load.answer = std::max(load.answer, sum.answer);
       load.owned_elements = std::max(load.owned_elements, sum.elements);
@@ -75,6 +78,39 @@ class ByOwner {
 
 }  // namespace
 
+namespace {
+
+// Each owner of a shared matrix does its part of the work and of the messages, and sends as many more as the products take.
+void add_shared(const ExecutionPlan& plan, int task, double seconds, ByOwner& by_owner, double& there, double& back,
+                double& shared) {
+  const dist::OwnerPlan& owners = plan.owners;
+  const dist::MatrixTask& t = owners.tasks()[at(task)];
+  const int sharers = owners.group_size(task);
+  const spectral::SharedWork work =
+      shared_work(owners, plan.sharded_groups, plan.shards.parameters(), plan.options.device, task);
+  const double n = plan.shards.world_size(), part = 1.0 / sharers;
+  const double sent = part * static_cast<double>(work.sent), all = 4 * static_cast<double>(t.elements);
+  const double away = all - 4 * static_cast<double>(own_elements(owners, plan.shards, task));
+  const double out = part * (plan.zero.keeps_slice ? away : all * (n - 1)), in = plan.zero.keeps_slice ? part * away : 0;
+  const double to = plan.zero.keeps_slice ? static_cast<double>(plan.shards.ranks_of(t.parameter).count()) : n - 1;
+  for (int r = owners.owner(task); r < owners.owner(task) + sharers; ++r) {
+    OfRank& mine = by_owner[r];
+    mine.seconds += part * seconds;
+    mine.flops += part * t.cost;
+    mine.there += in;
+    mine.back += out;
+    mine.messages_there += in > 0 ? to : 0;
+    mine.messages_back += to;
+    mine.shared += sent;
+    mine.messages_shared += work.exchanges * (sharers - 1);
+    there += in;
+    back += out;
+    shared += sent;
+  }
+}
+
+}  // namespace
+
 // An owner receives what others keep of its matrices, and sends as much back; at stage 0 it has the input already, and the
 // result goes whole to every other rank.
 std::vector<WaveLoad> exact_waves(const ExecutionPlan& plan, const dist::ClusterView& cluster, bool everyone) {
@@ -84,9 +120,13 @@ std::vector<WaveLoad> exact_waves(const ExecutionPlan& plan, const dist::Cluster
   std::vector<WaveLoad> waves;
   for (int w = 0; w < owners.waves(); ++w) {
     ByOwner by_owner;
-    double there = 0, back = 0;
+    double there = 0, back = 0, shared = 0;
     for (const int t : owners.wave(w)) {
       const dist::MatrixTask& task = owners.tasks()[at(t)];
+      if (!everyone && owners.is_shared(t)) {
+        add_shared(plan, t, times.seconds(t), by_owner, there, back, shared);
+        continue;
+      }
       OfRank& mine = by_owner[everyone ? 0 : owners.owner(t)];
       mine.seconds += times.seconds(t);
       mine.flops += task.cost;
@@ -110,6 +150,7 @@ std::vector<WaveLoad> exact_waves(const ExecutionPlan& plan, const dist::Cluster
     WaveLoad& load = waves.emplace_back(by_owner.most());
     load.there.mean = there / n;
     load.back.mean = back / n;
+    load.shared.mean = shared / n;
     load.there.busiest = std::max(load.there.busiest, load.there.mean);
     load.back.busiest = std::max(load.back.busiest, load.back.mean);
   }

@@ -17,6 +17,7 @@ struct MessageLoad {   // bytes of a wave in one direction
 struct WaveLoad {
   double flops = 0, seconds = 0;  // of the updates of the owner that takes longest
   MessageLoad there, back;
+  MessageLoad shared;  // between ranks that share matrices, while these are computed
   // With compression: of all that a rank encodes for owners, of what the busiest owner decodes of all ranks, of the answers
   // that it encodes, and of those that every rank decodes; and the elements of the wave's matrices.
   double encode = 0, read = 0, answer = 0, apply = 0;

@@ -179,11 +179,9 @@ void muonp_momentum(core::Queue& queue, const Momentum& form, double gradient_sc
 namespace {
 
 // ⟨input, Z⟩ = Σσ^{1+p}, so the Schatten-(1 + 1/p) norm of Z is its power p/(1 + p).
-double schatten_factor(core::Queue& queue, double p, const core::Tensor& input, const core::Tensor& z) {
-  if (p == 0) return 1;
-  const double inner = inner_product(queue, input, z);
+double schatten_factor(double inner, double p, std::int64_t side) {
   if (!(inner > 0)) core::fail("the inner product of the momentum and its spectral power is {}, not positive", inner);
-  return std::pow(inner / static_cast<double>(std::min(z.dim(0), z.dim(1))), -p / (1 + p));
+  return std::pow(inner / static_cast<double>(side), -p / (1 + p));
 }
 
 double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& z,
@@ -195,7 +193,7 @@ double shape_factor(core::Queue& queue, ShapeScale scale, double p, const core::
     case ShapeScale::rms1:
       return std::sqrt(rows * cols) / norm;
     case ShapeScale::schatten:
-      return schatten_factor(queue, p, input, z);
+      return p == 0 ? 1 : schatten_factor(inner_product(queue, input, z), p, std::min(z.dim(0), z.dim(1)));
     case ShapeScale::spectral:
       return std::sqrt(std::max(1.0, rows / cols)) * (p == 0 ? 1.0 : std::pow(spectral_norm(queue, input), -p));
     case ShapeScale::aspect:
@@ -222,6 +220,25 @@ double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::
   const double factor = update_factor(queue, scale, p, input, update, update.shape());
   if (factor != 1 && factor != 0) core::for_each(queue, update.size(), Scale{update.data<float>(), factor});
   return factor;
+}
+
+bool can_share(ShapeScale scale) { return scale != ShapeScale::spectral; }
+
+// A scale with a norm, or an inner product, sums it over sharers; the others know theirs.
+void scale_share(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
+                 const core::Shape& moved, spectral::Sharers& sharers) {
+  MUONP_ASSERT(can_share(scale), "{} of a part of a matrix", name_of(scale));
+  const double squares = spectral::sum_over(queue.device(), sharers, sum_of_squares(queue, update).sum);
+  if (!std::isfinite(squares)) core::fail("the spectral power of the momentum is not finite");
+  if (squares == 0) return;
+  double factor = 1;
+  if (scale == ShapeScale::schatten && p != 0) {
+    const double inner = spectral::sum_over(queue.device(), sharers, inner_product(queue, input, update));
+    factor = schatten_factor(inner, p, std::min(moved[0], moved[1]));
+  } else if (scale != ShapeScale::schatten) {
+    factor = shape_factor(queue, scale, p, input, update, std::sqrt(squares), moved);
+  }
+  if (factor != 1) core::for_each(queue, update.size(), Scale{update.data<float>(), factor});
 }
 
 namespace {

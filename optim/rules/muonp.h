@@ -95,5 +95,10 @@ double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::
 // `squares`, ‖Z‖_F² of each as SpectralReport has them, are found and read here if there are none.
 void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
                    const core::Tensor& squares = {});
+// Whether the factor is one that ranks can find of a matrix that they share: all but `spectral`, whose largest singular
+// value takes the whole. And scale_update() of a part of a matrix of the shape `moved`. Collective.
+bool can_share(ShapeScale scale);
+void scale_share(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
+                 const core::Shape& moved, spectral::Sharers& sharers);
 
 }  // namespace muonp::optim

@@ -52,6 +52,14 @@ Direction Rule::direction(core::Queue&, const StepFacts&, const GradientSum&, st
   throw core::InternalError(fmt::format("{} has no direction of a matrix", name()));
 }
 
+void MatrixStep::compute_share(core::Device&, std::int64_t, const MatrixInput& input, spectral::Sharers&) {
+  throw core::InternalError(fmt::format("{} is taken whole", input.name));
+}
+
+std::int64_t MatrixStep::share_workspace_bytes(const MatrixInput& input, int) const {
+  throw core::InternalError(fmt::format("{} is taken whole", input.name));
+}
+
 std::unique_ptr<MatrixStep> Rule::matrix_step(core::DeviceKind) const {
   throw core::InternalError(fmt::format("{} does not move whole matrices", name()));
 }

@@ -26,6 +26,7 @@
 #include "core/device/tensor.h"
 #include "optim/rules/split.h"
 #include "optim/spectral/exponent.h"
+#include "optim/spectral/sharers.h"
 #include "optim/storage/storage.h"
 
 namespace muonp::optim {
@@ -135,6 +136,16 @@ class MatrixStep {
   // Most bytes of scratch memory that compute() takes for these inputs, whose tensors are not looked at: no two are taken to
   // lie one after the other.
   virtual std::int64_t workspace_bytes(std::span<const MatrixInput> inputs) const = 0;
+
+  // What it takes that so many ranks share a parameter; none where its matrices are taken whole.
+  virtual std::optional<spectral::SharedWork> shared_work(std::string_view /*name*/, const core::Shape& /*shape*/,
+                                                          const Split* /*split*/, int /*sharers*/) const {
+    return std::nullopt;
+  }
+  // compute() of one parameter, of which `in` and `out` are this rank's parts (SpectralPower::apply_share) of its matrices,
+  // one behind the other in the order of matrix_batches(). Collective.
+  virtual void compute_share(core::Device& device, std::int64_t step, const MatrixInput& input, spectral::Sharers& sharers);
+  virtual std::int64_t share_workspace_bytes(const MatrixInput& input, int sharers) const;
 };
 
 // ---- a rule ----

@@ -4,6 +4,8 @@
 #include <tuple>
 #include <vector>
 
+#include "core/base/math.h"
+
 namespace muonp::optim {
 
 namespace {
@@ -270,6 +272,57 @@ std::int64_t SpectralStep::workspace_bytes(std::span<const MatrixInput> inputs) 
     for (const auto& power : powers_) scratch = std::max(scratch, at_once * power->workspace_bytes(one.rows, one.cols));
     most = std::max(most, scratch + copied);
   }
+  return most;
+}
+
+// Beside the power scales sum one number, ‖Z‖², or with `schatten` an inner product too. Of exponents, the most that one
+// takes.
+std::optional<spectral::SharedWork> SpectralStep::shared_work(std::string_view name, const core::Shape& shape,
+                                                              const Split* split, int sharers) const {
+  if (each_ || !can_share(scale_)) return std::nullopt;
+  spectral::SharedWork all;
+  for (const MatrixBatch& b : matrix_batches(name, shape, split)) {
+    spectral::SharedWork most;
+    for (const auto& power : powers_) {
+      const std::optional<spectral::SharedWork> work = power->shared_work(b.rows, b.cols, sharers);
+      if (!work) return std::nullopt;
+      const int numbers = scale_ == ShapeScale::schatten && power->options().p.value() != 0 ? 2 : 1;
+      most.exchanges = std::max(most.exchanges, work->exchanges + numbers);
+      most.sent = std::max(most.sent, work->sent + spectral::bytes_of_sums(sharers, numbers));
+    }
+    all.exchanges += core::to_int(b.count) * most.exchanges;
+    all.sent += b.count * most.sent;
+  }
+  return all;
+}
+
+void SpectralStep::compute_share(core::Device& device, std::int64_t step, const MatrixInput& input,
+                                 spectral::Sharers& sharers) {
+  spectral::SpectralPower& power = power_of(exponents_ ? exponents_->at(step) : only_);
+  std::int64_t at = 0;
+  try {
+    for (const MatrixBatch& b : matrix_batches(input.name, input.shape, input.split)) {
+      const bool wide = b.rows < b.cols;
+      const std::int64_t length = wide ? b.cols : b.rows;
+      const std::int64_t mine = spectral::part_begin(length, sharers.size(), sharers.rank() + 1) -
+                                spectral::part_begin(length, sharers.size(), sharers.rank());
+      const core::Shape part = wide ? core::Shape{b.rows, mine} : core::Shape{mine, b.cols};
+      for (std::int64_t i = 0; i < b.count; ++i, at += core::element_count(part)) {
+        const core::Tensor in = input.in.flat(at, core::element_count(part)).view(part),
+                           out = input.out.flat(at, core::element_count(part)).view(part);
+        power.apply_share(device, b.rows, b.cols, in, out, sharers);
+        scale_share(device.queue(), scale_, power.options().p.value(), in, out, {b.rows, b.cols}, sharers);
+      }
+    }
+  } catch (const core::Error& e) {
+    core::fail("{}: {}", describe(input), e.what());
+  }
+}
+
+std::int64_t SpectralStep::share_workspace_bytes(const MatrixInput& input, int sharers) const {
+  std::int64_t most = 0;
+  for (const MatrixBatch& b : matrix_batches(input.name, input.shape, input.split))
+    for (const auto& power : powers_) most = std::max(most, power->share_workspace_bytes(b.rows, b.cols, sharers));
   return most;
 }
 

@@ -40,6 +40,10 @@ class SpectralStep final : public MatrixStep {
   double exponent(std::int64_t step) const { return exponents_ ? exponents_->at(step).value() : only_.value(); }
   core::Dtype product_dtype() const override { return powers_.front()->options().dtype; }
   std::int64_t workspace_bytes(std::span<const MatrixInput> inputs) const override;
+  std::optional<spectral::SharedWork> shared_work(std::string_view name, const core::Shape& shape, const Split* split,
+                                                  int sharers) const override;
+  void compute_share(core::Device& device, std::int64_t step, const MatrixInput& input, spectral::Sharers& sharers) override;
+  std::int64_t share_workspace_bytes(const MatrixInput& input, int sharers) const override;
 
  private:
   struct Segment;

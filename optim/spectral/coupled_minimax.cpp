@@ -21,6 +21,7 @@
 #include "optim/spectral/narrow_power.h"
 #include "optim/spectral/per_matrix.h"
 #include "optim/spectral/polynomial.h"
+#include "optim/spectral/products.h"
 #include "optim/spectral/schedule.h"
 #include "optim/spectral/scratch.h"
 
@@ -41,16 +42,17 @@ int long_matrices(const Schedule& schedule, Exponent p) {
   return schedule.restarts == 1 ? 2 : 3;
 }
 
-// Of one matrix.
+// Of one matrix, or of this rank's share of one, whose products know which.
 class Recurrence {
  public:
-  Recurrence(core::Device& device, Exponent p, const Schedule& schedule, const MatrixView& g)
+  Recurrence(core::Device& device, Exponent p, const Schedule& schedule, const MatrixView& g, Products& products)
       : queue_(device.queue()),
+        products_(products),
         scratch_(device, core::Dtype::float32),
         p_(p),
         schedule_(schedule),
         g_(g),
-        n_(std::min(g.rows, g.cols)) {
+        n_(products.side()) {
     for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
     if (small_matrices(schedule) == 7) right_ = scratch_.matrix(n_, n_);
   }
@@ -71,8 +73,6 @@ class Recurrence {
     return scale;
   }
 
-  double flops() const { return flops_; }
-
  private:
   bool polar() const { return p_.h() == p_.m(); }
 
@@ -85,17 +85,12 @@ class Recurrence {
 
   void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, std::span<const SymmetricForm> forms = {},
                 double alpha = 1) {
-    core::symmetric_product(queue_, static_cast<float>(alpha), a, b, c, forms);
-    flops_ += core::symmetric_flops(n_, n_, queue_.kind());
+    products_.symmetric(static_cast<float>(alpha), {a}, {b}, {c}, forms);
   }
   void multiply_long(double alpha, const MatrixView& x, const MatrixView& small, const MatrixView& out) {
-    multiply_small(queue_, static_cast<float>(alpha), x, small, 0, out);
-    flops_ += core::gemm_flops(x.rows, x.cols, n_);
+    products_.by_small(static_cast<float>(alpha), x, small, 0, out);
   }
-  void rebuild_gram() {
-    core::gram(queue_, gram_side(y_), 1, y_, gram_);
-    flops_ += core::symmetric_flops(n_, std::max(y_.rows, y_.cols), queue_.kind());
-  }
+  void rebuild_gram() { products_.gram({y_}, {gram_}); }
   void write_forms(std::span<const SymmetricForm> forms) { core::symmetric_forms(queue_, next_, forms); }
   void copy(const MatrixView& from, const MatrixView& to) {
     const SymmetricForm form{.out = to};
@@ -219,8 +214,7 @@ class Recurrence {
     if (!product_holds_) {
       std::swap(product_, left_);
     } else if (is_averaged(schedule_.averaging, last)) {
-      core::symmetrized_product(queue_, 1, product_, left_, spare_);
-      flops_ += core::gemm_flops(n_, n_, n_);
+      products_.symmetrized(product_, left_, spare_);
       std::swap(product_, spare_);
     } else {
       multiply(product_, left_, spare_);
@@ -247,12 +241,12 @@ class Recurrence {
   }
 
   core::Queue& queue_;
+  Products& products_;
   Scratch scratch_;
   Exponent p_;
   const Schedule& schedule_;
   MatrixView g_;
   std::int64_t n_;
-  double flops_ = 0;
   double divisor_ = 1;  // what source_ is still to be divided by
   bool product_holds_ = false;
   MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
@@ -284,15 +278,34 @@ class CoupledMinimax final : public PerMatrix {
     return trivial(rows, cols) ? 0 : schedule_flops(schedule(rows, cols), options().p, rows, cols);
   }
   std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override {
-    if (trivial(rows, cols)) return 0;
-    const std::int64_t n = std::min(rows, cols);
-    const Schedule& s = schedule(rows, cols);
-    return small_matrices(s) * Scratch::bytes(n, n, core::Dtype::float32) +
-           long_matrices(s, options().p) * Scratch::bytes(rows, cols, core::Dtype::float32);
+    return part_bytes({rows, cols}, {rows, cols});
   }
 
  protected:
   Outcome one(core::Device& device, const Input& input, const MatrixView& z) const override {
+    Products products(device, 1, z.rows, z.cols);
+    return raise(device, {z.rows, z.cols}, input, z, products);
+  }
+  Outcome share(core::Device& device, const Size& whole, const Input& input, const MatrixView& z,
+                Sharers& sharers) const override {
+    Products products(device, 1, whole.rows, whole.cols, &sharers);
+    return raise(device, whole, input, z, products);
+  }
+  std::optional<ProductCount> product_count(std::int64_t rows, std::int64_t cols) const override {
+    if (trivial(rows, cols)) return ProductCount{};
+    return schedule_count(schedule(rows, cols), options().p);
+  }
+  std::int64_t part_bytes(const Size& whole, const Size& part) const override {
+    if (trivial(whole.rows, whole.cols)) return 0;
+    const std::int64_t n = std::min(whole.rows, whole.cols);
+    const Schedule& s = schedule(whole.rows, whole.cols);
+    return small_matrices(s) * Scratch::bytes(n, n, core::Dtype::float32) +
+           long_matrices(s, options().p) * Scratch::bytes(part.rows, part.cols, core::Dtype::float32);
+  }
+
+ private:
+  // `whole`: the size of the matrix of which input and z may be a share.
+  Outcome raise(core::Device& device, const Size& whole, const Input& input, const MatrixView& z, Products& products) const {
     Outcome outcome;
     if (options().p.m() == 0) {  // p = 1: G itself, to the last bit
       device.queue().copy(z.data, input.g.data, z.rows * z.cols * core::size_of(z.dtype));
@@ -300,17 +313,15 @@ class CoupledMinimax final : public PerMatrix {
       outcome.predicted_error = 0;
       return outcome;
     }
-    const Schedule& s = schedule(input.g.rows, input.g.cols);
-    Recurrence recurrence(device, options().p, s, input.g);
+    const Schedule& s = schedule(whole.rows, whole.cols);
+    Recurrence recurrence(device, options().p, s, input.g, products);
     outcome.steps = core::to_int(s.degrees.size());
     outcome.restarts = s.restarts;
     outcome.predicted_error = s.design->error;
     outcome.scale = recurrence.run(input.factor, z, [&](double scale) { return gain(input, scale); });
-    outcome.flops = recurrence.flops();
+    outcome.flops = products.flops();
     return outcome;
   }
-
- private:
   bool trivial(std::int64_t rows, std::int64_t cols) const { return options().p.m() == 0 || rows == 0 || cols == 0; }
 
   const Schedule& schedule(std::int64_t rows, std::int64_t cols) const {

@@ -12,23 +12,25 @@ using core::SymmetricForm;
 using core::SymmetricTerm;
 
 NarrowMatrices::NarrowMatrices(core::Device& device, core::Dtype dtype, Scaling scaling, std::int64_t count,
-                               const StridedBatch& g, const StridedBatch& z)
+                               std::int64_t elements, const StridedBatch& g, const StridedBatch& z, Products& products)
     : queue_(device.queue()),
+      products_(products),
       scaling_(scaling),
       count_(count),
+      elements_(elements),
       g_(g),
       z_(z),
-      n_(std::min(g.first.rows, g.first.cols)),
+      n_(products.side()),
       scratch_(device, dtype),
       wide_scratch_(device, core::Dtype::float32),
       product_(wide_scratch_.matrices(count, n_, n_)),
       smalls_([this] { return scratch_.matrices(count_, n_, n_); }),
       longs_([this] { return scratch_.matrices(count_, g_.first.rows, g_.first.cols); }),
-      scales_(device, count) {}
+      scales_(device, count, products.sharers()) {}
 
-std::int64_t NarrowMatrices::bytes(std::int64_t rows, std::int64_t cols, core::Dtype dtype, int smalls, int longs) {
-  const std::int64_t n = std::min(rows, cols);
-  return Scratch::bytes(n, n, core::Dtype::float32) + smalls * Scratch::bytes(n, n, dtype) +
+std::int64_t NarrowMatrices::bytes(std::int64_t side, std::int64_t rows, std::int64_t cols, core::Dtype dtype, int smalls,
+                                   int longs) {
+  return Scratch::bytes(side, side, core::Dtype::float32) + smalls * Scratch::bytes(side, side, dtype) +
          longs * Scratch::bytes(rows, cols, dtype);
 }
 
@@ -41,14 +43,13 @@ std::pair<NarrowMatrices::Long, NarrowMatrices::Small> NarrowMatrices::start() {
     scales_.take_norm_as_scale();
     return {y, gram(y)};
   }
-  const auto size = static_cast<double>(g_.first.rows * g_.first.cols);
+  const auto size = static_cast<double>(elements_);
   const double enlarge = std::min(0x1p15, std::exp2(std::round(0.5 * std::log2(size))));
   scales_.copy_by_factor(g_, enlarge, *y);
   gram_into(y, {});
   Small a = smalls_.take();
   scales_.divide_gram(product_, enlarge, *a);
-  core::symmetric_product(queue_, count_, 1, *a, *a, product_);
-  add_flops(core::symmetric_flops(n_, n_, queue_.kind()));
+  products_.symmetric(1, *a, *a, product_);
   scales_.find_scale(*a, product_);
   scales_.copy_by_scale(g_, *y);
   product_is_square_ = true;
@@ -71,14 +72,10 @@ void NarrowMatrices::multiply(const Small& a, const Small& b, std::span<const Na
     product_is_square_ = false;
     return core::symmetric_forms(queue_, count_, product_, made);
   }
-  core::symmetric_product(queue_, count_, 1, *a, *b, product_, made);
-  add_flops(core::symmetric_flops(n_, n_, queue_.kind()));
+  products_.symmetric(1, *a, *b, product_, made);
 }
 
-void NarrowMatrices::gram_into(const Long& y, std::span<const SymmetricForm> forms) {
-  core::gram(queue_, count_, gram_side(y->first), 1, *y, product_, forms);
-  add_flops(core::symmetric_flops(n_, std::max(y->first.rows, y->first.cols), queue_.kind()));
-}
+void NarrowMatrices::gram_into(const Long& y, std::span<const SymmetricForm> forms) { products_.gram(*y, product_, forms); }
 
 NarrowMatrices::Small NarrowMatrices::gram(const Long& y) {
   Small a = smalls_.take();
@@ -102,8 +99,7 @@ void NarrowMatrices::finish(const Long& x, const Small& small, double identity) 
 
 // out, which holds X, becomes identity·X + X·small.
 void NarrowMatrices::long_product(const Long& x, const Small& small, double identity, const StridedBatch& out) {
-  multiply_small(queue_, count_, 1, *x, *small, static_cast<float>(identity), out);
-  add_flops(core::gemm_flops(x->first.rows, x->first.cols, n_));
+  products_.by_small(1, *x, *small, static_cast<float>(identity), out);
 }
 
 }  // namespace muonp::optim::spectral

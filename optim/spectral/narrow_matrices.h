@@ -12,6 +12,7 @@
 #include "core/device/symmetric.h"
 #include "optim/spectral/narrow_steps.h"
 #include "optim/spectral/pool.h"
+#include "optim/spectral/products.h"
 #include "optim/spectral/scales.h"
 #include "optim/spectral/scratch.h"
 
@@ -25,9 +26,9 @@ class NarrowMatrices {
   using Small = std::shared_ptr<core::StridedBatch>;
   using Long = std::shared_ptr<core::StridedBatch>;
 
-  // g, z: float32.
-  NarrowMatrices(core::Device& device, core::Dtype dtype, Scaling scaling, std::int64_t count, const core::StridedBatch& g,
-                 const core::StridedBatch& z);
+  // g, z: float32; what the products have of it. `elements`: of one matrix, whole.
+  NarrowMatrices(core::Device& device, core::Dtype dtype, Scaling scaling, std::int64_t count, std::int64_t elements,
+                 const core::StridedBatch& g, const core::StridedBatch& z, Products& products);
 
   std::pair<Long, Small> start();
   template <std::size_t N>
@@ -44,20 +45,19 @@ class NarrowMatrices {
 
   // Every z ← scaleᵖ·z. Then what the host wants to know of each matrix.
   Scales& scales() { return scales_; }
-  double flops() const { return flops_; }  // of all
-
-  // Bytes of one matrix's scratch memory with so many of each kind alive at once.
-  static std::int64_t bytes(std::int64_t rows, std::int64_t cols, core::Dtype dtype, int smalls, int longs);
+  // Bytes of scratch memory with so many matrices of each kind alive at once: [side, side] and [rows, cols].
+  static std::int64_t bytes(std::int64_t side, std::int64_t rows, std::int64_t cols, core::Dtype dtype, int smalls,
+                            int longs);
 
  private:
   void multiply(const Small& a, const Small& b, std::span<const NarrowForm<Small>> forms, std::span<const Small> outs);
   void gram_into(const Long& y, std::span<const core::SymmetricForm> forms);
   void long_product(const Long& x, const Small& small, double identity, const core::StridedBatch& out);
-  void add_flops(double of_one) { flops_ += static_cast<double>(count_) * of_one; }
 
   core::Queue& queue_;
+  Products& products_;
   Scaling scaling_;
-  std::int64_t count_;
+  std::int64_t count_, elements_;
   core::StridedBatch g_, z_;
   std::int64_t n_;
   Scratch scratch_, wide_scratch_;
@@ -65,7 +65,6 @@ class NarrowMatrices {
   bool product_is_square_ = false;  // A·A is in it already
   Pool<core::StridedBatch> smalls_, longs_;
   Scales scales_;
-  double flops_ = 0;
 };
 
 }  // namespace muonp::optim::spectral

@@ -8,6 +8,7 @@
 #include "core/device/cpu/tasks.h"
 #include "core/device/host_view.h"
 #include "optim/spectral/elementwise.h"
+#include "optim/spectral/products.h"
 
 namespace muonp::optim::spectral {
 namespace {
@@ -101,6 +102,58 @@ PerMatrix::Together PerMatrix::together(core::Device& device, const Tensor& g, c
   return together;
 }
 
+namespace {
+
+void require_products(core::Queue& queue, core::Dtype dtype) {
+  if (dtype == core::Dtype::float32) return;
+  if (const std::string refusal = core::product_refusal(queue, dtype); !refusal.empty())
+    core::fail("dtype: {}: {}", name_of(dtype), refusal);
+}
+
+}  // namespace
+
+Outcome PerMatrix::share(core::Device&, const Size&, const Input&, const MatrixView&, Sharers&) const {
+  MUONP_ASSERT(false, "{} takes matrices whole", options_.method);
+}
+
+std::int64_t PerMatrix::part_bytes(const Size&, const Size&) const {
+  MUONP_ASSERT(false, "{} takes matrices whole", options_.method);
+}
+
+std::optional<SharedWork> PerMatrix::shared_work(std::int64_t rows, std::int64_t cols, int sharers) const {
+  const std::int64_t side = std::min(rows, cols);
+  const std::optional<ProductCount> count = product_count(rows, cols);
+  if (!count || !can_share(side, sharers)) return std::nullopt;
+  return Products::shared_work(side, sharers, count->halves + count->full, count->grams, shared_numbers());
+}
+
+std::int64_t PerMatrix::share_workspace_bytes(std::int64_t rows, std::int64_t cols, int sharers) const {
+  const auto longest_part = [sharers](std::int64_t length) { return (length + sharers - 1) / sharers; };
+  const Size part = rows < cols ? Size{rows, longest_part(cols)} : Size{longest_part(rows), cols};
+  std::int64_t panels = 0;
+  for (int i = 0; i < sharers; ++i) panels = std::max(panels, Products::shared_bytes(std::min(rows, cols), sharers, i));
+  return part_bytes({rows, cols}, part) + panels;
+}
+
+void PerMatrix::apply_share(core::Device& device, std::int64_t rows, std::int64_t cols, const Tensor& g, const Tensor& z,
+                            Sharers& sharers) {
+  check_tensors(g, z);
+  core::Queue& queue = device.queue();
+  require_products(queue, options_.dtype);
+  Input input{matrix_of(g, 0), 1, 0};
+  const double squares = squared_norm(queue, input.g);
+  const double norm = std::sqrt(sum_over(device, sharers, squares));
+  if (!std::isfinite(squares)) fail_non_finite(queue, g, 0);
+  if (!std::isfinite(norm))
+    core::fail("spectral power: a matrix [{}, {}] has an entry that is not finite on another of the {} ranks that share it",
+               rows, cols, sharers.size());
+  if (norm == 0) return queue.fill_zero(z.raw(), z.bytes());
+  int exponent = 0;
+  input.norm = std::frexp(norm, &exponent);
+  input.factor = std::ldexp(1.0, -exponent);
+  share(device, {rows, cols}, input, matrix_of(z, 0), sharers);
+}
+
 std::vector<Outcome> PerMatrix::outcomes_of(core::Device& device, const Tensor& g, const Tensor& z) const {
   core::Queue& queue = device.queue();
   const std::int64_t batch = batch_size(g), rows = g.dim(-2), cols = g.dim(-1), n = std::min(rows, cols);
@@ -116,9 +169,7 @@ std::vector<Outcome> PerMatrix::outcomes_of(core::Device& device, const Tensor& 
 SpectralReport PerMatrix::apply(core::Device& device, const Tensor& g, const Tensor& z) {
   check_tensors(g, z);
   core::Queue& queue = device.queue();
-  if (options_.dtype != core::Dtype::float32)
-    if (const std::string refusal = core::product_refusal(queue, options_.dtype); !refusal.empty())
-      core::fail("dtype: {}: {}", name_of(options_.dtype), refusal);
+  require_products(queue, options_.dtype);
   SpectralReport report;
   report.scale.assign(core::at(batch_size(g)), 0.0);
   if (g.size() == 0) return report;

@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "core/device/blas.h"
+#include "optim/spectral/schedule.h"
 #include "optim/spectral/spectral_power.h"
 
 namespace muonp::optim::spectral {
@@ -25,14 +27,31 @@ struct Input {
   double norm = 0;    // ‖G·factor‖_F
 };
 
+struct Size {
+  std::int64_t rows, cols;
+};
+
 class PerMatrix : public SpectralPower {
  public:
   explicit PerMatrix(const SpectralOptions& options) : options_(options) {}
   SpectralReport apply(core::Device& device, const core::Tensor& g, const core::Tensor& z) final;
   SpectralPlan plan(std::int64_t rows, std::int64_t cols) const override;  // of full products
   const SpectralOptions& options() const final { return options_; }
+  std::optional<SharedWork> shared_work(std::int64_t rows, std::int64_t cols, int sharers) const final;
+  void apply_share(core::Device& device, std::int64_t rows, std::int64_t cols, const core::Tensor& g, const core::Tensor& z,
+                   Sharers& sharers) final;
+  std::int64_t share_workspace_bytes(std::int64_t rows, std::int64_t cols, int sharers) const final;
 
  protected:
+  // Methods whose matrices can be shared: their products; one() of a part, whose input has factor and norm of the whole; and
+  // workspace_bytes() of a part.
+  virtual std::optional<ProductCount> product_count(std::int64_t /*rows*/, std::int64_t /*cols*/) const {
+    return std::nullopt;
+  }
+  virtual int shared_numbers() const { return 1; }  // that sharers sum in a run: the norm of the input
+  virtual Outcome share(core::Device& device, const Size& whole, const Input& input, const core::MatrixView& z,
+                        Sharers& sharers) const;
+  virtual std::int64_t part_bytes(const Size& whole, const Size& part) const;
   // z (float32, dense) = U Sᵖ Vᵀ of G: that of G·factor/scale, for the scale of the returned outcome, times
   // gain(input, scale). core::Error where the method diverged.
   virtual Outcome one(core::Device& device, const Input& input, const core::MatrixView& z) const = 0;

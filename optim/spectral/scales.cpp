@@ -208,9 +208,10 @@ struct Fill {
 
 }  // namespace
 
-Scales::Scales(core::Device& device, std::int64_t count)
+Scales::Scales(core::Device& device, std::int64_t count, Sharers* sharers)
     : queue_(device.queue()),
       count_(count),
+      sharers_(sharers),
       memory_(numbers(device, kArrays * count)),
       squares_(array(0)),
       factor_(array(1)),
@@ -224,8 +225,18 @@ Scales::Scales(core::Device& device, std::int64_t count)
   core::for_each(queue_, count, Fill{unit_, 1});
 }
 
+// Of all sharers' parts.
+void Scales::sum_squares(const StridedBatch& x, double* sums) {
+  sums_of_squares(queue_, count_, x, sums);
+  if (sharers_ == nullptr) return;
+  double sum = 0;
+  queue_.read(&sum, sums, std::int64_t{sizeof sum});
+  sum = sum_over(queue_.device(), *sharers_, sum);
+  queue_.write(sums, &sum, std::int64_t{sizeof sum});
+}
+
 void Scales::find_factor(const StridedBatch& g) {
-  sums_of_squares(queue_, count_, g, squares_);
+  sum_squares(g, squares_);
   core::for_each(queue_, count_, FindFactor{squares_, factor_});
 }
 
@@ -276,7 +287,7 @@ void Scales::gain(double p, const StridedBatch& z) {
   multiply_by(queue_, count_, z, by_);
 }
 
-void Scales::measure(const StridedBatch& z) { sums_of_squares(queue_, count_, z, result_); }
+void Scales::measure(const StridedBatch& z) { sum_squares(z, result_); }
 
 std::vector<Scales::OfMatrix> Scales::read() const {
   const auto count = static_cast<std::size_t>(count_);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/device/blas.h"
+#include "optim/spectral/sharers.h"
 
 namespace muonp::optim::spectral {
 
@@ -19,7 +20,8 @@ void multiply_by(core::Queue& queue, std::int64_t count, const core::StridedBatc
 // has scale 1 and gain 0 or NaN, so that it disturbs no other.
 class Scales {
  public:
-  Scales(core::Device& device, std::int64_t count);
+  // sharers: of one matrix of which G is a part; null: none.
+  Scales(core::Device& device, std::int64_t count, Sharers* sharers = nullptr);
 
   // G·factor has a Frobenius norm in [1/2, 1).
   void find_factor(const core::StridedBatch& g);
@@ -55,8 +57,11 @@ class Scales {
 
   double* array(std::int64_t i) const { return static_cast<double*>(memory_.raw()) + i * count_; }
 
+  void sum_squares(const core::StridedBatch& x, double* sums);
+
   core::Queue& queue_;
   std::int64_t count_;
+  Sharers* sharers_;
   core::Tensor memory_;
   double *squares_, *factor_, *unit_, *scale_, *result_, *sum_, *by_, *by_square_, *moments_;  // by_: of the next pass
 };

@@ -103,16 +103,21 @@ int restarts_of(Schedule s, Exponent p, std::int64_t rows, std::int64_t cols) {
   return wanted && schedule_flops(s, p, rows, cols) <= kNearlyFree * once ? 2 : 1;
 }
 
-// What the products of a schedule cost, where one of symmetric matrices costs `half`, one on the small side in full `whole`,
-// a Gram matrix of a long one `gram`, and a product of a long one `full`.
+// What products cost.
 struct Costs {
-  double half, whole, gram, full;
+  double half, full, gram, of_long;
 };
 
-double total_cost(const Schedule& schedule, Exponent p, const Costs& costs) {
+double total_cost(const ProductCount& count, const Costs& costs) {
+  return count.halves * costs.half + count.full * costs.full + count.grams * costs.gram + count.longs * costs.of_long;
+}
+
+}  // namespace
+
+ProductCount schedule_count(const Schedule& schedule, Exponent p) {
   const int h = p.h(), m = p.m(), steps = core::to_int(schedule.degrees.size());
   const bool same = h == m;  // Y and Z are one matrix
-  double total = costs.gram;
+  ProductCount count{.grams = 1, .longs = 1};
   bool gathered = false;  // T holds a product already
   for (int i = 0; i < steps; ++i) {
     const bool last = i + 1 == steps, restart = i < schedule.restarts && !last;
@@ -121,32 +126,30 @@ double total_cost(const Schedule& schedule, Exponent p, const Costs& costs) {
     halves += std::max(top_bit(m), update ? top_bit(update) : 0);  // squarings of W
     halves += bits(m) - 1;                                         // Wᵐ
     if (gathered && is_averaged(schedule.averaging, last))
-      total += costs.whole;
+      ++count.full;
     else if (gathered)
       ++halves;                                    // T·Wᵐ
     if (restart && !same) halves += bits(h) - 1;   // Wʰ
     if (!last && !restart) halves += bits(2 * h);  // onto A
-    total += halves * costs.half;
+    count.halves += halves;
     gathered = !(restart && same);
-    if (restart) total += costs.full + costs.gram;
+    count.longs += restart;
+    count.grams += restart;
   }
-  return total + costs.full;
+  return count;
 }
-
-}  // namespace
 
 double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
   const std::int64_t n = std::min(rows, cols), k = std::max(rows, cols);
-  return total_cost(schedule, p,
-                    {.half = core::symmetric_flops(n, n),
-                     .whole = core::gemm_flops(n, n, n),
-                     .gram = core::symmetric_flops(n, k),
-                     .full = core::gemm_flops(n, n, k)});
+  return total_cost(schedule_count(schedule, p), {.half = core::symmetric_flops(n, n),
+                                                  .full = core::gemm_flops(n, n, n),
+                                                  .gram = core::symmetric_flops(n, k),
+                                                  .of_long = core::gemm_flops(n, n, k)});
 }
 
 double schedule_products(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols) {
   const double aspect = static_cast<double>(std::max(rows, cols)) / static_cast<double>(std::min(rows, cols));
-  return total_cost(schedule, p, {.half = 0.5, .whole = 1, .gram = 0.5 * aspect, .full = aspect});
+  return total_cost(schedule_count(schedule, p), {.half = 0.5, .full = 1, .gram = 0.5 * aspect, .of_long = aspect});
 }
 
 Schedule choose_schedule(Exponent p, double epsilon, double tolerance, std::int64_t rows, std::int64_t cols) {

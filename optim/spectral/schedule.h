@@ -40,6 +40,13 @@ inline constexpr double kBoundSlack = 1.6;
 // none.
 Schedule choose_schedule(Exponent p, double epsilon, double tolerance, std::int64_t rows, std::int64_t cols);
 
+// The products of one matrix's run: of two matrices of the small side, half work each or in full and symmetrized; Gram
+// matrices of a long one; and of a long one by a small one.
+struct ProductCount {
+  int halves = 0, full = 0, grams = 0, longs = 0;
+};
+ProductCount schedule_count(const Schedule& schedule, Exponent p);
+
 // Floating-point operations of the products that the recurrence executes with this schedule.
 double schedule_flops(const Schedule& schedule, Exponent p, std::int64_t rows, std::int64_t cols);
 // The same in products of n×n matrices, n = min(rows, cols), if symmetric ones cost exactly half.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "core/device/device.h"
 #include "core/device/tensor.h"
 #include "optim/spectral/exponent.h"
+#include "optim/spectral/sharers.h"
 
 namespace muonp::optim::spectral {
 
@@ -68,6 +70,19 @@ class SpectralPower {
   // Whether apply() takes the matrices of a batch together on such a device, each with scratch memory of its own, and not in
   // turn.
   virtual bool takes_together(core::DeviceKind /*device*/) const { return false; }
+
+  // What it takes that ranks share a matrix [rows, cols] (sharers.h); none where this method takes matrices whole.
+  virtual std::optional<SharedWork> shared_work(std::int64_t /*rows*/, std::int64_t /*cols*/, int /*sharers*/) const {
+    return std::nullopt;
+  }
+  // apply() of one matrix [rows, cols] of which g and z are this rank's part, dense: rows part_begin(rows, sharers, rank) up
+  // to the next one's, or columns where there are more of them. The same as the whole to rounding. A matrix with an entry
+  // that is not finite is an Error on all sharers. Collective.
+  virtual void apply_share(core::Device& device, std::int64_t rows, std::int64_t cols, const core::Tensor& g,
+                           const core::Tensor& z, Sharers& sharers) = 0;
+  // Bytes of scratch memory that this takes of the rank among sharers that takes most.
+  virtual std::int64_t share_workspace_bytes(std::int64_t rows, std::int64_t cols, int sharers) const = 0;
+
   virtual const SpectralOptions& options() const = 0;
 };
 

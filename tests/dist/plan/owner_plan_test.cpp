@@ -15,8 +15,11 @@
 namespace muonp::test {
 namespace {
 
+using dist::kBalanced;
 using dist::MatrixTask;
 using dist::OwnerPlan;
+using dist::Owners;
+using dist::Rectangle;
 
 constexpr std::int64_t kNoLimit = std::int64_t{1} << 40;
 
@@ -265,6 +268,109 @@ TEST(OwnerPlan, Pitfall24_HashChangesWithTheResultOnly) {
   for (MatrixTask& t : scaled) t.cost *= 2;
   EXPECT_EQ(plan.hash(), OwnerPlan(scaled, 4, 100'000).hash());
   EXPECT_NE(plan.describe().find("blocks.3.up (parameter 14, 36864 elements): rank "), std::string::npos);
+}
+
+// Costs of a matrix whose ranks can share it, as the recurrence has them (p = 1/2): 8 products of its small side, 3 of its
+// long one.
+void add_shareable(std::vector<MatrixTask>& tasks, const std::string& name, std::int64_t rows, std::int64_t cols,
+                   int matrices = 1) {
+  const auto n = static_cast<double>(std::min(rows, cols)), m = static_cast<double>(std::max(rows, cols));
+  MatrixTask task{name, static_cast<int>(tasks.size()), matrices * (8 * n * n * n + 3 * m * n * n), matrices * rows * cols};
+  for (int i = 0; i < matrices; ++i) task.matrices.push_back({i * rows * cols, cols, rows, cols});
+  task.most_owners = static_cast<int>(std::min(rows, cols) / 2);
+  tasks.push_back(task);
+}
+
+std::vector<MatrixTask> shareable_gpt(int layers, std::int64_t width) {
+  std::vector<MatrixTask> tasks;
+  for (int l = 0; l < layers; ++l) {
+    const std::string block = fmt::format("blocks.{}.", l);
+    add_shareable(tasks, block + "qkv", width, width, 3);
+    add_shareable(tasks, block + "projection", width, width);
+    add_shareable(tasks, block + "up", 4 * width, width);
+    add_shareable(tasks, block + "down", width, 4 * width);
+  }
+  return tasks;
+}
+
+std::vector<MatrixTask> llama_70b() {
+  std::vector<MatrixTask> tasks;
+  for (int l = 0; l < 80; ++l) {
+    const std::string block = fmt::format("blocks.{}.", l);
+    for (const char* name : {"q", "o"}) add_shareable(tasks, block + name, 8192, 8192);
+    for (const char* name : {"k", "v"}) add_shareable(tasks, block + name, 1024, 8192);
+    for (const char* name : {"gate", "up"}) add_shareable(tasks, block + name, 28672, 8192);
+    add_shareable(tasks, block + "down", 8192, 28672);
+  }
+  return tasks;
+}
+
+constexpr std::int64_t kWave = std::int64_t{64} << 18;
+
+TEST(OwnerGroups, NoRankHasMuchMoreThanTheMean) {
+  const struct {
+    std::vector<MatrixTask> tasks;
+    int ranks;
+    bool whole_is_balanced;
+  } cases[] = {{shareable_gpt(12, 768), 8, true},
+               {shareable_gpt(12, 768), 1024, false},
+               {shareable_gpt(48, 1600), 64, true},
+               {llama_70b(), 512, false}};
+  for (const auto& c : cases) {
+    const OwnerPlan whole(c.tasks, c.ranks, kWave), chosen(c.tasks, c.ranks, kWave, Owners::automatic),
+        groups(c.tasks, c.ranks, kWave, Owners::groups);
+    EXPECT_EQ(whole.imbalance() <= kBalanced, c.whole_is_balanced);
+    EXPECT_LE(chosen.imbalance(), kBalanced) << c.ranks;
+    EXPECT_LE(groups.imbalance(), kBalanced) << c.ranks;
+    for (int t = 0; t < std::ssize(c.tasks); ++t) {
+      EXPECT_GE(groups.group_size(t), 2);
+      EXPECT_LE(chosen.group_size(t), c.tasks[std::size_t(t)].most_owners);
+      EXPECT_LE(chosen.group(t).end, c.ranks);
+      if (c.whole_is_balanced) {
+        EXPECT_EQ(chosen.owner(t), whole.owner(t));
+      }
+    }
+  }
+}
+
+// Each has all of its matrices, once, and in a turn one at most; no wave holds more than its limit.
+TEST(OwnerGroups, PartsMakeUpTheMatricesAndTurnsDoNotMeet) {
+  const std::int64_t limit = 4 * 768 * 768;
+  for (int ranks : {2, 3, 6, 24}) {
+    const OwnerPlan plan(shareable_gpt(6, 768), ranks, limit, Owners::groups);
+    std::vector<int> seen(plan.tasks().size(), 0);
+    for (int w = 0; w < plan.waves(); ++w) {
+      std::vector<std::int64_t> held(std::size_t(ranks), 0);
+      for (const int t : plan.wave(w))
+        for (int r = plan.owner(t); r < plan.group(t).end; ++r) held[std::size_t(r)] += plan.share_elements(t);
+      EXPECT_LE(*std::ranges::max_element(held), limit);
+      for (const std::vector<int>& turn : plan.turns(w)) {
+        std::set<int> busy;
+        for (const int t : turn) {
+          ++seen[std::size_t(t)];
+          for (int r = plan.owner(t); r < plan.group(t).end; ++r) EXPECT_TRUE(busy.insert(r).second);
+        }
+      }
+    }
+    for (int t = 0; t < std::ssize(plan.tasks()); ++t) {
+      EXPECT_EQ(seen[std::size_t(t)], plan.is_shared(t));
+      std::int64_t elements = 0;
+      for (int r = plan.owner(t); r < plan.group(t).end; ++r)
+        for (const Rectangle& part : plan.share(t, r)) elements += part.elements();
+      EXPECT_EQ(elements, plan.tasks()[std::size_t(t)].elements);
+    }
+  }
+}
+
+TEST(OwnerGroups, ARectangleCountsItsElementsBeforeAPosition) {
+  for (const Rectangle& r : {Rectangle{7, 10, 4, 3}, Rectangle{0, 5, 3, 5}, Rectangle{12, 1, 6, 1}}) {
+    std::int64_t before = 0;
+    for (std::int64_t at = 0; at < 60; ++at) {
+      EXPECT_EQ(r.before(at), before) << at;
+      if (before < r.elements() && r.position(before) == at) ++before;
+    }
+    EXPECT_EQ(before, r.elements());
+  }
 }
 
 }  // namespace

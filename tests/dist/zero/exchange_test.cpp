@@ -52,6 +52,31 @@ TEST(ExactTransport, Pitfall03_Pitfall22_GatheredMatricesAreBitEqualForAllWorldS
       }
 }
 
+// Tall matrices in rows, wide ones in columns.
+TEST(ExactTransport, RanksThatShareAMatrixHaveTheirPartsOfIt) {
+  for (int n : {2, 3, 4, 5, 7})
+    for (const Case& s : cases())
+      for (std::int64_t wave : {50, 100000}) {
+        const Model model;
+        const OwnerPlan owners(model.tasks(), n, wave, Owners::groups);
+        run_ranks(n, [&](Communicator& c) {
+          const auto seen = check_exchange(*core::make_cpu_device(1), c, s, wave, Owners::groups);
+          for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) {
+            const MatrixTask& task = owners.tasks()[std::size_t(t)];
+            ASSERT_EQ(seen.count(task.name), owners.owns(c.rank(), t)) << task.name;
+            if (!owners.is_shared(t) || !owners.owns(c.rank(), t)) continue;
+            const std::vector<float>& part = seen.at(task.name);
+            const Rectangle where = owners.share(t, c.rank()).front();
+            ASSERT_EQ(std::ssize(part), where.elements());
+            for (std::int64_t i = 0; i < where.elements(); ++i)
+              ASSERT_EQ(part[std::size_t(i)], total_gradient(task.parameter, where.position(i))) << task.name;
+          }
+        });
+        for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t)
+          EXPECT_EQ(owners.is_shared(t), owners.tasks()[std::size_t(t)].most_owners > 1);
+      }
+}
+
 TEST(ExactTransport, Pitfall03_TheTestedMatrixStraddlesRanks) {
   const Model model;
   const ShardPlan plan(model.specs(), 3, 700);

@@ -36,8 +36,12 @@ struct Model {
     std::vector<dist::MatrixTask> t;
     for (std::size_t i = 0; i < parameters.size(); ++i)
       if (parameters[i].shape.size() == 2 && parameters[i].size() > 0)
-        t.push_back(
-            {parameters[i].name, static_cast<int>(i), static_cast<double>(parameters[i].size()), parameters[i].size()});
+        t.push_back({parameters[i].name,
+                     static_cast<int>(i),
+                     static_cast<double>(parameters[i].size()),
+                     parameters[i].size(),
+                     {{0, parameters[i].shape[1], parameters[i].shape[0], parameters[i].shape[1]}},
+                     static_cast<int>(std::max(parameters[i].shape[0], parameters[i].shape[1]))});
     return t;
   }
 };
@@ -56,8 +60,10 @@ float total_gradient(int parameter, std::int64_t i);
 void backward(core::Device& device, Model& model, dist::GradientReducer& reducer, int rank, int size, int passes);
 
 void check_reduction(core::Device& device, dist::Communicator& communicator, const Case& s);
-// Gathers, doubles and negates on the owner, scatters; returns every matrix as its owner saw it.
+// Gathers, doubles and negates on the owner, scatters; returns every matrix as its owner saw it, of one that ranks share
+// each one's part.
 std::map<std::string, std::vector<float>> check_exchange(core::Device& device, dist::Communicator& communicator,
-                                                         const Case& s, std::int64_t wave_elements);
+                                                         const Case& s, std::int64_t wave_elements,
+                                                         dist::Owners owners = dist::Owners::whole);
 
 }  // namespace muonp::test

@@ -100,6 +100,19 @@ TEST(StepModel, OneLayerOnTwoRanksByHand) {
   EXPECT_DOUBLE_EQ(step.bytes_sent(), 2 * half + 2 * half / 2 + 40);
 }
 
+// Each rank has its rows already, and half of the work; what products take is sent while they are computed.
+TEST(StepModel, RanksThatShareAMatrixHalveItsTime) {
+  const ParallelOptions options{.zero = 1, .owners = dist::Owners::groups};
+  const StepPrediction step = predict(2, options);
+  const double planned = Model().plan(2, options).bytes_sent_per_step(), products = planned - kBytes;
+  EXPECT_GT(products, 0);
+  EXPECT_EQ(step.at(StepPhase::to_owners).seconds, 0);
+  EXPECT_EQ(step.at(StepPhase::to_all).seconds, 0);
+  EXPECT_DOUBLE_EQ(step.at(StepPhase::matrices).flops, spectral_flops() / 2);
+  EXPECT_NEAR(step.at(StepPhase::matrices).exposed(), spectral_flops() / 2 / kRate + products / kLink, 1e-9);
+  EXPECT_DOUBLE_EQ(step.bytes_sent(), planned + 40);
+}
+
 TEST(StepModel, AtStageZeroTheOwnerSendsItsUpdate) {
   const StepPrediction step = predict(2, {.zero = 0});
   EXPECT_NEAR(step.at(StepPhase::reduce).exposed(), kBytes / kLink, 1e-12);  // 2 (N − 1)/N
