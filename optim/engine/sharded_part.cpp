@@ -215,7 +215,7 @@ void ShardedPart::scale(int parameter, const StepInputs& inputs) {
   const Shard& shard = mine_[at(parameter)];
   scale_elements(device_, shard.master, parameters_.kept(parameter), scales);
   if (config_of(parameter).rule->evaluates_average())
-    scale_elements(device_, shard.states[0], parameters_.kept(parameter), scales);
+    scale_elements(device_, shard.states[0].values(), parameters_.kept(parameter), scales);
 }
 
 // Every rank updates its parameters in the same order, so the all-gathers of weights match.
