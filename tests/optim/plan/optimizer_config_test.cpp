@@ -129,8 +129,10 @@ TEST(OptimizerConfig, StatesAreKeptAsTheirRuleCanDoWith) {
   EXPECT_EQ(message("optimizer: {matrices: {state_dtype: int8, state_rounding: nearest}, others: {state_dtype: bfloat16}}"),
             "no error");
   EXPECT_EQ(message("optimizer: {others: {rule: schedule_free, state_dtype: int8}}"), "no error");  // of v alone
-  EXPECT_THAT(message("optimizer: {matrices: {state_dtype: int4}}"), HasSubstr("float32, bfloat16, int8"));
-  EXPECT_THAT(message("optimizer: {matrices: {state_dtype: int8, state_rounding: up}}"), HasSubstr("stochastic, nearest"));
+  EXPECT_THAT(message("optimizer: {matrices: {state_dtype: int4}}"),
+              HasSubstr("valid values are 'float32', 'bfloat16' and 'int8'"));
+  EXPECT_THAT(message("optimizer: {matrices: {state_dtype: int8, state_rounding: up}}"),
+              HasSubstr("valid values are 'stochastic' and 'nearest'"));
   EXPECT_THAT(message("optimizer: {matrices: {state_rounding: nearest}}"),
               HasSubstr("optimizer.matrices.state_rounding: a key that is there with state_dtype: bfloat16 or int8 only"));
   EXPECT_THAT(message("optimizer: {matrices: {rule: soap, state_dtype: int8}}"),
