@@ -33,6 +33,7 @@ struct ParallelSection {
   bool overlap = false;
   std::int64_t prefetch = 1;
   std::string offload = "none";
+  std::string transport = "nccl";
   bool check = false;
   double timeout_seconds = 30;
   std::string compute = "float32";
