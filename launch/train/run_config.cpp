@@ -36,9 +36,9 @@ void ParallelSection::describe(Fields& f) {
   f.choice("offload", offload, offloads,
            "optimizer: a GPU keeps optimizer state and float32 masters in host memory; masters that are the weights "
            "themselves (compute: float32) stay on it");
-  f.choice("transport", transport, transports,
-           "how ranks with GPUs talk: nccl, a GPU for each rank, or mpi, through host memory, where ranks may share a GPU; ranks "
-           "on CPUs use MPI");
+  f.choice(
+      "transport", transport, transports,
+      "how ranks with GPUs talk: nccl, with a GPU for each rank, or mpi, through host memory, where ranks may share one");
   f.boolean("check", check, "compare operation, count and type over all ranks before each collective (slow)");
   f.real("timeout_seconds", timeout_seconds, {.min = 0.1, .max = 86400}, "longest wait for other ranks [s]");
   f.choice("compute", compute, dtypes, "type of weights and activations in forward and backward");
