@@ -1,5 +1,5 @@
 # The CUDA back end. MUONP_CUDA chooses it:
-#   AUTO  built where nvcc, cuBLAS and NCCL are found, otherwise left out, and the program says so
+#   AUTO  built where nvcc, cuBLAS and NVTX are found, otherwise left out, and the program says so
 #   ON    required          OFF  left out
 #   HOST  compiled by the host compiler against tests/cuda_host, which stands in for the runtime, cuBLAS and NCCL: for
 #         tests, never shipped
@@ -18,9 +18,9 @@ macro(muonp_look_for_cuda)
   if(NOT TARGET CUDA::cublas)
     list(APPEND MUONP_CUDA_MISSING "cuBLAS")
   endif()
-  include(${PROJECT_SOURCE_DIR}/cmake/MuonpNccl.cmake)
-  if(NOT TARGET muonp_nccl)
-    list(APPEND MUONP_CUDA_MISSING "NCCL")
+  find_path(MUONP_NVTX_INCLUDE_DIR nvtx3/nvToolsExt.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  if(NOT MUONP_NVTX_INCLUDE_DIR)
+    list(APPEND MUONP_CUDA_MISSING "NVTX")
   endif()
   list(JOIN MUONP_CUDA_MISSING ", " MUONP_CUDA_MISSING)
 endmacro()
@@ -43,6 +43,7 @@ endif()
 
 if(MUONP_CUDA_BUILT STREQUAL "ON")
   include(${PROJECT_SOURCE_DIR}/cmake/MuonpCudnn.cmake)
+  include(${PROJECT_SOURCE_DIR}/cmake/MuonpNccl.cmake)
   if(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80 90)
   endif()
@@ -74,7 +75,7 @@ function(muonp_use_cuda target)
     return()
   endif()
   if(MUONP_CUDA_BUILT STREQUAL "ON")
-    target_link_libraries(${target} PUBLIC CUDA::cudart CUDA::cublas muonp_nccl)
+    target_link_libraries(${target} PUBLIC CUDA::cudart CUDA::cublas)
   else()
     target_link_libraries(${target} PUBLIC muonp_cuda_host)
   endif()

@@ -18,5 +18,5 @@ configure_package_config_file(cmake/muonpConfig.cmake.in ${CMAKE_CURRENT_BINARY_
                               INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/muonp)
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/muonpConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/muonpConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/muonpConfigVersion.cmake
-              cmake/MuonpDependencies.cmake cmake/MuonpNccl.cmake
+              cmake/MuonpDependencies.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/muonp)

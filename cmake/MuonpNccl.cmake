@@ -1,8 +1,7 @@
-# NCCL as the target muonp_nccl, where it is found. After find_package(CUDAToolkit), beside which it may lie.
+# MUONP_NCCL_INCLUDE_DIR, where nccl.h is. The library itself is looked for when ranks with GPUs meet (dist/nccl/library.h).
+# After find_package(CUDAToolkit), beside which it may lie.
 find_path(MUONP_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-find_library(MUONP_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
-if(MUONP_NCCL_INCLUDE_DIR AND MUONP_NCCL_LIBRARY AND NOT TARGET muonp_nccl)
-  add_library(muonp_nccl UNKNOWN IMPORTED GLOBAL)
-  set_target_properties(muonp_nccl PROPERTIES IMPORTED_LOCATION ${MUONP_NCCL_LIBRARY}
-                        INTERFACE_INCLUDE_DIRECTORIES ${MUONP_NCCL_INCLUDE_DIR})
+if(NOT MUONP_NCCL_INCLUDE_DIR)
+  message(STATUS "Ranks with GPUs have MPI alone to talk through (parallel.transport: mpi): nccl.h was not found "
+                 "(-DMUONP_NCCL_INCLUDE_DIR=..., from NVIDIA's NCCL 2 or PyPI's nvidia-nccl-cu13)")
 endif()

@@ -9,8 +9,8 @@
 #   --with PROGRAM   also this program of the build, under bin/ (repeatable)
 #
 # The other machine has to have x86-64 Linux with glibc 2.36 and libstdc++ of GCC 12 or newer (Debian 12, Ubuntu 24.04), and
-# for a GPU the driver and CUDA 13's libcudart and libcublas, in CUDA_HOME, /usr/local/cuda or LD_LIBRARY_PATH; NCCL and cuDNN
-# are used where they are. On several hosts the folder has to lie at the same place (docs/running.md).
+# for a GPU the driver and CUDA 13's libcudart and libcublas, in CUDA_HOME, /usr/local/cuda or LD_LIBRARY_PATH; NCCL and
+# cuDNN are used where they are. On several hosts the folder has to lie at the same place (docs/running.md).
 set -euo pipefail
 fail() { echo "muonp: error: bundle.sh: $1" >&2; exit 1; }
 
@@ -79,7 +79,8 @@ cat >"$made/environment.sh" <<'END'
 # Sourced by the programs beside it, with their folder in `here`: where the libraries and Open MPI's parts are.
 export LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}:${CUDA_HOME:-/usr/local/cuda}/lib64"
 export PATH="$here/ompi/bin:$PATH" OPAL_PREFIX="$here/ompi" OPAL_BINDIR="$here/ompi/bin" OPAL_LIBDIR="$here/ompi/lib" \
-  OPAL_PKGLIBDIR="$here/ompi/lib/openmpi3" OPAL_PKGDATADIR="$here/ompi/share/openmpi" OPAL_SYSCONFDIR="$here/ompi/etc/openmpi" \
+  OPAL_PKGLIBDIR="$here/ompi/lib/openmpi3" OPAL_PKGDATADIR="$here/ompi/share/openmpi" \
+  OPAL_SYSCONFDIR="$here/ompi/etc/openmpi" \
   PMIX_INSTALL_PREFIX="$here/ompi/pmix" PMIX_PKGLIBDIR="$here/ompi/pmix/pmix" PMIX_DATADIR="$here/ompi/pmix/share" \
   OMPI_MCA_orte_launch_agent="$here/orted"
 END
@@ -99,4 +100,4 @@ wrapper orted ompi/bin/orted
 chmod 755 "$made"
 mv "$made" "$folder"
 trap - EXIT
-echo "$folder: $(du -sm "$folder" | cut -f1) MiB, ${#libraries[@]} libraries; $folder/muonp starts the program, $folder/mpirun ranks"
+echo "$folder: $(du -sm "$folder" | cut -f1) MiB, ${#libraries[@]} libraries; in it muonp is the program, and mpirun starts ranks"

@@ -1,6 +1,8 @@
 // A build without the CUDA Toolkit says so. What asks for a GPU's work cannot be reached here, since no such device is made.
 #include "core/base/error.h"
+#include "core/device/copy_queue.h"
 #include "core/device/cuda/attention.h"
+#include "core/device/cuda/ranges.h"
 #include "core/device/cuda/symmetric.h"
 #include "core/device/device.h"
 
@@ -9,12 +11,14 @@ namespace muonp::core {
 bool cuda_is_built() { return false; }
 
 std::string cuda_refusal() {
-  return "this build has no CUDA support (configure with -DMUONP_CUDA=ON where the CUDA Toolkit and NCCL are)";
+  return "this build has no CUDA support (configure with -DMUONP_CUDA=ON where the CUDA Toolkit is)";
 }
 
 int cuda_device_count() { return 0; }
 
 std::unique_ptr<Device> make_cuda_device(int, const std::string&) { fail("device: cuda: {}", cuda_refusal()); }
+
+std::unique_ptr<CopyQueue> make_copy_queue(Device&) { throw InternalError("no CUDA back end in this build"); }
 
 }  // namespace muonp::core
 
@@ -43,6 +47,9 @@ void attention_with_cache(Device&, const AttentionHeads&, const Tensor&, const T
 std::string fusion_refusal(const AttentionShape&, Dtype) { return "this build has no CUDA support"; }
 
 std::string fusion_library() { not_built(); }
+
+void begin_range(const char*) {}
+void end_range() {}
 
 void write_forms(Queue&, std::int64_t, const StridedBatch&, std::span<const SymmetricForm>, Triangles) { not_built(); }
 

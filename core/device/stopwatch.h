@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/device/device.h"
+#include "core/device/trace.h"
 
 namespace muonp::core {
 
@@ -21,11 +21,13 @@ inline double seconds(const Laps& laps) {
 
 class Stopwatch {
  public:
-  explicit Stopwatch(Queue& queue) : queue_(queue) {}
+  // `phase`: what its laps are (core/device/trace.h).
+  Stopwatch(Queue& queue, const char* phase) : queue_(queue), phase_(phase) {}
 
   // A lap is what `work` does, and submits to the queue.
   template <class Work>
   void time(const Work& work) {
+    const Phase phase(phase_);
     std::unique_ptr<TimePoint> begin = queue_.now();
     work();
     laps_.emplace_back(std::move(begin), queue_.now());
@@ -35,6 +37,7 @@ class Stopwatch {
 
  private:
   Queue& queue_;
+  const char* phase_;
   Laps laps_;
 };
 

@@ -8,39 +8,41 @@
 namespace muonp::dist {
 
 void Decorator::barrier() {
-  if (before({})) inner_.barrier();
+  run({}, [&] { inner_.barrier(); });
 }
 
 void Decorator::broadcast(Span data, int root) {
-  if (before({.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root}))
-    inner_.broadcast(data, root);
+  run({.kind = OperationKind::broadcast, .count = data.count, .dtype = data.dtype, .root = root},
+      [&] { inner_.broadcast(data, root); });
 }
 
 void Decorator::all_reduce(Span data, Reduce op) {
-  if (before({.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op}))
-    inner_.all_reduce(data, op);
+  run({.kind = OperationKind::all_reduce, .count = data.count, .dtype = data.dtype, .reduce = op},
+      [&] { inner_.all_reduce(data, op); });
 }
 
 void Decorator::all_reduce(std::span<double> values, Reduce op) {
-  const auto count = std::ssize(values);
-  if (before({.kind = OperationKind::all_reduce_values, .count = count, .reduce = op})) inner_.all_reduce(values, op);
+  run({.kind = OperationKind::all_reduce_values, .count = std::ssize(values), .reduce = op},
+      [&] { inner_.all_reduce(values, op); });
 }
 
 void Decorator::reduce_scatter(Span data) {
-  if (before({.kind = OperationKind::reduce_scatter, .count = data.count, .dtype = data.dtype})) inner_.reduce_scatter(data);
+  run({.kind = OperationKind::reduce_scatter, .count = data.count, .dtype = data.dtype},
+      [&] { inner_.reduce_scatter(data); });
 }
 
 void Decorator::all_gather(Span data) {
-  if (before({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype})) inner_.all_gather(data);
+  run({.kind = OperationKind::all_gather, .count = data.count, .dtype = data.dtype}, [&] { inner_.all_gather(data); });
 }
 
 void Decorator::exchange(std::span<const Transfer> sends, std::span<const Transfer> receives) {
-  if (before({.kind = OperationKind::exchange, .sends = sends, .receives = receives})) inner_.exchange(sends, receives);
+  run({.kind = OperationKind::exchange, .sends = sends, .receives = receives}, [&] { inner_.exchange(sends, receives); });
 }
 
 std::vector<std::string> Decorator::all_gather_bytes(const std::string& mine) {
-  if (before({.kind = OperationKind::all_gather_bytes, .count = std::ssize(mine)})) return inner_.all_gather_bytes(mine);
-  return std::vector<std::string>(static_cast<std::size_t>(size()));
+  std::vector<std::string> all(static_cast<std::size_t>(size()));
+  run({.kind = OperationKind::all_gather_bytes, .count = std::ssize(mine)}, [&] { all = inner_.all_gather_bytes(mine); });
+  return all;
 }
 
 bool Recording::before(const Operation& operation) {

@@ -11,7 +11,7 @@
 
 namespace muonp::dist {
 
-// Forwards everything; before() sees each operation first and says whether it is to be run.
+// Forwards everything; before() sees each operation first and says whether it is to be run, after() what was run.
 class Decorator : public Communicator {
  public:
   explicit Decorator(Communicator& inner) : inner_(inner) {}
@@ -35,9 +35,16 @@ class Decorator : public Communicator {
 
  protected:
   virtual bool before(const Operation& operation) = 0;
+  virtual void after(const Operation& /*operation*/) {}
   Communicator& inner() const { return inner_; }
 
  private:
+  template <class F>
+  void run(const Operation& operation, const F& work) {
+    if (!before(operation)) return;
+    work();
+    after(operation);
+  }
   Communicator& inner_;
 };
 

@@ -74,7 +74,7 @@ NcclLink::NcclLink(Communicator& host, const std::string& gpu, double timeout_se
   if (!shared.empty())
     throw AgreedError(
         fmt::format("NCCL: {}; start at most as many ranks on a host as it has GPUs, and give each "
-                    "rank one of its own",
+                    "rank one of its own; ranks can share a GPU with parallel.transport: mpi",
                     shared));
   rethrow_on_all(host, failure);
 }

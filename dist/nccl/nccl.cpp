@@ -5,8 +5,11 @@
 #include <mutex>
 #include <type_traits>
 
+#include "core/device/cuda/moment.h"
 #include "core/device/cuda/queue.h"
+#include "dist/comm/agreement.h"
 #include "dist/comm/operation.h"
+#include "dist/nccl/library.h"
 #include "dist/nccl/link.h"
 #include "dist/nccl/watchdog.h"
 
@@ -54,7 +57,7 @@ std::vector<std::pair<Span, Span>> own_messages(std::span<const Transfer> sends,
   return pairs;
 }
 
-class Nccl final : public Communicator {
+class Nccl final : public NcclCommunicator {
  public:
   Nccl(core::Device& device, Communicator& host, double timeout_seconds)
       : host_(host),
@@ -133,6 +136,8 @@ class Nccl final : public Communicator {
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
     return on_host([&] { return host_.all_gather_bytes(mine); });
   }
+
+  std::unique_ptr<core::TimePoint> now() override { return core::cuda::moment_of(stream_.get()); }
 
   void begin_overlap() override {
     MUONP_ASSERT(!overlaps_, "an overlap within another");
@@ -284,8 +289,11 @@ void Nccl::exchange(std::span<const Transfer> sends, std::span<const Transfer> r
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl(core::Device& device, Communicator& host, double timeout_seconds) {
+std::unique_ptr<NcclCommunicator> make_nccl(core::Device& device, Communicator& host, double timeout_seconds) {
   MUONP_ASSERT(device.kind() == core::DeviceKind::cuda, "NCCL joins GPUs; this is {}", device.name());
+  run_on_all(host, [] {
+    if (const std::string why = nccl_refusal(); !why.empty()) core::fail("{}; {}", why, kWithoutNccl);
+  });
   return std::make_unique<Nccl>(device, host, timeout_seconds);
 }
 

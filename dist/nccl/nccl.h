@@ -8,6 +8,16 @@
 
 namespace muonp::dist {
 
+class NcclCommunicator : public Communicator {
+ public:
+  // A moment of the stream that operations run on, to be compared with those of the device's queue.
+  virtual std::unique_ptr<core::TimePoint> now() = 0;
+};
+
+// What a message about a missing NCCL advises.
+inline constexpr const char* kWithoutNccl =
+    "parallel.transport: mpi lets GPUs talk through the hosts' memory and MPI instead";
+
 // Collective. Ranks and size are those of `host` (MPI, threads or one rank), which carries the unique id and
 // all that lies in host memory: barrier, all_reduce of doubles, all_gather_bytes. It and the device must
 // outlive the communicator. Spans are memory of `device`, which is current on the calling thread.
@@ -27,6 +37,8 @@ namespace muonp::dist {
 // start ends in the same way, since the others would wait for it. Initialising may take half the time-out;
 // two ranks on one GPU are an Error on every rank. Destruction waits for pending operations, each at most for
 // the time-out; while an exception unwinds it aborts NCCL instead.
-std::unique_ptr<Communicator> make_nccl(core::Device& device, Communicator& host, double timeout_seconds);
+//
+// Without the library, at build or at run time, an Error that says so.
+std::unique_ptr<NcclCommunicator> make_nccl(core::Device& device, Communicator& host, double timeout_seconds);
 
 }  // namespace muonp::dist

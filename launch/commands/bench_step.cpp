@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/units.h"
 #include "core/device/attention.h"
+#include "launch/bench/trace_file.h"
 #include "launch/commands/bench_command.h"
 #include "launch/report/table.h"
 #include "launch/train/learner.h"
@@ -20,6 +21,7 @@ struct Arguments {
   ConfigArguments config;
   std::int64_t repeats = 5;
   bool json = false;
+  std::string trace;  // empty: none
 };
 
 // The step whose total is the median one.
@@ -31,10 +33,13 @@ const StepOutcome& median_of(std::vector<StepOutcome>& steps) {
 
 // A step that ends when the device has done all of it.
 StepOutcome whole_step(Session& session, Learner& learner, std::int64_t number) {
+  const core::Phase phase("step");
   const double start = core::seconds_now();
   StepOutcome step = learner.step(number, false);
+  core::Phase rest("weights");
   learner.optimizer().wait_for_weights();
   session.device().queue().synchronize();
+  rest.end();
   step.report.communication_seconds += core::seconds(learner.optimizer().take_waits());
   step.total_seconds = core::seconds_now() - start;
   return step;
@@ -47,18 +52,22 @@ std::string attention_text(Session& session, const RunConfig& config) {
                                   config.compute());
 }
 
-nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunConfig& config) {
+// The trace records steps, and what was measured between them.
+nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunConfig& config, core::Trace* trace) {
   // A GPU's workspace for products, which is no rank's plan.
   const std::int64_t of_device = session.device().allocator()->use().live_total;
   Learner learner(config, session);
   learner.optimizer().initialize(static_cast<std::uint64_t>(config.run.seed));
   learner.step(0, false);  // primitives are created and pages touched
+  if (trace != nullptr) start_together(session, *trace);
   std::vector<StepOutcome> steps;
   std::vector<double> peaks;
   std::int64_t peak_bytes = 0;
   for (std::int64_t i = 1; i <= a.repeats; ++i) {
     // The peak is measured between the steps: the machine's rate is not the same every second.
+    core::Phase peak("matrix-product peak");
     peaks.push_back(measure_peak_together(session, config.compute()));
+    peak.end();
     session.device().allocator()->reset_peak();  // the measurement's own matrices do not count
     steps.push_back(whole_step(session, learner, i));
     peak_bytes = std::max(peak_bytes, session.device().allocator()->use().peak_total - of_device);
@@ -92,6 +101,17 @@ nlohmann::ordered_json measure(Session& session, const Arguments& a, const RunCo
           {"compute", config.parallel.compute}};
 }
 
+nlohmann::ordered_json measure_and_trace(Session& session, const Arguments& a, const RunConfig& config) {
+  if (a.trace.empty()) return measure(session, a, config, nullptr);
+  core::Trace trace(session.device().queue());
+  require_trace_target(session, a.trace);
+  session.record(&trace);
+  nlohmann::ordered_json result = measure(session, a, config, &trace);
+  session.record(nullptr);
+  write_trace(session, trace, a.trace);
+  return result;
+}
+
 std::string as_table(const nlohmann::ordered_json& r) {
   const double total = r.at("seconds_median");
   Table table({"part of the step", "time", "share"}, {Align::left, Align::right, Align::right});
@@ -117,22 +137,28 @@ void add_bench_step_command(CLI::App& bench, Context& context) {
   add_config_arguments(*command, a->config);
   add_integer_option(*command, "--repeats", a->repeats, kRepeats, "Steps measured, after one that is not");
   command->add_flag("--json", a->json, "Print a JSON object");
+  command->add_option("--trace", a->trace, "Write what each rank did and when to this file, for ui.perfetto.dev")
+      ->type_name("FILE");
   command->footer(
       "The parts are those of the step whose time is the median: forward and backward without what they wait for messages,\n"
       "which is communication; other is the gradient's norm, momenta and updates.\n"
       "gemm_fraction = model flops, without what causal attention skips, / (forward + backward seconds) / matrix-product "
       "peak\n"
-      "measured between the steps.\n"
+      "measured between the steps. --trace shows each rank's host thread, device queue and operations between ranks; "
+      "NVIDIA's\n"
+      "tools show the same parts as ranges of NVTX.\n"
       "Examples:\n"
       "  muonp bench step configs/quickstart.yaml\n"
-      "  muonp bench step configs/bench-gpt2-124m.yaml --json");
+      "  muonp bench step configs/bench-gpt2-124m.yaml --json\n"
+      "  mpirun -np 2 muonp bench step configs/quickstart.yaml --repeats 2 --trace trace.json");
   command->callback([a, &context] {
     RunConfig config = load_run_config(a->config.file, a->config.overrides);
     context.session = session_settings(config, "bench step");
     context.session.alike.push_back({"--repeats", std::to_string(a->repeats)});
+    context.session.alike.push_back({"--trace", a->trace});
     config.run.steps = std::max(config.run.steps, a->repeats + 1);  // a run may be shorter than its measurement
     context.run = [a, config](Session& session) {
-      const nlohmann::ordered_json result = measure(session, *a, resolve(config, session.communicator()));
+      const nlohmann::ordered_json result = measure_and_trace(session, *a, resolve(config, session.communicator()));
       session.log().info("{}", a->json ? result.dump(2) : as_table(result));
       return 0;
     };

@@ -12,7 +12,8 @@
 #include "core/device/cpu/team.h"
 #include "dist/comm/agreement.h"
 #include "dist/comm/local.h"
-#include "dist/nccl/nccl.h"
+#include "dist/comm/traced.h"
+#include "dist/staged/staged.h"
 
 namespace muonp::launch {
 namespace {
@@ -44,10 +45,13 @@ std::unique_ptr<dist::MpiSession> start_mpi(const SessionSettings& settings) {
 }
 
 // The GPU of a rank: the one with its local rank's number, or the only one where the launcher shows each rank its own.
-int gpu_of(int local_rank, int local_size, int visible) {
+int gpu_of(int local_rank, int local_size, int visible, bool shared) {
+  if (shared) return local_rank % visible;
   if (visible == 1 || local_rank < visible) return visible == 1 ? 0 : local_rank;
-  core::fail("device: cuda: {} ranks on this host, but {} GPUs are visible; start one rank per GPU, or use device: cpu",
-             local_size, visible);
+  core::fail(
+      "device: cuda: {} ranks on this host, but {} GPUs are visible; start one rank per GPU, let ranks share them with "
+      "parallel.transport: mpi, or use device: cpu",
+      local_size, visible);
 }
 
 // A GPU that two ranks would share makes their collectives fail or hang. Collective.
@@ -57,8 +61,10 @@ void require_gpu_of_its_own(dist::Communicator& communicator, const core::Device
   for (int rank = 0; rank < static_cast<int>(all.size()); ++rank) {
     const auto [user, first] = users.emplace(all[core::at(rank)], rank);
     if (!first)
-      throw dist::AgreedError(fmt::format("device: cuda: ranks {} and {} would share one GPU ({}); start one rank per GPU",
-                                          user->second, rank, user->first));
+      throw dist::AgreedError(fmt::format(
+          "device: cuda: ranks {} and {} would share one GPU ({}), which NCCL cannot do; start one rank per GPU, or let "
+          "them share it with parallel.transport: mpi",
+          user->second, rank, user->first));
   }
 }
 
@@ -86,12 +92,35 @@ void Session::open(const SessionSettings& settings) {
   host_communicator_ = mpi_ ? dist::make_mpi(*mpi_, settings.timeout_seconds) : dist::make_local();
   dist::run_on_all(*host_communicator_, [&] { open_device(settings); });
   require_same_start(settings.alike);
-  if (device_->kind() == core::DeviceKind::cuda) {
+  if (device_->kind() == core::DeviceKind::cuda) join_gpus(settings);
+  in_use_ = gpu_communicator_ ? gpu_communicator_.get() : host_communicator_.get();
+}
+
+void Session::join_gpus(const SessionSettings& settings) {
+  if (world_size() == 1) {  // NCCL takes seconds to start, and one rank has nobody to talk to
+    gpu_communicator_ = dist::make_local(device_.get());
+  } else if (settings.staged) {
+    gpu_communicator_ = dist::make_staged(*device_, *host_communicator_);
+    staged_ = true;
+  } else {
     require_gpu_of_its_own(*host_communicator_, *device_);
-    // NCCL takes seconds to start, and one rank has nobody to talk to.
-    gpu_communicator_ = world_size() == 1 ? dist::make_local(device_.get())
-                                          : dist::make_nccl(*device_, *host_communicator_, settings.timeout_seconds);
+    auto nccl = dist::make_nccl(*device_, *host_communicator_, settings.timeout_seconds);
+    nccl_ = nccl.get();
+    gpu_communicator_ = std::move(nccl);
   }
+}
+
+void Session::record(core::Trace* trace) {
+  if (staged_) gpu_communicator_.reset();  // what it waits for is between the hosts
+  traced_.reset();
+  dist::Communicator& inner = gpu_communicator_ ? *gpu_communicator_ : *host_communicator_;
+  dist::Traced::Moment now;
+  if (nccl_ != nullptr) now = [nccl = nccl_] { return nccl->now(); };
+  if (trace != nullptr) traced_ = std::make_unique<dist::Traced>(inner, *trace, std::move(now));
+  in_use_ = traced_ ? traced_.get() : &inner;
+  if (!staged_) return;
+  gpu_communicator_ = dist::make_staged(*device_, *in_use_);
+  in_use_ = gpu_communicator_.get();
 }
 
 int Session::choose_threads(std::int64_t wanted) {
@@ -129,11 +158,12 @@ void Session::open_device(const SessionSettings& settings) {
     return;
   }
   const std::string owner = mpi_ ? fmt::format("rank {} on {}", mpi_->rank(), mpi_->host()) : "this process";
-  device_ = core::make_cuda_device(gpu_of(local_rank(), local_size(), core::cuda_device_count()), owner);
+  device_ = core::make_cuda_device(gpu_of(local_rank(), local_size(), core::cuda_device_count(), settings.staged), owner);
 }
 
 void Session::close() {
   gpu_communicator_.reset();
+  traced_.reset();
   host_communicator_.reset();
   device_.reset();
   if (mpi_) mpi_->close();

@@ -7,9 +7,10 @@
 
 #include "core/base/log.h"
 #include "core/config/config.h"
-#include "core/device/device.h"
+#include "core/device/trace.h"
 #include "dist/comm/communicator.h"
 #include "dist/mpi/mpi.h"
+#include "dist/nccl/nccl.h"
 
 namespace muonp::launch {
 
@@ -21,6 +22,7 @@ struct SessionSettings {
   std::int64_t threads = 0;       // of kThreads, per rank; 0 shares out to the ranks of a host what they may use of it
   double timeout_seconds = 30;    // longest wait for another rank
   bool emulate_bfloat16 = false;  // CPU: bfloat16 products in software (core/device/device.h)
+  bool staged = false;            // GPUs: ranks talk through MPI (dist/staged/staged.h) and not NCCL, and may share a GPU
   bool ranks = false;             // true: one session over all processes that mpirun started; false: this process alone
   core::NamedValues alike = {};   // what all ranks must have been started with
 };
@@ -50,8 +52,11 @@ class Session {
   void close();
 
   core::Device& device() { return *device_; }
-  // NCCL's between GPUs.
-  dist::Communicator& communicator() { return gpu_communicator_ ? *gpu_communicator_ : *host_communicator_; }
+  // NCCL's between GPUs, if not settings.staged.
+  dist::Communicator& communicator() { return *in_use_; }
+  // From here on communicator() is another one, which records its operations there; or with null the plain one again. What
+  // uses the one before must be gone.
+  void record(core::Trace* trace);
   // The device's name, and where the number of threads was not asked for, what it was made from.
   std::string device_text() const;
   // Why `auto` did not take a GPU in a build that can; empty otherwise.
@@ -69,12 +74,16 @@ class Session {
   int threads_ = 1;
   int choose_threads(std::int64_t wanted);
   void open_device(const SessionSettings& settings);
+  void join_gpus(const SessionSettings& settings);
   void require_same_start(core::NamedValues alike);
 
   std::string threads_note_;
   std::string device_note_;
   std::unique_ptr<core::Device> device_;
-  std::unique_ptr<dist::Communicator> host_communicator_, gpu_communicator_;
+  std::unique_ptr<dist::Communicator> host_communicator_, traced_, gpu_communicator_;
+  dist::NcclCommunicator* nccl_ = nullptr;  // gpu_communicator_, if it is NCCL's
+  bool staged_ = false;                     // gpu_communicator_ goes through the host's
+  dist::Communicator* in_use_ = nullptr;
   core::Log log_{0, 1};
 };
 

@@ -101,6 +101,7 @@ SessionSettings session_settings(const RunConfig& config, const std::string& com
   settings.threads = config.parallel.threads;
   settings.timeout_seconds = config.parallel.timeout_seconds;
   settings.emulate_bfloat16 = config.parallel.emulate_bfloat16;
+  settings.staged = config.parallel.transport == "mpi";
   settings.ranks = true;
   settings.alike = rank_identity(config);
   settings.alike.insert(settings.alike.begin(), {"the command", command});
@@ -251,6 +252,7 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass, std::int64
   core::Device& device = session_.device();
   Pass result;
   const std::int64_t first = session_.rank() * batches_.per_rank + pass * batches_.micro_batch;
+  core::Phase forward("forward");
   result.start = device.queue().now();
   const models::TokenBatch batch = read_batch(batches_.micro_batch, train_->packed(), [&](const core::SequenceSpans& to) {
     train_->fill_batch(step, first, batches_.micro_batch, to);
@@ -265,6 +267,8 @@ Learner::Pass Learner::run_pass(std::int64_t step, std::int64_t pass, std::int64
       model_->loss(tape, batch, {static_cast<std::uint64_t>(config_.run.seed), static_cast<std::uint64_t>(step), first});
   result.loss = loss->value;
   result.middle = device.queue().now();
+  forward.end();
+  const core::Phase backward("backward");
   result.forward_waits = optimizer_->take_waits();
   tape.backward(loss, 1.0f / static_cast<float>(result.alike), model_->parameters(), optimizer_->gradients());
   result.end = device.queue().now();
@@ -276,7 +280,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   StepOutcome outcome;
   outcome.counted = train_->counted(step);
   const double start = core::seconds_now();
-  core::Stopwatch judging(session_.device().queue());
+  core::Stopwatch judging(session_.device().queue(), "communication");
   std::vector<Pass> old_passes, passes;  // those at the weights of the step before, where a rule wants them
   if (optimizer_->needs_old_gradients()) {
     optimizer_->hold_old_weights();
@@ -286,6 +290,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   models::QkClip* clip = model_->qk_clip();
   if (clip != nullptr) clip->forget();
   for (std::int64_t pass = 0; pass < batches_.passes; ++pass) passes.push_back(run_pass(step, pass, outcome.counted));
+  core::Phase judgement("gradient norm and loss");
   const optim::GradientNorm norm = optimizer_->prepare();
 
   // Loss, wish to stop and failures, summed over ranks.
@@ -294,6 +299,7 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
   judging.time([&] { session_.communicator().all_reduce(std::span<double>(values), dist::Reduce::sum); });
   outcome.loss = core::plain_nan(values[0] / session_.world_size());
   outcome.stop = values[1] > 0;
+  judgement.end();
   const bool failed = values[2] > 0, refused = failed || (refuse && refuse(outcome.loss));
 
   const double lr_factor = optim::lr_factor(config_.schedule, step, config_.run.steps);
@@ -303,7 +309,9 @@ StepOutcome Learner::step(std::int64_t step, bool stop_requested, const std::fun
     outcome.logits = clipping.record;
     how.scales = std::move(clipping.scales);
   }
+  core::Phase update("update");
   outcome.report = norm.finite && !refused ? optimizer_->apply(lr_factor, how) : optimizer_->skip();
+  update.end();
   outcome.report.communication_seconds += core::seconds(judging.take());
   if (outcome.logits && outcome.report.skipped) outcome.logits->clipped = 0;
   if (failed) require_no_failure();

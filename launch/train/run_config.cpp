@@ -23,6 +23,7 @@ void ParallelSection::describe(Fields& f) {
   static constexpr std::array<std::string_view, 2> dtypes = {"float32", "bfloat16"};
   static constexpr std::array<std::string_view, 2> offloads = {"none", "optimizer"};
   static constexpr std::array<std::string_view, 3> owners_kinds = {"auto", "whole", "groups"};
+  static constexpr std::array<std::string_view, 2> transports = {"nccl", "mpi"};
   f.integer("zero", zero, {.min = 0, .max = 3},
             "ZeRO stage: 0 keeps all on every rank, 1 shards optimizer state, 2 also gradients, 3 also weights");
   f.integer("threads", threads, kThreads,
@@ -40,6 +41,9 @@ void ParallelSection::describe(Fields& f) {
   f.choice("offload", offload, offloads,
            "optimizer: a GPU keeps optimizer state and float32 masters in host memory; masters that are the weights "
            "themselves (compute: float32) stay on it");
+  f.choice(
+      "transport", transport, transports,
+      "how ranks with GPUs talk: nccl, with a GPU for each rank, or mpi, through host memory, where ranks may share one");
   f.boolean("check", check, "compare operation, count and type over all ranks before each collective (slow)");
   f.real("timeout_seconds", timeout_seconds, {.min = 0.1, .max = 86400}, "longest wait for other ranks [s]");
   f.choice("compute", compute, dtypes, "type of weights and activations in forward and backward");

@@ -34,6 +34,7 @@ struct ParallelSection {
   std::int64_t prefetch = 1;
   std::string owners = "whole";
   std::string offload = "none";
+  std::string transport = "nccl";
   bool check = false;
   double timeout_seconds = 30;
   std::string compute = "float32";

@@ -77,10 +77,10 @@ DistributedOptimizer::DistributedOptimizer(core::Device& device, const core::Par
       communicator_(communicator),
       clip_(config.clip),
       plan_(plan_on_all(model, config, on(device, options), communicator)),
-      waits_(device.queue()),
-      matrix_time_(device.queue()),
-      measuring_(device.queue()),
-      sharing_(device.queue()) {
+      waits_(device.queue(), "communication"),
+      matrix_time_(device.queue(), "spectral"),
+      measuring_(device.queue(), "measurement"),
+      sharing_(device.queue(), "exchange of owner groups") {
   dist::require_agreement(communicator, "execution plan", plan_.hash(), plan_.describe());
   async_ = make_async(device, communicator, options.overlap, waits_);
   places_.resize(parameters_.size());

@@ -142,7 +142,21 @@ TEST_F(Gpu, ASecondProcessOnAGpuIsRefused) {
     const Outcome outcome = muonp(train_arguments("shared", settings("cuda", {})), 3);
     EXPECT_NE(outcome.status, 0);
     EXPECT_NE(outcome.err.find("start one rank per GPU"), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.err.find("parallel.transport: mpi"), std::string::npos) << outcome.err;
     EXPECT_LT(outcome.seconds, 30);
+  }
+}
+
+TEST_F(Gpu, RanksThatTalkThroughMpiShareAGpuAndLearnAlike) {
+  train("cpu", settings("cpu", {}));
+  train("nccl", settings("cuda", {"parallel.zero=2"}), 2);
+  const Environment visible("CUDA_HOST_DEVICES", "1");
+  for (const auto& [ranks, overlap] : {std::pair{2, "false"}, {2, "true"}, {3, "true"}, {4, "false"}}) {
+    const std::string name = fmt::format("mpi{}-{}", ranks, overlap);
+    train(name, settings("cuda", {"parallel.transport=mpi", "parallel.zero=2", std::string("parallel.overlap=") + overlap}),
+          ranks);
+    expect_equal_losses("cpu", name);
+    if (ranks == 2) EXPECT_EQ(metric(name, "loss"), metric("nccl", "loss")) << name;  // a sum of two has one order
   }
 }
 

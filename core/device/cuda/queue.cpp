@@ -4,6 +4,7 @@
 
 #include "core/device/blas.h"
 #include "core/device/cuda/fused_attention.h"
+#include "core/device/cuda/moment.h"
 
 namespace muonp::core::cuda {
 
@@ -49,6 +50,8 @@ cublasOperation_t operation_of(Op op) { return op == Op::none ? CUBLAS_OP_N : CU
 
 }  // namespace
 
+std::unique_ptr<TimePoint> moment_of(cudaStream_t stream) { return std::make_unique<EventTimePoint>(stream); }
+
 CudaQueue::CudaQueue(Device& device) : device_(device), stream_(make_stream()), blas_(make_blas()) {
   int current = 0;
   MUONP_CUDA(cudaGetDevice(&current));
@@ -79,7 +82,7 @@ void* CudaQueue::scratch(std::int64_t bytes) const {
 
 void CudaQueue::synchronize() { MUONP_CUDA(cudaStreamSynchronize(stream_.get())); }
 
-std::unique_ptr<TimePoint> CudaQueue::now() { return std::make_unique<EventTimePoint>(stream_.get()); }
+std::unique_ptr<TimePoint> CudaQueue::now() { return moment_of(stream_.get()); }
 
 void CudaQueue::copy(void* to, const void* from, std::int64_t bytes) {
   if (bytes > 0) MUONP_CUDA(cudaMemcpyAsync(to, from, size(bytes), cudaMemcpyDeviceToDevice, stream_.get()));

@@ -39,6 +39,8 @@ const Settings& settings();
 // What was reported since the last configure or take_reports.
 std::vector<std::string> reports();
 std::vector<std::string> take_reports();
+// The ranges of NVTX that the calling thread has begun and not ended, the outermost first.
+std::vector<std::string> open_ranges();
 // The default prints the report to stderr and aborts. A null action restores it. The report is kept in both
 // cases.
 void on_report(std::function<void(const std::string&)> action);

@@ -63,7 +63,7 @@ TEST_P(AsyncQueues, AFailureIsDeliveredAndEndsTheQueue) {
 
 TEST_P(AsyncQueues, TimesTheCallerWhileItStandsStill) {
   const auto device = core::make_cpu_device(1);
-  core::Stopwatch waits(device->queue());
+  core::Stopwatch waits(device->queue(), "communication");
   AsyncQueue queue(GetParam(), &waits);
   std::atomic<bool> waiting = false;
   const auto ticket = queue.submit([&] {

@@ -16,6 +16,7 @@
 #include "dist/comm/agreement.h"
 #include "dist/mpi/mpi.h"
 #include "dist/nccl/nccl.h"
+#include "dist/staged/staged.h"
 
 namespace {
 
@@ -23,21 +24,25 @@ using namespace muonp;
 
 constexpr double kTimeout = 2, kStart = 4;  // seconds
 
-// The others wait in an operation of NCCL when a rank ends or stops.
+// The others wait in an operation between GPUs when a rank ends or stops.
 void work_on_gpus(const std::string& mode, bool bad, int local_rank, dist::Communicator& comm) {
   const auto device = core::make_cuda_device(local_rank, fmt::format("rank {}", comm.rank()));
-  const auto nccl = dist::make_nccl(*device, comm, kTimeout);
+  std::unique_ptr<dist::Communicator> gpus;
+  if (mode.starts_with("staged-"))
+    gpus = dist::make_staged(*device, comm);
+  else
+    gpus = dist::make_nccl(*device, comm, kTimeout);
   const auto data = core::Tensor::zeros(*device, {1000}, core::Dtype::float32, core::Category::other);
-  nccl->all_gather(dist::Span(data));
+  gpus->all_gather(dist::Span(data));
   device->queue().synchronize();
-  nccl->barrier();
+  gpus->barrier();
   if (bad) {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
-    std::raise(mode == "nccl-stop" ? SIGSTOP : SIGKILL);
+    std::raise(mode.ends_with("-stop") ? SIGSTOP : SIGKILL);
   }
-  nccl->all_reduce(dist::Span(data), dist::Reduce::sum);
+  gpus->all_reduce(dist::Span(data), dist::Reduce::sum);
   device->queue().synchronize();
-  for (;;) nccl->wait_for({});  // until the watchdog has seen it
+  for (;;) gpus->wait_for({});  // until the watchdog has seen it
 }
 
 void kill_or_stop(const std::string& mode) {
@@ -105,7 +110,7 @@ int main(int argc, char** argv) {
   try {
     if (bad && mode.ends_with("-start")) mode.starts_with("throw") ? core::fail("no such file") : kill_or_stop(mode);
     const auto comm = dist::make_mpi(session, kTimeout);
-    if (mode.starts_with("nccl-"))
+    if (mode.starts_with("nccl-") || mode.starts_with("staged-"))
       work_on_gpus(mode, bad, session.local_rank(), *comm);
     else
       work(mode, bad, *comm);

@@ -206,7 +206,7 @@ TEST_F(NcclStreams, TheQueueGoesOnBesideOverlappedOperations) {
   std::atomic<bool> queue_went_on = false;
   run_on_gpus(2, [&](Communicator& nccl, core::Device& device) {
     const Tensor reduced = constant(device, 64, 1), other = constant(device, 64, 5);
-    core::Stopwatch waits(device.queue());
+    core::Stopwatch waits(device.queue(), "communication");
     AsyncQueue async(nccl, &waits);
     while (nccl.rank() == 1 && !queue_went_on) std::this_thread::yield();
     const auto ticket = async.submit([&] { nccl.all_reduce(Span(reduced), Reduce::sum); });
