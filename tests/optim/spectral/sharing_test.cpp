@@ -64,7 +64,7 @@ std::vector<float> share(const Case& c, int ranks, const std::vector<float>& g) 
       for (std::int64_t k = 0; k < part.cols; ++k) mine.push_back(g[part.at(r, k)]);
     test::set_values(in, mine);
     dist::AsyncQueue async(dist::AsyncQueue::Mode::inline_);
-    core::Stopwatch waits(device.queue());
+    core::Stopwatch waits(device.queue(), "exchange");
     RankSharers sharers(communicator, async, {0, ranks}, waits);
     power->apply_share(device, c.rows, c.cols, in, out, sharers);
     sharers.idle_until(work.exchanges);
