@@ -4,6 +4,7 @@
 #include <map>
 #include <numeric>
 #include <set>
+#include <span>
 
 #include "core/base/error.h"
 #include "core/base/hash.h"
@@ -177,35 +178,24 @@ void OwnerPlan::cut_waves(std::int64_t wave_elements) {
   for (const WaveCutter& cutter : cutters) cutter.cut(waves, waves_);
 }
 
-// A shared matrix is in the same wave for all that share it: waves are cut from the order of gradients, at equal cost, as
-// few as the limit allows.
+// A shared matrix is in the same wave for all that share it: each, in the order of gradients, in the first wave that no
+// owner of it is past and that has room for it on all of them.
 void OwnerPlan::cut_waves_of_groups(std::int64_t wave_elements) {
-  const std::vector<int> order = order_of_gradients(tasks_);
-  const double total = std::accumulate(load_.begin(), load_.end(), 0.0);
-  const auto most = static_cast<int>(tasks_.size());
-  for (int waves = 1;; waves = std::min(most, 2 * waves)) {
-    waves_.assign(core::at(waves), {});
-    std::vector<std::int64_t> held(core::at(world_size_), 0);
-    bool fits = true;
-    double done = 0;
-    int last = 0;
-    for (int i = 0; i < most; ++i) {
-      const int t = order[core::at(i)];
-      const double part = total > 0 ? done / total : static_cast<double>(i) / most;
-      const int w = waves == most ? i : std::min(waves - 1, static_cast<int>(part * waves));
-      if (w != last) std::ranges::fill(held, 0);
-      last = w;
-      waves_[core::at(w)].push_back(t);
-      done += tasks_[core::at(t)].cost;
-      for (int r = owner(t); r < owner(t) + group_size(t); ++r) {
-        std::int64_t& mine = held[core::at(r)];
-        fits = fits && (mine == 0 || mine + share_elements(t) <= wave_elements);
-        mine += share_elements(t);
-      }
-    }
-    if (fits || waves == most) break;
+  struct Open {  // of a rank: the last wave that it has a matrix in
+    std::size_t wave = 0;
+    std::int64_t held = 0;
+  };
+  std::vector<Open> open(core::at(world_size_));
+  for (const int t : order_of_gradients(tasks_)) {
+    const auto mine = std::span(open).subspan(core::at(owner(t)), core::at(group_size(t)));
+    std::size_t wave = std::ranges::max(mine, {}, &Open::wave).wave;
+    const bool full = std::ranges::any_of(
+        mine, [&](const Open& of) { return of.wave == wave && of.held > 0 && of.held + share_elements(t) > wave_elements; });
+    wave += full;
+    for (Open& of : mine) of = {wave, share_elements(t) + (of.wave == wave ? of.held : 0)};
+    waves_.resize(std::max(waves_.size(), wave + 1));
+    waves_[wave].push_back(t);
   }
-  std::erase_if(waves_, [](const std::vector<int>& wave) { return wave.empty(); });
 }
 
 void OwnerPlan::find_turns() {

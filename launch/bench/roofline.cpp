@@ -6,6 +6,7 @@
 #include "core/base/index.h"
 #include "core/base/units.h"
 #include "launch/report/table.h"
+#include "optim/plan/sharing.h"
 
 namespace muonp::launch {
 
@@ -110,8 +111,7 @@ Roofline roofline(const StartFacts& f, const Machine& machine) {
     (group.config.whole_matrices() ? matrices : others) += static_cast<double>(group.elements);
   for (std::size_t t = 0; t < plan.owners.tasks().size(); ++t) {
     const dist::MatrixTask& task = plan.owners.tasks()[t];
-    const int owner = plan.owners.owner(static_cast<int>(t));
-    pieces += static_cast<double>(task.elements - plan.shards.piece(task.parameter, owner).count());
+    pieces += static_cast<double>(task.elements - optim::own_elements(plan.owners, plan.shards, static_cast<int>(t)));
   }
   std::vector<double> group_rates;
   for (const optim::Group& group : plan.groups.groups())

@@ -30,7 +30,7 @@ std::string shared_text(const dist::OwnerPlan& owners) {
     shared += owners.is_shared(t);
     most = std::max(most, owners.group_size(t));
   }
-  return shared == 0 ? "" : fmt::format(", {} of them shared by 2 to {} ranks each,", shared, most);
+  return shared == 0 ? "" : fmt::format(", {} of them shared by up to {} ranks,", shared, most);
 }
 
 std::string run_table(const StartFacts& f) {

@@ -125,6 +125,11 @@ class SvdPower final : public spectral::SpectralPower {
     return static_cast<double>(rows * cols * std::min(rows, cols));
   }
   std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override { return 4 * rows * cols; }
+  void apply_share(core::Device&, std::int64_t, std::int64_t, const core::Tensor&, const core::Tensor&,
+                   spectral::Sharers&) override {
+    throw core::InternalError("matrices are taken whole");
+  }
+  std::int64_t share_workspace_bytes(std::int64_t, std::int64_t, int) const override { return 0; }
   const spectral::SpectralOptions& options() const override { return options_; }
 
   std::vector<core::Shape> calls;
