@@ -75,7 +75,8 @@ TEST(Trace, OtherThreadsAddSpansInTheTimeOfTheSameClock) {
   trace.start();
   const double begin = seconds_now();
   std::jthread([&] { trace.add(Lane::communication, "message", seconds_now(), seconds_now() + 1); }).join();
-  trace.add(Lane::communication, "on the device", device->queue().now(), device->queue().now());
+  std::unique_ptr<TimePoint> on_device = device->queue().now();
+  trace.add(Lane::communication, "on the device", std::move(on_device), device->queue().now());
   const std::vector<Trace::Span> spans = of_lane(trace, Lane::communication);
   ASSERT_EQ(spans.size(), 2u);
   for (const Trace::Span& s : spans) {
