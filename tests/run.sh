@@ -53,7 +53,12 @@ check_cuda_program() {
   cmake --build --preset cuda --target muonp --parallel "$(nproc)" >>build/cuda.log 2>&1 ||
     { tail -n 60 build/cuda.log; return 1; }
   nvidia-smi -L >/dev/null 2>&1 || ./tests/e2e/no_gpu.sh build/cuda/launch/muonp
+  echo "== cuda: accesses of 16 bytes"
+  or_missing ./tests/gpu/sass_test.sh build/cuda/launch/muonp
 }
+
+# A check that ends with 77 has said what it lacks, and fails nothing.
+or_missing() { "$@" || [ $? -eq 77 ]; }
 
 # The spectral power's time and error on this GPU in each storage, beside what cuBLAS's plain product reaches there.
 print_gpu_rates() {

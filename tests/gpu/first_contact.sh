@@ -15,32 +15,18 @@ set -u
 self=$(realpath "$0")
 
 # ------------------------------------------------------------------------------------------------ bundle
-# Programs, the Debian libraries that they need, and a relocatable Open MPI (tested with its own folders hidden).
+# What launch/bundle.sh makes, with test programs beside the program.
 make_bundle() {
-  local build out b ompi
-  build=$(realpath "$1") && mkdir -p "$2" && out=$(realpath "$2") && b=$(mktemp -d) && mkdir -p "$b"/{bin,lib} || return 1
-  local p
-  for p in launch/muonp tests/optim/gpu_parity_tests tests/core/core_tests tests/optim/optim_tests tests/optim/spectral_tests \
-           tests/models/model_tests tests/dist/compression_tests tests/dist/dist_nccl_rank_tests; do
-    [ -x "$build/$p" ] && cp "$build/$p" "$b/bin/" && strip "$b/bin/$(basename "$p")" || echo "missing: $p" >&2
+  local build out b p with=()
+  build=$(realpath "$1") && mkdir -p "$2" && out=$(realpath "$2") && b=$(mktemp -d) || return 1
+  for p in tests/optim/gpu_parity_tests tests/core/core_tests tests/optim/optim_tests tests/optim/spectral_tests \
+           tests/models/model_tests tests/dist/compression_tests tests/dist/dist_nccl_rank_tests \
+           tests/dist/dist_staged_rank_tests; do
+    if [ -x "$build/$p" ]; then with+=(--with "$p"); else echo "missing: $p" >&2; fi
   done
-  # Not bundled: glibc, libstdc++ and libgcc (theirs are newer), the driver, cuBLAS (595 MB) and NCCL (218 MB).
-  local leave='/(ld-linux.*|libc|libm|libdl|libpthread|librt|libstdc\+\+|libgcc_s|libcuda|libcublas.*|libnccl|libnv.*)\.so'
-  for p in "$b"/bin/*; do ldd "$p"; done | awk '/=> \//{print $3}' | sort -u | grep -vE "$leave" | xargs -I{} cp -L {} "$b/lib/"
-  ompi=$b/ompi && mkdir -p "$ompi"/{bin,lib/openmpi3,share,etc,pmix}
-  cp -L /usr/bin/mpirun /usr/bin/orted "$ompi/bin/"
-  for p in /usr/lib/x86_64-linux-gnu/openmpi/lib/openmpi3/*.so; do
-    case $(basename "$p") in  # plug-ins of networks and launchers that need libraries of their own
-      *ucx* | *ofi* | *psm* | *openib* | *memheap* | *spml* | *sshmem* | *scoll* | *atomic* | *romio* | *flux* | *jsm* | *slurm* | *gridengine* | *monitoring*) ;;
-      *) cp "$p" "$ompi/lib/openmpi3/" ;;
-    esac
-  done
-  cp -aL /usr/share/openmpi "$ompi/share/" && cp -aL /etc/openmpi "$ompi/etc/"
-  cp -aL /usr/lib/x86_64-linux-gnu/pmix2/lib/pmix /usr/lib/x86_64-linux-gnu/pmix2/share "$ompi/pmix/" 2>/dev/null
-  for p in "$ompi"/bin/* "$ompi"/lib/openmpi3/*.so "$ompi"/pmix/pmix/*.so; do ldd "$p" 2>/dev/null; done |
-    awk '/=> \//{print $3}' | sort -u | grep -vE "$leave" | xargs -I{} cp -L {} "$b/lib/"
-  tar c -C "$b" . | xz --lzma2=preset=6,dict=64MiB >"$out/bundle.tar.xz" && cp "$self" "$out/first_contact.sh"
-  du -sm "$b" "$out/bundle.tar.xz"; rm -rf "$b"
+  "$(dirname "$self")/../../launch/bundle.sh" "${with[@]}" "$build" "$b/bundle" || { rm -rf "$b"; return 1; }
+  tar c -C "$b/bundle" . | xz --lzma2=preset=6,dict=64MiB >"$out/bundle.tar.xz" && cp "$self" "$out/first_contact.sh"
+  du -sm "$b/bundle" "$out/bundle.tar.xz"; rm -rf "$b"
 }
 if [ "${1:-}" = bundle ]; then make_bundle "$2" "$3"; exit; fi
 
@@ -93,7 +79,7 @@ def last_json(text):
 out = {'stages': [l.rstrip('\n').split('\t') for l in open(f'{W}/stages.tsv')]}
 print('== stages:', '  '.join(f'{n}={s}({t}s)' for n, s, t in out['stages']))
 print('==', ' | '.join(l.strip() for l in read('machine').splitlines()[:6]))
-for name in ('parity', 'core', 'optim', 'spectral_tests', 'models', 'compression', 'sanitizer', 'nccl1'):
+for name in ('parity', 'core', 'optim', 'spectral_tests', 'models', 'compression', 'sanitizer', 'nccl1', 'staged2'):
     t = read(name)
     if not t: continue
     ok, bad = re.findall(r'\[  PASSED  \] (\d+)', t), re.findall(r'\[  FAILED  \] (\S+)', t)
@@ -140,7 +126,7 @@ try:
         for k, v in total.most_common(16): print(f'{v:9.3f} ms {v/s:6.1%} {count[k]:5d} x  {k}')
         out['kernels'] = {k: [count[k], v] for k, v in total.items()}
 except OSError: pass
-for name in ('refused', 'mpi2'):
+for name in ('refused', 'shared', 'mpi2'):
     print(f'{name}:', ' / '.join(read(name).strip().splitlines()[-2:])[:300])
 json.dump(out, open(f'{OUT}/summary.json', 'w'), indent=1)
 EOF
@@ -374,6 +360,7 @@ stage models 85 bash -c "tests $B/model_tests" & pids+=($!)
 stage compression 85 bash -c "tests $B/compression_tests" & pids+=($!)
 stage train 85 bash -c train_check & pids+=($!)
 stage nccl1 60 bash -c "mu $MPIRUN -np 1 $B/dist_nccl_rank_tests --ranks=1" & pids+=($!)
+[ "$DRY" = 1 ] || stage staged2 60 bash -c "mu $MPIRUN -np 2 $B/dist_staged_rank_tests --ranks=2" & pids+=($!)
 if command -v compute-sanitizer >/dev/null; then
   stage sanitizer 90 env MUONP_NO_MEMORY_CACHE=1 MUONP_TEST_DEVICE=$DEVICE compute-sanitizer --target-processes all --error-exitcode 1 \
     env LD_LIBRARY_PATH="$MULIB" "$B/core_tests" --gtest_filter='ForEach*:*Norm*:Attention*:Linear*:Embedding*:HeadLoss*:Gelu*:Symmetric*' & pids+=($!)
@@ -422,5 +409,6 @@ fi
 
 # ------------------------------------------------------------------------------------------------ 5: several ranks, as far as one GPU goes
 stage refused 25 bash -c "cd $W/tiny && mu $MPIRUN -np 2 $M train tiny.yaml --set device=$DEVICE --set run.name=two"
+[ "$DRY" = 1 ] || stage shared 25 bash -c "cd $W/tiny && mu $MPIRUN -np 2 $M train tiny.yaml --set device=cuda --set parallel.transport=mpi --set run.name=shared"
 stage mpi2 25 bash -c "cd $W/tiny && mu $MPIRUN -np 2 $M train tiny.yaml --set device=cpu --set run.name=cpu2 --set parallel.zero=2"
 exit 0

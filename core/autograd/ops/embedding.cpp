@@ -31,12 +31,12 @@ struct Lookup {
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const T* from = table + ids[row.index] * row.cols;
-    T* to = out + row.index * row.cols;
+    const Written<T> to{out + row.index * row.cols};
     if (positions) {
       const T* place = positions + (places ? places[row.index] : row.index % time) * row.cols;
-      row.each([=](std::int64_t c) { to[c] = T(float(from[c]) + float(place[c])); });
+      row.over([](T token, T at, T& sum) { sum = T(float(token) + float(at)); }, from, place, to);
     } else {
-      row.each([=](std::int64_t c) { to[c] = from[c]; });
+      row.over([](T token, T& copy) { copy = token; }, from, to);
     }
   }
 };

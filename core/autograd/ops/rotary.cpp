@@ -69,17 +69,19 @@ struct Turn {
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const std::int64_t half = size / 2;
-    const float* cosine = table + position(row.index) * size;
+    const float *cosine = table + position(row.index) * size, *sine = cosine + half;
     const float sign = direction;
     const T* i = from + row.index * row.cols;
     T* o = to + row.index * row.cols;
     for (std::int64_t h = 0; h < turned; ++h, i += size, o += size)
-      row.part(half).each([=](std::int64_t c) {
-        const float a = float(i[c]), b = float(i[half + c]), s = sign * cosine[half + c];
-        o[c] = T(a * cosine[c] - b * s);
-        o[half + c] = T(b * cosine[c] + a * s);
-      });
-    if (o != i) row.part(row.cols - turned * size).each([=](std::int64_t c) { o[c] = i[c]; });  // values
+      row.part(half).over(
+          [=](T first, T second, float by, float across, T& to_first, T& to_second) {
+            const float a = float(first), b = float(second), s = sign * across;
+            to_first = T(a * by - b * s);
+            to_second = T(b * by + a * s);
+          },
+          i, i + half, cosine, sine, Written<T>{o}, Written<T>{o + half});
+    if (o != i) row.part(row.cols - turned * size).over([](T value, T& copy) { copy = value; }, i, Written<T>{o});  // values
   }
 };
 
