@@ -16,6 +16,10 @@ void add_model_arguments(CLI::App& command, ModelArguments& a) {
                   "Type of weights and activations: float32 or bfloat16 (default: the run's, float32 for a folder)")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->type_name("TYPE");
+  command.add_option("--transport", a.transport, "Of ranks with GPUs: nccl or mpi, as parallel.transport")
+      ->check(CLI::IsMember({"nccl", "mpi"}))
+      ->type_name("NAME")
+      ->capture_default_str();
   add_threads_option(command, a.threads);
 }
 
@@ -40,6 +44,7 @@ CLI::Option* add_stop_option(CLI::App& command, std::vector<std::string>& stops)
 SessionSettings session_settings(const ModelArguments& arguments, const std::string& command) {
   SessionSettings settings;
   settings.threads = arguments.threads;
+  settings.staged = arguments.transport == "mpi";
   settings.ranks = true;
   settings.alike = {{"the command", command}, {"the model", arguments.source.path}};
   return settings;

@@ -9,10 +9,11 @@ namespace muonp::launch {
 
 struct ModelArguments {
   ModelSource source;
+  std::string transport = "nccl";
   std::int64_t threads = 0;
 };
 
-// FOLDER_OR_RUN, --checkpoint, --compute, --threads.
+// FOLDER_OR_RUN, --checkpoint, --compute, --transport, --threads.
 void add_model_arguments(CLI::App& command, ModelArguments& arguments);
 // --temperature, --top-k, --top-p, --repetition-penalty.
 std::vector<CLI::Option*> add_sampling_options(CLI::App& command, models::SamplingOptions& sampling);

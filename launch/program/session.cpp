@@ -50,7 +50,7 @@ int gpu_of(int local_rank, int local_size, int visible, bool shared) {
   if (visible == 1 || local_rank < visible) return visible == 1 ? 0 : local_rank;
   core::fail(
       "device: cuda: {} ranks on this host, but {} GPUs are visible; start one rank per GPU, let ranks share them with "
-      "parallel.transport: mpi, or use device: cpu",
+      "parallel.transport: mpi (--transport mpi), or use device: cpu",
       local_size, visible);
 }
 
@@ -63,7 +63,7 @@ void require_gpu_of_its_own(dist::Communicator& communicator, const core::Device
     if (!first)
       throw dist::AgreedError(fmt::format(
           "device: cuda: ranks {} and {} would share one GPU ({}), which NCCL cannot do; start one rank per GPU, or let "
-          "them share it with parallel.transport: mpi",
+          "them share it with parallel.transport: mpi (--transport mpi)",
           user->second, rank, user->first));
   }
 }
