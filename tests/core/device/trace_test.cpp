@@ -9,9 +9,6 @@
 #include "core/base/clock.h"
 #include "core/device/stopwatch.h"
 #include "tests/support/test_device.h"
-#ifdef MUONP_CUDA_HOST
-#include "cuda_host.h"
-#endif
 
 namespace muonp::core {
 namespace {
@@ -101,21 +98,6 @@ TEST(Trace, LapsOfAStopwatchAreSpansAsLongAsTheyAre) {
   }
   EXPECT_GE(sum + 1e-6, seconds(watch.take()));
 }
-
-#ifdef MUONP_CUDA_HOST
-TEST(Trace, PhasesAreRangesOfNvtxWithAndWithoutATrace) {
-  const Phase outer("outer");
-  {
-    const Phase inner("inner");
-    EXPECT_THAT(cuda_host::open_ranges(), testing::ElementsAre("outer", "inner"));
-  }
-  EXPECT_THAT(cuda_host::open_ranges(), testing::ElementsAre("outer"));
-  Phase ended("ended");
-  ended.end();
-  ended.end();
-  EXPECT_THAT(cuda_host::open_ranges(), testing::ElementsAre("outer"));
-}
-#endif
 
 }  // namespace
 }  // namespace muonp::core
