@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/models/gpt/gpt_reference.h"
@@ -120,15 +121,23 @@ TEST(QkClip, TheLargestLogitsAreThoseOfTheReference) {
 }
 
 // Of all passes of a step, and of one that is computed again; not of passes before, nor of those that no tape records.
+// On a GPU products of another batch may be summed in another order.
+void expect_logits(const Numbers& got, const Numbers& expected) {
+  if (!test::on_gpu()) return EXPECT_EQ(got, expected);
+  ASSERT_EQ(got.size(), expected.size());
+  const double rounding = kRounding * std::ranges::max(expected);
+  for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], expected[i], rounding) << i;
+}
+
 TEST(QkClip, TheLargestLogitsAreOfThePassesOfAStep) {
   ModelConfig c = clipping(config_of("llama"), 1e9);
   Instance of(make_model(c));
   randomise(of.model->parameters());
   const Numbers expected = largest(of);
-  EXPECT_EQ(largest(of, 2), expected);
+  expect_logits(largest(of, 2), expected);
   core::Tape tape(*of.device, false);
   of.model->loss(tape, {of.ids({12, 12, 12, 11}, 1), of.ids({12, 12, 12, 11}, 1)}, {});
-  EXPECT_EQ(of.model->qk_clip()->largest(of.device->queue()), expected);
+  expect_logits(of.model->qk_clip()->largest(of.device->queue()), expected);
   c.llama.recompute = "blocks";
   Instance again(make_model(c));
   randomise(again.model->parameters());
