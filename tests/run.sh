@@ -74,6 +74,8 @@ case $suites in
   default) build_and_test release all "$@" ;;
   cuda)
     build_and_test cuda-host device_tests -L 'unit|unit-threads|gpu' "$@"
+    echo "== cuda-host: tests/gpu/first_contact.sh without a GPU"
+    or_missing ./tests/gpu/first_contact_test.sh build/cuda-host 150
     check_cuda_program
     ;;
   sanitizers)
