@@ -9,6 +9,7 @@
 #include "cuda_host_nccl.h"
 #include "dist/comm/async.h"
 #include "dist/comm/decorators.h"
+#include "tests/dist/device_numbers.h"
 #include "tests/dist/expect_error.h"
 #include "tests/dist/nccl/gpu_ranks.h"
 
@@ -23,19 +24,6 @@ using dist::AsyncQueue;
 using dist::Communicator;
 using dist::Reduce;
 using dist::Span;
-
-Tensor constant(core::Device& device, std::int64_t count, float value) {
-  const std::vector<float> values(static_cast<std::size_t>(count), value);
-  Tensor t = Tensor::empty(device, {count}, Dtype::float32, Category::other);
-  device.queue().write(t.raw(), values.data(), t.bytes());
-  return t;
-}
-
-std::vector<float> read(core::Device& device, const Tensor& t) {
-  std::vector<float> values(static_cast<std::size_t>(t.size()));
-  device.queue().read(values.data(), t.raw(), t.bytes());
-  return values;
-}
 
 // Copies on the queue, operations on their own stream, buffers written again at once: without one of the
 // events that order them, some seed gives a wrong sum.

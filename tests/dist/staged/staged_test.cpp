@@ -7,6 +7,7 @@
 #include "dist/comm/async.h"
 #include "dist/comm/decorators.h"
 #include "tests/dist/comm/communicator_checks.h"
+#include "tests/dist/device_numbers.h"
 #include "tests/dist/expect_error.h"
 #include "tests/dist/nccl/gpu_ranks.h"
 #include "tests/dist/zero/pipeline_checks.h"
@@ -40,19 +41,6 @@ class Staged : public GpuRanks {
     });
   }
 };
-
-Tensor constant(core::Device& device, std::int64_t count, float value) {
-  const Tensor t = Tensor::empty(device, {count}, core::Dtype::float32, core::Category::other);
-  const std::vector<float> values(static_cast<std::size_t>(count), value);
-  device.queue().write(t.raw(), values.data(), t.bytes());
-  return t;
-}
-
-std::vector<float> read(core::Device& device, const Tensor& t) {
-  std::vector<float> values(static_cast<std::size_t>(t.size()));
-  device.queue().read(values.data(), t.raw(), t.bytes());
-  return values;
-}
 
 TEST_F(Staged, EveryOperationIsTheHostsBitForBit) {
   for (const Mode mode : {Mode::kInline, Mode::kAsync})
