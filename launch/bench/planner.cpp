@@ -150,14 +150,30 @@ std::string name_of(const RunConfig& config) {
 
 Forecast Planner::as_configured() { return forecast(config_, name_of(config_)); }
 
-// Under plain data parallelism everything is whole on every rank, as at stage 0.
+namespace {
+
+// Of the two largest waves of matrices that a rank holds whole, one that it computes and one on its way.
+std::int64_t gathered_bytes(const optim::ExecutionPlan& plan) {
+  std::int64_t most = 0;
+  for (int w = 0; w < plan.owners.waves(); ++w) {
+    std::int64_t elements = 0;
+    for (const int t : plan.owners.wave(w)) elements += plan.owners.tasks()[core::at(t)].elements;
+    most = std::max(most, elements);
+  }
+  return 2 * 4 * most;
+}
+
+}  // namespace
+
+// Under plain data parallelism everything is whole on every rank, as at stage 0; momenta that are gathered are sharded
+// before, as at stage 1.
 Forecast Planner::baseline(optim::StepScheme scheme) {
-  const bool replicated = scheme == optim::StepScheme::replicated;
+  using Scheme = optim::StepScheme;
   RunConfig config = config_;
-  config.parallel.zero = 0;
+  config.parallel.zero = scheme == Scheme::gathered ? 1 : 0;
   config.compression = {};
-  Forecast result = forecast(config, replicated ? "replicated Muon" : "owner + broadcast", scheme);
-  if (!replicated) return result;
+  if (scheme == Scheme::owner_broadcast) return forecast(config, "owner + broadcast", scheme);
+  Forecast result = forecast(config, scheme == Scheme::gathered ? "all-gather of momentum" : "replicated Muon", scheme);
   result.imbalance = 1;
   // One rank's plan owns all matrices.
   Planned& what = planned(config);
@@ -165,7 +181,7 @@ Forecast Planner::baseline(optim::StepScheme scheme) {
                                                                 parallel_options(config, *what.model, device_), 1);
   MemoryForecast& memory = result.memory;
   const std::int64_t before = std::max(memory.bytes.exchange, memory.activations);
-  memory.bytes.exchange = alone.bytes(0).exchange;
+  memory.bytes.exchange = alone.bytes(0).exchange + (scheme == Scheme::gathered ? gathered_bytes(*what.plan) : 0);
   memory.total += std::max(memory.bytes.exchange, memory.activations) - before;
   result.fits = fits(memory);
   return result;
@@ -175,7 +191,8 @@ std::vector<Forecast> Planner::schemes() {
   // Both directions alike; docs/compression.md has what each keeps of a matrix.
   static constexpr const char* kCompressors[] = {"identity", "natural",           "int8",      "int4",
                                                  "sign",     "top_k_natural 0.1", "top_k 0.1", "rank 16"};
-  std::vector<Forecast> all = {baseline(optim::StepScheme::replicated), baseline(optim::StepScheme::owner_broadcast)};
+  std::vector<Forecast> all = {baseline(optim::StepScheme::replicated), baseline(optim::StepScheme::owner_broadcast),
+                               baseline(optim::StepScheme::gathered)};
   RunConfig config = config_;
   config.compression = {};
   for (std::int64_t stage : {0, 1, 2, 3}) {

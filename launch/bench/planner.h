@@ -54,7 +54,8 @@ class Planner {
   double memory_of_rank() const { return view_.memory_of_rank(); }
   // The configuration as it is.
   Forecast as_configured();
-  // Replicated Muon, an owner that sends weights to all, each stage, and each compressor at the configured stage or 1.
+  // Replicated Muon, owners that send weights to all, momenta that all gather; then this program's: each stage, and each
+  // compressor at the configured stage or 1.
   std::vector<Forecast> schemes();
   // The fastest that fits, or nothing.
   std::optional<Forecast> best();

@@ -28,7 +28,12 @@ struct Arguments {
   std::vector<std::string> variants;  // "KEY=VALUE[ KEY=VALUE...]"
   std::string launcher = "mpirun --oversubscribe --bind-to none --mca mpi_yield_when_idle 1", kind = "both";
   std::int64_t repeats = 5, rounds = 3, threads = 1;
-  bool json = false;
+  bool share = false, json = false;
+
+  // That `ranks` of them keep busy.
+  double processors(std::int64_t ranks) const {
+    return static_cast<double>(std::min<std::int64_t>(ranks * threads, core::processors().usable()));
+  }
 };
 
 std::string quoted(const std::string& word) {
@@ -106,13 +111,14 @@ std::map<Point, Seen> measure_all(const Arguments& a, const RunConfig& config) {
   return seen;
 }
 
-// Strong: t(first) · first / (t(N) · N); weak: t(first) / t(N); `first` is the smallest number of ranks.
-double efficiency(const std::map<Point, Seen>& seen, const Point& point, std::vector<double> Seen::*what) {
+// Work done in a processor's second, as a share of that at the smallest number of ranks.
+double efficiency(const std::map<Point, Seen>& seen, const Arguments& a, const Point& point,
+                  std::vector<double> Seen::*what) {
   const auto least = std::ranges::find_if(
       seen, [&](const auto& other) { return other.first.weak == point.weak && other.first.variant == point.variant; });
   const double before = timing_of(least->second.*what).median, now = timing_of(seen.at(point).*what).median;
-  const double scale = point.weak ? 1 : static_cast<double>(least->first.ranks) / static_cast<double>(point.ranks);
-  return before * scale / now;
+  const double work = point.weak ? static_cast<double>(point.ranks) / static_cast<double>(least->first.ranks) : 1;
+  return work * before * a.processors(least->first.ranks) / (now * a.processors(point.ranks));
 }
 
 Json as_json(const std::map<Point, Seen>& seen, const Arguments& a) {
@@ -122,12 +128,13 @@ Json as_json(const std::map<Point, Seen>& seen, const Arguments& a) {
     rows.push_back({{"scaling", point.weak ? "weak" : "strong"},
                     {"set", point.variant},
                     {"ranks", point.ranks},
+                    {"processors", a.processors(point.ranks)},
                     {"step_seconds", step.median},
                     {"step_seconds_lower_quartile", step.lower},
                     {"step_seconds_upper_quartile", step.upper},
-                    {"efficiency", efficiency(seen, point, &Seen::step)},
+                    {"efficiency", efficiency(seen, a, point, &Seen::step)},
                     {"optimizer_seconds", optimizer.median},
-                    {"optimizer_efficiency", efficiency(seen, point, &Seen::optimizer)},
+                    {"optimizer_efficiency", efficiency(seen, a, point, &Seen::optimizer)},
                     {"communication_seconds", timing_of(s.communication).median},
                     {"spectral_seconds", timing_of(s.spectral).median},
                     {"tokens_per_second", timing_of(s.tokens).median}});
@@ -149,10 +156,13 @@ std::string as_table(const Json& json) {
 
 // More threads than processors share them, and times say nothing.
 void require_processors(const Arguments& a) {
+  if (a.share) return;
   const std::int64_t most = *std::ranges::max_element(a.ranks), usable = core::processors().usable();
   if (most * a.threads > usable)
-    core::fail("--ranks {} with --threads {}: {} threads where {} are kept busy ({}); what is timed would share processors",
-               most, a.threads, most * a.threads, usable, core::processors().text());
+    core::fail(
+        "--ranks {} with --threads {}: {} threads where {} are kept busy ({}); what is timed would share processors "
+        "(--share-processors allows it)",
+        most, a.threads, most * a.threads, usable, core::processors().text());
 }
 
 int run(Session& session, Arguments a) {
@@ -187,11 +197,12 @@ void add_bench_scaling_command(CLI::App& bench, Context& context) {
   add_integer_option(*command, "--rounds", a->rounds, kRepeats, "Runs of each, in turn");
   add_integer_option(*command, "--threads", a->threads, {.min = 1, .max = 1024}, "Of each rank");
   command->add_option("--launcher", a->launcher, "What starts ranks; -np N follows")->type_name("COMMAND");
+  command->add_flag("--share-processors", a->share, "Allow more ranks than there are processors for");
   command->add_flag("--json", a->json, "Print a JSON object");
   command->footer(
       "Each point is a run of muonp bench step, in rounds that have every point once; shown are medians over rounds. "
-      "efficiency,\n"
-      "of the smallest number of ranks n with time t and N with T: strong t·n / (T·N), weak t / T. optimizer is the step "
+      "efficiency\n"
+      "is what a busy processor does in a second, as a share of that at the smallest number of ranks. optimizer is the step "
       "without\n"
       "forward and backward.\n"
       "Examples:\n"

@@ -64,9 +64,10 @@ struct StepPrediction {
 };
 
 // Whose step it is. `sharded`: this program's, at the plan's stage and with its compression. The others are what is compared
-// with it, on a plan of stage 0: every rank computes every matrix's update (Muon under plain data parallelism), or its owner
-// does and sends the weights to all.
-enum class StepScheme : std::uint8_t { sharded, replicated, owner_broadcast };
+// with it. On a plan of stage 0: every rank computes every matrix's update (Muon under plain data parallelism), or its owner
+// does and sends the weights to all. On one of stage 1: all ranks gather all momenta, and each computes every update for the
+// slice that it keeps (a sharded optimizer without owners).
+enum class StepScheme : std::uint8_t { sharded, replicated, owner_broadcast, gathered };
 
 // `passes` of the work, then the update. Error where the cluster does not know a rate that is needed.
 StepPrediction predict_step(const ExecutionPlan& plan, const PassWork& work, std::int64_t passes,

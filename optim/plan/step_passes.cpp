@@ -92,7 +92,7 @@ StepTasks::StepTasks(const ExecutionPlan& plan, const PassWork& work, const dist
     for (const int p : operation.completes) met[at(p)] = true;
   for (int p = core::to_int(met.size()); p-- > 0;)
     if (!met[at(p)]) last_completed_.push_back(p);
-  waves_ = exact_waves(plan, cluster, scheme == StepScheme::replicated);
+  waves_ = exact_waves(plan, cluster, scheme == StepScheme::replicated || scheme == StepScheme::gathered);
   if (plan.compression) compressed_ = compressed_waves(plan, cluster);
 }
 

@@ -58,6 +58,8 @@ class StepTasks {
   void exchange_compressed();
   void local_updates();
   void broadcast_updates();
+  void gathered_updates();
+  double wave_elements(int wave) const;
   void apply_wave(int wave);
   void updated(int parameter);
   void finish_weights();
@@ -65,7 +67,6 @@ class StepTasks {
 
   double kept(double elements) const { return plan_.zero.keeps_slice ? elements / n_ : elements; }
   double size_of(int parameter) const { return static_cast<double>(plan_.shards.in_bucket(parameter).count()); }
-  bool owner_sends_weights() const { return scheme_ == StepScheme::owner_broadcast; }
 
   const ExecutionPlan& plan_;
   const dist::ClusterView& cluster_;

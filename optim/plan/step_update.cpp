@@ -53,12 +53,20 @@ void StepTasks::update() {
     if (!plan_.sharded_groups.group_for(p).config.whole_matrices() || size_of(p) == 0) move(p);
   for (const dist::MatrixTask& task : plan_.owners.tasks())
     direct(plan_.sharded_groups, task.parameter, kept(static_cast<double>(task.elements)));
-  if (scheme_ == StepScheme::replicated)
-    local_updates();
-  else if (owner_sends_weights())
-    broadcast_updates();
-  else
-    exchange();
+  switch (scheme_) {
+    case StepScheme::sharded:
+      exchange();
+      break;
+    case StepScheme::replicated:
+      local_updates();
+      break;
+    case StepScheme::owner_broadcast:
+      broadcast_updates();
+      break;
+    case StepScheme::gathered:
+      gathered_updates();
+      break;
+  }
   if (plan_.compression) exchange_compressed();
 }
 
@@ -104,12 +112,34 @@ void StepTasks::local_updates() {
   }
 }
 
+double StepTasks::wave_elements(int wave) const {
+  double elements = 0;
+  for (const int t : plan_.owners.wave(wave)) elements += static_cast<double>(plan_.owners.tasks()[at(t)].elements);
+  return elements;
+}
+
+// While a wave is computed the next is gathered; of what it computes each rank applies its slice.
+void StepTasks::gathered_updates() {
+  const int waves = core::to_int(waves_.size());
+  const auto gather = [&](int w) -> StepGraph::Ticket {
+    const double sent = 4 * wave_elements(w) * (n_ - 1) / n_;
+    return graph_->communicate(StepPhase::to_owners, Pattern::all_gather, sent, sent,
+                               cluster_.rounds(Pattern::all_gather, false));
+  };
+  StepGraph::Ticket next = waves > 0 ? gather(0) : -1;
+  for (int w = 0; w < waves; ++w) {
+    const StepGraph::Ticket mine = std::exchange(next, w + 1 < waves ? gather(w + 1) : -1);
+    graph_->wait(mine);
+    graph_->compute(StepPhase::matrices, {.products = waves_[at(w)].seconds, .flops = waves_[at(w)].flops});
+    apply_wave(w);
+  }
+}
+
 // Owners move their matrices' weights, which go to all by rings or pairs whose work does not depend on who sends.
 void StepTasks::broadcast_updates() {
   for (int w = 0; w < core::to_int(waves_.size()); ++w) {
     graph_->compute(StepPhase::matrices, {.products = waves_[at(w)].seconds, .flops = waves_[at(w)].flops});
-    double elements = 0;
-    for (const int t : plan_.owners.wave(w)) elements += static_cast<double>(plan_.owners.tasks()[at(t)].elements);
+    const double elements = wave_elements(w);
     graph_->compute(StepPhase::update, {.memory = 12 * elements / n_});
     const double sent = weight_bytes_ * elements * (n_ - 1) / n_;
     graph_->wait(graph_->communicate(StepPhase::to_all, Pattern::all_gather, sent, sent,

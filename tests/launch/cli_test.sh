@@ -245,6 +245,9 @@ if [[ -n $mpirun ]]; then
   expect 'scaling' 0 '"efficiency": 1.0' "$muonp" bench scaling tiny.yaml --ranks 1 --rounds 1 --repeats 1 --json \
     --launcher "$mpirun --oversubscribe --bind-to none" --compare parallel.zero=1 --compare 'parallel.zero=3 parallel.prefetch=0'
   [[ $output == *'"strong"'*'"weak"'* ]] || failed 'scaling is not strong and weak'
+  expect 'scaling of ranks that share processors' 0 '"ranks": 8,' "$muonp" bench scaling tiny.yaml --ranks 8 --rounds 1 \
+    --repeats 1 --json --launcher "$mpirun --oversubscribe --bind-to none" --share-processors --set data.batch=8
+  [[ $output == *"\"processors\": $(nproc | awk '{ print $1 < 8 ? $1 : 8 }').0"* ]] || failed 'processors that 8 ranks share'
   expect 'scaling of what does not run' 1 'ended with status' "$muonp" bench scaling tiny.yaml --ranks 1 --rounds 1 \
     --launcher "$mpirun --oversubscribe --bind-to none" --compare parallel.zero=7
 fi

@@ -1,192 +1,41 @@
 #include "core/device/cuda/fused_attention.h"
 
 #include <algorithm>
-#include <cmath>
-#include <compare>
-#include <limits>
-#include <map>
-
-#include "core/device/cuda/cudnn.h"
-#include "core/device/cuda/queue.h"
 
 namespace muonp::core::cuda {
 
 namespace {
 
-using cudnn::Graph;
-using cudnn::Value;
-
-constexpr cudnnDataType_t kStored = CUDNN_DATA_BFLOAT16, kFloat = CUDNN_DATA_FLOAT;
-
-// Some heads of some sequences of a tensor whose rows have `columns` elements.
-struct Part {
-  std::int64_t batch, heads, time, size, columns;
-  auto operator<=>(const Part&) const = default;
-
-  cudnn::Sizes scores() const { return {batch, heads, time, time}; }
-  cudnn::Sizes rows() const { return {batch, heads, time, 1}; }
-  float scale() const { return 1.0f / std::sqrt(static_cast<float>(size)); }
-};
-
-Value heads_of(Graph& g, const Part& p, std::int64_t columns) {
-  return g.tensor(kStored, {p.batch, p.heads, p.time, p.size}, {p.time * columns, p.size, columns, 1});
-}
-Value turned_heads_of(Graph& g, const Part& p, std::int64_t columns) {
-  return g.tensor(kStored, {p.batch, p.heads, p.size, p.time}, {p.time * columns, p.size, 1, columns});
+// Element `column` of the first row of sequence `b` of a tensor [batch, time, columns].
+void* at(const Tensor& t, std::int64_t b, std::int64_t column) {
+  return static_cast<char*>(t[b].raw()) + column * size_of(t.dtype());
 }
 
-// −∞ for the keys after the query.
-Value masked(Graph& g, const Value& scores) {
-  const Value query = g.index(scores, 2), key = g.index(scores, 3);
-  const Value seen = g.pointwise(CUDNN_POINTWISE_CMP_GE, query, key, CUDNN_DATA_BOOLEAN);
-  return g.select(scores, g.number(-std::numeric_limits<float>::infinity()), seen);
+// Of a packed tensor, sequences from b and heads from column `q` on.
+HeadPointers heads_at(const Tensor& packed, std::int64_t b, std::int64_t q, std::int64_t width) {
+  return {at(packed, b, q), at(packed, b, q + width), at(packed, b, q + 2 * width)};
 }
-
-// The graphs are the ones that cuDNN's engines for attention know, down to operations without effect (the factor 1).
-struct Forward {
-  Graph graph;
-  Value q, k, v, out, logsumexp;
-
-  Forward(const Part& p, cudnnHandle_t library)
-      : q(heads_of(graph, p, 3 * p.columns)),
-        k(turned_heads_of(graph, p, 3 * p.columns)),
-        v(heads_of(graph, p, 3 * p.columns)),
-        out(heads_of(graph, p, p.columns)),
-        logsumexp(graph.tensor(kFloat, p.rows())) {
-    Graph& g = graph;
-    const Value scores = g.inner(kFloat, p.scores()), highest = g.inner(kFloat, p.rows()), sum = g.inner(kFloat, p.rows());
-    g.matmul(q, k, scores);
-    const Value x = masked(g, g.pointwise(CUDNN_POINTWISE_MUL, scores, g.number(p.scale())));
-    g.reduce(CUDNN_REDUCE_TENSOR_MAX, x, highest);
-    const Value power = g.pointwise(CUDNN_POINTWISE_EXP, g.pointwise(CUDNN_POINTWISE_SUB, x, highest));
-    g.reduce(CUDNN_REDUCE_TENSOR_ADD, power, sum);
-    g.pointwise(CUDNN_POINTWISE_ADD, highest, g.pointwise(CUDNN_POINTWISE_LOG, sum), logsumexp);
-    const Value weights = g.inner(kStored, p.scores());
-    g.pointwise(CUDNN_POINTWISE_DIV, power, sum, weights);
-    g.matmul(weights, v, out);
-    g.plan(library);
-  }
-};
-
-struct Backward {
-  Graph graph;
-  Value q, k, v, out, dout, logsumexp, delta, dq, dk, dv;  // delta: scratch, a float a row
-
-  Backward(const Part& p, cudnnHandle_t library)
-      : q(heads_of(graph, p, 3 * p.columns)),
-        k(turned_heads_of(graph, p, 3 * p.columns)),
-        v(turned_heads_of(graph, p, 3 * p.columns)),
-        out(heads_of(graph, p, p.columns)),
-        dout(heads_of(graph, p, p.columns)),
-        logsumexp(graph.tensor(kFloat, p.rows())),
-        delta(graph.tensor(kFloat, p.rows())),
-        dq(heads_of(graph, p, 3 * p.columns)),
-        dk(heads_of(graph, p, 3 * p.columns)),
-        dv(heads_of(graph, p, 3 * p.columns)) {
-    Graph& g = graph;
-    const Value scale = g.number(p.scale()), row_sums = g.inner(kFloat, p.rows());
-    g.reduce(CUDNN_REDUCE_TENSOR_ADD, g.pointwise(CUDNN_POINTWISE_MUL, dout, out), row_sums);
-    g.pointwise(CUDNN_POINTWISE_MUL, row_sums, g.number(1.0f), delta);
-
-    const Value scores = g.inner(kFloat, p.scores()), dweights = g.inner(kFloat, p.scores());
-    g.matmul(q, k, scores);
-    const Value scaled = g.pointwise(CUDNN_POINTWISE_MUL, scores, scale);
-    const Value weights = g.pointwise(CUDNN_POINTWISE_EXP, masked(g, g.pointwise(CUDNN_POINTWISE_SUB, scaled, logsumexp)));
-    g.matmul(turned(p, weights), dout, dv);
-    g.matmul(dout, v, dweights);
-    const Value centred = g.pointwise(CUDNN_POINTWISE_SUB, dweights, delta);
-    const Value dscores = g.pointwise(CUDNN_POINTWISE_MUL, g.pointwise(CUDNN_POINTWISE_MUL, centred, weights), scale);
-    g.matmul(turned(p, dscores), q, dk);
-    const Value keys = g.inner(kStored, dk.dims, dk.strides);
-    g.turn(k, keys);
-    g.matmul(dscores, keys, dq);
-    g.plan(library);
-  }
-
- private:
-  Value turned(const Part& p, const Value& scores) {
-    const std::int64_t t = p.time;
-    const Value y = graph.inner(kStored, p.scores(), {p.heads * t * t, t * t, 1, t});
-    graph.turn(scores, y);
-    return y;
-  }
-};
-
-// From the first element of a tensor [batch, time, columns] to that of sequence `b`, column `c`.
-void* at(const Tensor& t, std::int64_t b, std::int64_t c) { return static_cast<char*>(t[b].raw()) + c * size_of(t.dtype()); }
-
-class CudnnAttention final : public FusedAttention {
- public:
-  explicit CudnnAttention(Device& device) : device_(device), library_(cudnn::make_library(stream_of(device.queue()))) {}
-
-  void forward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp) override {
-    const std::int64_t width = s.heads.query_width();
-    const Forward& f = plan(forward_, {s.batch, s.heads.queries, s.time, s.heads.size, width});
-    const Tensor workspace = bytes(f.graph.workspace());
-    f.graph.run(library_.get(),
-                {{&f.q, at(qkv, 0, 0)},
-                 {&f.k, at(qkv, 0, width)},
-                 {&f.v, at(qkv, 0, 2 * width)},
-                 {&f.out, out.raw()},
-                 {&f.logsumexp, logsumexp.raw()}},
-                workspace.raw());
-  }
-
-  void backward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp, const Tensor& dout,
-                const Tensor& dqkv) override {
-    const FusedPiece piece = fused_piece(s);
-    for (std::int64_t b = 0; b < s.batch; b += piece.batch)
-      for (std::int64_t h = 0; h < s.heads.queries; h += piece.heads)
-        backward({std::min(piece.batch, s.batch - b), std::min(piece.heads, s.heads.queries - h), s.time, s.heads.size,
-                  s.heads.query_width()},
-                 b, h, qkv, out, logsumexp, dout, dqkv);
-  }
-
- private:
-  // Of sequences from b and heads from h on.
-  void backward(const Part& p, std::int64_t b, std::int64_t h, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
-                const Tensor& dout, const Tensor& dqkv) {
-    const Backward& f = plan(backward_, p);
-    const Tensor workspace = bytes(f.graph.workspace()), delta = bytes(p.batch * p.heads * p.time * 4);
-    const std::int64_t q = h * p.size, k = q + p.columns, v = k + p.columns;
-    f.graph.run(library_.get(),
-                {{&f.q, at(qkv, b, q)},
-                 {&f.k, at(qkv, b, k)},
-                 {&f.v, at(qkv, b, v)},
-                 {&f.out, at(out, b, q)},
-                 {&f.dout, at(dout, b, q)},
-                 {&f.logsumexp, logsumexp[b][h].raw()},
-                 {&f.delta, delta.raw()},
-                 {&f.dq, at(dqkv, b, q)},
-                 {&f.dk, at(dqkv, b, k)},
-                 {&f.dv, at(dqkv, b, v)}},
-                workspace.raw());
-  }
-
-  template <class Plan>
-  const Plan& plan(std::map<Part, Plan>& plans, const Part& p) {
-    return plans.try_emplace(p, p, library_.get()).first->second;
-  }
-
-  Tensor bytes(std::int64_t count) {
-    return Tensor::empty(device_, {std::max<std::int64_t>(count, 1)}, Dtype::uint8, Category::activations);
-  }
-
-  Device& device_;
-  cudnn::Library library_;
-  std::map<Part, Forward> forward_;
-  std::map<Part, Backward> backward_;
-};
 
 }  // namespace
 
-std::string fusion_library_refusal() {
-  if (cudnn::refusal().empty()) return "";
-  return cudnn::refusal() + " (install NVIDIA's cuDNN 9, or have LD_LIBRARY_PATH name its folder)";
+void FusedAttention::forward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp) {
+  const std::int64_t width = s.heads.query_width();
+  run_forward({s.batch, s.heads.queries, s.time, s.heads.size, width}, heads_at(qkv, 0, 0, width), out.raw(),
+              logsumexp.raw());
 }
 
-std::string fusion_library() { return "cuDNN " + cudnn::version(); }
-
-std::unique_ptr<FusedAttention> make_fused_attention(Device& device) { return std::make_unique<CudnnAttention>(device); }
+void FusedAttention::backward(const AttentionShape& s, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
+                              const Tensor& dout, const Tensor& dqkv) {
+  const FusedPiece piece = fused_piece(s);
+  const std::int64_t width = s.heads.query_width();
+  for (std::int64_t b = 0; b < s.batch; b += piece.batch)
+    for (std::int64_t h = 0; h < s.heads.queries; h += piece.heads) {
+      const AttentionPart part{std::min(piece.batch, s.batch - b), std::min(piece.heads, s.heads.queries - h), s.time,
+                               s.heads.size, width};
+      const std::int64_t q = h * s.heads.size;
+      run_backward(part, heads_at(qkv, b, q, width), at(out, b, q), logsumexp[b][h].raw(), at(dout, b, q),
+                   heads_at(dqkv, b, q, width));
+    }
+}
 
 }  // namespace muonp::core::cuda

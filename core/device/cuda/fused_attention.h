@@ -1,8 +1,9 @@
-// Attention as one fused operation of cuDNN: no score leaves the chip in the forward pass. bfloat16. Every bit of the
+// Attention as one fused operation of a library: no score leaves the chip in the forward pass. bfloat16. Every bit of the
 // gradients repeats: cuDNN's faster backward pass adds with atomics, so the one is taken that keeps the gradients of the
 // scores, time² of two bytes a head, for a few heads at a time (core/device/attention_shape.h).
 #pragma once
 
+#include <compare>
 #include <memory>
 #include <string>
 
@@ -11,15 +12,31 @@
 
 namespace muonp::core::cuda {
 
+// Some heads of some sequences. Rows of queries, keys and values, and of their gradients, are 3·columns elements apart,
+// those of the result columns, and the heads of a row lie one behind the other.
+struct AttentionPart {
+  std::int64_t batch, heads, time, size, columns;
+  auto operator<=>(const AttentionPart&) const = default;
+};
+struct HeadPointers {  // the first elements
+  void *q, *k, *v;
+};
+
 class FusedAttention {
  public:
   virtual ~FusedAttention() = default;
   // As core::attention_forward and core::attention_backward (core/device/attention.h), in bfloat16, of shapes that
   // fusion_refusal() does not refuse. The first call with a
   // shape plans it, which costs the host about a second.
-  virtual void forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp) = 0;
-  virtual void backward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
-                        const Tensor& dout, const Tensor& dqkv) = 0;
+  void forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp);
+  void backward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
+                const Tensor& dout, const Tensor& dqkv);
+
+ private:
+  // logsumexp: float32, the rows of the part's heads one behind the other.
+  virtual void run_forward(const AttentionPart& part, const HeadPointers& in, void* out, void* logsumexp) = 0;
+  virtual void run_backward(const AttentionPart& part, const HeadPointers& in, void* out, void* logsumexp, void* dout,
+                            const HeadPointers& gradients) = 0;
 };
 
 // Why it cannot be had in this process, and what to do; or an empty string.

@@ -146,7 +146,7 @@ TEST(Attention, Bfloat16IsWithinItsRoundings) {
 // Fused, at a size where the gradients that cuDNN sums with atomics differ between runs.
 TEST(Attention, Bfloat16RepeatsInEveryBit) {
   auto device = make_test_device(2, Bfloat16::emulated);
-  const bool fused = on_gpu() && describe_attention({16, 1024, {12, 12, 64}}, Dtype::bfloat16).starts_with("fused");
+  const bool fused = on_gpu() && describe_attention({16, 1024, {12, 12, 64}}, Dtype::bfloat16).starts_with("fused by cuDNN");
   for (const Sizes& s : {fused ? Sizes{16, 1024, {12, 12, 64}} : Sizes{1, 64, {2, 2, 8}}, Sizes{2, 70, {1, 1, 8}},
                          Sizes{2, 70, {4, 2, 8, 9}}}) {
     const Numbers qkv = random_numbers(s.shape(), 3), dout = random_numbers(out_shape(s), 4);

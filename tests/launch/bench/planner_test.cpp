@@ -117,12 +117,17 @@ TEST(Planner, SchemesSideBySide) {
     EXPECT_GT(f.step.seconds(), 0) << f.name;
     EXPECT_GT(f.memory.total, 0) << f.name;
   }
-  EXPECT_THAT(names, testing::IsSupersetOf({"replicated Muon", "owner + broadcast", "ZeRO 0", "ZeRO 1", "ZeRO 2", "ZeRO 3",
-                                            "ZeRO 1, int8 / int8", "ZeRO 1, top_k 0.1 / top_k 0.1"}));
+  EXPECT_THAT(names,
+              testing::IsSupersetOf({"replicated Muon", "owner + broadcast", "all-gather of momentum", "ZeRO 0", "ZeRO 1",
+                                     "ZeRO 2", "ZeRO 3", "ZeRO 1, int8 / int8", "ZeRO 1, top_k 0.1 / top_k 0.1"}));
   // The table of docs/parallelism.md.
   EXPECT_GT(schemes[1].step.bytes_sent(), schemes[0].step.bytes_sent());
   EXPECT_EQ(schemes[0].imbalance, 1);
-  EXPECT_GT(schemes[0].step.at(optim::StepPhase::matrices).flops, schemes[3].step.at(optim::StepPhase::matrices).flops);
+  const auto flops = [&](std::size_t i) { return schemes[i].step.at(optim::StepPhase::matrices).flops; };
+  EXPECT_EQ(flops(2), flops(0));  // every rank computes everything
+  EXPECT_GT(flops(0), flops(4));
+  EXPECT_LT(schemes[2].memory.bytes.optimizer, schemes[0].memory.bytes.optimizer);  // sharded
+  EXPECT_GT(schemes[2].memory.bytes.exchange, schemes[0].memory.bytes.exchange);
 }
 
 TEST(Planner, WhatIsBestFitsAndIsFastest) {

@@ -172,6 +172,18 @@ TEST(StepModel, ReplicatedMuonComputesEveryMatrixEverywhere) {
   EXPECT_DOUBLE_EQ(broadcast.bytes_sent(), 1.5 * 4 * kBytes + 40);
 }
 
+// Reduced and gathered half of the bytes each, as at stage 1, and half of the momenta to the other rank.
+TEST(StepModel, MomentaThatAllGatherAreComputedEverywhere) {
+  const StepPrediction gathered = predict(2, {.zero = 1}, 1, 4, cluster_of(), StepScheme::gathered);
+  EXPECT_DOUBLE_EQ(gathered.at(StepPhase::matrices).flops, 4 * spectral_flops());
+  EXPECT_NEAR(gathered.at(StepPhase::matrices).exposed(), 4 * spectral_flops() / kRate, 1e-9);
+  EXPECT_DOUBLE_EQ(gathered.at(StepPhase::to_owners).sent, 4 * kBytes / 2);
+  EXPECT_NEAR(gathered.at(StepPhase::to_owners).exposed(), 4 * kBytes / 2 / kLink, 1e-9);
+  EXPECT_EQ(gathered.at(StepPhase::to_all).sent, 0);
+  EXPECT_NEAR(gathered.at(StepPhase::update).exposed(), 4 * 12 * kElements / 2 / kMemory, 1e-9);
+  EXPECT_DOUBLE_EQ(gathered.bytes_sent(), 1.5 * 4 * kBytes + 40);
+}
+
 // Every rate and every latency on its own.
 TEST(StepModel, NothingThatIsFasterMakesAStepSlower) {
   using Change = std::function<void(dist::Cluster&)>;
