@@ -117,7 +117,10 @@ GradientSlot Tape::slot(Parameter& parameter) {
 
 GradientSlot Tape::slot(Gradient& gradient) {
   const bool add = static_cast<bool>(gradient.tensor);
-  if (!add) gradient.tensor = activation(gradient.shape, gradient.dtype);
+  if (!add || gradient.tensor.is_shared()) {
+    const Tensor before = std::exchange(gradient.tensor, activation(gradient.shape, gradient.dtype));
+    if (add) gradient.tensor.copy_from(queue(), before.view(gradient.shape));
+  }
   return {gradient.tensor, add};
 }
 

@@ -102,9 +102,9 @@ class Tape {
   }
   // For backward steps: where to write a parameter's gradient now.
   GradientSlot slot(Parameter& parameter);
-  // For backward steps: where to write a value's gradient (its dtype and shape), and whether to add to it.
-  // The step that made the value takes it with std::exchange and may reuse its storage: no other step holds
-  // that tensor.
+  // For backward steps: where to write a value's gradient (its dtype and shape), and whether to add to it; no other
+  // gradient lies there. The step that made the value takes it with std::exchange and may reuse its storage if that is not
+  // shared: the gradients of a sum's two terms are one tensor until one of them is written.
   GradientSlot slot(Gradient& gradient);
 
   // segment(tape, x) without keeping what its operations save: the backward pass runs the segment again, which must

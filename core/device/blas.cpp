@@ -7,7 +7,7 @@ namespace {
 Product checked(const Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
                 const MatrixView& c) {
   const bool ta = op_a == Op::transpose, tb = op_b == Op::transpose;
-  const Product p{op_a, op_b, ta ? a.cols : a.rows, tb ? b.rows : b.cols, ta ? a.rows : a.cols, alpha, beta, a, b, c, false};
+  const Product p{op_a, op_b, ta ? a.cols : a.rows, tb ? b.rows : b.cols, ta ? a.rows : a.cols, alpha, beta, a, b, c};
   MUONP_ASSERT((tb ? b.cols : b.rows) == p.k && c.rows == p.m && c.cols == p.n, "[{}, {}]{} times [{}, {}]{} into [{}, {}]",
                a.rows, a.cols, ta ? "ᵀ" : "", b.rows, b.cols, tb ? "ᵀ" : "", c.rows, c.cols);
   for (const MatrixView* view : {&a, &b, &c}) {
@@ -29,6 +29,15 @@ Product checked(const Queue& queue, Op op_a, Op op_b, float alpha, const MatrixV
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c) {
   const Product p = checked(queue, op_a, op_b, alpha, a, b, beta, c);
+  if (p.m > 0 && p.n > 0) queue.multiply(p, 1, {0, 0, 0});
+}
+
+void gemm_with_bias(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, const void* bias,
+                    const MatrixView& c) {
+  Product p = checked(queue, op_a, op_b, alpha, a, b, 0, c);
+  MUONP_ASSERT(bias != nullptr && c.dtype == a.dtype && p.k > 0, "a bias of a {} product of {} over {}", name_of(c.dtype),
+               name_of(a.dtype), p.k);
+  p.bias = bias;
   if (p.m > 0 && p.n > 0) queue.multiply(p, 1, {0, 0, 0});
 }
 

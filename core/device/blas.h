@@ -36,6 +36,11 @@ enum class Op : std::uint8_t { none, transpose };
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c);
 
+// C = alpha·op(A)·op(B) + bias, which is of n elements of C's type, the same as A's, and added to every row. A GPU adds it
+// before C is stored.
+void gemm_with_bias(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, const void* bias,
+                    const MatrixView& c);
+
 // gemm() whose every bit is the same for any number of threads: a CPU takes one. For thin products of what ranks
 // must agree on.
 void gemm_on_one_thread(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
@@ -47,7 +52,8 @@ struct Product {
   std::int64_t m, n, k;
   float alpha, beta;
   MatrixView a, b, c;
-  bool one_thread = false;  // of a CPU
+  bool one_thread = false;     // of a CPU
+  const void* bias = nullptr;  // of gemm_with_bias()
 };
 
 // A batch of matrices of one shape; `batch_stride` elements between the first elements of two neighbours.

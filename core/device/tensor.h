@@ -34,7 +34,8 @@ class Tensor {
   std::int64_t size() const { return size_; }  // elements
   std::int64_t bytes() const { return size_ * size_of(dtype_); }
   Dtype dtype() const { return dtype_; }
-  bool in_host_memory() const { return host_; }  // made by staging() or on_host()
+  bool is_shared() const { return storage_.use_count() > 1; }  // other handles have the same storage
+  bool in_host_memory() const { return host_; }                // made by staging() or on_host()
 
   void* raw() const { return static_cast<char*>(storage_.get()) + offset_bytes_; }
   template <class T>

@@ -47,7 +47,7 @@ Variable elementwise(Tape& tape, const Variable& x) {
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, xv, dx = x->gradient, dout = out->gradient] {
-    Tensor dy = take_gradient(dout);
+    Tensor dy = take_own_gradient(tape, dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) {
       for_each(tape.queue(), xv.size(), ApplySlope<F, T>{xv.data<T>(), dy.data<T>()});

@@ -25,6 +25,14 @@ struct Copy {
 
 }  // namespace
 
+Tensor take_own_gradient(Tape& tape, const std::shared_ptr<Gradient>& gradient) {
+  Tensor taken = take_gradient(gradient);
+  if (!taken || !taken.is_shared()) return taken;
+  const Tensor own = tape.activation(taken.shape(), taken.dtype());
+  copy(tape.queue(), taken, own);
+  return own;
+}
+
 void add_gradient(Tape& tape, Gradient& to, Tensor gradient) {
   MUONP_ASSERT(gradient.dtype() == to.dtype && gradient.size() == element_count(to.shape),
                "a gradient {} {} of a value {} {}", name_of(gradient.dtype()), to_string(gradient.shape()),
@@ -33,8 +41,9 @@ void add_gradient(Tape& tape, Gradient& to, Tensor gradient) {
     to.tensor = gradient.view(to.shape);
     return;
   }
+  const Tensor total = tape.slot(to).gradient;
   with_float_type(to.dtype, [&]<class T>(T) {
-    for_each(tape.queue(), gradient.size(), Add<T>{to.tensor.data<T>(), gradient.data<T>()});
+    for_each(tape.queue(), gradient.size(), Add<T>{total.data<T>(), gradient.data<T>()});
   });
 }
 

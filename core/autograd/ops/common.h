@@ -17,8 +17,11 @@ inline std::int64_t row_count(const Tensor& t) { return t.dim(-1) == 0 ? 0 : t.s
 
 inline bool wanted(const Variable& v) { return v->gradient != nullptr; }
 
-// The output's gradient, taken out of it: the caller owns the storage. Empty if nothing used the output.
+// The output's gradient, taken out of it, to be read. Empty if nothing used the output.
 inline Tensor take_gradient(const std::shared_ptr<Gradient>& gradient) { return std::exchange(gradient->tensor, Tensor()); }
+
+// The same for a step that writes another gradient in its place: a copy where a step that has not run reads it too.
+Tensor take_own_gradient(Tape& tape, const std::shared_ptr<Gradient>& gradient);
 
 // Gives `v` a gradient whose storage is handed over; adds it where there is one already.
 void add_gradient(Tape& tape, Gradient& to, Tensor gradient);

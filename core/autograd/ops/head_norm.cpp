@@ -124,7 +124,7 @@ Variable head_norm(Tape& tape, const Variable& qkv, const AttentionHeads& heads,
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;
   tape.record({gains.query, gains.key}, [&tape, in, heads, gains, scale, dx = qkv->gradient, dout = out->gradient] {
-    Tensor dy = take_gradient(dout);
+    Tensor dy = take_own_gradient(tape, dout);
     if (!dy) return;
     with_float_type(dy.dtype(), [&]<class T>(T) { backward<T>(tape, in, heads, gains, scale, dy); });
     if (dx) add_gradient(tape, *dx, std::move(dy));

@@ -10,20 +10,6 @@ namespace {
 
 using Parts = std::vector<LinearPart>;
 
-// Of one part, whose columns begin at y.
-template <class T>
-struct AddBias {
-  T* y;
-  std::int64_t stride;
-  const T* bias;
-
-  MUONP_ROW_KERNEL void operator()(const R& row) const {
-    T* o = y + row.index * stride;
-    const T* b = bias;
-    row.over([](T more, T& out) { out = T(float(out) + float(more)); }, b, o);
-  }
-};
-
 std::int64_t outputs_of(const LinearPart& part) { return part.weight->shape[0]; }
 
 std::int64_t outputs_of(const Parts& parts) {
@@ -47,17 +33,17 @@ void for_each_part(const Parts& parts, const F& f) {
 struct Stacked {
   MatrixView matrix;
   std::int64_t column;
-  bool add;  // of gradients
+  bool add;          // of gradients
+  const void* bias;  // of all rows, one behind the other; or null
 };
 class Stack {
  public:
-  void push(const Tensor& t, bool add) {
+  void push(const Tensor& t, bool add, const Tensor& bias = {}) {
     const MatrixView view(t);
-    if (!all_.empty() && all_.back().add == add && all_.back().column + all_.back().matrix.rows == columns_ &&
-        end_of(all_.back().matrix) == t.raw())
+    if (!all_.empty() && continues(all_.back(), t, add, bias))
       all_.back().matrix.rows += view.rows;
     else
-      all_.push_back({view, columns_, add});
+      all_.push_back({view, columns_, add, bias ? bias.raw() : nullptr});
     columns_ += view.rows;
   }
   // The outputs of a matrix that is left out.
@@ -65,7 +51,12 @@ class Stack {
   std::vector<Stacked> take() { return std::move(all_); }
 
  private:
-  static void* end_of(const MatrixView& m) { return m.block(m.rows, 0, 0, 0).data; }
+  bool continues(const Stacked& s, const Tensor& t, bool add, const Tensor& bias) const {
+    const MatrixView& m = s.matrix;
+    if (s.add != add || s.column + m.rows != columns_ || m.block(m.rows, 0, 0, 0).data != t.raw()) return false;
+    if (!s.bias || !bias) return !s.bias && !bias;
+    return static_cast<const char*>(s.bias) + m.rows * size_of(bias.dtype()) == bias.raw();
+  }
 
   std::vector<Stacked> all_;
   std::int64_t columns_ = 0;
@@ -76,21 +67,16 @@ std::vector<Stacked> weights_of(const Parts& parts) {
   for (const LinearPart& part : parts) stack.push(part.weight->value, false);
   return stack.take();
 }
+std::vector<Stacked> biased_weights_of(const Parts& parts) {
+  Stack stack;
+  for (const LinearPart& part : parts) stack.push(part.weight->value, false, part.bias ? part.bias->value : Tensor());
+  return stack.take();
+}
 
 // The columns of a result that belong to a matrix.
 MatrixView columns_of(const Tensor& y, const Stacked& s) {
   const MatrixView all(y);
   return all.block(0, s.column, all.rows, s.matrix.rows);
-}
-
-void add_biases(Queue& queue, const Tensor& y, const Parts& parts) {
-  for_each_part(parts, [&](const LinearPart& part, std::int64_t column) {
-    if (part.bias)
-      with_float_type(y.dtype(), [&]<class T>(T) {
-        for_each_row(queue, row_count(y), outputs_of(part),
-                     AddBias<T>{y.data<T>() + column, last_dim(y), part.bias->value.data<T>()});
-      });
-  });
 }
 
 void bias_gradients(Tape& tape, const Tensor& dy, const Parts& parts) {
@@ -194,9 +180,12 @@ Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> of_pa
   Shape shape = xv.shape();
   shape.back() = outputs_of(parts);
   const Tensor y = tape.activation(std::move(shape), xv.dtype());
-  for (const Stacked& s : weights_of(parts))
-    gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), s.matrix, 0, columns_of(y, s));
-  add_biases(tape.queue(), y, parts);
+  for (const Stacked& s : biased_weights_of(parts)) {
+    if (s.bias)
+      gemm_with_bias(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), s.matrix, s.bias, columns_of(y, s));
+    else
+      gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), s.matrix, 0, columns_of(y, s));
+  }
   add_adapters(tape, adapters_of(parts), dropped, xv, y);
 
   Variable out = tape.result(y, true);

@@ -125,7 +125,7 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
   parameter_gradients<T>(tape, x, dy, gain, bias, stats);
   if (!dx) return;
   const bool add = static_cast<bool>(dx->tensor);
-  T* to = add ? dx->tensor.data<T>() : dy.data<T>();
+  T* to = add ? tape.slot(*dx).gradient.data<T>() : dy.data<T>();
   for_each_row(queue, rows, cols,
                InputGradient<T>{in, tape.weight(gain).data<T>(), d, to, statistics_of(stats), centred, add});
   if (!add) add_gradient(tape, *dx, std::move(dy));
@@ -152,7 +152,8 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   std::vector<Parameter*> uses{&gain};
   if (bias) uses.push_back(bias);
   tape.record(std::move(uses), [&tape, xv, stats, &gain, bias, centred, dx = x->gradient, dout = out->gradient] {
-    Tensor dy = take_gradient(dout);
+    const bool in_place = dx && !dx->tensor;
+    Tensor dy = in_place ? take_own_gradient(tape, dout) : take_gradient(dout);
     if (!dy) return;
     with_float_type(dy.dtype(),
                     [&]<class T>(T) { backward<T>(tape, xv, gain, bias, centred, stats, std::move(dy), dx.get()); });

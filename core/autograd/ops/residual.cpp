@@ -15,12 +15,6 @@ struct Sum {
   MUONP_HD void operator()(std::int64_t i) const { out[i] = T(float(left[i]) + float(right[i])); }
 };
 
-Tensor copy_of(Tape& tape, const Tensor& from) {
-  const Tensor to = tape.activation(from.shape(), from.dtype());
-  copy(tape.queue(), from, to);
-  return to;
-}
-
 }  // namespace
 
 Variable add(Tape& tape, const Variable& a, const Variable& b) {
@@ -36,12 +30,8 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
   tape.record({}, [&tape, da = a->gradient, db = b->gradient, dout = out->gradient] {
     Tensor dy = take_gradient(dout);
     if (!dy) return;
-    if (da && db) {  // each needs storage of its own, because later steps add to it in place
-      add_gradient(tape, *db, copy_of(tape, dy));
-      add_gradient(tape, *da, std::move(dy));
-    } else {
-      add_gradient(tape, da ? *da : *db, std::move(dy));
-    }
+    if (db) add_gradient(tape, *db, dy);
+    if (da) add_gradient(tape, *da, std::move(dy));
   });
   return out;
 }
@@ -97,7 +87,7 @@ Variable dropout(Tape& tape, const Variable& x, const DropoutMask& mask) {
   Variable out = tape.result(y, wanted(x));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, mask, dx = x->gradient, dout = out->gradient] {
-    Tensor dy = take_gradient(dout);
+    Tensor dy = take_own_gradient(tape, dout);
     if (!dy) return;
     drop(tape.queue(), mask, dy, dy);
     add_gradient(tape, *dx, std::move(dy));

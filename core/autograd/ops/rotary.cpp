@@ -119,7 +119,7 @@ Variable rotary(Tape& tape, const Variable& qkv, const AttentionHeads& heads, Ro
   Variable out = tape.result(y, wanted(qkv));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, table, begins, positions, heads, dx = qkv->gradient, dout = out->gradient] {
-    Tensor dy = take_gradient(dout);
+    Tensor dy = take_own_gradient(tape, dout);
     if (!dy) return;
     turn(tape.queue(), table, positions, heads, -1, dy, dy);
     add_gradient(tape, *dx, std::move(dy));

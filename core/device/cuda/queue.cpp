@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/device/blas.h"
+#include "core/device/cuda/biased_product.h"
 #include "core/device/cuda/fused_attention.h"
 #include "core/device/cuda/moment.h"
 
@@ -15,22 +16,6 @@ namespace {
 constexpr std::int64_t kWorkspaceBytes = 32 << 20;
 
 std::size_t size(std::int64_t bytes) { return static_cast<std::size_t>(bytes); }
-
-cudaDataType_t type_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::float32:
-    case Dtype::tf32:
-      return CUDA_R_32F;
-    case Dtype::bfloat16:
-      return CUDA_R_16BF;
-    case Dtype::float16:
-      return CUDA_R_16F;
-    case Dtype::int32:
-    case Dtype::uint8:
-      break;
-  }
-  throw InternalError("a product of integers");
-}
 
 class EventTimePoint final : public TimePoint {
  public:
@@ -45,8 +30,6 @@ class EventTimePoint final : public TimePoint {
  private:
   Event event_ = make_event(cudaEventDefault);
 };
-
-cublasOperation_t operation_of(Op op) { return op == Op::none ? CUBLAS_OP_N : CUBLAS_OP_T; }
 
 }  // namespace
 
@@ -107,16 +90,19 @@ void CudaQueue::write(void* to, const void* host, std::int64_t bytes) {
   if (attributes.type == cudaMemoryTypeHost) synchronize();
 }
 
-// cuBLAS is column-major: a row-major matrix is its transpose there, and Cᵀ = op(B)ᵀ·op(A)ᵀ.
 void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) {
+  if (p.bias != nullptr) {
+    MUONP_ASSERT(count == 1, "a batch of {} products with a bias", count);
+    if (!biased_products_) biased_products_ = std::make_unique<BiasedProducts>();
+    return biased_products_->multiply(p, stream_.get(), workspace_.raw(), size(kWorkspaceBytes));
+  }
   const auto narrow = [](std::int64_t x) {
     MUONP_ASSERT(x <= 0x7fffffff, "a dimension of {}", x);
     return static_cast<int>(x);
   };
   const auto leading = [&](const MatrixView& view) { return std::max(1, narrow(view.stride)); };  // as cuBLAS wants it
   const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
-  const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
-  const cublasComputeType_t compute = p.a.dtype == Dtype::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  const auto [operands, result, compute] = types_of(p);
   const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b), ldc = leading(p.c);
   if (count == 1)
     return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands, lda,

@@ -9,6 +9,7 @@
 
 namespace muonp::core::cuda {
 
+class BiasedProducts;  // core/device/cuda/biased_product.h
 class FusedAttention;  // core/device/cuda/fused_attention.h
 
 class CudaQueue final : public Queue {
@@ -41,6 +42,7 @@ class CudaQueue final : public Queue {
   Stream stream_;
   Tensor workspace_;  // freed after the handle that uses it
   Blas blas_;
+  std::unique_ptr<BiasedProducts> biased_products_;
   std::unique_ptr<FusedAttention> fused_attention_;
 };
 

@@ -1,5 +1,6 @@
 #include "core/autograd/ops/residual.h"
 
+#include "core/autograd/ops/activation.h"
 #include "tests/core/autograd/op_check.h"
 
 using namespace muonp::core;
@@ -30,6 +31,37 @@ TEST(Add, GradientsOfTheTwoTermsAreIndependent) {
   tape.backward(weighted_sum(tape, z, {10, 100}), 1, {}, none);
   EXPECT_EQ(to_numbers(x->gradient->tensor), (Numbers{20, 200}));
   EXPECT_EQ(to_numbers(y->gradient->tensor), (Numbers{10, 100}));
+}
+
+// The gradient of x is added to while the other term's, the same numbers so far, waits for the step that made it, which then
+// writes in its place.
+TEST(Add, ATermThatIsUsedTwiceDoesNotDisturbTheOther) {
+  auto device = make_test_device(1);
+  Tape tape(*device, true);
+  const Variable x = tape.variable(to_tensor(*device, {2}, Dtype::float32, {1, 2}));
+  const Variable u = tape.variable(to_tensor(*device, {2}, Dtype::float32, {3, -4}));
+  const Variable y = ops::relu_squared(tape, u);
+  const Variable again = ops::relu_squared(tape, x);
+  const Variable z = ops::add(tape, ops::add(tape, x, y), again);
+  PlainParameters none(*device, {}, Dtype::float32, 1);
+  tape.backward(weighted_sum(tape, z, {10, 100}), 1, {}, none);
+  EXPECT_EQ(to_numbers(x->gradient->tensor), (Numbers{10 + 2 * 10, 100 + 4 * 100}));
+  EXPECT_EQ(to_numbers(u->gradient->tensor), (Numbers{6 * 10, 0}));
+}
+
+TEST(Add, CopiesNothing) {
+  constexpr std::int64_t kSize = 4096;
+  auto device = make_test_device(1);
+  Tape tape(*device, true);
+  const auto input = [&](double value) {
+    return tape.variable(to_tensor(*device, {kSize}, Dtype::float32, Numbers(at(kSize), value)));
+  };
+  const Variable loss = weighted_sum(tape, ops::add(tape, input(1), input(2)), Numbers(at(kSize), 3.0));
+  PlainParameters none(*device, {}, Dtype::float32, 1);
+  device->allocator()->reset_peak();
+  const std::int64_t before = device->allocator()->use().of(Category::activations);
+  tape.backward(loss, 1, {}, none);
+  EXPECT_LT(device->allocator()->use().peak_of(Category::activations) - before, kSize * 4);
 }
 
 namespace {

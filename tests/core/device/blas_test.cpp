@@ -98,6 +98,32 @@ TEST(Gemm, Bfloat16RoundsOnce) {  // on the CPU emulated, which runs the code of
   }
 }
 
+// Integers below 256 are exact in bfloat16, so that a bias rounds to it with the sum or after it alike.
+TEST(Gemm, ABiasIsAddedToEveryRow) {
+  auto device = make_test_device(2, Bfloat16::emulated);
+  const auto check = [&]<class T>(T) {
+    for (const auto& [m, n, k] : {std::array<std::int64_t, 3>{1, 1, 1}, {3, 5, 7}, {17, 64, 9}, {70, 33, 5}})
+      for (const std::int64_t slack : {0, 1, 8})  // how the library is told that arrays are aligned
+        for (const Op op_b : {Op::none, Op::transpose}) {
+          SCOPED_TRACE(fmt::format("{}x{}x{} {} {}", m, n, k, static_cast<int>(op_b), slack));
+          Matrix<T> a(m, k, slack, 1), b(op_b == Op::none ? k : n, op_b == Op::none ? n : k, slack, 2), c(m, n, slack, 3);
+          const Matrix<T> before = c, biases(1, n, 3, 4);
+          for (const std::int64_t shift : {0, 1, 3}) {
+            gemm_with_bias(device->queue(), Op::none, op_b, 1, a.view(), b.view(),
+                           static_cast<const T*>(biases.memory.raw()) + shift, c.view());
+            c.fetch();
+            for (std::int64_t r = 0; r < m; ++r) {
+              for (std::int64_t j = 0; j < n; ++j)
+                ASSERT_EQ(c.at(r, j), reference(a, b, Op::none, op_b, r, j) + biases.at(0, j + shift)) << r << ", " << j;
+              for (std::int64_t j = n; j < c.stride; ++j) ASSERT_EQ(c.at(r, j), before.at(r, j)) << "outside the result";
+            }
+          }
+        }
+  };
+  check(float());
+  check(bfloat16());
+}
+
 TEST(Gemm, Float16OnAGpuRoundsOnceAndOnTheCpuIsRefused) {
   auto device = make_test_device();
   if (on_gpu()) {

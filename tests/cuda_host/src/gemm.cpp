@@ -113,6 +113,7 @@ void run_one(const Gemm& g, int64_t index) {
     announce(g.a, a, false);
     announce(g.b, b, false);
   }
+  if (g.bias != nullptr) announce_read(g.bias, static_cast<size_t>(g.m * element_bytes(g.c.type)));
   announce(g.c, c, true);
   IgnoredBySanitizer ignored;  // the BLAS library's own locks order nothing on a device
   const GemmMatrix none{nullptr, CUDA_R_32F, 0, 0, 1, 0};
@@ -131,6 +132,7 @@ void run_one(const Gemm& g, int64_t index) {
       const int64_t at = row + column * g.c.ld;
       float value = g.alpha == 0 ? 0.0F : g.alpha * result[static_cast<size_t>(row + column * g.m)];
       if (g.beta != 0) value += g.beta * load(c, g.c.type, at);
+      if (g.bias != nullptr) value += load(g.bias, g.c.type, row);
       store(c, g.c.type, at, value);
     }
   }

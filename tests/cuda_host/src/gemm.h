@@ -23,6 +23,7 @@ struct Gemm {
   GemmMatrix a, b, c;
   int64_t batch;
   bool tf32;
+  const void* bias;  // of c's type and m elements, added to each column of the result; or null
   bool narrow_sums;  // parts of a sum may be rounded to the result's 16 bits, as a product split along k does
 };
 

@@ -1,0 +1,124 @@
+#include "core/device/cuda/biased_product.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace muonp::core::cuda {
+
+namespace {
+
+template <class T, auto create, auto destroy, class... Arguments>
+Handle<T, destroy> made(Arguments... arguments) {
+  T handle = nullptr;
+  MUONP_CUDA(create(&handle, arguments...));
+  return Handle<T, destroy>(handle);
+}
+using Operation = Handle<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy>;
+using Layout = Handle<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
+using Preference = Handle<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy>;
+
+cudaDataType_t type_of(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::float32:
+    case Dtype::tf32:
+      return CUDA_R_32F;
+    case Dtype::bfloat16:
+      return CUDA_R_16BF;
+    case Dtype::float16:
+      return CUDA_R_16F;
+    case Dtype::int32:
+    case Dtype::uint8:
+      break;
+  }
+  throw InternalError("a product of integers");
+}
+
+// As stored: the transpose of the row-major matrix.
+Layout layout_of(const MatrixView& view) {
+  return made<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutCreate, &cublasLtMatrixLayoutDestroy>(
+      type_of(view.dtype), static_cast<std::uint64_t>(view.cols), static_cast<std::uint64_t>(view.rows),
+      std::max<std::int64_t>(1, view.stride));
+}
+
+// The largest power of two that divides the address; more than 256 makes no difference to the library.
+std::uint32_t alignment_of(const void* data) {
+  constexpr std::uintptr_t kMost = 256;
+  const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(data) | kMost;
+  return std::uint32_t{1} << std::countr_zero(address);
+}
+
+template <class T>
+void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const T& value) {
+  MUONP_CUDA(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof value));
+}
+template <class T>
+void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attribute, const T& value) {
+  MUONP_CUDA(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
+}
+
+}  // namespace
+
+ProductTypes types_of(const Product& p) {
+  return {type_of(p.a.dtype), type_of(p.c.dtype),
+          p.a.dtype == Dtype::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F};
+}
+
+cublasOperation_t operation_of(Op op) { return op == Op::none ? CUBLAS_OP_N : CUBLAS_OP_T; }
+
+struct BiasedProducts::Plan {
+  Operation operation;
+  Layout a, b, c;
+  cublasLtMatmulAlgo_t algorithm{};
+};
+
+BiasedProducts::BiasedProducts() : library_(made<cublasLtHandle_t, &cublasLtCreate, &cublasLtDestroy>()) {}
+BiasedProducts::~BiasedProducts() = default;
+
+const BiasedProducts::Plan& BiasedProducts::plan_of(const Product& p, std::size_t workspace_bytes) {
+  constexpr std::size_t kMostPlans = 4096;  // generation meets new lengths again and again
+  const std::array<std::uint32_t, 4> aligned = {alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.c.data),
+                                                alignment_of(p.bias)};
+  const Key key{p.m, p.n, p.k, p.a.stride, p.b.stride, p.c.stride, p.op_a, p.op_b, p.a.dtype, aligned};
+  if (const auto found = plans_.find(key); found != plans_.end()) return found->second;
+  if (plans_.size() >= kMostPlans) plans_.clear();
+
+  Plan plan{
+      made<cublasLtMatmulDesc_t, &cublasLtMatmulDescCreate, &cublasLtMatmulDescDestroy>(types_of(p).compute, CUDA_R_32F),
+      layout_of(p.a), layout_of(p.b), layout_of(p.c)};
+  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, operation_of(p.op_b));
+  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, operation_of(p.op_a));
+  set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+
+  const auto preference =
+      made<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceCreate, &cublasLtMatmulPreferenceDestroy>();
+  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+  // Parts of a sum that is split are neither added by atomics nor rounded to the result's 16 bits.
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, aligned[1]);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, aligned[0]);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, aligned[2]);
+  set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, aligned[2]);
+
+  cublasLtMatmulHeuristicResult_t result{};
+  int found = 0;
+  MUONP_CUDA(cublasLtMatmulAlgoGetHeuristic(library_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
+                                            plan.c.get(), preference.get(), 1, &result, &found));
+  if (found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
+    fail("cuBLASLt knows no way to compute a {} product [{}, {}]·[{}, {}] with a bias on {}", name_of(p.a.dtype), p.m, p.k,
+         p.k, p.n, context());
+  plan.algorithm = result.algo;
+  return plans_.emplace(key, std::move(plan)).first->second;
+}
+
+void BiasedProducts::multiply(const Product& p, cudaStream_t stream, void* workspace, std::size_t workspace_bytes) {
+  const Plan& plan = plan_of(p, workspace_bytes);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  const float beta = 0;
+  MUONP_CUDA(cublasLtMatmul(library_.get(), plan.operation.get(), &p.alpha, p.b.data, plan.b.get(), p.a.data, plan.a.get(),
+                            &beta, p.c.data, plan.c.get(), p.c.data, plan.c.get(), &plan.algorithm, workspace,
+                            workspace_bytes, stream));
+}
+
+}  // namespace muonp::core::cuda

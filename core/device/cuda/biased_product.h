@@ -1,0 +1,42 @@
+// Products with a bias, which cuBLASLt adds before the result is stored.
+#pragma once
+
+#include <cublasLt.h>
+
+#include <cstddef>
+#include <map>
+#include <tuple>
+
+#include "core/device/blas.h"
+#include "core/device/cuda/handle.h"
+
+namespace muonp::core::cuda {
+
+// cuBLAS is column-major: a row-major matrix is its transpose there, and Cᵀ = op(B)ᵀ·op(A)ᵀ. What it is told of a product.
+struct ProductTypes {
+  cudaDataType_t operands, result;
+  cublasComputeType_t compute;
+};
+ProductTypes types_of(const Product& product);
+cublasOperation_t operation_of(Op op);
+
+class BiasedProducts {
+ public:
+  BiasedProducts();
+  ~BiasedProducts();
+  // A product with a bias and beta = 0, on the stream, in the given workspace. Every bit of the result repeats. The first
+  // call of a shape asks the library how to compute it. Error that names the shape where it does not know.
+  void multiply(const Product& product, cudaStream_t stream, void* workspace, std::size_t workspace_bytes);
+
+ private:
+  struct Plan;
+  // All that the library's choice depends on: the sizes, the strides and how the four arrays are aligned.
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Op, Op, Dtype,
+                         std::array<std::uint32_t, 4>>;
+  const Plan& plan_of(const Product& product, std::size_t workspace_bytes);
+
+  Handle<cublasLtHandle_t, &cublasLtDestroy> library_;
+  std::map<Key, Plan> plans_;
+};
+
+}  // namespace muonp::core::cuda
