@@ -50,8 +50,8 @@ DecoderBytes bytes_of(const GptConfig& c, std::int64_t batch, std::int64_t time,
       .kept_by_mlp = 2 * stream + statistics + (gated(c) ? 3 : 2) * hidden,
       // The gradients of the stream, of the result and of q, k, v.
       .in_attention = 5 * stream + core::attention_backward_scratch(shape, dtype, device),
-      // The gradients of the stream, of the sub-layer's result and of the hidden units.
-      .in_mlp = std::max(2 * stream + hidden, gated(c) ? stream + 2 * hidden : Count(0)),
+      // The gradients of the stream, which is that of the sub-layer's result but for dropout, and of the hidden units.
+      .in_mlp = std::max((c.dropout > 0 ? 2 : 1) * stream + hidden, gated(c) ? stream + 2 * hidden : Count(0)),
       .angles = c.positions == "rotary" ? Count(c.context) * c.head_size() * 4 : Count(0),
   };
 }

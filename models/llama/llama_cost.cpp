@@ -69,8 +69,8 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
       // The gradients of the stream, of the result and of q, k, v.
       .in_attention =
           stream + queries + qkv + core::attention_backward_scratch({batch, time, heads, false, maxima}, dtype, device),
-      // The gradients of the stream, of the sub-layer's result and of the hidden units, or of gate and up.
-      .in_mlp = std::max(2 * stream + hidden, stream + 2 * hidden),
+      // The gradients of the stream, which is that of the sub-layer's result, and of gate and up.
+      .in_mlp = stream + 2 * hidden,
       .angles = angle_bytes(c, time),
   };
 }
