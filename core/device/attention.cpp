@@ -61,11 +61,13 @@ std::string describe_attention(const AttentionShape& s, Dtype dtype) {
 
 namespace {
 
-// Gradients of the scores of a piece, of whole tiles of keys, and dO·O.
+// Gradients of the scores of a piece, of whole tiles of keys, and dO·O; where query heads share keys, these and the values
+// for each of them, and their gradients.
 std::int64_t fused_scratch(const AttentionShape& s) {
   constexpr std::int64_t kTile = 128;
   const FusedPiece piece = fused_piece(s);
-  return piece.batch * piece.heads * s.time * ((s.time + kTile - 1) / kTile * kTile * 2 + 4);
+  const std::int64_t scores = piece.batch * piece.heads * s.time * ((s.time + kTile - 1) / kTile * kTile * 2 + 4);
+  return scores + (s.heads.group() == 1 ? 0 : 4 * s.query_heads() * s.time * s.heads.size * size_of(Dtype::bfloat16));
 }
 
 // Scores and the gradient of the weights in float32, the weights and the gradient of the scores; q, k, v and the gradient

@@ -30,9 +30,9 @@ struct Arguments {
   std::int64_t repeats = 5, rounds = 3, threads = 1;
   bool share = false, json = false;
 
-  // That `ranks` of them keep busy.
-  double processors(std::int64_t ranks) const {
-    return static_cast<double>(std::min<std::int64_t>(ranks * threads, core::processors().usable()));
+  // That so many ranks keep busy.
+  double processors(std::int64_t of_ranks) const {
+    return static_cast<double>(std::min<std::int64_t>(of_ranks * threads, core::processors().usable()));
   }
 };
 

@@ -14,10 +14,15 @@ class HostAttention final : public FusedAttention {
 
  private:
   static cuda_host::AttentionCall call_of(const AttentionPart& p, const HeadPointers& in, void* out, void* logsumexp) {
-    const std::int64_t packed = 3 * p.columns;
-    return {p.batch,        p.heads,          p.time,
-            p.size,         {in.q, packed},   {in.k, packed},
-            {in.v, packed}, {out, p.columns}, static_cast<float*>(logsumexp)};
+    return {p.batch,
+            p.heads,
+            p.time,
+            p.size,
+            {in.q, p.query_row},
+            {in.k, p.key_row},
+            {in.v, p.key_row},
+            {out, p.result_row},
+            static_cast<float*>(logsumexp)};
   }
 
   void run_forward(const AttentionPart& p, const HeadPointers& in, void* out, void* logsumexp) override {
@@ -25,9 +30,8 @@ class HostAttention final : public FusedAttention {
   }
   void run_backward(const AttentionPart& p, const HeadPointers& in, void* out, void* logsumexp, void* dout,
                     const HeadPointers& gradients) override {
-    const std::int64_t packed = 3 * p.columns;
-    cuda_host::attention_backward(stream_of(device_.queue()), call_of(p, in, out, logsumexp), {dout, p.columns},
-                                  {gradients.q, packed}, {gradients.k, packed}, {gradients.v, packed});
+    cuda_host::attention_backward(stream_of(device_.queue()), call_of(p, in, out, logsumexp), {dout, p.result_row},
+                                  {gradients.q, p.query_row}, {gradients.k, p.key_row}, {gradients.v, p.key_row});
   }
 
   Device& device_;

@@ -110,13 +110,14 @@ FusedAttention& fused_attention_of(Device& device) { return static_cast<CudaQueu
 
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
                        const Tensor& out, const Tensor& logsumexp, const Tensor& maxima) {
-  if (is_fused(shape, qkv.dtype())) return fused_attention_of(device).forward(shape, qkv, out, logsumexp);
+  if (is_fused(shape, qkv.dtype())) return fused_attention_of(device).forward(device, shape, qkv, out, logsumexp);
   with_float_type(qkv.dtype(), [&]<class T>(T) { forward<T>(device, shape, qkv, begins, out, logsumexp, maxima); });
 }
 
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
                         const Tensor& out, const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
-  if (is_fused(shape, qkv.dtype())) return fused_attention_of(device).backward(shape, qkv, out, logsumexp, dout, dqkv);
+  if (is_fused(shape, qkv.dtype()))
+    return fused_attention_of(device).backward(device, shape, qkv, out, logsumexp, dout, dqkv);
   with_float_type(qkv.dtype(), [&]<class T>(T) { backward<T>(device, shape, qkv, begins, out, logsumexp, dout, dqkv); });
 }
 
@@ -132,8 +133,6 @@ std::string fusion_refusal(const AttentionShape& s, Dtype dtype) {
   if (s.maxima) return "the fused operation keeps no largest logit, which model.qk_clip needs";
   if (s.heads.window != 0 && s.heads.window < s.time)
     return fmt::format("attention to all positions before is fused, not to a window of {}", s.heads.window);
-  if (s.heads.group() != 1)
-    return fmt::format("heads with keys of their own are fused, not {} that share {}", s.heads.queries, s.heads.keys);
   return fusion_library_refusal();
 }
 

@@ -22,11 +22,11 @@ cudnn::Sizes scores_of(const Part& p) { return {p.batch, p.heads, p.time, p.time
 cudnn::Sizes rows_of(const Part& p) { return {p.batch, p.heads, p.time, 1}; }
 float scale_of(const Part& p) { return 1.0f / std::sqrt(static_cast<float>(p.size)); }
 
-Value heads_of(Graph& g, const Part& p, std::int64_t columns) {
-  return g.tensor(kStored, {p.batch, p.heads, p.time, p.size}, {p.time * columns, p.size, columns, 1});
+Value heads_of(Graph& g, const Part& p, std::int64_t row) {
+  return g.tensor(kStored, {p.batch, p.heads, p.time, p.size}, {p.time * row, p.size, row, 1});
 }
-Value turned_heads_of(Graph& g, const Part& p, std::int64_t columns) {
-  return g.tensor(kStored, {p.batch, p.heads, p.size, p.time}, {p.time * columns, p.size, 1, columns});
+Value turned_heads_of(Graph& g, const Part& p, std::int64_t row) {
+  return g.tensor(kStored, {p.batch, p.heads, p.size, p.time}, {p.time * row, p.size, 1, row});
 }
 
 // −∞ for the keys after the query.
@@ -42,10 +42,10 @@ struct Forward {
   Value q, k, v, out, logsumexp;
 
   Forward(const Part& p, cudnnHandle_t library)
-      : q(heads_of(graph, p, 3 * p.columns)),
-        k(turned_heads_of(graph, p, 3 * p.columns)),
-        v(heads_of(graph, p, 3 * p.columns)),
-        out(heads_of(graph, p, p.columns)),
+      : q(heads_of(graph, p, p.query_row)),
+        k(turned_heads_of(graph, p, p.key_row)),
+        v(heads_of(graph, p, p.key_row)),
+        out(heads_of(graph, p, p.result_row)),
         logsumexp(graph.tensor(kFloat, rows_of(p))) {
     Graph& g = graph;
     const Value scores = g.inner(kFloat, scores_of(p)), highest = g.inner(kFloat, rows_of(p)),
@@ -68,16 +68,16 @@ struct Backward {
   Value q, k, v, out, dout, logsumexp, delta, dq, dk, dv;  // delta: scratch, a float a row
 
   Backward(const Part& p, cudnnHandle_t library)
-      : q(heads_of(graph, p, 3 * p.columns)),
-        k(turned_heads_of(graph, p, 3 * p.columns)),
-        v(turned_heads_of(graph, p, 3 * p.columns)),
-        out(heads_of(graph, p, p.columns)),
-        dout(heads_of(graph, p, p.columns)),
+      : q(heads_of(graph, p, p.query_row)),
+        k(turned_heads_of(graph, p, p.key_row)),
+        v(turned_heads_of(graph, p, p.key_row)),
+        out(heads_of(graph, p, p.result_row)),
+        dout(heads_of(graph, p, p.result_row)),
         logsumexp(graph.tensor(kFloat, rows_of(p))),
         delta(graph.tensor(kFloat, rows_of(p))),
-        dq(heads_of(graph, p, 3 * p.columns)),
-        dk(heads_of(graph, p, 3 * p.columns)),
-        dv(heads_of(graph, p, 3 * p.columns)) {
+        dq(heads_of(graph, p, p.query_row)),
+        dk(heads_of(graph, p, p.key_row)),
+        dv(heads_of(graph, p, p.key_row)) {
     Graph& g = graph;
     const Value scale = g.number(scale_of(p)), row_sums = g.inner(kFloat, rows_of(p));
     g.reduce(CUDNN_REDUCE_TENSOR_ADD, g.pointwise(CUDNN_POINTWISE_MUL, dout, out), row_sums);

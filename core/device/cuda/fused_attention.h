@@ -12,10 +12,10 @@
 
 namespace muonp::core::cuda {
 
-// Some heads of some sequences. Rows of queries, keys and values, and of their gradients, are 3·columns elements apart,
-// those of the result columns, and the heads of a row lie one behind the other.
+// Some heads of some sequences, with a key head for each query head. The heads of a row lie one behind the other.
 struct AttentionPart {
-  std::int64_t batch, heads, time, size, columns;
+  std::int64_t batch, heads, time, size;
+  std::int64_t query_row, key_row, result_row;  // elements between rows: of queries, of keys and values, of the result
   auto operator<=>(const AttentionPart&) const = default;
 };
 struct HeadPointers {  // the first elements
@@ -26,14 +26,15 @@ class FusedAttention {
  public:
   virtual ~FusedAttention() = default;
   // As core::attention_forward and core::attention_backward (core/device/attention.h), in bfloat16, of shapes that
-  // fusion_refusal() does not refuse. The first call with a
-  // shape plans it, which costs the host about a second.
-  void forward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp);
-  void backward(const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
+  // fusion_refusal() does not refuse. Keys and values that query heads share are copied once for each of them, and the
+  // gradients of the copies, rounded to bfloat16, are summed. The first call with a shape plans it, which costs the host
+  // about a second.
+  void forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp);
+  void backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& out, const Tensor& logsumexp,
                 const Tensor& dout, const Tensor& dqkv);
 
  private:
-  // logsumexp: float32, the rows of the part's heads one behind the other.
+  // logsumexp: float32, the rows of the part's heads one behind the other. Gradients lie as what they are of.
   virtual void run_forward(const AttentionPart& part, const HeadPointers& in, void* out, void* logsumexp) = 0;
   virtual void run_backward(const AttentionPart& part, const HeadPointers& in, void* out, void* logsumexp, void* dout,
                             const HeadPointers& gradients) = 0;
