@@ -37,7 +37,7 @@ void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, cons
           const MatrixView& c);
 
 // C = alpha·op(A)·op(B) + bias, which is of n elements of C's type, the same as A's, and added to every row. A GPU adds it
-// before C is stored.
+// before C is stored, where its library can.
 void gemm_with_bias(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, const void* bias,
                     const MatrixView& c);
 

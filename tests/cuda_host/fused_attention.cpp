@@ -30,6 +30,9 @@ class HostAttention final : public FusedAttention {
   }
   void run_backward(const AttentionPart& p, const HeadPointers& in, void* out, void* logsumexp, void* dout,
                     const HeadPointers& gradients) override {
+    const std::int64_t tiles = (p.time + 127) / 128 * 128;
+    const Tensor workspace = Tensor::empty(device_, {p.batch * p.heads * p.time * (2 * tiles + 4)}, Dtype::uint8,
+                                           Category::activations);  // what cuDNN takes: the gradients of the scores
     cuda_host::attention_backward(stream_of(device_.queue()), call_of(p, in, out, logsumexp), {dout, p.result_row},
                                   {gradients.q, p.query_row}, {gradients.k, p.key_row}, {gradients.v, p.key_row});
   }

@@ -13,10 +13,9 @@
 #include <vector>
 
 #include "core/base/index.h"
-#include "core/base/storage.h"
+#include "core/device/bias.h"
 #include "core/device/cpu/tasks.h"
 #include "core/device/cpu/team.h"
-#include "core/device/for_each.h"
 
 namespace muonp::core {
 namespace {
@@ -38,24 +37,6 @@ void scale_rows(Queue& queue, const MatrixView& c, float beta) {
       T& x = data[r * c.stride + j];
       x = beta == 0 ? T(0.0f) : T(beta * static_cast<float>(x));
     }
-  });
-}
-
-// Of a product that has been made.
-template <class T>
-struct AddBias {
-  T* c;
-  std::int64_t stride;
-  const T* bias;
-
-  void operator()(const Row& row) const {
-    row.over([](T more, T& out) { out = T(float(out) + float(more)); }, bias, c + row.index * stride);
-  }
-};
-
-void add_bias(Queue& queue, const Product& p) {
-  with_float_type(p.c.dtype, [&]<class T>(T) {
-    for_each_host_row(queue, p.m, p.n, AddBias<T>{static_cast<T*>(p.c.data), p.c.stride, static_cast<const T*>(p.bias)});
   });
 }
 

@@ -74,12 +74,12 @@ struct BiasedProducts::Plan {
 BiasedProducts::BiasedProducts() : library_(made<cublasLtHandle_t, &cublasLtCreate, &cublasLtDestroy>()) {}
 BiasedProducts::~BiasedProducts() = default;
 
-const BiasedProducts::Plan& BiasedProducts::plan_of(const Product& p, std::size_t workspace_bytes) {
+const BiasedProducts::Plan* BiasedProducts::plan_of(const Product& p, std::size_t workspace_bytes) {
   constexpr std::size_t kMostPlans = 4096;  // generation meets new lengths again and again
   const std::array<std::uint32_t, 4> aligned = {alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.c.data),
                                                 alignment_of(p.bias)};
   const Key key{p.m, p.n, p.k, p.a.stride, p.b.stride, p.c.stride, p.op_a, p.op_b, p.a.dtype, aligned};
-  if (const auto found = plans_.find(key); found != plans_.end()) return found->second;
+  if (const auto found = plans_.find(key); found != plans_.end()) return found->second.get();
   if (plans_.size() >= kMostPlans) plans_.clear();
 
   Plan plan{
@@ -103,22 +103,25 @@ const BiasedProducts::Plan& BiasedProducts::plan_of(const Product& p, std::size_
 
   cublasLtMatmulHeuristicResult_t result{};
   int found = 0;
-  MUONP_CUDA(cublasLtMatmulAlgoGetHeuristic(library_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
-                                            plan.c.get(), preference.get(), 1, &result, &found));
-  if (found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
-    fail("cuBLASLt knows no way to compute a {} product [{}, {}]·[{}, {}] with a bias on {}", name_of(p.a.dtype), p.m, p.k,
-         p.k, p.n, context());
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoGetHeuristic(library_.get(), plan.operation.get(), plan.b.get(), plan.a.get(), plan.c.get(),
+                                     plan.c.get(), preference.get(), 1, &result, &found);
+  const bool known = status == CUBLAS_STATUS_SUCCESS && found > 0 && result.state == CUBLAS_STATUS_SUCCESS;
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) check(status, "cublasLtMatmulAlgoGetHeuristic");
   plan.algorithm = result.algo;
-  return plans_.emplace(key, std::move(plan)).first->second;
+  return plans_.emplace(key, known ? std::make_unique<const Plan>(std::move(plan)) : nullptr).first->second.get();
 }
 
-void BiasedProducts::multiply(const Product& p, cudaStream_t stream, void* workspace, std::size_t workspace_bytes) {
-  const Plan& plan = plan_of(p, workspace_bytes);
-  set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+bool BiasedProducts::multiply(const Product& p, cudaStream_t stream, void* workspace, std::size_t workspace_bytes) {
+  if (p.n == 1 || p.k == 1) return false;  // vectors, of which the library has refused some
+  const Plan* plan = plan_of(p, workspace_bytes);
+  if (!plan) return false;
+  set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
   const float beta = 0;
-  MUONP_CUDA(cublasLtMatmul(library_.get(), plan.operation.get(), &p.alpha, p.b.data, plan.b.get(), p.a.data, plan.a.get(),
-                            &beta, p.c.data, plan.c.get(), p.c.data, plan.c.get(), &plan.algorithm, workspace,
-                            workspace_bytes, stream));
+  MUONP_CUDA(cublasLtMatmul(library_.get(), plan->operation.get(), &p.alpha, p.b.data, plan->b.get(), p.a.data,
+                            plan->a.get(), &beta, p.c.data, plan->c.get(), p.c.data, plan->c.get(), &plan->algorithm,
+                            workspace, workspace_bytes, stream));
+  return true;
 }
 
 }  // namespace muonp::core::cuda

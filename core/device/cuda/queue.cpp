@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/device/blas.h"
+#include "core/device/bias.h"
 #include "core/device/cuda/biased_product.h"
 #include "core/device/cuda/fused_attention.h"
 #include "core/device/cuda/moment.h"
@@ -94,7 +94,11 @@ void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<
   if (p.bias != nullptr) {
     MUONP_ASSERT(count == 1, "a batch of {} products with a bias", count);
     if (!biased_products_) biased_products_ = std::make_unique<BiasedProducts>();
-    return biased_products_->multiply(p, stream_.get(), workspace_.raw(), size(kWorkspaceBytes));
+    if (biased_products_->multiply(p, stream_.get(), workspace_.raw(), size(kWorkspaceBytes))) return;
+    Product plain = p;
+    plain.bias = nullptr;
+    multiply(plain, 1, batch_strides);
+    return add_bias(*this, p);
   }
   const auto narrow = [](std::int64_t x) {
     MUONP_ASSERT(x <= 0x7fffffff, "a dimension of {}", x);
