@@ -85,8 +85,8 @@ struct SumHeads {
 
 KeysAndValues repeated(Device& device, const AttentionShape& s, const Tensor& qkv) {
   const KeysAndValues all(device, s);
-  for_each_row(device.queue(), s.batch * s.time * s.heads.queries, s.heads.size,
-               RepeatHeads{qkv.data<bfloat16>(), all.k.data<bfloat16>(), all.v.data<bfloat16>(), PackedRow(s.heads)});
+  core::for_each_row(device.queue(), s.batch * s.time * s.heads.queries, s.heads.size,
+                     RepeatHeads{qkv.data<bfloat16>(), all.k.data<bfloat16>(), all.v.data<bfloat16>(), PackedRow(s.heads)});
   return all;
 }
 
@@ -130,7 +130,7 @@ void FusedAttention::backward(Device& device, const AttentionShape& s, const Ten
                    at(dout, b, q), heads_at(dqkv, gradients ? &*gradients : nullptr, b, q, width));
     }
   if (gradients)
-    for_each_row(
+    core::for_each_row(
         device.queue(), s.batch * s.time * s.heads.keys, s.heads.size,
         SumHeads{gradients->k.data<bfloat16>(), gradients->v.data<bfloat16>(), dqkv.data<bfloat16>(), PackedRow(s.heads)});
 }
