@@ -39,7 +39,7 @@ const core::NamedValue* find(const core::NamedValues& values, std::string_view n
 
 // Keys of how a model is run, not of what it is.
 bool may_differ(const std::string& key, const ModelConfig& folder) {
-  if (key == "from" || key == "head_chunk_rows" || key == "recompute" || key.starts_with("lora.") ||
+  if (key == "from" || key == "head_chunk_rows" || key == "logits_dtype" || key == "recompute" || key.starts_with("lora.") ||
       key.starts_with("qk_clip."))
     return true;
   return folder.is_llama() ? key == "context" : key == "dropout";
@@ -67,6 +67,7 @@ template <class Given>
 void take_run_keys(const Given& given, ModelConfig& to) {
   const auto take = [&](auto& config) {
     config.head_chunk_rows = given.head_chunk_rows;
+    config.logits_dtype = given.logits_dtype;
     config.recompute = given.recompute;
   };
   if (to.is_llama())

@@ -30,8 +30,8 @@ struct ModelConfig {
   // be read.
   ModelConfig resolved() const;
   // This configuration with what `folder` (read from its config.json) says. Of the keys given here only those of how the
-  // model is run may differ: dropout, head_chunk_rows, recompute, qk_clip, a shorter context (or, with dynamic scaling, up
-  // to factor times as long). Error names any other with both values.
+  // model is run may differ: dropout, head_chunk_rows, logits_dtype, recompute, qk_clip, a shorter context (or, with dynamic
+  // scaling, up to factor times as long). Error names any other with both values.
   ModelConfig with_folder(const ModelConfig& folder) const;
 
   bool is_llama() const { return family != "gpt" && family != "gpt2"; }
@@ -39,6 +39,7 @@ struct ModelConfig {
     return is_llama() ? core::AttentionHeads{llama.heads, llama.kv_heads, llama.head_size, llama.window}
                       : core::AttentionHeads{gpt.heads, gpt.heads, gpt.head_size()};
   }
+  const std::string& logits_dtype() const { return is_llama() ? llama.logits_dtype : gpt.logits_dtype; }
   std::int64_t layers() const { return is_llama() ? llama.layers : gpt.layers; }
   std::int64_t width() const { return is_llama() ? llama.width : gpt.width; }
   std::int64_t context() const { return is_llama() ? llama.context : gpt.context; }

@@ -8,8 +8,8 @@
 //                                         row.over(f, x, y, ...) calls f(x[c], y[c], ...) for arrays that begin at
 //                                         column 0 of the row, row.sum(f, x, ...) and row.max(f, x, ...) reduce it;
 //                                         row.part(n) is the same row with n columns; row.narrow<T>(data, g)
-//                                         overwrites the float32 row `data` with the T values g(c, data[c]);
-//                                         row.log_sum_exp(x) is log Σ exp(x[c]) of a float32 array;
+//                                         overwrites the row `data` with the T values g(c, data[c]), no wider than it;
+//                                         row.log_sum_exp(x) is log Σ exp(x[c]) of an array;
 //                                         row.add_rows(out, add, n, rows) makes the float32 out[c] the sum, from i = 0
 //                                         on, of rows(i)[c], i < n, or adds them to it; rows(i) are arrays that lie a
 //                                         multiple of row.cols apart
@@ -130,24 +130,25 @@ struct Row {
     for (std::int64_t i = 0; i < n; ++i) over([](auto more, float& total) { total += float(more); }, rows(i), out);
   }
   // Summed in blocks: beside a sum that has the largest term, most of a large vocabulary's are too small to change a float.
-  float log_sum_exp(const float* x) const {
+  template <class T>
+  float log_sum_exp(const T* x) const {
     constexpr std::int64_t kBlock = 512;
-    const float highest = max([](float value) { return value; }, x);
+    const float highest = max([](T value) { return float(value); }, x);
     double total = 0;
     for (std::int64_t c = 0; c < cols; c += kBlock)
-      total += part(cols - c < kBlock ? cols - c : kBlock).sum([=](float v) { return math::exp(v - highest); }, x + c);
+      total += part(cols - c < kBlock ? cols - c : kBlock).sum([=](T v) { return math::exp(float(v) - highest); }, x + c);
     return highest + math::log(static_cast<float>(total));
   }
   Row part(std::int64_t n) const { return {index, n}; }
-  template <class T, class G>
-  void narrow(float* data, const G& g) const {
+  template <class T, class L, class G>
+  void narrow(L* data, const G& g) const {
     constexpr std::int64_t kBlock = 512;
     char* to = reinterpret_cast<char*>(data);
     T block[kBlock];
     T* b = block;
     for (std::int64_t begin = 0; begin < cols; begin += kBlock) {
       const std::int64_t count = cols - begin < kBlock ? cols - begin : kBlock;
-      const float* x = data + begin;
+      const L* x = data + begin;
       part(count).each([=](std::int64_t c) { b[c] = g(begin + c, x[c]); });
       std::memcpy(to + begin * static_cast<std::int64_t>(sizeof(T)), block, static_cast<std::size_t>(count) * sizeof(T));
     }

@@ -150,6 +150,8 @@ void RunConfig::validate() const {
   if (log.spectra_every > 0 && log.spectra.empty())
     core::fail("log.spectra is empty, and log.spectra_every is {}: it needs names of matrices, as [\"*\"]",
                log.spectra_every);
+  if (model.logits_dtype() == "bfloat16" && parallel.compute != "bfloat16")
+    core::fail("model.logits_dtype: bfloat16 needs parallel.compute: bfloat16, which is {}", parallel.compute);
   if (parallel.emulate_bfloat16 && parallel.compute != "bfloat16")
     core::fail("parallel.emulate_bfloat16: it has no meaning with parallel.compute: {}", parallel.compute);
 }

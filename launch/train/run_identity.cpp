@@ -34,6 +34,7 @@ constexpr KeyPattern kChanges[] = {
     {"model.preset", Change::free},  // the sizes say it
     {"model.head_chunk_rows", Change::free},
     {"model.recompute", Change::free},
+    {"model.logits_dtype", Change::told},
     {"model.dropout", Change::told},
     {"model.lora.from", Change::free},  // the checkpoint has what became of them
     {"model.lora.dropout", Change::told},

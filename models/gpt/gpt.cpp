@@ -141,7 +141,10 @@ class Block {
 class Gpt final : public Decoder {
  public:
   Gpt(const GptConfig& c, const LoraConfig& lora, const QkClipConfig& clip)
-      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora, clip), config_(c) {
+      : Decoder(
+            {c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows, core::parse_dtype(c.logits_dtype)},
+            lora, clip),
+        config_(c) {
     const Names& names = names_of(c);
     token_embedding_ = &add_embedding(names.token_embedding, c.vocabulary);
     if (c.positions == "learned")

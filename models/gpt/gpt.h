@@ -18,15 +18,16 @@ struct GptConfig {
   // trainer.
   std::string preset = "none";
   std::int64_t layers = 0, heads = 0, width = 0, context = 0, vocabulary = 0;
-  std::string positions = "learned";  // learned | rotary
-  std::string activation = "gelu";    // gelu | relu2 | swiglu
-  std::string norm = "layer_norm";    // layer_norm | rms_norm
-  double mlp_ratio = 4;               // hidden width of the MLP / width; a swiglu has two projections of that width
-  bool bias = true;                   // in linear layers and layer norms
-  bool tied_head = true;              // the head's weight is the token embedding
-  double dropout = 0;                 // after the embedding and each sub-layer; only while training
-  std::int64_t head_chunk_rows = 0;   // rows of logits held at a time; 0: all of the micro-batch
-  std::string recompute = "none";     // none | blocks: activations of a block are computed again in the backward pass
+  std::string positions = "learned";     // learned | rotary
+  std::string activation = "gelu";       // gelu | relu2 | swiglu
+  std::string norm = "layer_norm";       // layer_norm | rms_norm
+  double mlp_ratio = 4;                  // hidden width of the MLP / width; a swiglu has two projections of that width
+  bool bias = true;                      // in linear layers and layer norms
+  bool tied_head = true;                 // the head's weight is the token embedding
+  double dropout = 0;                    // after the embedding and each sub-layer; only while training
+  std::int64_t head_chunk_rows = 0;      // rows of logits held at a time; 0: all of the micro-batch
+  std::string logits_dtype = "float32";  // float32 | bfloat16, while training
+  std::string recompute = "none";        // none | blocks: activations of a block are computed again in the backward pass
 
   // OpenAI's GPT-2 by Hugging Face's names: learned positions, gelu, layer norms and biases, which are then no keys.
   bool gpt2 = false;

@@ -64,6 +64,7 @@ void describe_rest(GptConfig& c, core::Fields& f) {
   f.real("dropout", c.dropout, {.min = 0, .max = 0.999}, "probability of dropping an element while training");
   f.integer("head_chunk_rows", c.head_chunk_rows, {.min = 0, .max = kMostChunkRows},
             "rows of logits held at a time, fewer need less memory and more time; 0: all [tokens]");
+  f.choice("logits_dtype", c.logits_dtype, kLogits, kLogitsMeaning);
   f.choice("recompute", c.recompute, kRecompute,
            "blocks: keep only the input of each block and compute the rest again in backward, for a third more work");
 }
@@ -90,6 +91,7 @@ GptConfig GptConfig::resolved() const {
   require_choice("activation", activation, kActivations);
   require_choice("norm", norm, kNorms);
   require_choice("recompute", recompute, kRecompute);
+  require_choice("logits_dtype", logits_dtype, kLogits);
   const Preset& from = *std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& p) { return p.name == preset; });
   const std::span<const std::string_view> presets(kPresetNames.begin() + 1, kPresetNames.end());
   GptConfig c = *this;

@@ -97,7 +97,8 @@ Variable Decoder::read(Tape& tape, const TokenBatch& batch, const std::optional<
 }
 
 Variable Decoder::loss(Tape& tape, const TokenBatch& batch, const DropoutKey& key) {
-  return ops::head_loss(tape, read(tape, batch, key), *head_, batch.targets, shape_.head_chunk_rows);
+  return ops::head_loss(tape, read(tape, batch, key), *head_, batch.targets, shape_.head_chunk_rows,
+                        tape.recording() ? shape_.logits : core::Dtype::float32);
 }
 
 Tensor Decoder::token_losses(Tape& tape, const TokenBatch& batch) {

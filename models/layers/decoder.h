@@ -18,7 +18,8 @@ namespace muonp::models {
 struct DecoderShape {
   std::int64_t layers, width, context, vocabulary;
   core::AttentionHeads heads;
-  std::int64_t head_chunk_rows = 0;  // rows of logits held at a time; 0: all of the micro-batch
+  std::int64_t head_chunk_rows = 0;           // rows of logits held at a time; 0: all of the micro-batch
+  core::Dtype logits = core::Dtype::float32;  // while training
 };
 
 // What a forward pass is given beside its tokens. Copies are cheap.

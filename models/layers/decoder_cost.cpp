@@ -18,8 +18,8 @@ Count peak(const DecoderPass& p, const DecoderBytes& b) {
   const Count in_block = p.recompute ? blocks - b.stream + kept_by_block : blocks;
   // At the head: its input, the normalised input and that one's gradient, logits, and two numbers a row.
   const Count chunk = p.head_chunk_rows == 0 ? rows : std::min<Count>(rows, p.head_chunk_rows);
-  const Count at_head =
-      blocks + 3 * b.stream + norm_bytes(p.batch, p.time) + chunk * core::ops::logits_pitch(p.vocabulary) * 4 + 2 * rows * 4;
+  const Count at_head = blocks + 3 * b.stream + norm_bytes(p.batch, p.time) +
+                        chunk * core::ops::logits_pitch(p.vocabulary) * p.logit + 2 * rows * 4;
   const Count in_sub_layer = std::max(in_block + b.in_mlp, in_block - b.kept_by_mlp + b.in_attention);
   return b.angles + std::max(at_head, in_sub_layer + p.adapters);
 }

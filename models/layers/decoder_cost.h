@@ -18,6 +18,7 @@ struct DecoderBytes {
 struct DecoderPass {
   std::int64_t batch, time, layers, vocabulary, head_chunk_rows;
   bool recompute;
+  std::int64_t logit;         // bytes of one
   std::int64_t adapters = 0;  // bytes that one takes for itself in the backward pass of a sub-layer
 };
 // The two float32 statistics of each row that a norm keeps.

@@ -14,6 +14,10 @@ inline constexpr std::int64_t kMostLayers = 4096, kMostWidth = 1 << 17, kMostCon
 inline constexpr std::int64_t kMostChunkRows = std::int64_t{1} << 44;
 
 inline constexpr std::array<std::string_view, 2> kRecompute = {"none", "blocks"};
+inline constexpr std::array<std::string_view, 2> kLogits = {"float32", "bfloat16"};
+inline constexpr std::string_view kLogitsMeaning =
+    "type of the head's logits while training; bfloat16 (with parallel.compute: bfloat16) takes half the memory and is less "
+    "exact";
 
 // Error that names model.<key> unless `value` is one of `valid`.
 void require_choice(std::string_view key, const std::string& value, std::span<const std::string_view> valid);

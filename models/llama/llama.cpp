@@ -155,7 +155,9 @@ class Block {
 class Llama final : public Decoder {
  public:
   Llama(const LlamaConfig& c, const LoraConfig& lora, const QkClipConfig& clip)
-      : Decoder({c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows}, lora, clip),
+      : Decoder(
+            {c.layers, c.width, c.context, c.vocabulary, heads_of(c), c.head_chunk_rows, core::parse_dtype(c.logits_dtype)},
+            lora, clip),
         config_(c),
         angles_(c) {
     embedding_ =

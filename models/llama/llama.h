@@ -26,8 +26,9 @@ struct LlamaConfig {
   bool qk_norm = false;   // RMS norms of each head's queries and keys (Qwen3)
   bool tied_head = true;  // the head's weight is the token embedding
   RopeConfig rope;
-  std::int64_t head_chunk_rows = 0;  // rows of logits held at a time; 0: all of the micro-batch
-  std::string recompute = "none";    // none | blocks: activations of a block are computed again in the backward pass
+  std::int64_t head_chunk_rows = 0;      // rows of logits held at a time; 0: all of the micro-batch
+  std::string logits_dtype = "float32";  // float32 | bfloat16, while training
+  std::string recompute = "none";        // none | blocks: activations of a block are computed again in the backward pass
 
   // qkv_bias and qk_norm are no keys: the family says them. `windows`: whether the family has windows.
   void describe(core::Fields& fields, bool windows);

@@ -93,6 +93,7 @@ void LlamaConfig::describe(core::Fields& f, bool windows) {
       "rope", [this](core::Fields& inner) { rope.describe(inner); }, "rotary positions");
   f.integer("head_chunk_rows", head_chunk_rows, {.min = 0, .max = kMostChunkRows},
             "rows of logits held at a time, fewer need less memory and more time; 0: all [tokens]");
+  f.choice("logits_dtype", logits_dtype, kLogits, kLogitsMeaning);
   f.choice("recompute", recompute, kRecompute,
            "blocks: keep only the input of each block and compute the rest again in backward, for a third more work");
 }
@@ -100,6 +101,7 @@ void LlamaConfig::describe(core::Fields& f, bool windows) {
 LlamaConfig LlamaConfig::resolved() const {
   require_choice("preset", preset, kPresetNames);
   require_choice("recompute", recompute, kRecompute);
+  require_choice("logits_dtype", logits_dtype, kLogits);
   const Preset& from = *std::ranges::find(kPresets, preset, &Preset::name);
   const std::span<const std::string_view> presets(kPresetNames.begin() + 1, kPresetNames.end());
   LlamaConfig c = *this;

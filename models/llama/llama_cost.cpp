@@ -79,7 +79,8 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
 
 std::int64_t llama_activation_bytes(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
                                     core::DeviceKind device, std::int64_t adapters, bool maxima) {
-  return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks", adapters},
+  return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
+                     core::size_of(core::parse_dtype(c.logits_dtype)), adapters},
                     [&] { return bytes_of(c, batch, time, dtype, device, maxima); });
 }
 

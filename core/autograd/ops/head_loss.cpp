@@ -34,7 +34,7 @@ void for_each_part(Queue& queue, std::int64_t vocabulary, const F& f) {
   f(0, most);
 }
 
-// buffer: float32 [chunk, logits_pitch(vocabulary)], of which the first `vocabulary` columns are logits.
+// buffer: [chunk, logits_pitch(vocabulary)] in the logits' type, of which the first `vocabulary` columns are logits.
 void compute_logits(Tape& tape, const Head& head, std::int64_t first, const Tensor& buffer) {
   const MatrixView weight(tape.weight(*head.weight)), logits(buffer);
   for_each_part(tape.queue(), head.vocabulary, [&](std::int64_t word, std::int64_t words) {
@@ -44,18 +44,19 @@ void compute_logits(Tape& tape, const Head& head, std::int64_t first, const Tens
 }
 
 // Of each row: normaliser = log Σ exp(logits); loss = normaliser − logit of the target, 0 where it is not counted.
+template <class L>
 struct RowLosses {
-  const float* logits;
+  const L* logits;
   std::int64_t pitch;
   const std::int32_t* targets;
   float *normaliser, *losses;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    const float* l = logits + row.index * pitch;
+    const L* l = logits + row.index * pitch;
     const float total = row.log_sum_exp(l);
     const std::int32_t target = targets[row.index];
     normaliser[row.index] = total;
-    losses[row.index] = target < 0 ? 0.0f : total - l[target];
+    losses[row.index] = target < 0 ? 0.0f : total - float(l[target]);
   }
 };
 
@@ -73,21 +74,21 @@ struct MeanLoss {
 };
 
 // One row of logits becomes (softmax − target)·weight in the same memory, as T.
-template <class T>
+template <class L, class T>
 struct LogitGradients {
-  float* logits;
+  L* logits;
   std::int64_t pitch;
   const std::int32_t* targets;
   const float *normaliser, *dloss;
   float count;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
-    float* l = logits + row.index * pitch;
+    L* l = logits + row.index * pitch;
     const float total = normaliser[row.index], weight = *dloss / count;
     const std::int32_t target = targets[row.index];
     const float scale = target < 0 ? 0.0f : weight;
-    row.template narrow<T>(l, [=](std::int64_t c, float logit) {
-      const float softmax = math::exp(logit - total);
+    row.template narrow<T>(l, [=](std::int64_t c, L logit) {
+      const float softmax = math::exp(float(logit) - total);
       return T((c == target ? softmax - 1.0f : softmax) * scale);
     });
   }
@@ -95,7 +96,7 @@ struct LogitGradients {
 
 // The gradient's view of the logits' memory: rows stay where they are.
 MatrixView gradient_view(const Head& head, std::int64_t first, const Tensor& buffer) {
-  const std::int64_t stride = buffer.dim(1) * 4 / size_of(head.x.dtype());
+  const std::int64_t stride = buffer.dim(1) * size_of(buffer.dtype()) / size_of(head.x.dtype());
   return {buffer.raw(), head.chunk_size(first), head.vocabulary, stride, head.x.dtype()};
 }
 
@@ -115,11 +116,17 @@ void backward(Tape& tape, const Head& head, const Tensor& kept, const Tensor& no
   const GradientSlot to_x = dx ? tape.slot(*dx) : GradientSlot{};
   for (std::int64_t first = head.last_chunk(); first >= 0; first -= head.chunk) {
     if (first != head.last_chunk()) compute_logits(tape, head, first, kept);
-    with_float_type(head.x.dtype(), [&]<class T>(T) {
+    const auto to_gradients = [&]<class L, class T>(L, T) {
       for_each_row(queue, head.chunk_size(first), head.vocabulary,
-                   LogitGradients<T>{kept.data<float>(), kept.dim(1), head.targets.data<std::int32_t>() + first,
-                                     normaliser.data<float>() + first, dloss.data<float>(),
-                                     static_cast<float>(std::max<std::int64_t>(1, count))});
+                   LogitGradients<L, T>{kept.data<L>(), kept.dim(1), head.targets.data<std::int32_t>() + first,
+                                        normaliser.data<float>() + first, dloss.data<float>(),
+                                        static_cast<float>(std::max<std::int64_t>(1, count))});
+    };
+    with_float_type(head.x.dtype(), [&]<class T>(T) {
+      if (kept.dtype() == Dtype::float32)
+        to_gradients(float(), T());
+      else
+        to_gradients(T(), T());
     });
     const MatrixView dlogits = gradient_view(head, first, kept);
     if (head.weight->trained) weight_gradient(tape, head, first, dlogits);
@@ -160,14 +167,16 @@ Head make_head(Tape& tape, const Tensor& x, Parameter& weight, const Tensor& tar
 struct Rows {
   Tensor buffer, normaliser, losses;
 };
-Rows compute_rows(Tape& tape, const Head& head) {
-  const Rows all{tape.activation({head.chunk, logits_pitch(head.vocabulary)}, Dtype::float32),
+Rows compute_rows(Tape& tape, const Head& head, Dtype logits) {
+  const Rows all{tape.activation({head.chunk, logits_pitch(head.vocabulary)}, logits),
                  tape.activation({head.rows}, Dtype::float32), tape.activation({head.rows}, Dtype::float32)};
   for (std::int64_t first = 0; first < head.rows; first += head.chunk) {
     compute_logits(tape, head, first, all.buffer);
-    for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
-                 RowLosses{all.buffer.data<float>(), all.buffer.dim(1), head.targets.data<std::int32_t>() + first,
-                           all.normaliser.data<float>() + first, all.losses.data<float>() + first});
+    with_float_type(logits, [&]<class L>(L) {
+      for_each_row(tape.queue(), head.chunk_size(first), head.vocabulary,
+                   RowLosses<L>{all.buffer.data<L>(), all.buffer.dim(1), head.targets.data<std::int32_t>() + first,
+                                all.normaliser.data<float>() + first, all.losses.data<float>() + first});
+    });
   }
   return all;
 }
@@ -175,12 +184,15 @@ Rows compute_rows(Tape& tape, const Head& head) {
 }  // namespace
 
 Tensor head_losses(Tape& tape, const Tensor& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows) {
-  return compute_rows(tape, make_head(tape, x, weight, targets, chunk_rows)).losses;
+  return compute_rows(tape, make_head(tape, x, weight, targets, chunk_rows), Dtype::float32).losses;
 }
 
-Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows) {
+Variable head_loss(Tape& tape, const Variable& x, Parameter& weight, const Tensor& targets, std::int64_t chunk_rows,
+                   Dtype logits) {
+  MUONP_ASSERT(logits == Dtype::float32 || logits == x->value.dtype(), "{} logits of {} rows", name_of(logits),
+               name_of(x->value.dtype()));
   const Head head = make_head(tape, x->value, weight, targets, chunk_rows);
-  const Rows rows = compute_rows(tape, head);
+  const Rows rows = compute_rows(tape, head, logits);
   const std::int64_t count = counted(targets);
   const Tensor value = tape.activation({}, Dtype::float32);
   for_each_row(tape.queue(), 1, head.rows,

@@ -77,8 +77,8 @@ struct SharedRow {
   __device__ Self part(std::int64_t n) const { return {{index, n}}; }
   // A thread holds kPacks packs of four at a time, so that a long row needs few barriers: what is stored over, all
   // threads have read before.
-  template <class T, class G>
-  __device__ void narrow(float* data, const G& g) const {
+  template <class T, class L, class G>
+  __device__ void narrow(L* data, const G& g) const {
     constexpr int kPack = 4, kPacks = 4;
     const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
     for (std::int64_t begin = 0; begin < cols; begin += threads * kPack * kPacks) {
@@ -86,7 +86,7 @@ struct SharedRow {
       const auto first = [&](int p) { return begin + (p * threads + Self::number()) * kPack; };
       for (int p = 0; p < kPacks; ++p) {
         const std::int64_t c = first(p);
-        Values<float, kPack> x{};
+        Values<L, kPack> x{};
         load_some(data + c, cols - c, aligned, x);
         for (int i = 0; i < kPack; ++i) values[p].at[i] = g(c + i, x.at[i]);
       }
@@ -106,10 +106,12 @@ struct SharedRow {
       add_columns(out, add, n, rows);
   }
   // log Σ exp(x) in one pass: a thread's sum is relative to the highest value that it has met.
-  __device__ float log_sum_exp(const float* x) const {
+  template <class T>
+  __device__ float log_sum_exp(const T* x) const {
     float highest = -INFINITY, sum = 0;
     over(
-        [&](float value) {
+        [&](T element) {
+          const float value = float(element);
           if (value > highest) {
             sum *= math::exp(highest - value);
             highest = value;

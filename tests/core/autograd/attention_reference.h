@@ -110,10 +110,4 @@ inline Numbers attention_maxima(const Numbers& qkv, const AttentionCase& c) {
   return largest;
 }
 
-inline Numbers random_numbers(const Shape& shape, std::uint64_t seed) {
-  Numbers x(at(element_count(shape)));
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(float(bfloat16(float(normal(seed, 0, i)))));
-  return x;
-}
-
 }  // namespace muonp::core::testing

@@ -42,6 +42,12 @@ inline Tensor to_ids(const Shape& shape, const std::vector<std::int32_t>& ids) {
   return t;
 }
 
+inline Numbers random_numbers(const Shape& shape, std::uint64_t seed) {
+  Numbers x(at(element_count(shape)));
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = double(float(bfloat16(float(normal(seed, 0, i)))));
+  return x;
+}
+
 // Σ weights·value as a float32 scalar.
 inline Variable weighted_sum(Tape& tape, const Variable& v, const Numbers& weights) {
   const Tensor value = tape.activation({}, Dtype::float32);

@@ -54,6 +54,52 @@ TEST(HeadLoss, MatchesReferenceAndDifferencesForEveryChunkSize) {
 
 TEST(HeadLoss, VocabularyLargerThanOneBlockOfTheGradient) { check_op(head_case({4, 515, -1, 512, 511}, 1, 520, 2)); }
 
+// The loss and its gradients are those of logits that were rounded, whatever chunks they come in.
+TEST(HeadLoss, Bfloat16LogitsAreRoundedOnce) {
+  auto device = make_test_device(2, Bfloat16::emulated);
+  constexpr std::int64_t kRows = 5, kWidth = 8, kWords = 531;
+  const Ids targets = {3, 530, -1, 7, 512};
+  Parameter weight;
+  weight.name = "head";
+  weight.shape = {kWords, kWidth};
+  const auto rounded = [](Numbers values) {
+    for (double& v : values) v = double(float(bfloat16(float(v))));
+    return values;
+  };
+  const Numbers x = rounded(random_numbers({kRows, kWidth}, 1)), w = rounded(random_numbers({kWords, kWidth}, 2));
+  Numbers dx(x.size(), 0), logits(at(kRows * kWords));
+  double loss = 0;
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    double sum = 0;
+    for (std::int64_t k = 0; k < kWords; ++k) {
+      double logit = 0;
+      for (std::int64_t c = 0; c < kWidth; ++c) logit += x[at(r * kWidth + c)] * w[at(k * kWidth + c)];
+      logits[at(r * kWords + k)] = double(float(bfloat16(float(logit))));
+      sum += std::exp(logits[at(r * kWords + k)]);
+    }
+    if (targets[at(r)] < 0) continue;
+    loss += (std::log(sum) - logits[at(r * kWords + targets[at(r)])]) / 4;
+    for (std::int64_t k = 0; k < kWords; ++k) {
+      const double slope = (std::exp(logits[at(r * kWords + k)]) / sum - (k == targets[at(r)] ? 1 : 0)) / 4;
+      for (std::int64_t c = 0; c < kWidth; ++c) dx[at(r * kWidth + c)] += slope * w[at(k * kWidth + c)];
+    }
+  }
+  for (const std::int64_t chunk : {0, 2}) {
+    PlainParameters plain(*device, {&weight}, Dtype::bfloat16, 1);
+    test::set_values(weight.value, std::vector<bfloat16>(w.begin(), w.end()));
+    Tape tape(*device, true);
+    const Variable in = tape.variable(to_tensor(*device, {kRows, kWidth}, Dtype::bfloat16, x));
+    const Variable out = ops::head_loss(tape, in, weight, to_ids({kRows}, targets), chunk, Dtype::bfloat16);
+    // A logit that lies between two numbers may be rounded to the other one by a float32 sum: one of a row at most matters.
+    EXPECT_NEAR(double(test::value_of(out->value)), loss, 1e-3 * loss);
+    tape.backward(out, 1, {&weight}, plain);
+    const Numbers got = to_numbers(in->gradient->tensor);
+    double largest = 0;
+    for (const double v : dx) largest = std::max(largest, std::abs(v));
+    for (std::size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i], dx[i], 0x1p-7 * largest) << i;
+  }
+}
+
 // Words that do not fill whole 16 bytes: a GPU takes the last ones apart.
 TEST(HeadLoss, VocabulariesOfEverySizeMatchTheReference) {
   for (const std::int64_t words : {7, 15, 16, 17, 23, 24, 25})

@@ -84,6 +84,19 @@ TEST(GptMemory, RecomputedBlocksKeepTheirInputsOnly) {
         }
 }
 
+TEST(GptMemory, Bfloat16LogitsTakeHalf) {
+  std::vector<double> peaks;
+  for (const char* logits : {"float32", "bfloat16"}) {
+    GptConfig c = config(3000, 1, 64);
+    c.logits_dtype = logits;
+    Instance gpt(c, core::Dtype::bfloat16, cpu());
+    peaks.push_back(double(activation_peak(gpt, 2, 64)));
+    EXPECT_NEAR(double(gpt.model->activation_bytes(2, 64, core::Dtype::bfloat16, gpt.device->kind())), peaks.back(),
+                0.05 * peaks.back());
+  }
+  EXPECT_NEAR(peaks[0] - peaks[1], 2.0 * 64 * 3008 * 2, 0.02 * peaks[0]);
+}
+
 TEST(GptMemory, HeadChunksSaveLogits) {
   GptConfig c = config(3000, 1, 64);
   c.head_chunk_rows = 16;
