@@ -86,12 +86,12 @@ TEST(HeadLoss, Bfloat16LogitsAreRoundedOnce) {
   }
   for (const std::int64_t chunk : {0, 2}) {
     PlainParameters plain(*device, {&weight}, Dtype::bfloat16, 1);
-    test::set_values(weight.value, std::vector<bfloat16>(w.begin(), w.end()));
+    set_values(weight.value, std::vector<bfloat16>(w.begin(), w.end()));
     Tape tape(*device, true);
     const Variable in = tape.variable(to_tensor(*device, {kRows, kWidth}, Dtype::bfloat16, x));
     const Variable out = ops::head_loss(tape, in, weight, to_ids({kRows}, targets), chunk, Dtype::bfloat16);
     // A logit that lies between two numbers may be rounded to the other one by a float32 sum: one of a row at most matters.
-    EXPECT_NEAR(double(test::value_of(out->value)), loss, 1e-3 * loss);
+    EXPECT_NEAR(double(value_of(out->value)), loss, 1e-3 * loss);
     tape.backward(out, 1, {&weight}, plain);
     const Numbers got = to_numbers(in->gradient->tensor);
     double largest = 0;
