@@ -308,6 +308,7 @@ TEST(MappedFile, AFileThatIsReplacedOrGrowsIsWhole) {
 TEST(MappedFile, AnotherFaultEndsTheProcessAsBefore) {
   EXPECT_EXIT(
       {
+        std::signal(SIGBUS, SIG_DFL);  // AddressSanitizer has a handler of its own
         const TemporaryFolder folder;
         put(folder / "a", "hello");
         const MappedFile installs_the_handler(folder / "a");
