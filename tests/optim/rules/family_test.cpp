@@ -237,7 +237,7 @@ TEST_P(FamilySplits, PartsOfAStackMoveAsMatricesOfTheirOwn) {
   OptimizerConfig config;
   config.matrices.rule = GetParam();
   const AnyRule rule = config.for_run(3).matrices.rule;
-  const TestDevice owner = make_test_device();
+  const TestDevice owner = make_test_device(1);
   core::Device& device = *owner;
   const Split split{.name = "qkv", .columns = true, .parts = {"q", "k", "v"}};
   const core::Shape shape = {kStack, kRows, kParts * kCols}, part = {kRows, kCols};
