@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/device/cuda/blas_types.h"
+
 namespace muonp::core::cuda {
 
 namespace {
@@ -16,22 +18,6 @@ Handle<T, destroy> made(Arguments... arguments) {
 using Operation = Handle<cublasLtMatmulDesc_t, &cublasLtMatmulDescDestroy>;
 using Layout = Handle<cublasLtMatrixLayout_t, &cublasLtMatrixLayoutDestroy>;
 using Preference = Handle<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceDestroy>;
-
-cudaDataType_t type_of(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::float32:
-    case Dtype::tf32:
-      return CUDA_R_32F;
-    case Dtype::bfloat16:
-      return CUDA_R_16BF;
-    case Dtype::float16:
-      return CUDA_R_16F;
-    case Dtype::int32:
-    case Dtype::uint8:
-      break;
-  }
-  throw InternalError("a product of integers");
-}
 
 // As stored: the transpose of the row-major matrix.
 Layout layout_of(const MatrixView& view) {
@@ -58,13 +44,6 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
 
 }  // namespace
 
-ProductTypes types_of(const Product& p) {
-  return {type_of(p.a.dtype), type_of(p.c.dtype),
-          p.a.dtype == Dtype::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F};
-}
-
-cublasOperation_t operation_of(Op op) { return op == Op::none ? CUBLAS_OP_N : CUBLAS_OP_T; }
-
 struct BiasedProducts::Plan {
   Operation operation;
   Layout a, b, c;
@@ -82,9 +61,9 @@ const BiasedProducts::Plan* BiasedProducts::plan_of(const Product& p, std::size_
   if (const auto found = plans_.find(key); found != plans_.end()) return found->second.get();
   if (plans_.size() >= kMostPlans) plans_.clear();
 
-  Plan plan{
-      made<cublasLtMatmulDesc_t, &cublasLtMatmulDescCreate, &cublasLtMatmulDescDestroy>(types_of(p).compute, CUDA_R_32F),
-      layout_of(p.a), layout_of(p.b), layout_of(p.c)};
+  Plan plan{made<cublasLtMatmulDesc_t, &cublasLtMatmulDescCreate, &cublasLtMatmulDescDestroy>(compute_type_of(p.a.dtype),
+                                                                                              CUDA_R_32F),
+            layout_of(p.a), layout_of(p.b), layout_of(p.c)};
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, operation_of(p.op_b));
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, operation_of(p.op_a));
   set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);

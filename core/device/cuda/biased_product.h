@@ -13,14 +13,6 @@
 
 namespace muonp::core::cuda {
 
-// cuBLAS is column-major: a row-major matrix is its transpose there, and Cᵀ = op(B)ᵀ·op(A)ᵀ. What it is told of a product.
-struct ProductTypes {
-  cudaDataType_t operands, result;
-  cublasComputeType_t compute;
-};
-ProductTypes types_of(const Product& product);
-cublasOperation_t operation_of(Op op);
-
 class BiasedProducts {
  public:
   BiasedProducts();

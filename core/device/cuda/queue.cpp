@@ -4,6 +4,7 @@
 
 #include "core/device/bias.h"
 #include "core/device/cuda/biased_product.h"
+#include "core/device/cuda/blas_types.h"
 #include "core/device/cuda/fused_attention.h"
 #include "core/device/cuda/moment.h"
 
@@ -106,7 +107,8 @@ void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<
   };
   const auto leading = [&](const MatrixView& view) { return std::max(1, narrow(view.stride)); };  // as cuBLAS wants it
   const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
-  const auto [operands, result, compute] = types_of(p);
+  const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
+  const cublasComputeType_t compute = compute_type_of(p.a.dtype);
   const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b), ldc = leading(p.c);
   if (count == 1)
     return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands, lda,
