@@ -14,10 +14,10 @@ tool=${CUOBJDUMP:-$(command -v cuobjdump || ls /usr/local/cuda/bin/cuobjdump 2>/
 
 wanted='
 ops::Normalise LS           ops::InputGradient LS      ops::NormaliseHead LS      ops::HeadInputGradient LS
-ops::Swiglu LS              ops::SwigluGradient LS     ops::AddBias LS            ops::RowLosses L
+ops::Swiglu LS              ops::SwigluGradient LS     AddBias LS                 ops::RowLosses L
 ops::LogitGradients L       ops::Lookup LS             ops::AddByPosition LS      ops::AddChunk LS
 ops::Turn L                 cuda::Softmax L            cuda::SoftmaxGradient L    cuda::ByHeads LS
-cuda::ByTime L              cuda::Store LS             optim::spectral::RowSquares L
+cuda::ByTime L              cuda::Store LS             cuda::RepeatHeads LS      optim::spectral::RowSquares L
 optim::spectral::CopyBy L   optim::spectral::MultiplyBy L
 '
 for file; do "$tool" -sass -arch sm_90 "$file"; done | c++filt | awk -v wanted="$wanted" '
