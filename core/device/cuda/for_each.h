@@ -75,11 +75,11 @@ struct SharedRow {
     return Self::reduce(best, Max());
   }
   __device__ Self part(std::int64_t n) const { return {{index, n}}; }
-  // A thread holds kPacks packs of 16 bytes at a time, so that a long row needs few barriers: what is stored over, all
-  // threads have read before.
+  // A thread holds kPacks packs of 16 bytes at a time, 16 elements, so that a long row needs few barriers and no register is
+  // spilled: what is stored over, all threads have read before.
   template <class T, class L, class G>
   __device__ void narrow(L* data, const G& g) const {
-    constexpr int kPack = 16 / sizeof(L), kPacks = 4;
+    constexpr int kPack = 16 / sizeof(L), kPacks = sizeof(L);
     const bool aligned = reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
     for (std::int64_t begin = 0; begin < cols; begin += threads * kPack * kPacks) {
       Values<T, kPack> values[kPacks];
