@@ -19,7 +19,8 @@ export OMP_WAIT_POLICY=passive
 # A text that needs no download; what it says does not matter here.
 [ -s "$folder/text.txt" ] || seq 1 400000 >"$folder/text.txt"
 "$muonp" bench scaling "$root/configs/llama-10m.yaml" --ranks 1,2,4 --share-processors --threads 1 --rounds "$rounds" \
-  --repeats "$steps" --set "run.dir=$folder/runs" --set "data.train=$folder/text.txt" --set data.tokenizer=byte \
+  --launcher "$root/launch/mpirun.sh" \
+  --repeats "$steps" --set data.batch=4 --set "run.dir=$folder/runs" --set "data.train=$folder/text.txt" --set data.tokenizer=byte \
   --set log.peak=false --set model.vocabulary=1024 --compare parallel.zero=1 --compare parallel.zero=3 \
   --compare 'parallel.zero=1 compression.to_owner=int8 compression.to_workers=int8' --json >"$folder/measured.json"
 
