@@ -4,18 +4,26 @@
 # rates (the same grid for all rules, in the units of match_rms), then two seeds at the best, with what the model forgets: the
 # loss on two other texts. The tables and figures of docs/finetuning.md.
 #
-#   launch/scripts/finetuning_study.sh [STEPS]      16 steps of 1,024 tokens unless said otherwise
+#   launch/scripts/finetuning_study.sh [STEPS [gsm|kjv]...]     12 steps of 1,024 tokens, both data, unless said otherwise
 #
-# Two runs at a time, one thread each. Runs that are complete are not run again, so that it may be stopped at any time. Needs
+# Two runs at a time, one thread each. Runs that are complete are not run again, so that it may be stopped at any time, also
+# on another machine: `launch/scripts/finetuning_table.py` packs what they said in one file and unpacks it there. Needs
 # build/release (cmake --build --preset release), root or sudo for Debian's texts, and PyPI. MUONP_STUDY_MODEL is a folder
-# with another model, MUONP_STUDY_LIMIT the number of problems answered (100; of other texts a twelfth of it in windows).
+# with another model, MUONP_STUDY_LIMIT the number of problems answered (100; of other texts a twelfth of it in windows),
+# MUONP_STUDY_COMPUTE the type of the products (bfloat16; float32 is faster where a processor has no products of bfloat16).
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/../.."
-steps=${1:-16}
+steps=${1:-12}
 [[ $steps =~ ^[1-9][0-9]{0,5}$ ]] || { echo "muonp: error: '$steps' is no number of steps" >&2; exit 1; }
+[ $# -eq 0 ] || shift
+[ $# -gt 0 ] || set -- gsm kjv
+for data in "$@"; do
+  [[ $data =~ ^(gsm|kjv)$ ]] || { echo "muonp: error: '$data' is no data of this study; valid: gsm, kjv" >&2; exit 1; }
+done
 muonp=${MUONP:-build/release/launch/muonp}
 model=${MUONP_STUDY_MODEL:-runs/models/SmolLM2-135M-Instruct}
 limit=${MUONP_STUDY_LIMIT:-100}
+compute=${MUONP_STUDY_COMPUTE:-bfloat16}
 folder=runs/finetuning-$steps
 [ -n "${MUONP_STUDY_MODEL:-}" ] || ./launch/scripts/fetch_smollm2.sh "$model"
 ./launch/scripts/write_tasks.sh runs/data/gsm
@@ -69,7 +77,8 @@ train() {  # train DATA NAME STEPS ARGUMENT...
   rm -rf "${folder:?}/$name"
   OMP_NUM_THREADS=1 "$muonp" train configs/finetune.yaml --set "run.dir=$folder" --set "run.name=$name" \
     --set "run.steps=$length" --set "model.from=$model" --set "data.tokenizer=$model" --set parallel.threads=1 \
-    --set log.peak=false --set log.every=1000 --set log.validation_batches=8 "${own[@]}" "$@" >"$folder/$name.log" 2>&1 ||
+    --set "parallel.compute=$compute" --set log.peak=false --set log.every=1000 --set log.validation_batches=8 \
+    "${own[@]}" "$@" >"$folder/$name.log" 2>&1 ||
     { tail -n 20 "$folder/$name.log" >&2; exit 1; }
 }
 run_one() {  # run_one DATA ARM LR SEED sweep|best
@@ -85,18 +94,19 @@ run_one() {  # run_one DATA ARM LR SEED sweep|best
 # The same of the model as it came: <DATA>-before.json, one answer of `muonp eval` after the other.
 before() {
   local data=$1 run=$folder/$1-before tasks
+  local measure=("$muonp" eval "$run" --json --compute "$compute")
   [ ! -e "$run.json" ] || return 0
   train "$data" "$data-before" 0
   tasks=(--text runs/data/essays.txt --text "runs/data/$(other_of "$data").txt" --limit "$windows")
-  "$muonp" eval "$run" --json --batches 8 >"$run.partial"
-  "$muonp" eval "$run" --json "${tasks[@]}" >>"$run.partial"
-  [ "$data" != gsm ] || "$muonp" eval "$run" --json --exact runs/data/gsm/test.jsonl --limit "$limit" --batch 25 --tokens 192 \
+  "${measure[@]}" --batches 8 >"$run.partial"
+  "${measure[@]}" "${tasks[@]}" >>"$run.partial"
+  [ "$data" != gsm ] || "${measure[@]}" --exact runs/data/gsm/test.jsonl --limit "$limit" --batch 25 --tokens 192 \
     --pattern "$pattern" >>"$run.partial"
   rm -rf "${run:?}/checkpoints"
   mv "$run.partial" "$run.json"
 }
 export -f train run_one settings_of evaluations_of other_of
-export muonp pattern steps model limit windows folder
+export muonp pattern steps model limit windows folder compute
 in_parallel() {  # a line of standard input is a run; the first alone: it encodes what the others share
   local first
   IFS= read -r first || return 0
@@ -107,7 +117,7 @@ in_parallel() {  # a line of standard input is a run; the first alone: it encode
 arms=(adamw p-0 p-1-4 p-1-3 p-1-2 lora-adamw lora-p-1-3)
 rates_of() { case $1 in lora-*) echo 1e-4 3e-4 1e-3 3e-3 ;; *) echo 3e-5 1e-4 3e-4 1e-3 ;; esac; }
 table() { python3 launch/scripts/finetuning_table.py "$folder" "$steps" "$@"; }
-for data in gsm kjv; do
+for data in "$@"; do
   before "$data"
   for arm in "${arms[@]}"; do for lr in $(rates_of "$arm"); do echo "$data $arm $lr 1 sweep"; done; done | in_parallel
   for arm in "${arms[@]}"; do
@@ -116,7 +126,7 @@ for data in gsm kjv; do
   done | in_parallel
 done
 table report | tee "$folder.md"
-for data in gsm kjv; do
+for data in "$@"; do
   best=("$folder/$data"-*-best-1)
   "$muonp" compare "${best[@]}" --svg "$folder-$data.svg" --title "Held-out loss while finetuning on $data" >/dev/null
 done

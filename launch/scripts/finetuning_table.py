@@ -2,6 +2,8 @@
 
     python finetuning_table.py FOLDER STEPS best DATA ARM       the learning rate with the lowest held-out loss
     python finetuning_table.py FOLDER STEPS report              the tables of docs/finetuning.md, as Markdown
+    python finetuning_table.py FOLDER STEPS pack >FILE          what the complete runs said, a line for each
+    python finetuning_table.py FOLDER STEPS unpack <FILE        into a folder in which the study goes on elsewhere
 """
 import json
 import pathlib
@@ -59,6 +61,29 @@ class Study:
         return min(losses, key=losses.get)
 
 
+def pack(folder):
+    """A run's losses and answers, without its times."""
+    for mark in sorted(folder.glob("*.complete")):
+        kept = [{key: value for key, value in line.items() if key in ("step", "loss", "val_loss") or key.startswith("eval.")}
+                for line in lines(mark.with_suffix(""))]
+        print(json.dumps({"run": mark.stem, "metrics": [line for line in kept if len(line) > 1]}))
+    for file in sorted(folder.glob("*-before.json")):
+        print(json.dumps({"before": file.stem, "answers": file.read_text(encoding="utf-8")}))
+
+
+def unpack(folder):
+    for line in sys.stdin:
+        record = json.loads(line)
+        if "before" in record:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / record["before"]).with_suffix(".json").write_text(record["answers"], encoding="utf-8")
+            continue
+        run = folder / record["run"]
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in record["metrics"]), encoding="utf-8")
+        (folder / f"{record['run']}.complete").touch()
+
+
 def spread(values, digits=4, scale=1.0):
     """Mean, and half of the range of the seeds."""
     values = [scale * v for v in values if v is not None]
@@ -102,9 +127,13 @@ def main():
     if sys.argv[3] == "best":
         print(study.best(sys.argv[4], sys.argv[5]))
         return
+    if sys.argv[3] in ("pack", "unpack"):
+        {"pack": pack, "unpack": unpack}[sys.argv[3]](study.folder)
+        return
     for data in ("gsm", "kjv"):
-        sweep_table(study, data)
-        best_table(study, data)
+        if (study.folder / f"{data}-before.json").exists():
+            sweep_table(study, data)
+            best_table(study, data)
 
 
 main()
