@@ -23,6 +23,7 @@ struct Settings {
   uint64_t seed = 1;                   // CUDA_HOST_SEED: delays, and the order of a block's threads (block.h)
   int devices = 1;                     // CUDA_HOST_DEVICES
   size_t memory = size_t{8} << 30;     // CUDA_HOST_MEMORY: bytes of each device
+  int multiprocessors = 132;           // CUDA_HOST_MULTIPROCESSORS, of each device
   Driver driver = Driver::kOk;         // CUDA_HOST_DRIVER=none|old|ok
   bool report_leaks = true;            // CUDA_HOST_LEAKS=0 turns it off
   int node = 0;                        // CUDA_HOST_NODE: which of several pretended machines this process is on
@@ -69,5 +70,21 @@ size_t live_allocations();
 size_t operations();
 // Times that the host has waited for a stream, as it does for what it reads of a device, since the last configure.
 size_t waits();
+
+// Counts what operations read and write of device memory while it lives, in inline mode and on x86-64: of each page of 4096
+// bytes that an operation touches the whole, once, as read, as written or as both. So much crosses the memory of a device
+// whose caches hold all that one operation uses and nothing until the next. One at a time, one thread.
+class TrafficMeter {
+ public:
+  TrafficMeter();  // std::logic_error where it cannot count
+  ~TrafficMeter();
+  TrafficMeter(const TrafficMeter&) = delete;
+  TrafficMeter& operator=(const TrafficMeter&) = delete;
+  size_t read() const;  // bytes
+  size_t written() const;
+
+ private:
+  size_t read_before_, written_before_;
+};
 
 }  // namespace cuda_host

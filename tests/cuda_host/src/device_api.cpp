@@ -16,7 +16,7 @@ namespace {
 // The limits of compute capability 9.0.
 constexpr int kMaxThreads = 1024, kThreadsPerMultiprocessor = 2048, kBlocksPerMultiprocessor = 32;
 constexpr int kSharedDefault = 48 << 10, kSharedOptin = 227 << 10, kSharedPerMultiprocessor = 228 << 10;
-constexpr int kSharedReserved = 1 << 10, kMultiprocessors = 132, kL2Bytes = 50 << 20;
+constexpr int kSharedReserved = 1 << 10, kL2Bytes = 50 << 20;
 
 bool valid_device(int device) { return device >= 0 && device < runtime().settings.devices; }
 
@@ -142,7 +142,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     std::ranges::copy(std::initializer_list<int>{1024, 1024, 64}, p.maxThreadsDim);
     std::ranges::copy(std::initializer_list<int>{0x7fffffff, 65535, 65535}, p.maxGridSize);
     p.major = 9;
-    p.multiProcessorCount = kMultiprocessors;
+    p.multiProcessorCount = cuda_host::settings().multiprocessors;
     p.maxThreadsPerMultiProcessor = kThreadsPerMultiprocessor;
     p.maxBlocksPerMultiProcessor = kBlocksPerMultiprocessor;
     p.l2CacheSize = kL2Bytes;
@@ -168,7 +168,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
         *value = warpSize;
         break;
       case cudaDevAttrMultiProcessorCount:
-        *value = kMultiprocessors;
+        *value = cuda_host::settings().multiprocessors;
         break;
       case cudaDevAttrPciBusId:
         *value = device + 1;

@@ -1,5 +1,7 @@
-// Names the allocation when host code touches device memory outside an operation.
+// Names the allocation when host code touches device memory outside an operation, and counts pages that a metered one
+// touches.
 #include <signal.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -12,9 +14,20 @@ namespace {
 
 struct sigaction previous_action;
 
-// The process is about to die: formatting here is worth the risk.
-void on_fault(int signal, siginfo_t* info, void*) {
+#ifdef __x86_64__
+bool is_write(const void* context) {
+  constexpr greg_t kWrite = 2;  // of the page fault's error code
+  return (static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR] & kWrite) != 0;
+}
+#else
+bool is_write(const void*) { return true; }  // TrafficMeter refuses to be made
+#endif
+
+// Unless a page is counted the process is about to die: formatting here is worth the risk.
+void on_fault(int signal, siginfo_t* info, void* context) {
   Runtime& r = runtime();
+  for (auto& device : r.devices)
+    if (device->memory.touch(info->si_addr, is_write(context))) return;
   char text[512];
   const char* unknown = "an allocation of";
   for (auto& device : r.devices) {

@@ -5,12 +5,13 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 
 namespace cuda_host {
 namespace {
 
-constexpr size_t kAlignment = 256;
+constexpr size_t kAlignment = 256, kPage = 4096;
 constexpr size_t kChunk = size_t{2} << 20;   // of mapping: a whole huge page, so that protection changes stay cheap
 constexpr size_t kSparse = size_t{1} << 30;  // above this only the first and last kChunk of an allocation are filled
 constexpr size_t kQuarantineCount = 256, kQuarantineBytes = size_t{128} << 20;
@@ -79,16 +80,38 @@ void Arena::set_protection(bool accessible) {
   mprotect(reinterpret_cast<void*>(base_), mapped_end_ - base_, accessible ? PROT_READ | PROT_WRITE : PROT_NONE);
 }
 
-void Arena::open() {
+void Arena::open(bool metered) {
   if (!protect_) return;
   Hold hold(access_lock_);
-  if (opened_++ == 0) set_protection(true);
+  if (opened_++ > 0) return;
+  metered_ = metered;
+  if (!metered) return set_protection(true);
+  if (!touched_) {  // fresh pages of the system are zeros, and take memory when they are used
+    touched_.reset(static_cast<uint32_t*>(std::calloc((end_ - base_) / kPage, sizeof(uint32_t))));
+    if (!touched_) throw std::bad_alloc();
+  }
+  ++opening_;
 }
 
 void Arena::close() {
   if (!protect_) return;
   Hold hold(access_lock_);
-  if (--opened_ == 0) set_protection(false);
+  if (--opened_ > 0) return;
+  set_protection(false);
+  metered_ = false;
+}
+
+bool Arena::touch(const void* pointer, bool write) {
+  const auto address = reinterpret_cast<uintptr_t>(pointer);
+  if (!metered_ || address < base_ || address >= mapped_end_) return false;
+  Hold hold(access_lock_);
+  const size_t page = (address - base_) / kPage;
+  uint32_t& state = touched_[page];
+  const bool known = state / 2 == opening_;
+  if (known && (state % 2 == 1 || !write)) return true;  // another thread was faster
+  (write ? traffic_.written : traffic_.read) += kPage;
+  state = 2 * opening_ + (write ? 1 : 0);
+  return mprotect(reinterpret_cast<void*>(base_ + page * kPage), kPage, write ? PROT_READ | PROT_WRITE : PROT_READ) == 0;
 }
 
 bool Arena::grow(uintptr_t end) {

@@ -8,8 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <deque>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -57,9 +59,17 @@ class Arena {
   size_t capacity() const { return capacity_; }
   uintptr_t base() const { return base_; }
 
-  // Nested; the outermost pair changes the pages' protection.
-  void open();
+  // Nested; the outermost pair changes the pages' protection. metered: pages become accessible one by one, as touch() is
+  // told of them.
+  void open(bool metered = false);
   void close();
+
+  struct Traffic {
+    size_t read = 0, written = 0;  // bytes, in whole pages, of metered openings
+  };
+  // Of a fault at this address: makes its page accessible, and true, where a metered opening has not done so yet.
+  bool touch(const void* address, bool write);
+  const Traffic& traffic() const { return traffic_; }
 
  private:
   struct Slot {
@@ -90,6 +100,11 @@ class Arena {
   std::vector<std::string> past_damages_;
   Lock access_lock_;
   int opened_ = 0;
+  bool metered_ = false;
+  Traffic traffic_;
+  // Of each page, when metered: 2·opening + whether it was written in the last one that touched it.
+  std::unique_ptr<uint32_t[], decltype(&std::free)> touched_{nullptr, &std::free};
+  uint32_t opening_ = 0;
 };
 
 class Opened {

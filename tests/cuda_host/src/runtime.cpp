@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <stdexcept>
+#include <utility>
 
 #include "cuda_host_nccl.h"
 #include "cuda_runtime.h"
@@ -198,6 +200,33 @@ size_t waits() {
   return runtime().waits;
 }
 
+namespace {
+
+Arena::Traffic traffic() {
+  Arena::Traffic all;
+  for (auto& device : runtime().devices) {
+    all.read += device->memory.traffic().read;
+    all.written += device->memory.traffic().written;
+  }
+  return all;
+}
+
+}  // namespace
+
+TrafficMeter::TrafficMeter() {
+#ifndef __x86_64__
+  throw std::logic_error("cuda_host: a TrafficMeter outside x86-64");
+#endif
+  if (runtime().settings.mode != Mode::kInline) throw std::logic_error("cuda_host: a TrafficMeter in asynchronous mode");
+  if (std::exchange(runtime().metered, true)) throw std::logic_error("cuda_host: two TrafficMeters");
+  read_before_ = traffic().read;
+  written_before_ = traffic().written;
+}
+
+TrafficMeter::~TrafficMeter() { runtime().metered = false; }
+size_t TrafficMeter::read() const { return traffic().read - read_before_; }
+size_t TrafficMeter::written() const { return traffic().written - written_before_; }
+
 size_t live_allocations() {
   Hold hold(runtime().lock);
   size_t count = 0;
@@ -207,7 +236,7 @@ size_t live_allocations() {
 
 DeviceAccess::DeviceAccess(DeviceMask devices) : devices_(devices) {
   for (auto& device : runtime().devices) {
-    if ((devices_ & device_bit(device->index)) != 0) device->memory.open();
+    if ((devices_ & device_bit(device->index)) != 0) device->memory.open(runtime().metered);
   }
 }
 

@@ -46,6 +46,7 @@ struct Runtime {
   uint64_t generation = 0;  // one for each configure
   size_t operations = 0;    // given to streams
   size_t waits = 0;         // of the host for a stream
+  bool metered = false;     // a TrafficMeter lives
 };
 
 Runtime& runtime();

@@ -40,6 +40,8 @@ Settings Settings::from_environment() {
   s.seed = number("CUDA_HOST_SEED", s.seed, ~uint64_t{0} >> 1);
   s.devices = static_cast<int>(number("CUDA_HOST_DEVICES", 1, 64));
   s.memory = number("CUDA_HOST_MEMORY", s.memory, size_t{1} << 40);
+  s.multiprocessors = static_cast<int>(number("CUDA_HOST_MULTIPROCESSORS", 132, 1024));
+  if (s.multiprocessors == 0) refuse("CUDA_HOST_MULTIPROCESSORS", "0", "an integer from 1 to 1024");
   s.report_leaks = number("CUDA_HOST_LEAKS", 1, 1) == 1;
   s.node = static_cast<int>(number("CUDA_HOST_NODE", 0, 65535));
   s.max_delay_us = static_cast<unsigned>(number("CUDA_HOST_DELAY", s.max_delay_us, 1'000'000));

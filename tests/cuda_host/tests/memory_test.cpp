@@ -2,6 +2,8 @@
 #include <cmath>
 #include <cstring>
 #include <numeric>
+#include <stdexcept>
+#include <utility>
 
 #include "cuda_host_fixture.h"
 
@@ -9,6 +11,12 @@ namespace {
 
 __global__ void write_at(float* values, int at) { values[at] = 1; }
 __global__ void copy_value(const float* from, float* to) { *to = *from; }
+__global__ void copy_values(const float* from, float* to, int count) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) to[i] = from[i];
+}
+__global__ void double_values(float* values, int count) {
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) values[i] = 2 * values[i];
+}
 
 using MemoryTest = CudaHost;
 using MemoryDeathTest = CudaHost;
@@ -206,6 +214,34 @@ TEST_F(MemoryTest, ManyAllocationsReuseTheirPlaces) {
     for (size_t i = 1; i < pointers.size(); i += 2) cudaFree(pointers[i]);
   }
   EXPECT_EQ(cuda_host::live_allocations(), 0U);
+}
+
+// Arrays of whole pages and a part of one; how an allocation lies in its pages may add one to each.
+TEST_F(MemoryTest, ATrafficMeterCountsEachPageOnceForAnOperation) {
+  constexpr int kCount = 10000;
+  constexpr size_t kPage = 4096, kBytes = kCount * sizeof(float), kMost = (kBytes / kPage + 2) * kPage;
+  float *from = device<float>(std::vector<float>(kCount, 1.0F)), *to = device<float>(kCount);
+  const auto launch = [&](auto kernel, auto... arguments) {
+    const cuda_host::TrafficMeter meter;
+    cuda_host::launch_flat(kernel, dim3(1), dim3(32), 0, nullptr, arguments...);
+    return std::pair(meter.read(), meter.written());
+  };
+  const auto is_all = testing::AllOf(testing::Ge(kBytes), testing::Le(kMost));
+  EXPECT_THAT(launch(copy_values, static_cast<const float*>(from), to, kCount), testing::Pair(is_all, is_all));
+  EXPECT_THAT(launch(double_values, to, kCount), testing::Pair(is_all, is_all));
+  EXPECT_EQ(host(to, kCount), std::vector<float>(kCount, 2.0F));
+  {
+    const cuda_host::TrafficMeter meter;
+    EXPECT_EQ(cudaMemset(to, 0, kBytes), cudaSuccess);
+    EXPECT_EQ(meter.read(), 0U);
+    EXPECT_THAT(meter.written(), is_all);
+    EXPECT_EQ(cudaMemset(to, 0, kBytes), cudaSuccess);
+    EXPECT_THAT(meter.written(), testing::AllOf(testing::Ge(2 * kBytes), testing::Le(2 * kMost)));
+    EXPECT_THROW(cuda_host::TrafficMeter(), std::logic_error);
+  }
+  EXPECT_EQ(host(to, kCount), std::vector<float>(kCount, 0.0F));
+  cudaFree(from);
+  cudaFree(to);
 }
 
 }  // namespace
