@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What Muon^p does when a pretrained model is finetuned, beside AdamW: SmolLM2-135M-Instruct on 2,000 word problems and, apart,
 # on the King James Bible. AdamW and p = 0, 1/4, 1/3, 1/2, full; AdamW and p = 1/3 with LoRA of rank 8. Each at four learning
-# rates (the same grid for all rules, in the units of match_rms), then two seeds at the best, with what the model forgets: the
+# rates or more (the same grid for all rules, in the units of match_rms), then two seeds at the best, with what the model forgets: the
 # loss on two other texts. The tables and figures of docs/finetuning.md.
 #
 #   launch/scripts/finetuning_study.sh [STEPS [gsm|kjv]...]     12 steps of 1,024 tokens, both data, unless said otherwise
@@ -115,7 +115,9 @@ in_parallel() {  # a line of standard input is a run; the first alone: it encode
 }
 
 arms=(adamw p-0 p-1-4 p-1-3 p-1-2 lora-adamw lora-p-1-3)
-rates_of() { case $1 in lora-*) echo 1e-4 3e-4 1e-3 3e-3 ;; *) echo 3e-5 1e-4 3e-4 1e-3 ;; esac; }
+rates_of() {  # one more where the best of the first four was the largest
+  case $1 in lora-*) echo 1e-4 3e-4 1e-3 3e-3 1e-2 ;; p-0) echo 3e-5 1e-4 3e-4 1e-3 3e-3 ;; *) echo 3e-5 1e-4 3e-4 1e-3 ;; esac
+}
 table() { python3 launch/scripts/finetuning_table.py "$folder" "$steps" "$@"; }
 for data in "$@"; do
   before "$data"
