@@ -88,6 +88,8 @@ run_one() {  # run_one DATA ARM LR SEED sweep|best
   while IFS= read -r setting; do arguments+=(--set "$setting"); done < <(settings_of "$arm" "$lr")
   [ "$kind" != best ] || arguments+=(--set "log.validate_every=$(((steps + 3) / 4))" --set "$(evaluations_of "$data")")
   train "$data" "$name" "$steps" --set "run.seed=$seed" --set checkpoint.at_end=false "${arguments[@]}"
+  # A run that was asked to stop ends with status 0, too.
+  grep -q "^step $steps/$steps " "$folder/$name.log" || { echo "muonp: error: $name was stopped" >&2; exit 1; }
   touch "$folder/$name.complete"
   echo "done: $name"
 }
@@ -115,8 +117,10 @@ in_parallel() {  # a line of standard input is a run; the first alone: it encode
 }
 
 arms=(adamw p-0 p-1-4 p-1-3 p-1-2 lora-adamw lora-p-1-3)
-rates_of() {  # one more where the best of the first four was the largest
-  case $1 in lora-*) echo 1e-4 3e-4 1e-3 3e-3 1e-2 ;; p-0) echo 3e-5 1e-4 3e-4 1e-3 3e-3 ;; *) echo 3e-5 1e-4 3e-4 1e-3 ;; esac
+rates_of() {  # more where the best of the first four was the largest
+  local more=()
+  case $1 in p-0) more=(3e-3) ;; lora-adamw) more=(1e-2) ;; lora-p-1-3) more=(1e-2 3e-2) ;; esac
+  case $1 in lora-*) echo 1e-4 3e-4 1e-3 3e-3 "${more[@]}" ;; *) echo 3e-5 1e-4 3e-4 1e-3 "${more[@]}" ;; esac
 }
 table() { python3 launch/scripts/finetuning_table.py "$folder" "$steps" "$@"; }
 for data in "$@"; do
