@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What Muon^p does when a pretrained model is finetuned, beside AdamW: SmolLM2-135M-Instruct on 2,000 word problems and, apart,
 # on the King James Bible. AdamW and p = 0, 1/4, 1/3, 1/2, full; AdamW and p = 1/3 with LoRA of rank 8. Each at four learning
-# rates or more (the same grid for all rules, in the units of match_rms), then two seeds at the best, with what the model forgets: the
-# loss on two other texts. The tables and figures of docs/finetuning.md.
+# rates or more (the same grid for all rules, in the units of match_rms), then two seeds at the best, with what the model
+# forgets: the loss on two other texts. The tables and figures of docs/finetuning.md.
 #
 #   launch/scripts/finetuning_study.sh [STEPS [gsm|kjv]...]     12 steps of 1,024 tokens, both data, unless said otherwise
 #
