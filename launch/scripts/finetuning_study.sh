@@ -14,7 +14,7 @@
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/../.."
 steps=${1:-12}
-[[ $steps =~ ^[1-9][0-9]{0,5}$ ]] || { echo "muonp: error: '$steps' is no number of steps" >&2; exit 1; }
+[[ $steps =~ ^[1-9][0-9]{0,5}$ ]] || { echo "muonp: error: '$steps' is no number of steps; valid: 1 to 999999" >&2; exit 1; }
 [ $# -eq 0 ] || shift
 [ $# -gt 0 ] || set -- gsm kjv
 for data in "$@"; do
@@ -89,7 +89,7 @@ run_one() {  # run_one DATA ARM LR SEED sweep|best
   [ "$kind" != best ] || arguments+=(--set "log.validate_every=$(((steps + 3) / 4))" --set "$(evaluations_of "$data")")
   train "$data" "$name" "$steps" --set "run.seed=$seed" --set checkpoint.at_end=false "${arguments[@]}"
   # A run that was asked to stop ends with status 0, too.
-  grep -q "^step $steps/$steps " "$folder/$name.log" || { echo "muonp: error: $name was stopped" >&2; exit 1; }
+  grep -q "^step $steps/$steps " "$folder/$name.log" || { echo "muonp: error: $name was stopped; start the study again" >&2; exit 1; }
   touch "$folder/$name.complete"
   echo "done: $name"
 }

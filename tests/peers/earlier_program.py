@@ -5,7 +5,8 @@
 
 EARLIER and LATER (build/release/launch/muonp) are programs; what they share is configs/quickstart.yaml and its text.
 losses: the first steps of the quickstart at np 1, 2 and 4, ZeRO stages 0 to 3, with and without overlap, at stages 0 and 1
-        (others refuse it) with and without compression: every training loss and the validation loss after the last step; ends with status 1 where one differs.
+        (others refuse it) with and without compression: every training loss and the validation loss after the last step. Ends
+        with status 1 where one differs.
 time:   a training step, a spectral step, and a whole run of one step (which is start-up), in turns; medians and quartiles,
         and the median of the pairs' ratios. Wants a machine that does nothing else.
 Python's own library is enough.
@@ -117,7 +118,6 @@ def compare_time(programs, pairs):
             low, middle, high = statistics.quantiles(column, n=4, method="inclusive")
             cells.append(f"{middle:.1f} ({low:.1f} to {high:.1f})")
         print(f"| {name} | {cells[0]} | {cells[1]} | {statistics.median(b / a for a, b in rows):.3f} |")
-    return True
 
 
 def main():
@@ -129,13 +129,17 @@ def main():
     parser.add_argument("--steps", type=int, default=50)
     asked = parser.parse_args()
     programs = [asked.earlier.resolve(), asked.later.resolve()]
+    for program in programs:
+        if not program.is_file():
+            sys.exit(f"muonp: error: {program}: no such program; build it first (cmake --build --preset release)")
+    for needed in ("kjv.txt", "kjv-1024.model"):
+        if not (ROOT / "runs" / "data" / needed).is_file():
+            sys.exit(f"muonp: error: runs/data/{needed} is missing; launch/quickstart.sh makes it")
     parts = asked.part or ["losses", "time"]
-    good = True
-    if "losses" in parts:
-        good &= compare_losses(programs, asked.steps)
+    same = "losses" not in parts or compare_losses(programs, asked.steps)
     if "time" in parts:
-        good &= compare_time(programs, asked.pairs)
-    sys.exit(not good)
+        compare_time(programs, asked.pairs)
+    sys.exit(not same)
 
 
 if __name__ == "__main__":
