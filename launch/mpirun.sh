@@ -99,7 +99,8 @@ while :; do
   kill -0 "$pid" 2>/dev/null || [ "$got" -eq 0 ] || break  # what it has left behind may hold the pipe
 done
 [ -z "$line" ] || printf '%s\n' "$line" >&2
-while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done
+while wait "$pid"; kill -0 "$pid" 2>/dev/null; do :; done
+wait "$pid"; status=$?
 [ -z "$forced" ] || status=1
 left=$(session)
 [ -z "$left" ] || kill -KILL $left 2>/dev/null

@@ -104,7 +104,8 @@ while :; do
   # In a session of its own: the terminal's Ctrl-C comes through this script, once.
   setsid "$here/mpirun.sh" -np "$n" ${hostfile:+--hostfile "$hosts" --mca plm_rsh_agent "$agent"} "${options[@]}" "$@" &
   pid=$!
-  while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done
+  while wait "$pid"; kill -0 "$pid" 2>/dev/null; do :; done
+  wait "$pid"; status=$?
   pid=''
   [ "$status" -ne 0 ] && [ -z "$stopping" ] || exit "$status"
 

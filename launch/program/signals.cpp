@@ -62,7 +62,7 @@ void on_signal(int number) {
   long long never = -1;
   if (first_interrupt_ms.compare_exchange_strong(never, now_ms())) return;
   if (now_ms() - first_interrupt_ms.load() < kSameInterruptMs) return;
-  constexpr char kMessage[] = "\nmuonp: interrupted twice; ending without saving\n";
+  constexpr char kMessage[] = "\nmuonp: interrupted twice; ending at once\n";
   [[maybe_unused]] const auto written = write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
   _exit(kInterruptedStatus);
 }
@@ -100,7 +100,10 @@ StopSignals::StopSignals(bool speaks) {
 }
 
 StopSignals::~StopSignals() {
-  for (std::size_t i = 0; i < std::size(kStopSignals); ++i) sigaction(kStopSignals[i], &before_[i], nullptr);
+  for (std::size_t i = 0; i < std::size(kStopSignals); ++i) {
+    if (before_[i].sa_handler != SIG_DFL) sigaction(kStopSignals[i], &before_[i], nullptr);
+  }
+  answers = false;
   installed = false;
 }
 

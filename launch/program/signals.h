@@ -32,7 +32,9 @@ class SignalThread {
   std::jthread thread_;
 };
 
-// Installs the handlers, and restores what stood there before. One object at a time in a process.
+// Installs the handlers, and restores those that stood there before. Where there was none, its own stay: a signal that comes
+// late, because another rank's has ended the run or because a launcher repeats it, does not change the status of work that is
+// done (a second Ctrl-C still ends the process). One object at a time in a process.
 class StopSignals {
  public:
   // `speaks`: the first signal is answered by a line on standard error, for which launch/mpirun.sh waits.

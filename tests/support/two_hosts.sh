@@ -86,5 +86,6 @@ setsid ip netns exec "$prefix-h0" unshare --uts bash -c 'hostname h0; exec "$@"'
   "$here/../../launch/mpirun.sh" --mca plm_rsh_agent "$here/two_hosts.sh --on" --mca btl tcp,vader,self \
   --mca btl_tcp_if_include "$net" --mca oob_tcp_if_include "$net" "${options[@]}" "$@" &
 pid=$!
-while wait "$pid"; status=$?; kill -0 "$pid" 2>/dev/null; do :; done
+while wait "$pid"; kill -0 "$pid" 2>/dev/null; do :; done
+wait "$pid"; status=$?
 exit "$status"

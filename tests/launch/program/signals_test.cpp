@@ -68,6 +68,18 @@ TEST(StopSignals, RestoresTheHandlersBefore) {
   std::signal(SIGUSR1, SIG_DFL);
 }
 
+// As when the run has ended because another rank was asked to stop, and this rank's signal comes a moment later.
+TEST(StopSignals, ASignalAfterTheEndDoesNotChangeTheStatus) {
+  EXPECT_EXIT(
+      {
+        for (const int number : kStopSignals) std::signal(number, SIG_DFL);
+        { const StopSignals stop; }
+        for (const int number : kStopSignals) std::raise(number);
+        _exit(0);
+      },
+      ::testing::ExitedWithCode(0), "");
+}
+
 TEST(StopSignals, OneAtATime) {
   StopSignals stop;
   EXPECT_THROW(StopSignals(), core::InternalError);
