@@ -1,4 +1,5 @@
 // The spectral power in the storages that only GPUs multiply: a build without them has no such test.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "optim/spectral/spectral_power.h"
@@ -77,20 +78,27 @@ TEST(GpuStorage, HalfIsWithinAPercentDownToAHundredth) {
     }
 }
 
-// Of a spectrum like the forecast's own.
+// Of a spectrum like the forecast's own. With the 8 bits of bfloat16 the first order is not all of it at p = 0, nor below
+// 1e-2.
 TEST(GpuStorage, ErrorsAreForecastWithinAFactorOfTwo) {
   if (!test::on_gpu()) return;
   auto device = test::make_test_device();
-  for (const double epsilon : {1e-2, 1e-3})
+  for (auto [dtype, epsilon] : {std::pair{core::Dtype::float16, 1e-2},
+                                {core::Dtype::float16, 1e-3},
+                                {core::Dtype::tf32, 1e-2},
+                                {core::Dtype::tf32, 1e-3},
+                                {core::Dtype::bfloat16, 1e-2}})
     for (auto [rows, cols] : {std::array<std::int64_t, 2>{256, 256}, {512, 256}}) {
       const Factors f = down_to(epsilon, rows, cols);
       const core::Tensor g = to_tensor(*device, compose(f, [](double s) { return s; })), z = empty_like(*device, g);
       for (const char* p : {"0", "1/4", "1/3", "1/2", "2/3", "3/4"}) {
-        const SpectralOptions o = options(p, core::Dtype::float16, epsilon);
+        const SpectralOptions o = options(p, dtype, epsilon);
+        if (dtype == core::Dtype::bfloat16 && o.p.numerator == 0) continue;
         const SpectralReport report = make_spectral_power(o)->apply(*device, g, z);
         const double found = errors_of(z, f, o.p.value(), epsilon).singular_value;
-        EXPECT_LE(found, 2 * report.predicted_error) << epsilon << ", " << rows << ", " << p;
-        EXPECT_GE(found, report.predicted_error / 2) << epsilon << ", " << rows << ", " << p;
+        const std::string where = fmt::format("{}, {}, {} rows, p = {}", core::name_of(dtype), epsilon, rows, p);
+        EXPECT_LE(found, 2 * report.predicted_error) << where;
+        EXPECT_GE(found, report.predicted_error / 2) << where;
       }
     }
 }
