@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Errors of the spectral power in a GPU's storages, for four spectra and for the momenta of runs, as docs/numerics.md has them.
 
     python3 launch/scripts/storage_errors.py build/cuda-host/launch/muonp RUN [RUN...]
@@ -34,7 +33,9 @@ def of_spectrum(name, rows, cols):
 
 def momenta(run):
     """The momentum matrices of the newest checkpoint, by name."""
-    newest = max(pathlib.Path(run).glob("checkpoints/step-????????"))
+    newest = max(pathlib.Path(run).glob("checkpoints/step-????????"), default=None)
+    if newest is None:
+        sys.exit(f"muonp: error: {run} is no folder of a run with a checkpoint")
     files = list(newest.glob("*.safetensors"))
     if len(files) != 1:
         sys.exit(f"muonp: error: {newest} has {len(files)} files of state, where one rank writes one")
@@ -67,10 +68,12 @@ def by_kind(matrices):
 
 def errors(muonp, matrix, p, folder):
     numpy.save(folder / "g.npy", matrix.astype("<f4"))
-    said = subprocess.run([muonp, "spectral", "--in", folder / "g.npy", "--out", folder / "z.npy", "--p", p, "--eps", EPSILON,
+    done = subprocess.run([muonp, "spectral", "--in", folder / "g.npy", "--out", folder / "z.npy", "--p", p, "--eps", EPSILON,
                            "--device", "cuda", "--dtype", STORAGE, "--check", "--json"],
-                          check=True, stdout=subprocess.PIPE, text=True).stdout
-    report = json.loads(said)
+                          check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(done.returncode)  # it has said why
+    report = json.loads(done.stdout)
     return report["relative_error_max"], report["relative_error_frobenius"]
 
 
@@ -83,6 +86,8 @@ def row(muonp, title, matrices, folder):
 
 
 def main():
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     muonp, runs = sys.argv[1], sys.argv[2:]
     print(f"{STORAGE}, epsilon {EPSILON}: worst error of a singular value's power from epsilon on / Frobenius error, %\n")
     print(f"| | {' | '.join(f'p = {p}' for p in EXPONENTS)} |\n|---|{'---|' * len(EXPONENTS)}")
