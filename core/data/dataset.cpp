@@ -70,8 +70,10 @@ void divide_examples(const DataConfig& config, Dataset& data) {
     if (last.begin < last.end) data.validation_examples.push_back(last);
   }
   if (config.validation_fraction > 0 && data.validation_examples.empty())
-    fail("data.validation_fraction: the last {} of the {} examples of {} are none", config.validation_fraction,
-         data.train_examples.front().store.size(), config.train);
+    fail(
+        "data.validation_fraction: the last {} of the {} examples of {} are none; valid: a larger part, 0 for no "
+        "validation, or a file of its own (data.validation)",
+        config.validation_fraction, data.train_examples.front().store.size(), config.train);
 }
 
 std::string describe_examples(const std::vector<ExamplePart>& parts) {
