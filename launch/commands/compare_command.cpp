@@ -65,7 +65,7 @@ std::string legend_of(const RunSummary& s) {
   return s.final_value ? "not finite" : "no value yet";
 }
 
-constexpr std::size_t kMostWithTraining = 8;  // curves of training that can be told apart
+constexpr std::size_t kMostWithTraining = 4;  // curves of training, noisy as they are, that can be told apart
 
 Plot as_plot(const Arguments& a, const std::vector<RunHistory>& runs, const std::vector<RunSummary>& summaries) {
   const auto& [axis, label] = kAxes.at(a.axis);
@@ -139,7 +139,7 @@ void add_compare_command(CLI::App& app, Context& context) {
       ->check(CLI::IsMember({"step", "tokens", "seconds", "sent"}));
   command->add_option("--title", a->title, "Title of the drawing");
   command->footer(
-      "The best run is marked with *; - is what is not known yet. With up to eight runs, losses of training are drawn "
+      "The best run is marked with *; - is what is not known yet. With up to four runs, losses of training are drawn "
       "behind those of validation.\n"
       "Examples:\n"
       "  muonp compare runs/muonp-1-2 runs/muon runs/adamw --svg losses.svg\n"
