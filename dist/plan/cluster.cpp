@@ -238,4 +238,12 @@ Elapsed ClusterView::communication(Pattern pattern, double sent, double rounds) 
   return {waiting, std::max(on_links, on_network), on_network > on_links ? Bound::network : Bound::links};
 }
 
+Elapsed ClusterView::communication(const PairMessages& messages) const {
+  const LinkRate& rate = link(Pattern::exchange);
+  const double on_links = messages.near / rate.bytes_per_second;
+  const double on_network = messages.far > 0 ? messages.far * on_host_ / cluster_->network_bytes : 0;
+  const double waiting = messages.near_rounds * rate.latency + messages.far_rounds * cluster_->network_latency;
+  return {waiting, std::max(on_links, on_network), on_network > on_links ? Bound::network : Bound::links};
+}
+
 }  // namespace muonp::dist

@@ -75,6 +75,11 @@ struct Work {  // a product, or several of one kind
 // ∛(m n k) of a product [m, k]·[k, n]: the side of the square product of as many operations.
 double product_size(double m, double n, double k);
 
+struct PairMessages {                      // of one rank, to ranks of which it is known where they are
+  double near = 0, far = 0;                // bytes to those of its host, and to others
+  double near_rounds = 0, far_rounds = 0;  // one message after the other
+};
+
 struct Elapsed {  // seconds of an operation between ranks
   double waiting = 0, moving = 0;
   Bound moves = Bound::links;  // what bounds the second part
@@ -107,6 +112,8 @@ class ClusterView {
 
   // `sent`: bytes that the busiest rank sends or receives; `rounds` of messages one after the other.
   Elapsed communication(Pattern pattern, double sent, double rounds) const;
+  // While all ranks of its host send as much.
+  Elapsed communication(const PairMessages& messages) const;
   double rounds(Pattern pattern, bool is_short) const { return rounds_of(pattern, ranks_, cluster_->gpus, is_short); }
 
  private:

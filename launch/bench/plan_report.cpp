@@ -126,7 +126,8 @@ Json settings_json(const PlanSettings& s) {
           {"model.recompute", s.recompute ? "blocks" : "none"},
           {"parallel.bucket_mib", s.bucket_mib},
           {"parallel.wave_mib", s.wave_mib},
-          {"parallel.prefetch", s.prefetch}};
+          {"parallel.prefetch", s.prefetch},
+          {"parallel.owners", s.owners}};
 }
 
 Json forecast_json(const Forecast& f) {

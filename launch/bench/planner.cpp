@@ -19,8 +19,8 @@ bool recomputes(RunConfig config) { return recompute_of(config) != "none"; }
 }  // namespace
 
 PlanSettings settings_of(const RunConfig& config, const BatchPlan& batches) {
-  return {config.parallel.zero, batches.micro_batch,        config.parallel.prefetch,
-          recomputes(config),   config.parallel.bucket_mib, config.parallel.wave_mib};
+  return {config.parallel.zero,       batches.micro_batch,      config.parallel.prefetch, recomputes(config),
+          config.parallel.bucket_mib, config.parallel.wave_mib, config.parallel.owners};
 }
 
 RunConfig with(RunConfig config, const PlanSettings& settings) {
@@ -30,6 +30,7 @@ RunConfig with(RunConfig config, const PlanSettings& settings) {
   recompute_of(config) = settings.recompute ? "blocks" : "none";
   config.parallel.bucket_mib = settings.bucket_mib;
   config.parallel.wave_mib = settings.wave_mib;
+  config.parallel.owners = settings.owners;
   return config;
 }
 
@@ -45,6 +46,7 @@ std::string overrides(const PlanSettings& from, const PlanSettings& to) {
   add("parallel.bucket_mib", from.bucket_mib, to.bucket_mib);
   add("parallel.wave_mib", from.wave_mib, to.wave_mib);
   add("parallel.prefetch", from.prefetch, to.prefetch);
+  add("parallel.owners", from.owners, to.owners);
   return text;
 }
 
@@ -70,9 +72,10 @@ Planner::Planner(const RunConfig& config, const dist::Cluster& cluster, int rank
 Planner::~Planner() = default;
 
 Planner::Planned& Planner::planned(const RunConfig& config) {
-  const std::string key = fmt::format("{} {} {} {} {} {} {} {}", config.parallel.zero, config.parallel.bucket_mib,
-                                      config.parallel.wave_mib, config.parallel.prefetch, recomputes(config),
-                                      config.compression.to_owner, config.compression.to_workers, config.compression.others);
+  const std::string key =
+      fmt::format("{} {} {} {} {} {} {} {} {}", config.parallel.zero, config.parallel.bucket_mib, config.parallel.wave_mib,
+                  config.parallel.prefetch, config.parallel.owners, recomputes(config), config.compression.to_owner,
+                  config.compression.to_workers, config.compression.others);
   std::unique_ptr<Planned>& entry = planned_[key];
   if (entry) return *entry;
   auto made = std::make_unique<Planned>(Planned{config, models::make_model(config.model), nullptr});
@@ -241,11 +244,12 @@ std::optional<Forecast> Planner::faster(std::optional<Forecast> best, const Plan
 std::optional<Forecast> Planner::refine(Forecast best) {
   static constexpr double kBuckets[] = {5, 25, 100, 400}, kWaves[] = {16, 64, 256};
   static constexpr std::int64_t kPrefetch[] = {0, 1, 2};
+  static const std::string kOwners[] = {"whole", "auto"};
   std::optional<Forecast> found = std::move(best);
   for (PlanSettings before = {.zero = -1}; before != found->settings;) {
     before = found->settings;
     const auto try_all = [&](const auto& values, auto PlanSettings::*setting) {
-      for (const auto value : values) {
+      for (const auto& value : values) {
         PlanSettings settings = found->settings;
         if (settings.*setting == value) continue;
         settings.*setting = value;
@@ -254,6 +258,7 @@ std::optional<Forecast> Planner::refine(Forecast best) {
     };
     try_all(kBuckets, &PlanSettings::bucket_mib);
     try_all(kWaves, &PlanSettings::wave_mib);
+    try_all(kOwners, &PlanSettings::owners);
     if (dist::ZeroStage(static_cast<int>(found->settings.zero)).gathers_each_pass)
       try_all(kPrefetch, &PlanSettings::prefetch);
   }

@@ -19,6 +19,7 @@ struct PlanSettings {
   std::int64_t zero = 1, micro_batch = 0, prefetch = 1;
   bool recompute = false;
   double bucket_mib = 25, wave_mib = 64;
+  std::string owners = "whole";
   bool operator==(const PlanSettings&) const = default;
 };
 PlanSettings settings_of(const RunConfig& config, const BatchPlan& batches);

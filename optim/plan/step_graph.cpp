@@ -42,11 +42,9 @@ void StepGraph::compute(StepPhase phase, const DeviceWork& work) {
   cost(phase).memory += work.memory;
 }
 
-StepGraph::Ticket StepGraph::communicate(StepPhase phase, dist::Pattern pattern, double mean, double busiest,
-                                         double rounds) {
+StepGraph::Ticket StepGraph::communicate(StepPhase phase, double mean, const dist::Elapsed& elapsed) {
   if (cluster_.ranks() == 1) return -1;
   cost(phase).sent += mean;
-  const dist::Elapsed elapsed = cluster_.communication(pattern, busiest, rounds);
   Parts parts{};
   parts[at(Bound::latency)] = elapsed.waiting;
   parts[at(elapsed.moves)] += elapsed.moving;

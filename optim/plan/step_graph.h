@@ -25,7 +25,10 @@ class StepGraph {
   using Ticket = int;  // of communication; negative: nothing to wait for
   void compute(StepPhase phase, const DeviceWork& work);
   // Begins when the device has done what it was given before. busiest: bytes that the slowest rank sends or receives.
-  Ticket communicate(StepPhase phase, dist::Pattern pattern, double mean, double busiest, double rounds);
+  Ticket communicate(StepPhase phase, dist::Pattern pattern, double mean, double busiest, double rounds) {
+    return communicate(phase, mean, cluster_.communication(pattern, busiest, rounds));
+  }
+  Ticket communicate(StepPhase phase, double mean, const dist::Elapsed& elapsed);
   // What the device is given from now on comes after it.
   void wait(Ticket ticket);
   // The host waits for the device and then agrees with the others on `count` doubles.

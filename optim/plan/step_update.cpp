@@ -87,7 +87,8 @@ void StepTasks::exchange() {
       start(w + 1);
       graph_->wait(gathered[at(w)]);
       graph_->compute(StepPhase::matrices, {.products = waves_[at(w)].seconds, .flops = waves_[at(w)].flops});
-      if (waves_[at(w)].shared.rounds > 0) graph_->wait(send(StepPhase::matrices, waves_[at(w)].shared));
+      if (const SharedLoad& shared = waves_[at(w)].shared; shared.mean > 0)
+        graph_->wait(graph_->communicate(StepPhase::matrices, shared.mean, cluster_.communication(shared.busiest)));
       scattered[at(w)] = send(StepPhase::to_all, waves_[at(w)].back);
     }
     if (w == 0) continue;

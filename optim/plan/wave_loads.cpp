@@ -45,8 +45,16 @@ class MatrixTimes {
 
 struct OfRank {
   double seconds = 0, flops = 0, there = 0, back = 0, messages_there = 0, messages_back = 0, read = 0, answer = 0,
-         elements = 0, shared = 0, messages_shared = 0;
+         elements = 0;
+  dist::PairMessages shared;
 };
+
+void raise(dist::PairMessages& most, const dist::PairMessages& other) {
+  most.near = std::max(most.near, other.near);
+  most.far = std::max(most.far, other.far);
+  most.near_rounds = std::max(most.near_rounds, other.near_rounds);
+  most.far_rounds = std::max(most.far_rounds, other.far_rounds);
+}
 
 // Sums by owner within a wave, of those that own something in it.
 class ByOwner {
@@ -63,8 +71,7 @@ class ByOwner {
       load.there.rounds = std::max(load.there.rounds, sum.messages_there);
       load.back.busiest = std::max(load.back.busiest, sum.back);
       load.back.rounds = std::max(load.back.rounds, sum.messages_back);
-      load.shared.busiest = std::max(load.shared.busiest, sum.shared);
-      load.shared.rounds = std::max(load.shared.rounds, sum.messages_shared);
+      raise(load.shared.busiest, sum.shared);
       load.read = std::max(load.read, sum.read);
       load.answer = std::max(load.answer, sum.answer);
       load.owned_elements = std::max(load.owned_elements, sum.elements);
@@ -80,9 +87,10 @@ class ByOwner {
 
 namespace {
 
-// Each owner of a shared matrix does its part of the work and of the messages, and sends as many more as the products take.
-void add_shared(const ExecutionPlan& plan, int task, double seconds, ByOwner& by_owner, double& there, double& back,
-                double& shared) {
+// Each owner of a shared matrix does its part of the work and of the messages, and sends as many more as the products take,
+// to those of its host by links.
+void add_shared(const ExecutionPlan& plan, int task, double seconds, int ranks_on_host, ByOwner& by_owner, double& there,
+                double& back, double& shared) {
   const dist::OwnerPlan& owners = plan.owners;
   const dist::MatrixTask& t = owners.tasks()[at(task)];
   const int sharers = owners.group_size(task);
@@ -93,16 +101,22 @@ void add_shared(const ExecutionPlan& plan, int task, double seconds, ByOwner& by
   const double away = all - 4 * static_cast<double>(own_elements(owners, plan.shards, task));
   const double out = part * (plan.zero.keeps_slice ? away : all * (n - 1)), in = plan.zero.keeps_slice ? part * away : 0;
   const double to = plan.zero.keeps_slice ? static_cast<double>(plan.shards.ranks_of(t.parameter).count()) : n - 1;
-  for (int r = owners.owner(task); r < owners.owner(task) + sharers; ++r) {
+  const dist::Interval group = owners.group(task);
+  for (int r = core::to_int(group.begin); r < group.end; ++r) {
     OfRank& mine = by_owner[r];
+    const std::int64_t host = r / ranks_on_host * ranks_on_host;
+    const std::int64_t first = std::max(group.begin, host), last = std::min(group.end, host + ranks_on_host);
+    const double others = sharers - 1, near = static_cast<double>(last - first - 1);
     mine.seconds += part * seconds;
     mine.flops += part * t.cost;
     mine.there += in;
     mine.back += out;
     mine.messages_there += in > 0 ? to : 0;
     mine.messages_back += to;
-    mine.shared += sent;
-    mine.messages_shared += work.exchanges * (sharers - 1);
+    mine.shared.near += sent * near / others;
+    mine.shared.far += sent * (others - near) / others;
+    mine.shared.near_rounds += work.exchanges * near;
+    mine.shared.far_rounds += work.exchanges * (others - near);
     there += in;
     back += out;
     shared += sent;
@@ -124,7 +138,7 @@ std::vector<WaveLoad> exact_waves(const ExecutionPlan& plan, const dist::Cluster
     for (const int t : owners.wave(w)) {
       const dist::MatrixTask& task = owners.tasks()[at(t)];
       if (!everyone && owners.is_shared(t)) {
-        add_shared(plan, t, times.seconds(t), by_owner, there, back, shared);
+        add_shared(plan, t, times.seconds(t), cluster.ranks_on_host(), by_owner, there, back, shared);
         continue;
       }
       OfRank& mine = by_owner[everyone ? 0 : owners.owner(t)];

@@ -14,10 +14,15 @@ struct MessageLoad {   // bytes of a wave in one direction
   double rounds = 0;   // messages of the busiest rank
 };
 
+struct SharedLoad {            // bytes between ranks that share matrices
+  double mean = 0;             // that a rank sends to others
+  dist::PairMessages busiest;  // the most of each number that a rank has
+};
+
 struct WaveLoad {
   double flops = 0, seconds = 0;  // of the updates of the owner that takes longest
   MessageLoad there, back;
-  MessageLoad shared;  // between ranks that share matrices, while these are computed
+  SharedLoad shared;  // while the matrices are computed
   // With compression: of all that a rank encodes for owners, of what the busiest owner decodes of all ranks, of the answers
   // that it encodes, and of those that every rank decodes; and the elements of the wave's matrices.
   double encode = 0, read = 0, answer = 0, apply = 0;

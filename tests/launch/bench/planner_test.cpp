@@ -128,6 +128,28 @@ TEST(Planner, SchemesSideBySide) {
   EXPECT_GT(schemes[2].memory.bytes.exchange, schemes[0].memory.bytes.exchange);
 }
 
+// Four large matrices for eight ranks: shared over the links of a host, and not over a slow network.
+TEST(Planner, OwnersAreGroupsWhereThatIsFaster) {
+  RunConfig config = small_run();
+  config.model.gpt.layers = 1;
+  config.model.gpt.width = 4096;
+  config.model = config.model.resolved();
+  dist::Cluster cluster = cluster_with(1e12);
+  std::optional<Forecast> best = Planner(config, cluster, 8).best();
+  ASSERT_TRUE(best);
+  EXPECT_EQ(best->settings.owners, "auto");
+  EXPECT_LE(best->imbalance, 1.05);
+  PlanSettings whole = best->settings;
+  whole.owners = "whole";
+  EXPECT_LT(best->step.seconds(), Planner(with(config, whole), cluster, 8).as_configured().step.seconds());
+  cluster.hosts = 8;
+  cluster.ranks_per_host = 1;
+  cluster.network_bytes = 1e8;
+  best = Planner(config, cluster, 8).best();
+  ASSERT_TRUE(best);
+  EXPECT_EQ(best->settings.owners, "whole");
+}
+
 TEST(Planner, WhatIsBestFitsAndIsFastest) {
   const dist::Cluster roomy = cluster_with(1e12);
   Planner all(small_run(), roomy, 4);

@@ -113,6 +113,27 @@ TEST(StepModel, RanksThatShareAMatrixHalveItsTime) {
   EXPECT_DOUBLE_EQ(step.bytes_sent(), planned + 40);
 }
 
+// Four ranks on two hosts share one matrix: of what each sends a third stays on its host, and one message in three.
+TEST(StepModel, RanksThatShareAMatrixSendByLinksWithinAHost) {
+  const ParallelOptions options{.zero = 1, .owners = dist::Owners::groups};
+  const auto matrices = [&](double link_latency, double network_latency, double network) {
+    dist::Cluster cluster = cluster_of();
+    for (dist::LinkRate& link : cluster.rates[0].links) link.latency = link_latency;
+    cluster.network_latency = network_latency;
+    cluster.network_bytes = network;
+    return predict(4, options, 1, 1, cluster).at(StepPhase::matrices).exposed();
+  };
+  const ExecutionPlan plan = Model().plan(4, options);
+  ASSERT_EQ(plan.owners.group_size(0), 4);
+  const double sent = plan.bytes_sent_per_step() - 2 * 3.0 / 4 * kBytes;  // but for reduction and gathering
+  const double products = spectral_flops() / 4 / kRate, fast = 1e9 * kLink;
+  EXPECT_NEAR(matrices(0, 0, fast), products + sent / 3 / kLink, 1e-9);
+  EXPECT_NEAR(matrices(0, 0, kLink), products + 2 * sent * 2 / 3 / kLink, 1e-9);  // both ranks of a host
+  const double near = matrices(1e-3, 0, fast) - matrices(0, 0, fast), far = matrices(0, 1e-3, fast) - matrices(0, 0, fast);
+  EXPECT_GT(near, 1e-3);
+  EXPECT_NEAR(far, 2 * near, 1e-9);
+}
+
 TEST(StepModel, AtStageZeroTheOwnerSendsItsUpdate) {
   const StepPrediction step = predict(2, {.zero = 0});
   EXPECT_NEAR(step.at(StepPhase::reduce).exposed(), kBytes / kLink, 1e-12);  // 2 (N − 1)/N
