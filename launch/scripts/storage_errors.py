@@ -88,15 +88,17 @@ def row(muonp, title, matrices, folder):
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    muonp, runs = sys.argv[1], sys.argv[2:]
+    muonp, runs = sys.argv[1], {run: by_kind(momenta(run)) for run in sys.argv[2:]}
+    if not os.access(muonp, os.X_OK):
+        sys.exit(f"muonp: error: {muonp} is no program; a muonp that was built with CUDA or its stand-in is needed")
     print(f"{STORAGE}, epsilon {EPSILON}: worst error of a singular value's power from epsilon on / Frobenius error, %\n")
     print(f"| | {' | '.join(f'p = {p}' for p in EXPONENTS)} |\n|---|{'---|' * len(EXPONENTS)}")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for name in ("Gaussian", "geometric to 1e-3", "harmonic", "rank n/4"):
             row(muonp, name, [of_spectrum(name, 512, 256)], folder)
-        for run in runs:
-            for kind, matrices in by_kind(momenta(run)).items():
+        for run, kinds in runs.items():
+            for kind, matrices in kinds.items():
                 row(muonp, f"{pathlib.Path(run).name}, {kind}", matrices, folder)
 
 
