@@ -51,7 +51,12 @@ std::string fusion_library() { not_built(); }
 void begin_range(const char*) {}
 void end_range() {}
 
-void write_forms(Queue&, std::int64_t, const StridedBatch&, std::span<const SymmetricForm>, Triangles) { not_built(); }
+void multiply_lower(Queue&, std::int64_t, float, Op, const StridedBatch&, Op, const StridedBatch&, const StridedBatch&,
+                    std::int64_t) {
+  not_built();
+}
+
+void write_forms(Queue&, std::int64_t, const StridedBatch&, std::span<const SymmetricForm>) { not_built(); }
 
 void average_with_transpose(Queue&, std::int64_t, const StridedBatch&) { not_built(); }
 

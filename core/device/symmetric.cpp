@@ -1,6 +1,7 @@
 #include "core/device/symmetric.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <type_traits>
 #include <vector>
@@ -67,16 +68,18 @@ std::vector<Block> shared_triangle_blocks(std::int64_t n, int threads) {
   return blocks;
 }
 
-// On a GPU: panels of rows as one rectangle each, diagonal block and all. Below 4096 a panel has fewer tiles than the GPU
-// has multiprocessors, and the whole product is faster (docs/gpu.md).
-std::vector<Block> gpu_panels(std::int64_t n) {
-  std::vector<Block> panels;
-  const std::int64_t most = n < 4096 ? std::max<std::int64_t>(n, 1) : n / 8;
-  for (std::int64_t row = 0; row < n; row += most) {
-    const std::int64_t rows = std::min(most, n - row);
-    panels.push_back({row, 0, rows, row + rows});
-  }
-  return panels;
+// On a GPU: rows and columns of the blocks in which the lower triangle of `count` products is computed, all of them as one
+// batch. n, and so the whole product, where together they are too small for that to pay (docs/gpu.md), or where no block
+// of whole cache lines divides n.
+std::int64_t gpu_block(std::int64_t n, std::int64_t count) {
+  constexpr std::int64_t kLine = 64, kSmallest = 128, kLargest = 1024, kPays = std::int64_t{1} << 22;
+  if (count * n * n < kPays) return n;
+  const double wanted = n < 4096 ? 256 : 512;
+  const auto misfit = [&](std::int64_t size) { return std::abs(std::log(static_cast<double>(size) / wanted)); };
+  std::int64_t best = n;
+  for (std::int64_t size = kSmallest; size <= std::min(n / 2, kLargest); size += kLine)
+    if (n % size == 0 && (best == n || misfit(size) < misfit(best))) best = size;
+  return best;
 }
 
 // ---- forms, by tiles of 8×8 in registers ----
@@ -224,23 +227,54 @@ SymmetricForm form_of(const SymmetricForm& form, std::int64_t i, std::int64_t ba
   return of;
 }
 
-// multiply(begin, many, block) computes that block of `many` matrices of C from the begin-th on. `roughly`: symmetric only
-// as far as rounding lets its factors commute.
-template <class Multiply>
-void lower_triangles(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms,
-                     bool roughly, const Multiply& multiply) {
+StridedBatch from(const StridedBatch& batch, std::int64_t i) { return {batch[i], batch.batch_stride}; }
+StridedBatch block_of(const StridedBatch& batch, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t cols) {
+  return {batch.first.block(row, col, rows, cols), batch.batch_stride};
+}
+
+// One of the two factors of a product.
+struct Factor {
+  Op op;
+  const StridedBatch& of;
+
+  // Of the matrices from the i-th on, the factor's rows, or columns, [begin, begin + size).
+  StridedBatch rows(std::int64_t i, std::int64_t begin, std::int64_t size) const {
+    return op == Op::none ? block_of(from(of, i), begin, 0, size, of.first.cols)
+                          : block_of(from(of, i), 0, begin, of.first.rows, size);
+  }
+  StridedBatch cols(std::int64_t i, std::int64_t begin, std::int64_t size) const {
+    return op == Op::none ? block_of(from(of, i), 0, begin, of.first.rows, size)
+                          : block_of(from(of, i), begin, 0, size, of.first.cols);
+  }
+};
+
+// Does each matrix begin where cuBLAS wants it in a batch of pointers?
+bool begins_aligned(const StridedBatch& batch) {
+  return reinterpret_cast<std::uintptr_t>(batch.first.data) % 16 == 0 &&
+         batch.batch_stride * size_of(batch.first.dtype) % 16 == 0;
+}
+
+// The lower triangle of C = alpha·A·B, and the forms of it.
+void lower_triangles(Queue& queue, std::int64_t count, float alpha, const Factor& a, const Factor& b, const StridedBatch& c,
+                     std::span<const SymmetricForm> forms) {
   check_forms(c.first, forms);
   const SymmetricForm mirror{.out = c.first};
   if (forms.empty()) forms = {&mirror, 1};
+  const std::int64_t n = c.first.rows;
+  const auto multiply = [&](std::int64_t i, std::int64_t many, const Block& k) {
+    gemm_batched(queue, many, a.op, b.op, alpha, a.rows(i, k.row, k.rows), b.cols(i, k.col, k.cols), 0,
+                 block_of(from(c, i), k.row, k.col, k.rows, k.cols));
+  };
   if (queue.kind() == DeviceKind::cuda) {
-    const std::vector<Block> panels = gpu_panels(c.first.rows);
-    for (const Block& panel : panels) multiply(0, count, panel);
-    return cuda::write_forms(queue, count, c, forms,
-                             roughly && panels.size() == 1 ? cuda::Triangles::mean : cuda::Triangles::lower);
+    const std::int64_t block = gpu_block(n, count);
+    if (block == n || !begins_aligned(a.of) || !begins_aligned(b.of) || !begins_aligned(c))
+      multiply(0, count, {0, 0, n, n});
+    else
+      cuda::multiply_lower(queue, count, alpha, a.op, a.of, b.op, b.of, c, block);
+    return cuda::write_forms(queue, count, c, forms);
   }
   const bool alone = queue.threads() == 1 || omp_in_parallel();
-  const std::vector<Block> blocks =
-      alone ? triangle_blocks(c.first.rows) : shared_triangle_blocks(c.first.rows, queue.threads());
+  const std::vector<Block> blocks = alone ? triangle_blocks(n) : shared_triangle_blocks(n, queue.threads());
   for (std::int64_t i = 0; i < count; ++i) {
     std::vector<SymmetricForm> own;
     for (const SymmetricForm& form : forms) own.push_back(form_of(form, i, c.batch_stride));
@@ -252,11 +286,6 @@ void lower_triangles(Queue& queue, std::int64_t count, const StridedBatch& c, st
   }
 }
 
-StridedBatch from(const StridedBatch& batch, std::int64_t i) { return {batch[i], batch.batch_stride}; }
-StridedBatch block_of(const StridedBatch& batch, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t cols) {
-  return {batch.first.block(row, col, rows, cols), batch.batch_stride};
-}
-
 }  // namespace
 
 void symmetric_product(Queue& queue, std::int64_t count, float alpha, const StridedBatch& a, const StridedBatch& b,
@@ -264,26 +293,14 @@ void symmetric_product(Queue& queue, std::int64_t count, float alpha, const Stri
   const std::int64_t n = c.first.rows;
   for (const StridedBatch* batch : {&a, &b}) check_square(batch->first, n, a.first.dtype);
   check_square(c.first, n, c.first.dtype == Dtype::float32 ? Dtype::float32 : a.first.dtype);
-  lower_triangles(
-      queue, count, c, forms, a.first.data != b.first.data, [&](std::int64_t i, std::int64_t many, const Block& k) {
-        gemm_batched(queue, many, Op::none, Op::none, alpha, block_of(from(a, i), k.row, 0, k.rows, n),
-                     block_of(from(b, i), 0, k.col, n, k.cols), 0, block_of(from(c, i), k.row, k.col, k.rows, k.cols));
-      });
+  lower_triangles(queue, count, alpha, {Op::none, a}, {Op::none, b}, c, forms);
 }
 
 void gram(Queue& queue, std::int64_t count, Op side, float alpha, const StridedBatch& a, const StridedBatch& c,
           std::span<const SymmetricForm> forms) {
-  const std::int64_t rows = a.first.rows, cols = a.first.cols;
-  check_square(c.first, side == Op::none ? rows : cols, c.first.dtype);
-  lower_triangles(queue, count, c, forms, false, [&](std::int64_t i, std::int64_t many, const Block& k) {
-    const StridedBatch of = from(a, i), out = block_of(from(c, i), k.row, k.col, k.rows, k.cols);
-    if (side == Op::none)
-      gemm_batched(queue, many, Op::none, Op::transpose, alpha, block_of(of, k.row, 0, k.rows, cols),
-                   block_of(of, k.col, 0, k.cols, cols), 0, out);
-    else
-      gemm_batched(queue, many, Op::transpose, Op::none, alpha, block_of(of, 0, k.row, rows, k.rows),
-                   block_of(of, 0, k.col, rows, k.cols), 0, out);
-  });
+  check_square(c.first, side == Op::none ? a.first.rows : a.first.cols, c.first.dtype);
+  const Op other = side == Op::none ? Op::transpose : Op::none;
+  lower_triangles(queue, count, alpha, {side, a}, {other, a}, c, forms);
 }
 
 namespace {
@@ -318,7 +335,7 @@ void symmetrized_product(Queue& queue, std::int64_t count, float alpha, const St
 void symmetric_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms) {
   check_square(c.first, c.first.rows, c.first.dtype);
   check_forms(c.first, forms);
-  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, count, c, forms, cuda::Triangles::lower);
+  if (queue.kind() == DeviceKind::cuda) return cuda::write_forms(queue, count, c, forms);
   const std::vector<Block> blocks = shared_triangle_blocks(c.first.rows, queue.threads());
   for (std::int64_t i = 0; i < count; ++i) {
     std::vector<SymmetricForm> own;
@@ -376,11 +393,13 @@ std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const
   return x.dtype == Dtype::float32 ? moments<float>(queue, x, y) : moments<bfloat16>(queue, x, y);
 }
 
-double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind) {
+double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind, std::int64_t count) {
   double area = 0;
-  for (const Block& block : kind == DeviceKind::cpu ? triangle_blocks(n) : gpu_panels(n))
-    area += static_cast<double>(block.area());
-  return 2 * area * static_cast<double>(k);
+  if (kind == DeviceKind::cpu)
+    for (const Block& block : triangle_blocks(n)) area += static_cast<double>(block.area());
+  else
+    area = 0.5 * static_cast<double>(n) * static_cast<double>(n + gpu_block(n, count));
+  return 2 * static_cast<double>(count) * area * static_cast<double>(k);
 }
 
 }  // namespace muonp::core

@@ -1,7 +1,7 @@
 // Products whose result is known to be symmetric, at about half the cost of a full one: only the lower triangle is computed,
 // in panels of rows whose diagonal blocks are halved down to kDiagonalBlock, and mirrored block by block while it is still
-// in cache. float32 and bfloat16 (on a GPU also float16) storage; sums are float32. On a GPU panels are wider and have no
-// finer blocks.
+// in cache. float32 and bfloat16 (on a GPU also float16) storage; sums are float32. A GPU computes larger blocks, up to the
+// diagonal as one batch, or the whole product where that is faster.
 //
 // "Symmetric" operands hold both triangles.
 #pragma once
@@ -33,9 +33,8 @@ struct SymmetricForm {
 // All below are of `count` matrices each, matrix i of a batch i·batch_stride elements behind its first; those of forms lie
 // as far apart as C's. A GPU takes a batch in as many launches as one matrix, a CPU one matrix after the other.
 
-// C = alpha·A·B for symmetric A and B that commute, n×n; C has their dtype or is float32. Where a GPU computes the whole
-// product, C is its mean with its transpose. Then every form is written, in order; a form may
-// write C itself when it is the last one, or one of its own terms. After a call without forms C holds both
+// C = alpha·A·B for symmetric A and B that commute, n×n; C has their dtype or is float32. Then every form is written, in
+// order; a form may write C itself when it is the last one, or one of its own terms. After a call without forms C holds both
 // triangles; otherwise only the forms do and C's upper triangle is unspecified. C must not overlap A or B,
 // nor a form's out A or B.
 void symmetric_product(Queue& queue, std::int64_t count, float alpha, const StridedBatch& a, const StridedBatch& b,
@@ -73,7 +72,7 @@ inline void symmetric_forms(Queue& queue, const MatrixView& c, std::span<const S
 // {tr X, ⟨X, X⟩, ⟨X, Y⟩, ⟨Y, Y⟩} of symmetric n×n matrices, from their lower triangles.
 std::array<double, 4> symmetric_moments(Queue& queue, const MatrixView& x, const MatrixView& y);
 
-// Floating-point operations that a symmetric product or Gram matrix executes: n×n, summed over k.
-double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind = DeviceKind::cpu);
+// Floating-point operations that `count` symmetric products or Gram matrices execute: n×n, summed over k.
+double symmetric_flops(std::int64_t n, std::int64_t k, DeviceKind kind = DeviceKind::cpu, std::int64_t count = 1);
 
 }  // namespace muonp::core

@@ -18,7 +18,7 @@ namespace muonp::launch {
 struct PlanSettings {
   std::int64_t zero = 1, micro_batch = 0, prefetch = 1;
   bool recompute = false;
-  double bucket_mib = 25, wave_mib = 64;
+  double bucket_mib = 25, wave_mib = 0;
   std::string owners = "whole";
   bool operator==(const PlanSettings&) const = default;
 };

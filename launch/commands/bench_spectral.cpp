@@ -71,6 +71,9 @@ void complete(Arguments& a, core::DeviceKind device) {
       candidates.push_back(options);
     }
   };
+  const SpectralOptions first = parse_method(a.methods.front(), a.common, false);
+  const core::Dtype storage = optim::spectral::parse_storage(a.dtypes.front(), first.method, device);
+  a.common.epsilon = optim::spectral::epsilon_or_default(a.common.epsilon, first.p, storage);
   for (const std::string& method : a.methods) add(method, !candidates.empty());
   if (!a.compare.empty()) a.benchmark.baseline = candidates.size();
   for (const std::string& method : a.compare) add(method, true);
@@ -197,6 +200,7 @@ int run(Session& session, Arguments a) {
 void add_bench_spectral_command(CLI::App& bench, Context& context) {
   CLI::App* command = bench.add_subcommand("spectral", "Time and error of the spectral power");
   auto a = std::make_shared<Arguments>();
+  a->common.epsilon = 0;
   command->footer(kFooter);
   constexpr core::IntegerRange kSides{.min = 1, .max = 65536};
   add_integer_option(*command, "--rows", a->benchmark.rows, kSides, "Rows of the matrix");
@@ -211,7 +215,8 @@ void add_bench_spectral_command(CLI::App& bench, Context& context) {
       ->type_name("NAME[@P]");
   add_threads_option(*command, a->threads);
   add_integer_option(*command, "--repeats", a->benchmark.repeats, kRepeats, "Measured runs of each");
-  add_real_option(*command, "--eps", a->common.epsilon, kSpectralErrors, "Smallest singular value");
+  add_real_option(*command, "--eps", a->common.epsilon, kEpsilons,
+                  "Smallest singular value that is exact; 0: as optimizer.matrices.epsilon has it for the first method");
   add_real_option(*command, "--tolerance", a->common.tolerance, kSpectralErrors, "Relative error to design for");
   command->add_option("--device", a->device, "auto, cpu or cuda")->capture_default_str();
   command->add_option("--dtype", a->dtypes, "Storage of the iterates, or several: auto, float32, tf32, float16, bfloat16")

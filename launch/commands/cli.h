@@ -61,8 +61,8 @@ CLI::Option* add_real_option(CLI::App& command, const std::string& name, double&
                              const std::string& meaning);
 // --threads, as parallel.threads.
 void add_threads_option(CLI::App& command, std::int64_t& threads);
-// As optimizer.matrices.epsilon and tolerance.
-inline constexpr core::RealRange kSpectralErrors{.min = 1e-6, .max = 0.5};
+// As optimizer.matrices.tolerance and epsilon.
+inline constexpr core::RealRange kSpectralErrors{.min = 1e-6, .max = 0.5}, kEpsilons{.min = 0, .max = 0.5};
 // Keys of random numbers.
 inline constexpr core::IntegerRange kSeeds{.min = 0};
 

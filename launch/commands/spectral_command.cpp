@@ -139,6 +139,7 @@ std::string as_table(const Arguments& a, const core::NpyArray& g, const Outcome&
 
 int run(Session& session, Arguments a) {
   a.options.dtype = optim::spectral::parse_storage(a.dtype, a.options.method, session.device().kind());
+  a.options.epsilon = optim::spectral::epsilon_or_default(a.options.epsilon, a.options.p, a.options.dtype);
   core::NpyArray g = core::read_npy(a.in);
   core::require_finite(g, a.in);
   const Outcome outcome = apply(session, a.options, g);
@@ -153,6 +154,7 @@ int run(Session& session, Arguments a) {
 void add_spectral_command(CLI::App& app, Context& context) {
   CLI::App* command = app.add_subcommand("spectral", "Apply the spectral power to the matrices of a .npy file");
   auto a = std::make_shared<Arguments>();
+  a->options.epsilon = 0;
   command->footer(kFooter);
   command->add_option("--in", a->in, "Matrix G, or a batch (.npy: float16, float32, float64)")
       ->required()
@@ -163,8 +165,8 @@ void add_spectral_command(CLI::App& app, Context& context) {
   for (const std::string_view method : optim::spectral::kMethods)
     methods += fmt::format("{}{}", methods.empty() ? "" : ", ", method);
   command->add_option("--method", a->options.method, "Recurrence: " + methods)->capture_default_str();
-  add_real_option(*command, "--eps", a->options.epsilon, kSpectralErrors,
-                  "Smallest singular value, relative to the scale, that is exact");
+  add_real_option(*command, "--eps", a->options.epsilon, kEpsilons,
+                  "Smallest singular value, relative to the scale, that is exact; 0: as optimizer.matrices.epsilon");
   add_real_option(*command, "--tolerance", a->options.tolerance, kSpectralErrors, "Relative error to design for");
   command->add_option("--dtype", a->dtype, "Storage of the iterates: auto, float32, tf32, float16, bfloat16")
       ->capture_default_str();

@@ -82,7 +82,7 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
   const auto elements = [](double mib) { return std::max<std::int64_t>(1, std::llround(mib * kFloatsPerMib)); };
   return {.zero = static_cast<int>(config.parallel.zero),
           .bucket_elements = elements(config.parallel.bucket_mib),
-          .wave_elements = elements(config.parallel.wave_mib),
+          .wave_elements = config.parallel.wave_mib > 0 ? elements(config.parallel.wave_mib) : 0,
           .overlap = config.parallel.overlap,
           .weight_dtype = config.compute(),
           .device = device,

@@ -30,7 +30,9 @@ void ParallelSection::describe(Fields& f) {
             "threads per rank; 0 shares out to the ranks of a host what they may use of it (docs/running.md) [threads]");
   f.real("bucket_mib", bucket_mib, {.min = 0.001, .max = 65536},
          "size of a bucket of gradients and weights, as float32 [MiB]");
-  f.real("wave_mib", wave_mib, {.min = 0.001, .max = 65536}, "matrices an owner holds in one wave of the exchange [MiB]");
+  f.real("wave_mib", wave_mib, {.min = 0, .max = 65536},
+         "matrices an owner holds in one wave of the exchange; 0 is 512 for a single GPU, which has nothing to exchange and "
+         "takes matrices of one shape together, else 64 [MiB]");
   f.choice(
       "owners", owners, owners_kinds,
       "of a matrix's update: whole gives it to one rank, groups lets ranks share it, auto does where that evens out their "

@@ -29,7 +29,7 @@ struct ParallelSection {
   std::int64_t zero = 1;
   std::int64_t threads = 0;
   double bucket_mib = 25;
-  double wave_mib = 64;
+  double wave_mib = 0;
   bool overlap = false;
   std::int64_t prefetch = 1;
   std::string owners = "whole";

@@ -124,6 +124,10 @@ void refuse_norms_of_sums_that_nobody_has(const std::vector<int>& compressed, co
 
 }  // namespace
 
+std::int64_t default_wave(core::DeviceKind device, int world_size) {
+  return (device == core::DeviceKind::cuda && world_size == 1 ? 512 : 64) << 18;
+}
+
 ExecutionPlan make_execution_plan(const core::ParameterList& model, const OptimizerConfig& config,
                                   const ParallelOptions& options, int world_size) {
   const dist::ZeroStage zero = options.zero;
@@ -142,11 +146,13 @@ ExecutionPlan make_execution_plan(const core::ParameterList& model, const Optimi
   require_measurable(options.spectra, parameters, groups);
   std::vector<int> sharded = all_but(compressed, core::to_int(parameters.size()));
   Groups sharded_groups = groups.restricted_to(sharded, parameters);
+  const std::int64_t wave_elements =
+      options.wave_elements > 0 ? options.wave_elements : default_wave(options.device, world_size);
   const auto owners_of = [&](const core::ParameterList& list, const Groups& of, dist::Owners owners) {
     const auto can_be_shared = [&](const core::Parameter& p) {
       return owners != dist::Owners::whole && !is_measured(options.spectra, p.name);
     };
-    return dist::OwnerPlan(tasks_of(list, of, options.device, can_be_shared), world_size, options.wave_elements, owners);
+    return dist::OwnerPlan(tasks_of(list, of, options.device, can_be_shared), world_size, wave_elements, owners);
   };
   std::optional<CompressionPlan> compression;
   if (options.compression.any()) {

@@ -25,7 +25,7 @@ namespace muonp::optim {
 struct ParallelOptions {
   int zero = 1;                                     // ZeRO stage 0, 1, 2 or 3
   std::int64_t bucket_elements = 25 << 18;          // of a gradient bucket
-  std::int64_t wave_elements = 64 << 18;            // that an owner holds in one wave of the exchange
+  std::int64_t wave_elements = 0;                   // that an owner holds in one wave of the exchange; 0: by default_wave()
   bool overlap = false;                             // communicate on a thread of its own
   core::Dtype weight_dtype = core::Dtype::float32;  // what the forward pass reads
   core::DeviceKind device = core::DeviceKind::cpu;  // of every rank; the optimizer sets its own
@@ -99,6 +99,10 @@ struct ExecutionPlan {
   void add_compressed(int rank, Bytes& bytes) const;
   void add_pairs(int rank, Bytes& bytes) const;
 };
+
+// ParallelOptions::wave_elements that are 0: 64 MiB of float32, which overlaps an exchange with work; 512 MiB for one GPU,
+// which exchanges nothing and takes the matrices of a wave together.
+std::int64_t default_wave(core::DeviceKind device, int world_size);
 
 // `model`: all parameters of the model. Error as Groups, as OptimizerConfig::require_run(), for a zero stage that does not
 // exist, and for compression at a stage that cannot have it.

@@ -12,7 +12,7 @@ namespace muonp::optim {
 
 struct SpectralKeys {
   std::string method = "coupled_minimax", dtype = "auto";
-  double epsilon = 1e-3, tolerance = 0.01;
+  double epsilon = 0, tolerance = 0.01;
 
   void describe_spectral(core::Fields& fields);
   // Error for an exponent that is none, and a dtype that the device cannot multiply.

@@ -14,9 +14,9 @@ namespace {
 // threads idle.
 constexpr std::int64_t kPackBelow = 256 * 256;     // elements of one matrix
 constexpr std::int64_t kPackedElements = 1 << 20;  // elements of one packed batch
-// Where a batch takes no more launches than one matrix does, copying any together is cheap. Their elements at most: enough
-// to fill a GPU, and scratch memory that is worth it.
-constexpr std::int64_t kTogetherElements = 1 << 24;
+// Where a batch takes no more launches than one matrix does, copying any together is cheap. Their elements at most: 56
+// matrices of 768 by 768 or 14 of 768 by 3072, which fill a GPU, and scratch memory that is worth it (docs/gpu.md).
+constexpr std::int64_t kTogetherElements = 1 << 25;
 
 }  // namespace
 

@@ -110,7 +110,7 @@ void Products::symmetric(float alpha, const StridedBatch& a, const StridedBatch&
                          std::span<const SymmetricForm> forms) {
   if (sharers_ == nullptr) {
     core::symmetric_product(queue_, count_, alpha, a, b, c, forms);
-    flops_ += static_cast<double>(count_) * core::symmetric_flops(n_, n_, queue_.kind());
+    flops_ += core::symmetric_flops(n_, n_, queue_.kind(), count_);
     return;
   }
   compute_panels([&](Panel p, const MatrixView& out) {
@@ -140,7 +140,7 @@ void Products::gram(const StridedBatch& y, const StridedBatch& c, std::span<cons
   const std::int64_t length = wide_ ? y.first.cols : y.first.rows;
   const Op side = wide_ ? Op::none : Op::transpose;
   core::gram(queue_, count_, side, 1, y, c, sharers_ == nullptr ? forms : std::span<const SymmetricForm>{});
-  flops_ += static_cast<double>(count_) * core::symmetric_flops(n_, length, queue_.kind());
+  flops_ += core::symmetric_flops(n_, length, queue_.kind(), count_);
   if (sharers_ == nullptr) return;
   sum_panels(c.first);
   gather_panels(c.first, forms);

@@ -149,9 +149,9 @@ struct RowMoments {
     const T* p = a + matrix * a_apart + r * a_stride;
     const float* q = squared + matrix * squared_apart + r * squared_stride;
     const auto below = row.part(r);
-    const double pp = below.sum([=](std::int64_t j) { return double(float(p[j])) * double(float(p[j])); });
-    const double pq = below.sum([=](std::int64_t j) { return double(float(p[j])) * double(q[j]); });
-    const double qq = below.sum([=](std::int64_t j) { return double(q[j]) * double(q[j]); });
+    const double pp = below.sum([](T x) { return double(float(x)) * double(float(x)); }, p);
+    const double pq = below.sum([](T x, float y) { return double(float(x)) * double(y); }, p, q);
+    const double qq = below.sum([](float y) { return double(y) * double(y); }, q);
     const double dp = float(p[r]), dq = q[r];
     double* of_row = out + matrix * 4 * rows + r;
     of_row[0] = dp;

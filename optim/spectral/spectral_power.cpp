@@ -68,6 +68,11 @@ core::Dtype parse_storage(std::string_view name, std::string_view method, core::
   return dtype;
 }
 
+double epsilon_or_default(double epsilon, Exponent p, core::Dtype dtype) {
+  if (epsilon != 0) return epsilon;
+  return dtype != core::Dtype::float32 && p.numerator > 0 ? 1e-2 : 1e-3;
+}
+
 std::unique_ptr<SpectralPower> make_spectral_power(const SpectralOptions& options) {
   check_numbers(options);
   const Entry& entry = entry_of(options.method);

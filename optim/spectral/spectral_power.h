@@ -37,6 +37,10 @@ struct SpectralOptions {
 inline constexpr std::string_view kStorages[] = {"auto", "float32", "tf32", "float16", "bfloat16"};
 core::Dtype parse_storage(std::string_view name, std::string_view method, core::DeviceKind device);
 
+// The ε of a setting that is 0: 1e-2 in fewer bits than float32's at p > 0, where learning was seen not to notice, else 1e-3
+// (docs/numerics.md).
+double epsilon_or_default(double epsilon, Exponent p, core::Dtype dtype);
+
 struct SpectralReport {       // of one call
   std::vector<double> scale;  // per matrix: the bound on σ_max that G was divided by; 0 for a zero matrix
   int steps = 0, restarts = 0;

@@ -10,7 +10,8 @@
 #   Scaffold test without a GPU:  DRY=1 bash first_contact.sh FOLDER_WITH_A_BUNDLE   (needs numpy)
 #
 # Each stage has a time limit of its own and goes on when another fails. A table is printed at the end, whatever happened.
-# Saved under $OUT: table.txt, summary.json, ncu.csv, logs.tar.gz.
+# Saved under $OUT: table.txt, summary.json, ncu.csv, ncu_spectral.csv, trace.json, logs.tar.gz; and `environment`, to be read by a
+# shell (`. environment; mu $M ...`) that goes on with the program.
 set -u
 self=$(realpath "$0")
 
@@ -56,7 +57,7 @@ stage() {
 finish() {
   trap - EXIT
   $PY "$W/table.py" "$W" "$OUT" 2>&1 | tee "$OUT/table.txt"
-  cp "$W/ncu.csv" "$OUT/" 2>/dev/null
+  cp "$W"/ncu*.csv "$OUT/" 2>/dev/null
   tar czf "$OUT/logs.tar.gz" -C "$W" log stages.tsv $(cd "$W" && ls ./*.json 2>/dev/null) 2>/dev/null
   [ -n "${torch_pid:-}" ] && kill "$torch_pid" 2>/dev/null
   true
@@ -110,22 +111,25 @@ for f in sorted(glob.glob(f'{W}/log/spectral[0-9]*.log')):
         print(f"{r['rows']:5d} {m['method']:16s} p={m['p']:4s} {m['dtype']:9s} {1e3*m['seconds_median']:9.3f} ms  {m['gflops']/1e3:7.1f} Tflop/s  {m['gemm_fraction']:6.1%} of {m['gemm_gflops']/1e3:.0f}  {e}")
 for k, v in torch.items():
     if not k.startswith('gpt'): print(f'torch {k:34s} {v if not isinstance(v, float) else round(v, 4)}')
-try:
-    rows = [l for l in open(f'{W}/ncu.csv', errors='replace') if l.startswith('"')]
+def kernels(what, title):  # of ncu's --page raw: a row for each kernel, whose name and time are two of its columns
+    try: rows = list(csv.reader(l for l in open(f'{W}/{what}.csv', errors='replace') if l.startswith('"')))
+    except OSError: return
+    if not rows: return
+    k, m = rows[0].index('Kernel Name'), rows[0].index('gpu__time_duration.sum')
     total = collections.Counter(); count = collections.Counter()
-    for r in csv.DictReader(rows):
-        if r.get('Metric Name') != 'gpu__time_duration.sum': continue
-        v = float(r['Metric Value'].replace(',', '')); v *= {'ns': 1e-6, 'nsecond': 1e-6, 'us': 1e-3, 'usecond': 1e-3, 'ms': 1, 'msecond': 1}.get(r['Metric Unit'], 1e-6)
-        n = r['Kernel Name']; m = re.search(r'(\w+)(?:<[^<>]*>)?>?\(', n)
+    for r in rows[1:]:
+        if not r[m].replace('.', '').replace(',', '').isdigit(): continue
+        v = 1e-6 * float(r[m].replace(',', '')); n = r[k]  # --print-units base: ns
         inner = re.search(r'\(anonymous namespace\)::(\w+)', n) or re.search(r'ops::(\w+)', n)
         key = (re.sub(r'.*?(\w+)<.*', r'\1', n)[:28] + (':' + inner.group(1) if inner else '')) if 'muonp' in n else n[:60]
         total[key] += v; count[key] += 1
     s = sum(total.values())
-    if s:
-        print(f'== kernels of the first pass, B=4, by ncu: {sum(count.values())} launches, {s:.2f} ms of GPU time')
-        for k, v in total.most_common(16): print(f'{v:9.3f} ms {v/s:6.1%} {count[k]:5d} x  {k}')
-        out['kernels'] = {k: [count[k], v] for k, v in total.items()}
-except OSError: pass
+    if not s: return
+    print(f'== kernels of {title}, by ncu: {sum(count.values())} launches, {s:.2f} ms of GPU time')
+    for k, v in total.most_common(16): print(f'{v:9.3f} ms {v/s:6.1%} {count[k]:5d} x  {k}')
+    out[what] = {k: [count[k], v] for k, v in total.items()}
+kernels('ncu', 'the first pass, B=4')
+kernels('ncu_spectral', 'the spectral steps of GPT-2 124M, p = 1/3')
 for name in ('refused', 'shared', 'mpi2'):
     print(f'{name}:', ' / '.join(read(name).strip().splitlines()[-2:])[:300])
 json.dump(out, open(f'{OUT}/summary.json', 'w'), indent=1)
@@ -168,6 +172,7 @@ export OPAL_PREFIX=$O OPAL_BINDIR=$O/bin OPAL_LIBDIR=$O/lib OPAL_PKGLIBDIR=$O/li
 mu() { env LD_LIBRARY_PATH="$MULIB" "$@"; }
 export -f mu
 MPIRUN="$O/bin/mpirun --oversubscribe --bind-to none --mca rtc_hwloc_vmhole none --mca pml ob1 --mca btl vader,self --mca btl_vader_single_copy_mechanism none --mca plm isolated"
+{ declare -f mu; declare -p MULIB MPIRUN M W; export -p | grep -E ' (OPAL|PMIX|OMPI|NCCL|CUDA)_'; } >"$OUT/environment"
 # First reads of 800 MB of libraries are the disk's time, and NCCL has only half of parallel.timeout_seconds to start.
 (cat "$cublas"/libcublas.so.13 "$cublas"/libcublasLt.so.13 "$nccl"/libnccl.so.2 >/dev/null 2>&1 &)
 
@@ -181,13 +186,16 @@ h = np.zeros(256, '<i4'); h[:3] = 20240520, 1, n
 open(sys.argv[1], 'wb').write(h.tobytes() + ids.tobytes())
 EOF
 config() {  # BATCH RULE
+  local matrices=''
+  [ "$2" = muonp ] &&
+    matrices=', p: 1/3, splits: [{name: qkv, pattern: "*.attention.qkv.weight", axis: rows, parts: [q, k, v]}]'
   cat <<EOF
 device: $DEVICE
 run: {name: fc$1$2, dir: $W/runs, steps: 100}
 data: {train: $W/tokens.bin, sequence: 1024, batch: $1, micro_batch: $1, validation_fraction: 0.02}
 model: {preset: gpt2-124m}
 optimizer:
-  matrices: {rule: $2, p: 1/3, splits: [{name: qkv, pattern: "*.attention.qkv.weight", axis: rows, parts: [q, k, v]}]}
+  matrices: {rule: $2$matrices}
 parallel: {zero: 1, compute: bfloat16, timeout_seconds: 120}
 log: {peak: false}
 EOF
@@ -313,6 +321,7 @@ smoke() {
 }
 export -f smoke
 stage smoke 60 bash -c "smoke $M $DEVICE"
+stage configs 20 bash -c "for c in $W/step*.yaml; do mu $M plan \$c --ranks 1 || exit 1; done"
 tail -n 5 "$W/log/smoke.log"
 
 # ------------------------------------------------------------------------------------------------ 2: is it right (all beside each other; no timings)
@@ -392,19 +401,11 @@ stage spectral4096x1024 25 bash -c "mu $M bench spectral --device $DEVICE --rows
 # ------------------------------------------------------------------------------------------------ 4: where the time goes, one pass kernel by kernel
 if command -v ncu >/dev/null && [ "$DRY" != 1 ]; then
   stage ncu 60 ncu --target-processes all --clock-control none --metrics gpu__time_duration.sum --csv --page raw --print-units base \
-    --log-file "$W/ncu_raw.csv" --launch-count 1100 env LD_LIBRARY_PATH="$MULIB" "$M" bench step "$W/step4adamw.yaml" --repeats 1
-  $PY - "$W" <<'EOF'
-import csv, sys
-W = sys.argv[1]
-try:  # --page raw has one row a kernel; table.py wants one row a metric
-    rows = list(csv.reader(l for l in open(W + '/ncu_raw.csv', errors='replace') if l.startswith('"')))
-    head = rows[0]; k, m = head.index('Kernel Name'), head.index('gpu__time_duration.sum')
-    with open(W + '/ncu.csv', 'w') as f:
-        w = csv.writer(f, quoting=csv.QUOTE_ALL); w.writerow(['Kernel Name', 'Metric Name', 'Metric Unit', 'Metric Value'])
-        for r in rows[1:]:
-            if r[m].replace('.', '').replace(',', '').isdigit(): w.writerow([r[k], 'gpu__time_duration.sum', rows[1][m] if not rows[1][m][:1].isdigit() else 'ns', r[m]])
-except Exception as e: print(e)
-EOF
+    --log-file "$W/ncu.csv" --launch-count 1100 env LD_LIBRARY_PATH="$MULIB" "$M" bench step "$W/step4adamw.yaml" --repeats 1
+  stage ncu_spectral 60 ncu --target-processes all --clock-control none --metrics gpu__time_duration.sum --csv --page raw --print-units base \
+    --nvtx --nvtx-include "spectral/" --log-file "$W/ncu_spectral.csv" --launch-count 1000 \
+    env LD_LIBRARY_PATH="$MULIB" "$M" bench step "$W/step4muonp.yaml" --repeats 1
+  stage trace 30 bash -c "mu $M bench step $W/step4muonp.yaml --repeats 2 --trace $OUT/trace.json"
 fi
 
 # ------------------------------------------------------------------------------------------------ 5: several ranks, as far as one GPU goes

@@ -38,6 +38,14 @@ inline core::DeviceKind test_device_kind() {
   return name == "cuda" ? core::DeviceKind::cuda : core::DeviceKind::cpu;
 }
 inline bool on_gpu() { return test_device_kind() == core::DeviceKind::cuda; }
+// On a GPU itself, not on what stands in for it.
+inline bool on_real_gpu() {
+#ifdef MUONP_CUDA_HOST
+  return false;
+#else
+  return on_gpu();
+#endif
+}
 
 // The CPU whatever the environment says, for tests of the CPU itself.
 inline TestDevice make_cpu_test_device(int threads = 2, core::Bfloat16 bfloat16 = core::Bfloat16::native) {

@@ -32,6 +32,30 @@ class EventTimePoint final : public TimePoint {
   Event event_ = make_event(cudaEventDefault);
 };
 
+int narrow(std::int64_t x) {
+  MUONP_ASSERT(x <= 0x7fffffff, "a dimension of {}", x);
+  return static_cast<int>(x);
+}
+int leading(const MatrixView& view) { return std::max(1, narrow(view.stride)); }  // as cuBLAS wants it
+
+// A product's sizes and types as cuBLAS takes them.
+struct Sizes {
+  int m, n, k, lda, ldb, ldc;
+  cudaDataType_t operands, result;
+  cublasComputeType_t compute;
+
+  explicit Sizes(const Product& p)
+      : m(narrow(p.m)),
+        n(narrow(p.n)),
+        k(narrow(p.k)),
+        lda(leading(p.a)),
+        ldb(leading(p.b)),
+        ldc(leading(p.c)),
+        operands(type_of(p.a.dtype)),
+        result(type_of(p.c.dtype)),
+        compute(compute_type_of(p.a.dtype)) {}
+};
+
 }  // namespace
 
 std::unique_ptr<TimePoint> moment_of(cudaStream_t stream) { return std::make_unique<EventTimePoint>(stream); }
@@ -101,21 +125,22 @@ void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<
     multiply(plain, 1, batch_strides);
     return add_bias(*this, p);
   }
-  const auto narrow = [](std::int64_t x) {
-    MUONP_ASSERT(x <= 0x7fffffff, "a dimension of {}", x);
-    return static_cast<int>(x);
-  };
-  const auto leading = [&](const MatrixView& view) { return std::max(1, narrow(view.stride)); };  // as cuBLAS wants it
+  const Sizes s(p);
   const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);
-  const cudaDataType_t operands = type_of(p.a.dtype), result = type_of(p.c.dtype);
-  const cublasComputeType_t compute = compute_type_of(p.a.dtype);
-  const int m = narrow(p.m), n = narrow(p.n), k = narrow(p.k), lda = leading(p.a), ldb = leading(p.b), ldc = leading(p.c);
   if (count == 1)
-    return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, p.a.data, operands, lda,
-                                   &p.beta, p.c.data, result, ldc, compute, CUBLAS_GEMM_DEFAULT));
-  MUONP_CUDA(cublasGemmStridedBatchedEx(blas_.get(), b, a, n, m, k, &p.alpha, p.b.data, operands, ldb, batch_strides[1],
-                                        p.a.data, operands, lda, batch_strides[0], &p.beta, p.c.data, result, ldc,
-                                        batch_strides[2], narrow(count), compute, CUBLAS_GEMM_DEFAULT));
+    return MUONP_CUDA(cublasGemmEx(blas_.get(), b, a, s.n, s.m, s.k, &p.alpha, p.b.data, s.operands, s.ldb, p.a.data,
+                                   s.operands, s.lda, &p.beta, p.c.data, s.result, s.ldc, s.compute, CUBLAS_GEMM_DEFAULT));
+  MUONP_CUDA(cublasGemmStridedBatchedEx(blas_.get(), b, a, s.n, s.m, s.k, &p.alpha, p.b.data, s.operands, s.ldb,
+                                        batch_strides[1], p.a.data, s.operands, s.lda, batch_strides[0], &p.beta, p.c.data,
+                                        s.result, s.ldc, batch_strides[2], narrow(count), s.compute, CUBLAS_GEMM_DEFAULT));
+}
+
+void CudaQueue::multiply_each(const Product& p, std::int64_t count, const void* const* a, const void* const* b,
+                              void* const* c) {
+  const Sizes s(p);
+  MUONP_CUDA(cublasGemmBatchedEx(blas_.get(), operation_of(p.op_b), operation_of(p.op_a), s.n, s.m, s.k, &p.alpha, b,
+                                 s.operands, s.ldb, a, s.operands, s.lda, &p.beta, c, s.result, s.ldc, narrow(count),
+                                 s.compute, CUBLAS_GEMM_DEFAULT));
 }
 
 }  // namespace muonp::core::cuda

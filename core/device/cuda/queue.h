@@ -30,6 +30,10 @@ class CudaQueue final : public Queue {
   void write(void* to, const void* host, std::int64_t bytes) override;
   void multiply(const Product& first, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) override;
 
+  // `count` products like the first one, whose matrices lie where these arrays in the device's memory say, at multiples of
+  // 16 bytes.
+  void multiply_each(const Product& first, std::int64_t count, const void* const* a, const void* const* b, void* const* c);
+
   cudaStream_t stream() const { return stream_.get(); }
   int multiprocessors() const { return multiprocessors_; }
   // What cuBLAS works in, for a kernel's partial sums: the stream's order keeps their uses apart.

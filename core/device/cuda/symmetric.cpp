@@ -1,5 +1,6 @@
 #include "core/device/cuda/symmetric.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/base/storage.h"
@@ -10,24 +11,48 @@ namespace muonp::core::cuda {
 
 namespace {
 
-constexpr int kTile = 32, kTileRows = 8;  // a block of kTile × kTileRows threads passes over a tile of kTile × kTile
+// ---- products by blocks up to the diagonal ----
 
-struct Tile {
+struct Place {
   std::int64_t row, col;
 };
 
-// Tiles of the lower triangle by rows: 0; 1, 2; 3, 4, 5; ...
-__device__ Tile tile_of(std::int64_t index) {
+// Of the index-th place of a lower triangle by rows: 0; 1, 2; 3, 4, 5; ...
+MUONP_HD Place place_of(std::int64_t index) {
   auto row = static_cast<std::int64_t>((sqrt(8.0 * static_cast<double>(index) + 1) - 1) / 2);
   if (row * (row + 1) / 2 > index) --row;  // the root may round either way
   if ((row + 1) * (row + 2) / 2 <= index) ++row;
-  return {row * kTile, (index - row * (row + 1) / 2) * kTile};
+  return {row, index - row * (row + 1) / 2};
 }
+std::int64_t places_of(std::int64_t rows) { return rows * (rows + 1) / 2; }
 
-std::int64_t tiles_of(std::int64_t n) {
-  const std::int64_t tiles = (n + kTile - 1) / kTile;
-  return tiles * (tiles + 1) / 2;
-}
+// Bytes from a matrix of a batch to the next one, and from a block to the one below it or beside it.
+struct Steps {
+  char* first;
+  std::int64_t matrix, row, col;
+  MUONP_HD void* at(std::int64_t matrix_index, std::int64_t row_index, std::int64_t col_index) const {
+    return first + matrix_index * matrix + row_index * row + col_index * col;
+  }
+};
+
+// Where the blocks of each product lie: those of A, then of B, then of C.
+struct FindBlocks {
+  Steps a, b, c;
+  std::int64_t of_one, all;
+  void** out;
+  MUONP_HD void operator()(std::int64_t i) const {
+    const std::int64_t matrix = i / of_one;
+    const Place place = place_of(i % of_one);
+    out[i] = a.at(matrix, place.row, 0);
+    out[all + i] = b.at(matrix, 0, place.col);
+    out[2 * all + i] = c.at(matrix, place.row, place.col);
+  }
+};
+
+// ---- forms ----
+
+constexpr int kTile = 64, kPart = 8;  // a thread takes kPart neighbouring elements of a row of a tile
+constexpr int kParts = kTile / kPart, kTileThreads = 256, kTileRows = kTileThreads / kParts;
 
 template <class T>
 struct Source {
@@ -39,17 +64,31 @@ struct Source {
   __device__ void move(std::int64_t elements) { data = data ? data + elements : data; }
 };
 
-// C of the product, T of what is stored.
-template <class C, class T>
+// kPart elements by accesses of 16 bytes.
+template <class T>
+struct Part {
+  static constexpr int kPack = 16 / sizeof(T), kPacks = kPart / kPack;
+  Values<T, kPack> packs[kPacks];
+
+  __device__ T& operator[](int i) { return packs[i / kPack].at[i % kPack]; }
+  // The first `count`; single elements unless all lie as such accesses want them.
+  __device__ void load(const T* from, std::int64_t count, bool aligned) {
+    for (int p = 0; p < kPacks; ++p) load_some(from + p * kPack, count - p * kPack, aligned, packs[p]);
+  }
+  __device__ void store(T* to, std::int64_t count, bool aligned) const {
+    for (int p = 0; p < kPacks; ++p) store_some(to + p * kPack, count - p * kPack, aligned, packs[p]);
+  }
+};
+
+// T of what is stored.
+template <class T>
 struct Form {
-  Source<C> c;
   Source<T> out, first, second;
   float product, identity, first_factor, second_factor;
   bool mirror;
 
-  Form(const MatrixView& from, const SymmetricForm& form)
-      : c(from),
-        out(form.out),
+  explicit Form(const SymmetricForm& form)
+      : out(form.out),
         first(form.first.matrix),
         second(form.second.matrix),
         product(form.product),
@@ -57,71 +96,110 @@ struct Form {
         first_factor(form.first.factor),
         second_factor(form.second.factor),
         mirror(form.mirror) {}
-
   __device__ void move(std::int64_t elements) {
-    c.move(elements);
     out.move(elements);
     first.move(elements);
     second.move(elements);
   }
-  __device__ float at(std::int64_t r, std::int64_t j, float of_product) const {
-    float value = product * of_product + (r == j ? identity : 0.0f);
-    if (first.data) value += first_factor * float(first(r, j));
-    if (second.data) value += second_factor * float(second(r, j));
-    return value;
-  }
 };
 
-// A block has one tile of the lower triangle and the one above the diagonal that mirrors it, so that a form may write C.
-template <class C, class T, Triangles triangles>
-__global__ void __launch_bounds__(kTile* kTileRows) form_kernel(std::int64_t n, Form<C, T> form, std::int64_t apart) {
-  MUONP_SHARED float values[kTile][kTile + 1];  // a column more, so that columns lie in different banks
-  const Tile tile = tile_of(blockIdx.x);
-  const int lane = static_cast<int>(threadIdx.x);
-  form.move(static_cast<std::int64_t>(blockIdx.y) * apart);
-  if constexpr (triangles == Triangles::mean) {
-    for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
-      const std::int64_t r = tile.col + i, j = tile.row + lane;
-      if (j < n && r < n) values[lane][i] = float(form.c(r, j));
-    }
-    __syncthreads();
-  }
-  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
-    const std::int64_t r = tile.row + i, j = tile.col + lane;
-    if (r >= n || j > r) continue;
-    float of_product = float(form.c(r, j));
-    if constexpr (triangles == Triangles::mean) of_product = 0.5f * (of_product + values[i][lane]);
-    values[i][lane] = form.at(r, j, of_product);
-    form.out(r, j) = T(values[i][lane]);
+// C of the product.
+template <class C, class T>
+struct Forms {
+  Source<C> c;
+  Form<T> first, second, third;
+  int count;
+  bool aligned;
+};
+
+template <class T>
+__device__ void add_term(float factor, const Source<T>& term, std::int64_t row, std::int64_t col, std::int64_t count,
+                         bool aligned, float (&values)[kPart]) {
+  if (!term.data) return;
+  Part<T> part{};
+  part.load(&term(row, col), count, aligned);
+  for (int e = 0; e < kPart; ++e) values[e] += factor * float(part[e]);
+}
+
+// One form of a tile of the lower triangle, and of the one above the diagonal that mirrors it, so that a form may write C.
+template <class C, class T>
+__device__ void write_tile(std::int64_t n, const Place& place, const Source<C>& c, const Form<T>& form, bool aligned,
+                           float (&tile)[kTile][kTile + 1]) {
+  const std::int64_t top = place.row * kTile, left = place.col * kTile;
+  const int first_row = static_cast<int>(threadIdx.x) / kParts, at = static_cast<int>(threadIdx.x) % kParts * kPart;
+  const bool diagonal = top == left;
+  for (int i = first_row; i < kTile; i += kTileRows) {
+    const std::int64_t r = top + i, j = left + at, count = (diagonal ? r + 1 : n) - j;
+    if (r >= n || count <= 0) continue;
+    Part<C> product{};
+    product.load(&c(r, j), count, aligned);
+    float values[kPart];
+    for (int e = 0; e < kPart; ++e) values[e] = form.product * float(product[e]) + (r == j + e ? form.identity : 0.0f);
+    add_term(form.first_factor, form.first, r, j, count, aligned, values);
+    add_term(form.second_factor, form.second, r, j, count, aligned, values);
+    for (int e = 0; e < kPart; ++e) tile[i][at + e] = values[e];
+    if (diagonal && form.mirror) continue;  // whole rows are stored below
+    Part<T> part;
+    for (int e = 0; e < kPart; ++e) part[e] = T(values[e]);
+    part.store(&form.out(r, j), count, aligned);
   }
   if (!form.mirror) return;
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
-    const std::int64_t r = tile.col + i, j = tile.row + lane;  // above the diagonal
-    if (j < n && r < j) form.out(r, j) = T(values[lane][i]);
+  for (int i = first_row; i < kTile; i += kTileRows) {
+    const std::int64_t r = left + i, j = top + at;
+    if (r >= n || j >= n) continue;
+    Part<T> part;
+    for (int e = 0; e < kPart; ++e) part[e] = T(diagonal && at + e <= i ? tile[i][at + e] : tile[at + e][i]);
+    part.store(&form.out(r, j), n - j, aligned);
   }
 }
 
+// A block has one pair of tiles, and its threads take the same elements of each form. The forms have a name each: an array
+// that is indexed would lie in local memory.
+template <class C, class T>
+__global__ void __launch_bounds__(kTileThreads) form_kernel(std::int64_t n, Forms<C, T> forms, std::int64_t apart) {
+  MUONP_SHARED float tile[kTile][kTile + 1];  // a column more, so that columns lie in different banks
+  const Place place = place_of(blockIdx.x);
+  const std::int64_t elements = blockIdx.y * apart;
+  const auto write = [&](Form<T> form) {
+    form.move(elements);
+    write_tile(n, place, forms.c, form, forms.aligned, tile);
+  };
+  forms.c.move(elements);
+  write(forms.first);
+  if (forms.count == 1) return;
+  __syncthreads();  // the tile of the form before has been read
+  write(forms.second);
+  if (forms.count == 2) return;
+  __syncthreads();
+  write(forms.third);
+}
+
+// ---- the mean with the transpose ----
+
+constexpr int kMeanTile = 32, kMeanRows = 8;  // a block of kMeanTile × kMeanRows threads passes over a tile
+
 template <class T>
-__global__ void __launch_bounds__(kTile* kTileRows) average_kernel(std::int64_t n, Source<T> c, std::int64_t apart) {
-  MUONP_SHARED float above[kTile][kTile + 1];
-  const Tile tile = tile_of(blockIdx.x);
+__global__ void __launch_bounds__(kMeanTile* kMeanRows) average_kernel(std::int64_t n, Source<T> c, std::int64_t apart) {
+  MUONP_SHARED float above[kMeanTile][kMeanTile + 1];
+  const Place place = place_of(blockIdx.x);
+  const std::int64_t top = place.row * kMeanTile, left = place.col * kMeanTile;
   const int lane = static_cast<int>(threadIdx.x);
   c.move(static_cast<std::int64_t>(blockIdx.y) * apart);
-  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
-    const std::int64_t r = tile.col + i, j = tile.row + lane;
+  for (int i = static_cast<int>(threadIdx.y); i < kMeanTile; i += kMeanRows) {
+    const std::int64_t r = left + i, j = top + lane;
     if (j < n && r < j) above[i][lane] = float(c(r, j));
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
-    const std::int64_t r = tile.row + i, j = tile.col + lane;
+  for (int i = static_cast<int>(threadIdx.y); i < kMeanTile; i += kMeanRows) {
+    const std::int64_t r = top + i, j = left + lane;
     if (r >= n || j >= r) continue;
     above[lane][i] = 0.5f * (above[lane][i] + float(c(r, j)));
     c(r, j) = T(above[lane][i]);
   }
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.y); i < kTile; i += kTileRows) {
-    const std::int64_t r = tile.col + i, j = tile.row + lane;
+  for (int i = static_cast<int>(threadIdx.y); i < kMeanTile; i += kMeanRows) {
+    const std::int64_t r = left + i, j = top + lane;
     if (j < n && r < j) c(r, j) = T(above[i][lane]);
   }
 }
@@ -149,42 +227,68 @@ struct Moments {
 };
 
 // Tiles of each of `count` matrices.
-dim3 grid_of(std::int64_t n, std::int64_t count) {
+dim3 grid_of(std::int64_t n, int tile, std::int64_t count) {
   MUONP_ASSERT(count < 65536, "a batch of {}", count);
-  return {static_cast<unsigned>(tiles_of(n)), static_cast<unsigned>(count)};
+  return {static_cast<unsigned>(places_of((n + tile - 1) / tile)), static_cast<unsigned>(count)};
 }
 
-}  // namespace
+bool lies_aligned(const MatrixView& view, std::int64_t apart) {
+  const std::int64_t bytes = size_of(view.dtype);
+  return reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 && view.stride * bytes % 16 == 0 && apart * bytes % 16 == 0;
+}
 
-namespace {
+Steps steps_of(const StridedBatch& batch, std::int64_t rows, std::int64_t cols) {
+  const std::int64_t bytes = size_of(batch.first.dtype);
+  return {static_cast<char*>(batch.first.data), batch.batch_stride * bytes, rows * batch.first.stride * bytes, cols * bytes};
+}
+
+constexpr std::size_t kMostForms = 3;
 
 template <class C, class T>
-void write_form(Queue& queue, std::int64_t count, const StridedBatch& c, const SymmetricForm& form, Triangles triangles) {
+void write(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> some) {
   const std::int64_t n = c.first.rows;
-  const auto kernel =
-      triangles == Triangles::mean ? &form_kernel<C, T, Triangles::mean> : &form_kernel<C, T, Triangles::lower>;
-  launch(kernel, grid_of(n, count), dim3(kTile, kTileRows), 0, stream_of(queue), n, Form<C, T>(c.first, form),
-         c.batch_stride);
+  bool aligned = lies_aligned(c.first, c.batch_stride);
+  for (const SymmetricForm& form : some)
+    for (const MatrixView* view : {&form.out, &form.first.matrix, &form.second.matrix})
+      aligned = aligned && lies_aligned(*view, c.batch_stride);
+  const auto form = [&](std::size_t i) { return Form<T>(i < some.size() ? some[i] : SymmetricForm{}); };
+  const Forms<C, T> forms{Source<C>(c.first), form(0), form(1), form(2), static_cast<int>(some.size()), aligned};
+  launch(&form_kernel<C, T>, grid_of(n, kTile, count), dim3(kTileThreads), 0, stream_of(queue), n, forms, c.batch_stride);
 }
 
 }  // namespace
 
-void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms,
-                 Triangles triangles) {
+void multiply_lower(Queue& queue, std::int64_t count, float alpha, Op op_a, const StridedBatch& a, Op op_b,
+                    const StridedBatch& b, const StridedBatch& c, std::int64_t block) {
+  const std::int64_t n = c.first.rows, of_one = places_of(n / block), all = count * of_one;
+  MUONP_ASSERT(n % block == 0, "blocks of {} in {} rows", block, n);
+  const bool ta = op_a == Op::transpose, tb = op_b == Op::transpose;
+  Steps rows = steps_of(a, ta ? 0 : block, 0), cols = steps_of(b, 0, tb ? 0 : block);
+  if (ta) rows.row = block * size_of(a.first.dtype);
+  if (tb) cols.col = block * b.first.stride * size_of(b.first.dtype);
+  const Tensor pointers = Tensor::empty(queue.device(), {3 * all * 2}, Dtype::int32, Category::other);
+  auto** out = static_cast<void**>(pointers.raw());
+  core::for_each(queue, all, FindBlocks{rows, cols, steps_of(c, block, block), of_one, all, out});
+  const Product first{op_a, op_b, block, block, ta ? a.first.rows : a.first.cols, alpha, 0, a.first, b.first, c.first};
+  static_cast<CudaQueue&>(queue).multiply_each(first, all, out, out + all, out + 2 * all);
+}
+
+void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms) {
   if (c.first.rows == 0 || count == 0) return;
-  for (const SymmetricForm& form : forms)
-    with_storage(form.out.dtype, [&]<class T>(T) {
-      form.out.dtype == c.first.dtype ? write_form<T, T>(queue, count, c, form, triangles)
-                                      : write_form<float, T>(queue, count, c, form, triangles);
+  for (; !forms.empty(); forms = forms.subspan(std::min(forms.size(), kMostForms))) {
+    const std::span<const SymmetricForm> some = forms.first(std::min(forms.size(), kMostForms));
+    with_storage(some.front().out.dtype, [&]<class T>(T) {
+      c.first.dtype == Dtype::float32 ? write<float, T>(queue, count, c, some) : write<T, T>(queue, count, c, some);
     });
+  }
 }
 
 void average_with_transpose(Queue& queue, std::int64_t count, const StridedBatch& c) {
   const std::int64_t n = c.first.rows;
   if (n == 0 || count == 0) return;
   with_storage(c.first.dtype, [&]<class T>(T) {
-    launch(&average_kernel<T>, grid_of(n, count), dim3(kTile, kTileRows), 0, stream_of(queue), n, Source<T>(c.first),
-           c.batch_stride);
+    launch(&average_kernel<T>, grid_of(n, kMeanTile, count), dim3(kMeanTile, kMeanRows), 0, stream_of(queue), n,
+           Source<T>(c.first), c.batch_stride);
   });
 }
 

@@ -9,11 +9,12 @@
 
 namespace muonp::core::cuda {
 
-// What of C there is to read: its lower triangle, or both, of which the mean is taken.
-enum class Triangles : std::uint8_t { lower, mean };
-// Every form of C, in order.
-void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms,
-                 Triangles triangles);
+// C = alpha·op(A)·op(B), which is symmetric, of each of `count`: the blocks of so many rows and columns on the diagonal and
+// below it, as one batch.
+void multiply_lower(Queue& queue, std::int64_t count, float alpha, Op op_a, const StridedBatch& a, Op op_b,
+                    const StridedBatch& b, const StridedBatch& c, std::int64_t block);
+// Every form of C's lower triangle, in order.
+void write_forms(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> forms);
 // C ← (C + Cᵀ)/2
 void average_with_transpose(Queue& queue, std::int64_t count, const StridedBatch& c);
 // As core::symmetric_moments; waits for the queue.

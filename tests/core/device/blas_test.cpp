@@ -390,8 +390,45 @@ TEST(Symmetric, Moments) {
   }
 }
 
+// So many that a GPU computes blocks of the lower triangle, 320 and 256 rows each, as one batch.
+TEST(Symmetric, ManyTogetherEqualTheirFullProducts) {
+  auto device = make_test_device(2);
+  for (auto [n, count] : {std::pair<std::int64_t, std::int64_t>{960, 5}, {512, 17}, {640, 11}}) {
+    const std::int64_t size = n * n;
+    Matrix<float> a(count * n, n, 0, 1), c(count * n, n, 0, 2), full(count * n, n, 0, 3);
+    for (std::int64_t i = 0; i < count; ++i)  // symmetric
+      for (std::int64_t r = 0; r < n; ++r)
+        for (std::int64_t j = 0; j < r; ++j) a.values[i * size + j * n + r] = a.values[i * size + r * n + j];
+    a.send();
+    const auto batch = [&](const Matrix<float>& of) { return StridedBatch{of.view().block(0, 0, n, n), size}; };
+    gemm_batched(device->queue(), count, Op::none, Op::none, 2, batch(a), batch(a), 0, batch(full));
+    full.fetch();
+    symmetric_product(device->queue(), count, 2, batch(a), batch(a), batch(c));
+    c.fetch();
+    EXPECT_EQ(c.values, full.values) << n;
+    // The Gram matrices of wide and of tall parts of them.
+    for (const Op side : {Op::none, Op::transpose}) {
+      const Op other = side == Op::none ? Op::transpose : Op::none;
+      const StridedBatch part = {side == Op::none ? a.view().block(0, 0, n, 70) : a.view().block(0, 0, 70, n), size};
+      gemm_batched(device->queue(), count, side, other, 1, part, part, 0, batch(full));
+      full.fetch();
+      gram(device->queue(), count, side, 1, part, batch(c));
+      c.fetch();
+      EXPECT_EQ(c.values, full.values) << n;
+    }
+  }
+}
+
 TEST(Symmetric, FlopsAreThoseOfTheBlocks) {
   EXPECT_EQ(symmetric_flops(64, 10), 2.0 * 64 * 64 * 10);
   EXPECT_EQ(symmetric_flops(128, 10), 2.0 * 3 * 64 * 64 * 10);
   EXPECT_NEAR(symmetric_flops(1024, 1024) / gemm_flops(1024, 1024, 1024), 0.5 + 0.5 / 16, 1e-12);
+  const auto on_gpu = [](std::int64_t n, std::int64_t count) {
+    return symmetric_flops(n, 1, DeviceKind::cuda, count) / static_cast<double>(count * n * n);
+  };
+  EXPECT_EQ(on_gpu(768, 1), 2);  // whole
+  EXPECT_EQ(on_gpu(768, 48), 1 + 256.0 / 768);
+  EXPECT_EQ(on_gpu(4096, 1), 1 + 512.0 / 4096);
+  EXPECT_EQ(on_gpu(1600, 8), 1 + 320.0 / 1600);
+  EXPECT_EQ(on_gpu(4099, 1), 2);  // no block of whole cache lines
 }

@@ -79,4 +79,13 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           long long strideA, const void* B, cudaDataType Btype, int ldb, long long strideB,
                                           const void* beta, void* C, cudaDataType Ctype, int ldc, long long strideC,
                                           int batchCount, cublasComputeType_t computeType, cublasGemmAlgo_t algo);
+
+// The same of matrices where the batchCount pointers of three arrays in the device's memory say, which are read when the
+// product is carried out. Reported: an array that is not there; a matrix that is not at a multiple of 16 bytes, which real
+// kernels may want of all of them and cannot see before.
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,
+                                   int k, const void* alpha, const void* const Aarray[], cudaDataType Atype, int lda,
+                                   const void* const Barray[], cudaDataType Btype, int ldb, const void* beta,
+                                   void* const Carray[], cudaDataType Ctype, int ldc, int batchCount,
+                                   cublasComputeType_t computeType, cublasGemmAlgo_t algo);
 }

@@ -225,6 +225,45 @@ const char* cublasGetStatusString(cublasStatus_t status) {
   return found == nullptr ? "unknown error code" : found->text;
 }
 
+namespace {
+
+// The product as it is asked for, in `g`, or why it cannot be.
+cublasStatus_t take(const char* function, cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb,
+                    const void* alpha, const void* beta, cublasComputeType_t computeType, cublasGemmAlgo_t algo, Gemm& g) {
+  if (!known(transa) || !known(transb) || alpha == nullptr || beta == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
+  if (computeType != CUBLAS_COMPUTE_32F && computeType != CUBLAS_COMPUTE_32F_PEDANTIC &&
+      computeType != CUBLAS_COMPUTE_32F_FAST_TF32) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  g.transpose_a = transa != CUBLAS_OP_N;
+  g.transpose_b = transb != CUBLAS_OP_N;
+  const auto stored = [](GemmMatrix& x, bool transposed, int64_t rows, int64_t columns) {
+    x.rows = transposed ? columns : rows;
+    x.columns = transposed ? rows : columns;
+  };
+  stored(g.a, g.transpose_a, g.m, g.k);
+  stored(g.b, g.transpose_b, g.k, g.n);
+  stored(g.c, false, g.m, g.n);
+  if (const cublasStatus_t status = check_values(g, algo); status != CUBLAS_STATUS_SUCCESS) return status;
+  if (!supported(g.a.type, g.b.type, g.c.type, computeType)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (g.m == 0 || g.n == 0 || g.batch == 0) return CUBLAS_STATUS_SUCCESS;
+  if (g.c.data == nullptr || (g.k > 0 && (g.a.data == nullptr || g.b.data == nullptr))) return CUBLAS_STATUS_INVALID_VALUE;
+  // Seen with cuBLAS 13.1 on an H200: a row times a matrix of more columns than a grid has blocks.
+  if (g.m == 1 && g.n > 65535 && g.a.type != CUDA_R_32F) return CUBLAS_STATUS_EXECUTION_FAILED;
+  if (!on_host(function, "alpha", alpha) || !on_host(function, "beta", beta)) return CUBLAS_STATUS_INVALID_VALUE;
+  g.alpha = *static_cast<const float*>(alpha);
+  g.beta = *static_cast<const float*>(beta);
+  const int mode = handle->math_mode & ~CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+  g.tf32 = computeType == CUBLAS_COMPUTE_32F_FAST_TF32 ||
+           (computeType == CUBLAS_COMPUTE_32F && mode == CUBLAS_TF32_TENSOR_OP_MATH && g.a.type == CUDA_R_32F);
+  g.narrow_sums = (handle->math_mode & CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION) == 0;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+bool is_empty(const Gemm& g) { return g.m == 0 || g.n == 0 || g.batch == 0; }
+
+}  // namespace
+
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m,
                                           int n, int k, const void* alpha, const void* A, cudaDataType Atype, int lda,
                                           long long strideA, const void* B, cudaDataType Btype, int ldb, long long strideB,
@@ -232,35 +271,59 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           int batchCount, cublasComputeType_t computeType, cublasGemmAlgo_t algo) {
   const char* const function = batchCount == 1 ? "cublasGemmEx" : "cublasGemmStridedBatchedEx";
   if (const cublasStatus_t status = enter(function, handle); status != CUBLAS_STATUS_SUCCESS) return status;
-  if (!known(transa) || !known(transb) || alpha == nullptr || beta == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
-  if (computeType != CUBLAS_COMPUTE_32F && computeType != CUBLAS_COMPUTE_32F_PEDANTIC &&
-      computeType != CUBLAS_COMPUTE_32F_FAST_TF32) {
-    return CUBLAS_STATUS_NOT_SUPPORTED;
+  Gemm g{.m = m,
+         .n = n,
+         .k = k,
+         .a = {A, Atype, 0, 0, lda, strideA},
+         .b = {B, Btype, 0, 0, ldb, strideB},
+         .c = {C, Ctype, 0, 0, ldc, strideC},
+         .batch = batchCount};
+  const cublasStatus_t status = take(function, handle, transa, transb, alpha, beta, computeType, algo, g);
+  return status != CUBLAS_STATUS_SUCCESS || is_empty(g) ? status : multiply(function, handle, g);
+}
+
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,
+                                   int k, const void* alpha, const void* const Aarray[], cudaDataType Atype, int lda,
+                                   const void* const Barray[], cudaDataType Btype, int ldb, const void* beta,
+                                   void* const Carray[], cudaDataType Ctype, int ldc, int batchCount,
+                                   cublasComputeType_t computeType, cublasGemmAlgo_t algo) {
+  constexpr const char* kFunction = "cublasGemmBatchedEx";
+  if (const cublasStatus_t status = enter(kFunction, handle); status != CUBLAS_STATUS_SUCCESS) return status;
+  Gemm g{.m = m,
+         .n = n,
+         .k = k,
+         .a = {Aarray, Atype, 0, 0, lda, 0},
+         .b = {Barray, Btype, 0, 0, ldb, 0},
+         .c = {Carray, Ctype, 0, 0, ldc, 0},
+         .batch = batchCount};
+  const cublasStatus_t status = take(kFunction, handle, transa, transb, alpha, beta, computeType, algo, g);
+  if (status != CUBLAS_STATUS_SUCCESS || is_empty(g)) return status;
+  for (const void* array :
+       {static_cast<const void*>(Aarray), static_cast<const void*>(Barray), static_cast<const void*>(Carray)}) {
+    const size_t bytes = sizeof(void*) * static_cast<size_t>(batchCount);
+    if (cuda_host::locate(kFunction, "an array of pointers", array, bytes).place == cuda_host::Place::kDevice) continue;
+    cuda_host::report(std::string(kFunction) + ": an array of pointers is not in the device's memory");
+    return CUBLAS_STATUS_EXECUTION_FAILED;
   }
-  Gemm g{};
-  g.transpose_a = transa != CUBLAS_OP_N;
-  g.transpose_b = transb != CUBLAS_OP_N;
-  g.m = m;
-  g.n = n;
-  g.k = k;
-  g.batch = batchCount;
-  g.a = {A, Atype, g.transpose_a ? k : m, g.transpose_a ? m : k, lda, strideA};
-  g.b = {B, Btype, g.transpose_b ? n : k, g.transpose_b ? k : n, ldb, strideB};
-  g.c = {C, Ctype, m, n, ldc, strideC};
-  if (const cublasStatus_t status = check_values(g, algo); status != CUBLAS_STATUS_SUCCESS) return status;
-  if (!supported(Atype, Btype, Ctype, computeType)) return CUBLAS_STATUS_NOT_SUPPORTED;
-  if (m == 0 || n == 0 || batchCount == 0) return CUBLAS_STATUS_SUCCESS;
-  if (C == nullptr || (k > 0 && (A == nullptr || B == nullptr))) return CUBLAS_STATUS_INVALID_VALUE;
-  // Seen with cuBLAS 13.1 on an H200: a row times a matrix of more columns than a grid has blocks.
-  if (m == 1 && n > 65535 && Atype != CUDA_R_32F) return CUBLAS_STATUS_EXECUTION_FAILED;
-  if (!on_host(function, "alpha", alpha) || !on_host(function, "beta", beta)) return CUBLAS_STATUS_INVALID_VALUE;
-  g.alpha = *static_cast<const float*>(alpha);
-  g.beta = *static_cast<const float*>(beta);
-  const int mode = handle->math_mode & ~CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
-  g.tf32 = computeType == CUBLAS_COMPUTE_32F_FAST_TF32 ||
-           (computeType == CUBLAS_COMPUTE_32F && mode == CUBLAS_TF32_TENSOR_OP_MATH && Atype == CUDA_R_32F);
-  g.narrow_sums = (handle->math_mode & CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION) == 0;
-  return multiply(function, handle, g);
+  CUstream_st* stream = cuda_host::find_stream(kFunction, handle->stream);
+  if (stream == nullptr) return CUBLAS_STATUS_EXECUTION_FAILED;
+  g.batch = 1;
+  cuda_host::submit(*stream, cuda_host::device_bit(handle->device),
+                    cuda_host::make_task([g, batchCount, Aarray, Barray, Carray, device = handle->device] {
+                      for (int i = 0; i < batchCount; ++i) {
+                        Gemm one = g;
+                        one.a.data = Aarray[i];
+                        one.b.data = Barray[i];
+                        one.c.data = Carray[i];
+                        for (const GemmMatrix* matrix : {&one.a, &one.b, &one.c}) {
+                          if (reinterpret_cast<uintptr_t>(matrix->data) % 16 == 0) continue;
+                          cuda_host::report(std::string(kFunction) + ": " + cuda_host::hex(matrix->data) +
+                                            " is not at a multiple of 16 bytes");
+                        }
+                        if (cuda_host::check_matrices(kFunction, one, device)) cuda_host::run_gemm(one);
+                      }
+                    }));
+  return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,

@@ -17,14 +17,14 @@ struct GemmMatrix {
 };
 
 struct Gemm {
-  bool transpose_a, transpose_b;
-  int64_t m, n, k;
-  float alpha, beta;
-  GemmMatrix a, b, c;
-  int64_t batch;
-  bool tf32;
-  const void* bias;  // of c's type and m elements, added to each column of the result; or null
-  bool narrow_sums;  // parts of a sum may be rounded to the result's 16 bits, as a product split along k does
+  bool transpose_a = false, transpose_b = false;
+  int64_t m = 0, n = 0, k = 0;
+  float alpha = 1, beta = 0;
+  GemmMatrix a = {}, b = {}, c = {};
+  int64_t batch = 1;
+  bool tf32 = false;
+  const void* bias = nullptr;  // of c's type and m elements, added to each column of the result; or null
+  bool narrow_sums = false;    // parts of a sum may be rounded to the result's 16 bits, as a product split along k does
 };
 
 int64_t element_bytes(cudaDataType type);
