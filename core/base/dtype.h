@@ -1,5 +1,6 @@
-// Element types of tensors. bfloat16 and float16 are storage types: arithmetic is done in float32. tf32 is float32 in
-// memory; matrix products read 10 bits of its mantissa (tensor cores of GPUs). uint8 is bytes on their way to another rank.
+// Element types of tensors. bfloat16 and float16 are storage types: arithmetic is done in float32, and a GPU converts by its
+// own instructions, to the same values. tf32 is float32 in memory; matrix products read 10 bits of its mantissa (tensor
+// cores of GPUs). uint8 is bytes on their way to another rank.
 #pragma once
 
 #include <bit>
@@ -25,10 +26,14 @@ struct bfloat16 {
   std::uint16_t bits = 0;
   bfloat16() = default;
   MUONP_HD explicit bfloat16(float value) {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
     const auto u = std::bit_cast<std::uint32_t>(value);
     const std::uint32_t rounded = u + 0x7fffu + ((u >> 16) & 1u);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<std::uint16_t>((nan ? (u | 0x400000u) : rounded) >> 16);
+#endif
   }
   MUONP_HD operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
 };
@@ -42,6 +47,9 @@ struct float16 {
 };
 
 MUONP_HD inline float16::float16(float value) {
+#ifdef __CUDA_ARCH__
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
   const auto u = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((u >> 16) & 0x8000u);
   const std::uint32_t magnitude = u & 0x7fffffffu;
@@ -56,9 +64,15 @@ MUONP_HD inline float16::float16(float value) {
     const std::uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u) - 0x38000000u;
     bits = static_cast<std::uint16_t>(sign | (rounded >> 13));
   }
+#endif
 }
 
 MUONP_HD inline float16::operator float() const {
+#ifdef __CUDA_ARCH__
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+#else
   const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000u) << 16;
   const std::uint32_t exponent = (bits >> 10) & 0x1fu, mantissa = bits & 0x3ffu;
   if (exponent == 0x1fu) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
@@ -67,6 +81,7 @@ MUONP_HD inline float16::operator float() const {
     return sign ? -value : value;
   }
   return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
+#endif
 }
 
 template <class T>

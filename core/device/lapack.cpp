@@ -58,8 +58,9 @@ void* open_library() {
   if (!can_reserve(buffers))
     fail("this needs LAPACK, and OpenBLAS reserves {} MiB of address space for that on this machine: {}",
          static_cast<std::size_t>(buffers) * (kBuffer >> 20), limit_text());
-  void* library = ::dlopen(MUONP_OPENBLAS_PATH, RTLD_NOW | RTLD_LOCAL);  // as it was built with
-  if (library == nullptr) library = ::dlopen(MUONP_OPENBLAS_NAME, RTLD_NOW | RTLD_LOCAL);
+  // By its name first: a bundle brings its own (launch/bundle.sh), and another system may have some other one at this path.
+  void* library = ::dlopen(MUONP_OPENBLAS_NAME, RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) library = ::dlopen(MUONP_OPENBLAS_PATH, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr)
     fail("this needs LAPACK, and {} cannot be loaded: {}; on Debian: apt-get install libopenblas0-openmp",
          MUONP_OPENBLAS_NAME, ::dlerror());

@@ -83,6 +83,19 @@ TEST_F(Dry, HalfTakesNoMoreProductsThanItsBounds) {
   }
 }
 
+TEST_F(Dry, EpsilonIsAHundredthInFewBitsAndPositiveExponentsUnlessItIsSet) {
+  const auto epsilon = [&](const std::string& more) {
+    return plan("--rows 64 --cols 64 " + more).at("epsilon").get<double>();
+  };
+  for (const char* dtype : {"float16", "bfloat16", "tf32"}) {
+    EXPECT_EQ(epsilon(fmt::format("--dtype {} --p 1/3", dtype)), 1e-2) << dtype;
+    EXPECT_EQ(epsilon(fmt::format("--dtype {} --p 0", dtype)), 1e-3) << dtype;
+    EXPECT_EQ(epsilon(fmt::format("--dtype {} --p -1/4", dtype)), 1e-3) << dtype;
+    EXPECT_EQ(epsilon(fmt::format("--dtype {} --p 1/2 --eps 0.005", dtype)), 0.005) << dtype;
+  }
+  EXPECT_EQ(epsilon("--dtype float32 --p 1/3"), 1e-3);
+}
+
 TEST_F(Dry, TheSidesMayBeSwappedAndTheMachineIsNotAsked) {
   const std::string arguments = "--dtype float16 --p 1/2";
   Json tall = plan("--rows 4096 --cols 1024 " + arguments), wide = plan("--rows 1024 --cols 4096 " + arguments);
@@ -105,6 +118,7 @@ TEST_F(Dry, BadInputIsOneLine) {
   expect_refusal("--cols 65537", 2, "--cols: 65537 is out of range");
   expect_refusal("--rows many", 2, "--rows");
   expect_refusal("--eps 2", 2, "--eps: 2 is out of range");
+  expect_refusal("--eps 1e-7", 1, "epsilon: 1e-07 is out of range; valid are numbers from 1e-05 up to 1");
   expect_refusal("--tolerance 0", 2, "--tolerance: 0 is out of range");
   expect_refusal("--dtype float8", 1, "\"float8\" is no storage of the spectral step; valid are auto, float32");
   expect_refusal("--p 2", 1, "p: 2 is not a valid exponent");

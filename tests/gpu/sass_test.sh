@@ -3,7 +3,8 @@
 #   sass_test.sh PROGRAM_OR_OBJECT...       (CUOBJDUMP=... where cuobjdump is in none of the usual places)
 # Ends with 77 where cuobjdump is missing (CUDA Toolkit; PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm).
 #
-# All kernels over packs of elements and of columns have to (core/device/cuda/pack.h), whatever they compute; of the kernels
+# All kernels over packs of elements and of columns have to (core/device/cuda/pack.h), whatever they compute, and those of symmetric
+# forms where rows lie as that wants it (core/device/cuda/symmetric.cpp); of the kernels
 # of rows those in the list below, which says of each whether it loads (L) and stores (S) 16 bytes: a row that is loaded as
 # float32 and stored in 16 bits is stored by 8. Elements that are out of place are moved one by one, by the same kernel or
 # another one, so narrow accesses are there too and not counted.
@@ -34,6 +35,11 @@ for file; do "$tool" -sass -arch sm_90 "$file"; done | c++filt | awk -v wanted="
       if (loads + stores == 0) { print "no access of 16 bytes: " kernel; ++failed }
       return
     }
+    if (kernel ~ /form_kernel<true,/) {
+      ++forms
+      if (loads == 0 || stores == 0) { print "not loads and stores of 16 bytes: " kernel; ++failed }
+      return
+    }
     name = known(kernel)
     if (name == "") return
     seen[name] = 1
@@ -51,6 +57,7 @@ for file; do "$tool" -sass -arch sm_90 "$file"; done | c++filt | awk -v wanted="
   END {
     judge()
     for (i in flags) if (!seen[i]) { print "no kernel of rows is called " i; ++failed }
+    if (forms < 5) { print forms + 0 " kernels of symmetric forms, where 5 are known"; ++failed }
     if (packed < 20) { print packed + 0 " kernels over packs, where at least 20 are known"; ++failed }
     print kernels " kernels, " packed " over packs, " n / 2 " by name: " failed + 0 " move their data in less than 16 bytes"
     exit failed > 0

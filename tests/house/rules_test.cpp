@@ -24,6 +24,7 @@ const char* const kMayAsk[] = {"core/device/cuda/",
                                "core/base/math.h",
                                "core/device/for_each.h",  // kernels are written once, for two compilers
                                "tests/dist/nccl/nccl_rank_test.cpp",
+                               "tests/support/test_device.h",            // a real GPU or the stand-in
                                "tests/launch/train/zero_training.cpp"};  // the stand-in has as many GPUs as it is told
 
 std::vector<std::string> back_end_conditions(const std::vector<SourceFile>& files) {

@@ -80,7 +80,7 @@ refuse_numbers() {  # OPTION RANGE VALUES... -- COMMAND...
 }
 threads='an integer in [0, 1024]'
 refuse_numbers --threads "$threads" -1 100000 1.5 -- spectral --in a --out b --p 1
-refuse_numbers --eps 'a number in [1e-06, 0.5]' 0 -1 1 -- spectral --in a --out b --p 1
+refuse_numbers --eps 'a number in [0, 0.5]' -1 1 -- spectral --in a --out b --p 1
 refuse_numbers --tolerance 'a number in [1e-06, 0.5]' 0 1 -- spectral --in a --out b --p 1
 refuse_numbers --tokens 'an integer in [1, 1073741824]' 0 -1 0.5 -- generate run
 refuse_numbers --seed 'an integer ≥ 0' -1 -- generate run
@@ -96,7 +96,7 @@ refuse_numbers --rows 'an integer in [1, 65536]' 0 65537 -- bench spectral
 refuse_numbers --cols 'an integer in [1, 65536]' 0 65537 -- bench spectral
 refuse_numbers --repeats 'an integer in [1, 100000]' 0 -- bench spectral
 refuse_numbers --seed 'an integer ≥ 0' -1 -- bench spectral
-refuse_numbers --eps 'a number in [1e-06, 0.5]' 0 1 -- bench spectral
+refuse_numbers --eps 'a number in [0, 0.5]' -1 1 -- bench spectral
 refuse_numbers --tolerance 'a number in [1e-06, 0.5]' 0 1 -- bench spectral
 refuse_numbers --threads "$threads" 4096 -- bench spectral
 refuse_numbers --repeats 'an integer in [1, 100000]' 0 -- bench step a.yaml

@@ -1,6 +1,7 @@
 #include "core/device/cuda/symmetric.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "core/base/storage.h"
@@ -64,19 +65,38 @@ struct Source {
   __device__ void move(std::int64_t elements) { data = data ? data + elements : data; }
 };
 
-// kPart elements by accesses of 16 bytes.
+// As one access: left to itself the compiler makes several of elements that were computed one by one.
+__device__ void store_16_bytes(void* to, const uint4& value) {
+#ifdef __CUDA_ARCH__
+  __stwb(static_cast<uint4*>(to), value);
+#else
+  *static_cast<uint4*>(to) = value;
+#endif
+}
+
+// kPart neighbouring elements. `packed`: all of them, by accesses of 16 bytes; otherwise the first `count`, one by one.
 template <class T>
 struct Part {
   static constexpr int kPack = 16 / sizeof(T), kPacks = kPart / kPack;
   Values<T, kPack> packs[kPacks];
 
   __device__ T& operator[](int i) { return packs[i / kPack].at[i % kPack]; }
-  // The first `count`; single elements unless all lie as such accesses want them.
-  __device__ void load(const T* from, std::int64_t count, bool aligned) {
-    for (int p = 0; p < kPacks; ++p) load_some(from + p * kPack, count - p * kPack, aligned, packs[p]);
+  template <bool packed>
+  __device__ void load(const T* from, std::int64_t count) {
+    if constexpr (packed) {
+      for (int p = 0; p < kPacks; ++p) packs[p] = std::bit_cast<Values<T, kPack>>(reinterpret_cast<const uint4*>(from)[p]);
+    } else {
+      for (int i = 0; i < kPart; ++i) (*this)[i] = i < count ? from[i] : T(0.0f);
+    }
   }
-  __device__ void store(T* to, std::int64_t count, bool aligned) const {
-    for (int p = 0; p < kPacks; ++p) store_some(to + p * kPack, count - p * kPack, aligned, packs[p]);
+  template <bool packed>
+  __device__ void store(T* to, std::int64_t count) {
+    if constexpr (packed) {
+      for (int p = 0; p < kPacks; ++p) store_16_bytes(to + p * kPack, std::bit_cast<uint4>(packs[p]));
+    } else {
+      for (int i = 0; i < kPart; ++i)
+        if (i < count) to[i] = (*this)[i];
+    }
   }
 };
 
@@ -109,21 +129,21 @@ struct Forms {
   Source<C> c;
   Form<T> first, second, third;
   int count;
-  bool aligned;
 };
 
-template <class T>
+template <bool packed, class T>
 __device__ void add_term(float factor, const Source<T>& term, std::int64_t row, std::int64_t col, std::int64_t count,
-                         bool aligned, float (&values)[kPart]) {
+                         float (&values)[kPart]) {
   if (!term.data) return;
-  Part<T> part{};
-  part.load(&term(row, col), count, aligned);
+  Part<T> part;
+  part.template load<packed>(&term(row, col), count);
   for (int e = 0; e < kPart; ++e) values[e] += factor * float(part[e]);
 }
 
 // One form of a tile of the lower triangle, and of the one above the diagonal that mirrors it, so that a form may write C.
-template <class C, class T>
-__device__ void write_tile(std::int64_t n, const Place& place, const Source<C>& c, const Form<T>& form, bool aligned,
+// What lies above the diagonal of C and of the terms may be read, and is not used.
+template <bool packed, class C, class T>
+__device__ void write_tile(std::int64_t n, const Place& place, const Source<C>& c, const Form<T>& form,
                            float (&tile)[kTile][kTile + 1]) {
   const std::int64_t top = place.row * kTile, left = place.col * kTile;
   const int first_row = static_cast<int>(threadIdx.x) / kParts, at = static_cast<int>(threadIdx.x) % kParts * kPart;
@@ -131,17 +151,17 @@ __device__ void write_tile(std::int64_t n, const Place& place, const Source<C>& 
   for (int i = first_row; i < kTile; i += kTileRows) {
     const std::int64_t r = top + i, j = left + at, count = (diagonal ? r + 1 : n) - j;
     if (r >= n || count <= 0) continue;
-    Part<C> product{};
-    product.load(&c(r, j), count, aligned);
+    Part<C> product;
+    product.template load<packed>(&c(r, j), count);
     float values[kPart];
     for (int e = 0; e < kPart; ++e) values[e] = form.product * float(product[e]) + (r == j + e ? form.identity : 0.0f);
-    add_term(form.first_factor, form.first, r, j, count, aligned, values);
-    add_term(form.second_factor, form.second, r, j, count, aligned, values);
+    add_term<packed>(form.first_factor, form.first, r, j, count, values);
+    add_term<packed>(form.second_factor, form.second, r, j, count, values);
     for (int e = 0; e < kPart; ++e) tile[i][at + e] = values[e];
     if (diagonal && form.mirror) continue;  // whole rows are stored below
     Part<T> part;
     for (int e = 0; e < kPart; ++e) part[e] = T(values[e]);
-    part.store(&form.out(r, j), count, aligned);
+    diagonal ? part.template store<false>(&form.out(r, j), count) : part.template store<packed>(&form.out(r, j), count);
   }
   if (!form.mirror) return;
   __syncthreads();
@@ -150,20 +170,20 @@ __device__ void write_tile(std::int64_t n, const Place& place, const Source<C>& 
     if (r >= n || j >= n) continue;
     Part<T> part;
     for (int e = 0; e < kPart; ++e) part[e] = T(diagonal && at + e <= i ? tile[i][at + e] : tile[at + e][i]);
-    part.store(&form.out(r, j), n - j, aligned);
+    part.template store<packed>(&form.out(r, j), n - j);
   }
 }
 
 // A block has one pair of tiles, and its threads take the same elements of each form. The forms have a name each: an array
-// that is indexed would lie in local memory.
-template <class C, class T>
+// that is indexed would lie in local memory. packed: n is a multiple of kPart, and rows begin at multiples of 16 bytes.
+template <bool packed, class C, class T>
 __global__ void __launch_bounds__(kTileThreads) form_kernel(std::int64_t n, Forms<C, T> forms, std::int64_t apart) {
   MUONP_SHARED float tile[kTile][kTile + 1];  // a column more, so that columns lie in different banks
   const Place place = place_of(blockIdx.x);
   const std::int64_t elements = blockIdx.y * apart;
   const auto write = [&](Form<T> form) {
     form.move(elements);
-    write_tile(n, place, forms.c, form, forms.aligned, tile);
+    write_tile<packed>(n, place, forms.c, form, tile);
   };
   forms.c.move(elements);
   write(forms.first);
@@ -247,13 +267,14 @@ constexpr std::size_t kMostForms = 3;
 template <class C, class T>
 void write(Queue& queue, std::int64_t count, const StridedBatch& c, std::span<const SymmetricForm> some) {
   const std::int64_t n = c.first.rows;
-  bool aligned = lies_aligned(c.first, c.batch_stride);
+  bool packed = n % kPart == 0 && lies_aligned(c.first, c.batch_stride);
   for (const SymmetricForm& form : some)
     for (const MatrixView* view : {&form.out, &form.first.matrix, &form.second.matrix})
-      aligned = aligned && lies_aligned(*view, c.batch_stride);
+      packed = packed && lies_aligned(*view, c.batch_stride);
   const auto form = [&](std::size_t i) { return Form<T>(i < some.size() ? some[i] : SymmetricForm{}); };
-  const Forms<C, T> forms{Source<C>(c.first), form(0), form(1), form(2), static_cast<int>(some.size()), aligned};
-  launch(&form_kernel<C, T>, grid_of(n, kTile, count), dim3(kTileThreads), 0, stream_of(queue), n, forms, c.batch_stride);
+  launch(packed ? &form_kernel<true, C, T> : &form_kernel<false, C, T>, grid_of(n, kTile, count), dim3(kTileThreads), 0,
+         stream_of(queue), n, Forms<C, T>{Source<C>(c.first), form(0), form(1), form(2), static_cast<int>(some.size())},
+         c.batch_stride);
 }
 
 }  // namespace
