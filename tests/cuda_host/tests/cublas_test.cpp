@@ -294,6 +294,38 @@ TEST_F(CublasTest, WrongMemoryIsReported) {
   cudaFree(x);
 }
 
+TEST_F(CublasTest, ABatchOfPointersIsItsProductsOneByOne) {
+  constexpr int kN = 4, kBatch = 3;  // matrices of 64 bytes
+  std::vector<float> numbers;
+  for (int i = 0; i < 2 * kBatch * kN * kN; ++i) numbers.push_back(static_cast<float>(i % 7 - 3));
+  float *x = device(numbers), *c = device(std::vector<float>(kBatch * kN * kN, 9.0F)), *alone = device<float>(kN * kN);
+  const auto matrix = [](float* first, int i) { return static_cast<void*>(first + i * kN * kN); };
+  const std::vector<void*> as = {matrix(x, 2), matrix(x, 0), matrix(x, 0)}, bs = {matrix(x, 5), matrix(x, 3), matrix(x, 1)},
+                           cs = {matrix(c, 1), matrix(c, 2), matrix(c, 0)};
+  void **da = device(as), **db = device(bs), **dc = device(cs);
+  const float alpha = 2, beta = 0;
+  const auto multiply = [&](const void* const* a, const void* const* b, void* const* to) {
+    return cublasGemmBatchedEx(handle_, CUBLAS_OP_T, CUBLAS_OP_N, kN, kN, kN, &alpha, a, CUDA_R_32F, kN, b, CUDA_R_32F, kN,
+                               &beta, to, CUDA_R_32F, kN, kBatch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+  };
+  ASSERT_EQ(multiply(da, db, dc), CUBLAS_STATUS_SUCCESS);
+  for (int i = 0; i < kBatch; ++i) {
+    ASSERT_EQ(cublasGemmEx(handle_, CUBLAS_OP_T, CUBLAS_OP_N, kN, kN, kN, &alpha, as[i], CUDA_R_32F, kN, bs[i], CUDA_R_32F,
+                           kN, &beta, alone, CUDA_R_32F, kN, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+              CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ(host(static_cast<float*>(cs[i]), kN * kN), host(alone, kN * kN)) << i;
+  }
+  EXPECT_EQ(multiply(as.data(), db, dc), CUBLAS_STATUS_EXECUTION_FAILED);
+  expect_report({"cublasGemmBatchedEx: an array of pointers is not in the device's memory"});
+  void** moved = device(std::vector<void*>{x + 1, as[1], as[2]});
+  EXPECT_EQ(multiply(moved, db, dc), CUBLAS_STATUS_SUCCESS);  // found when it is carried out
+  cudaDeviceSynchronize();
+  expect_report({"cublasGemmBatchedEx", "is not at a multiple of 16 bytes"});
+  for (void* memory : {static_cast<void*>(x), static_cast<void*>(c), static_cast<void*>(alone), static_cast<void*>(da),
+                       static_cast<void*>(db), static_cast<void*>(dc), static_cast<void*>(moved)})
+    cudaFree(memory);
+}
+
 TEST_F(CublasTest, WorkspaceIsCheckedUsedAndReset) {
   char* workspace = device<char>(8192);
   float *x = device(std::vector<float>(4, 1.0F)), *c = device<float>(4);
