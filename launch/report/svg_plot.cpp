@@ -14,6 +14,7 @@ namespace muonp::launch {
 namespace {
 
 constexpr double kWidth = 960, kHeight = 540, kLeft = 78, kTop = 76, kBottom = 64, kRightMargin = 24;
+constexpr double kMarker = 6;  // that a marker at the edge reaches beyond it
 constexpr double kLegendGap = 22, kLegendLine = 22,
                  kLetter = 7.4;     // pixels; a letter's mean width at 13 pixels
 constexpr double kNameSlope = 0.5;  // names on the x axis fall by this much a pixel: a sine of 30 degrees
@@ -91,6 +92,7 @@ class Canvas {
     for (const PlotSeries& s : series_)
       legend = std::max(legend, kLetter * static_cast<double>(display_width(s.name) + display_width(s.detail) + 2));
     right_ = kWidth - kRightMargin - kLegendGap - 34 - std::min(legend, 320.0);
+    height_ = std::max(kHeight, kTop + kLegendLine * static_cast<double>(series_.size()) + kLegendLine);
     for (const std::string& name : plot.x_names)
       bottom_margin_ = std::max(bottom_margin_, kBottom + kNameSlope * kLetter * static_cast<double>(display_width(name)));
     if (!plot.x_names.empty()) x_ = {0.5, static_cast<double>(plot.x_names.size()) + 0.5};
@@ -111,7 +113,7 @@ class Canvas {
   }
 
  private:
-  double bottom() const { return kHeight - bottom_margin_; }
+  double bottom() const { return height_ - bottom_margin_; }
   double to_x(double x) const { return kLeft + (x - x_.low) / (x_.high - x_.low) * (right_ - kLeft); }
   double to_y(double y) const { return bottom() - (y - y_.low) / (y_.high - y_.low) * (bottom() - kTop); }
   const char* colour(std::size_t i) const { return kColours[i % kColours.size()]; }
@@ -124,11 +126,11 @@ class Canvas {
         "font-family=\"Helvetica Neue, Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif\">\n"
         "<title>{2}</title>\n"
         "<rect width=\"{0}\" height=\"{1}\" fill=\"#ffffff\"/>\n"
-        "<clipPath id=\"area\"><rect x=\"{3}\" y=\"{4}\" width=\"{5:.1f}\" height=\"{6:.1f}\"/></clipPath>\n"
+        "<clipPath id=\"area\"><rect x=\"{7}\" y=\"{4}\" width=\"{8:.1f}\" height=\"{5:.1f}\"/></clipPath>\n"
         "<text x=\"{3}\" y=\"34\" font-size=\"18\" font-weight=\"600\" fill=\"#1a1a1a\">{2}</text>\n"
-        "<text x=\"{3}\" y=\"55\" font-size=\"13\" fill=\"#666666\">{7}</text>\n",
-        kWidth, kHeight, escaped(plot_.title), kLeft, kTop - 4, right_ - kLeft + 5, bottom() - kTop + 8,
-        escaped(plot_.subtitle));
+        "<text x=\"{3}\" y=\"55\" font-size=\"13\" fill=\"#666666\">{6}</text>\n",
+        kWidth, height_, escaped(plot_.title), kLeft, kTop - 4, bottom() - kTop + 8, escaped(plot_.subtitle),
+        kLeft - kMarker, right_ - kLeft + 2 * kMarker);
   }
 
   void text(double x, double y, const char* anchor, const std::string& content, const char* extra = "") {
@@ -151,7 +153,7 @@ class Canvas {
       name_ticks();
     out_ += fmt::format("<path d=\"M{:.1f} {:.1f}V{:.1f}H{:.1f}\" fill=\"none\" stroke=\"#666666\"/>\n", kLeft, kTop,
                         bottom(), right_);
-    text((kLeft + right_) / 2, kHeight - 18, "middle", plot_.x_label, " font-size=\"14\"");
+    text((kLeft + right_) / 2, height_ - 18, "middle", plot_.x_label, " font-size=\"14\"");
     const double middle = (kTop + bottom()) / 2;
     const std::string turn = fmt::format(" font-size=\"14\" transform=\"rotate(-90 22 {:.1f})\"", middle);
     text(22, middle, "middle", plot_.y_label, turn.c_str());
@@ -260,7 +262,7 @@ class Canvas {
   std::vector<PlotSeries> series_;
   Range x_, y_;
   std::vector<double> x_ticks_, y_ticks_;
-  double right_ = 0, bottom_margin_ = kBottom;
+  double right_ = 0, height_ = kHeight, bottom_margin_ = kBottom;
   std::string out_;
 };
 

@@ -45,6 +45,23 @@ TEST(SvgPlot, DrawsEverySeriesInItsColour) {
   EXPECT_THAT(svg, HasSubstr(">Loss</text>"));
 }
 
+TEST(SvgPlot, IsAsHighAsItsLegendNeeds) {
+  const auto height = [](int count) {
+    Plot plot{"t", "", "x", "y", {}};
+    for (int i = 0; i < count; ++i) plot.series.push_back({fmt::format("series {}", i), "", {{0, 1}, {1, 2.0 + i}}, {}});
+    const std::string svg = render_svg(plot);
+    const std::size_t at = svg.find("height=\"") + 8;
+    const std::size_t last = svg.rfind(fmt::format(">series {}<", count - 1)), y = svg.rfind(" y=\"", last) + 4;
+    const double whole = std::stod(svg.substr(at));
+    EXPECT_LT(std::stod(svg.substr(y)) + 5, whole) << count;  // with room for what hangs below the line
+    return whole;
+  };
+  EXPECT_EQ(height(2), 540);
+  EXPECT_EQ(height(20), 540);
+  EXPECT_GT(height(22), 540);
+  EXPECT_GT(height(50), 1100);
+}
+
 TEST(SvgPlot, EscapesNames) {
   const std::string svg = render_svg({"<T> & \"x\"", "", "x", "y", {{"a<b", "", {{0, 1}, {1, 2}}, {}}}});
   EXPECT_THAT(svg, HasSubstr("&lt;T&gt; &amp; &quot;x&quot;"));
