@@ -3,11 +3,11 @@
 #   sass_test.sh PROGRAM_OR_OBJECT...       (CUOBJDUMP=... where cuobjdump is in none of the usual places)
 # Ends with 77 where cuobjdump is missing (CUDA Toolkit; PyPI's nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm).
 #
-# All kernels over packs of elements and of columns have to (core/device/cuda/pack.h), whatever they compute, and those of symmetric
-# forms where rows lie as that wants it (core/device/cuda/symmetric.cpp); of the kernels
-# of rows those in the list below, which says of each whether it loads (L) and stores (S) 16 bytes: a row that is loaded as
-# float32 and stored in 16 bits is stored by 8. Elements that are out of place are moved one by one, by the same kernel or
-# another one, so narrow accesses are there too and not counted.
+# All kernels over packs of elements and of columns have to (core/device/cuda/pack.h), whatever they compute, and those of
+# symmetric forms where rows lie as that wants it (core/device/cuda/symmetric.cpp); of the kernels of rows those in the list
+# below, which says of each whether it loads (L) and stores (S) 16 bytes: a row that is loaded as float32 and stored in 16 bits
+# is stored by 8. Elements that are out of place are moved one by one, by the same kernel or another one, so narrow accesses are
+# there too and not counted.
 set -euo pipefail
 tool=${CUOBJDUMP:-$(command -v cuobjdump || ls /usr/local/cuda/bin/cuobjdump 2>/dev/null || true)}
 [ -n "$tool" ] || { echo "cuobjdump is not here: the width of kernels' accesses was not looked at"; exit 77; }
