@@ -1,6 +1,7 @@
 // What a trainer needs of a language model.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -72,14 +73,20 @@ class LanguageModel {
                                    KeyValueCache& cache) = 0;
 
   // Cost model: floating-point operations of matrix products, forward and backward together (no recomputation
-  // counted), and peak bytes of activations of `dtype` of one micro-batch on a device.
+  // counted), and peak bytes of activations of `dtype` of one micro-batch on a device, of all of the pass and where it is:
+  // in the order of the forward pass, stretches of which all operations of weight_reads() are.
   virtual double step_flops(std::int64_t batch, std::int64_t time) const = 0;
   // Of these, what is counted by convention and never computed; a rate beside the machine's leaves it out.
   virtual double skipped_flops(std::int64_t batch, std::int64_t time) const = 0;
   // What the backward pass computes again beside that.
   virtual double recomputed_flops(std::int64_t batch, std::int64_t time) const = 0;
-  virtual std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                        core::DeviceKind device) const = 0;
+  virtual std::vector<core::PassStretch> stretches(std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                                                   core::DeviceKind device) const = 0;
+  std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device) const {
+    std::int64_t most = 0;
+    for (const core::PassStretch& s : stretches(batch, time, dtype, device)) most = std::max(most, s.activations);
+    return most;
+  }
 };
 
 }  // namespace muonp::models

@@ -53,6 +53,12 @@ struct WeightReads {
   WeightReads only(bool trained) const;
 };
 
+// Operations of a training pass that follow each other: so many of WeightReads::forward, those of WeightReads::backward that
+// undo them, and the most bytes that activations take at once while either runs.
+struct PassStretch {
+  std::int64_t forward, backward, activations;
+};
+
 // The same reads, as positions in `parameters`. InternalError if a parameter that is read is not there.
 std::vector<std::vector<int>> positions_of(const WeightReads::List& reads, const ParameterList& parameters);
 

@@ -98,17 +98,19 @@ class Walk {
 
 }  // namespace
 
-std::int64_t GatherPlan::most_held_together(const GatherPlan& first, const GatherPlan& second,
-                                            const std::vector<std::pair<std::vector<int>, std::vector<int>>>& reads) {
-  Walk a(first.training()), b(second.training());
-  std::int64_t most = 0;
+std::vector<std::int64_t> GatherPlan::held_together(
+    const GatherPlan& first, const GatherPlan* second,
+    const std::vector<std::pair<std::vector<int>, std::vector<int>>>& reads) {
+  const Pass none;
+  Walk a(first.training()), b(second == nullptr ? none : second->training());
+  std::vector<std::int64_t> held;
   for (const auto& [of_first, of_second] : reads) {
     a.read(first.buckets_of(of_first));
-    most = std::max(most, a.held() + b.held());
-    b.read(second.buckets_of(of_second));
-    most = std::max(most, a.held() + b.held());
+    const std::int64_t before = a.held() + b.held();
+    if (second != nullptr) b.read(second->buckets_of(of_second));
+    held.push_back(std::max(before, a.held() + b.held()));
   }
-  return most;
+  return held;
 }
 
 std::string GatherPlan::describe() const {

@@ -36,10 +36,10 @@ class GatherPlan {
   const Pass& training() const { return training_; }
   std::string describe() const;
 
-  // Elements of whole buckets at one time in a training pass in which two plans take turns, of other parameters each: every
-  // operation reads of the one, then of the other. `reads`: those of the pass, of the first plan and of the second.
-  static std::int64_t most_held_together(const GatherPlan& first, const GatherPlan& second,
-                                         const std::vector<std::pair<std::vector<int>, std::vector<int>>>& reads);
+  // Elements of whole buckets at one time, by operation of a training pass. Two plans of other parameters each take turns:
+  // every operation reads of the one, then of the other, which may be null. `reads`: what an operation reads of each.
+  static std::vector<std::int64_t> held_together(const GatherPlan& first, const GatherPlan* second,
+                                                 const std::vector<std::pair<std::vector<int>, std::vector<int>>>& reads);
 
  private:
   std::vector<int> buckets_of(const std::vector<int>& parameters) const;

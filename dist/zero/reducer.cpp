@@ -24,35 +24,40 @@ struct Keep {
 
 }  // namespace
 
-std::int64_t GradientReducer::most_whole(const ShardPlan& plan, const core::ParameterList& parameters,
-                                         const core::WeightReads::List& reads, bool overlap) {
+std::vector<std::int64_t> GradientReducer::whole_by_operation(const ShardPlan& plan, const core::ParameterList& parameters,
+                                                              const core::WeightReads::List& reads, bool overlap) {
   std::unordered_map<const core::Parameter*, int> index, uses;
   for (std::size_t p = 0; p < parameters.size(); ++p) index[parameters[p]] = core::to_int(p);
   for (const auto& operation : reads)
     for (const core::Parameter* p : operation) ++uses[p];
-  std::vector<std::vector<core::Parameter*>> order(reads.rbegin(), reads.rend());
-  for (auto p = parameters.rbegin(); p != parameters.rend(); ++p)
-    if (uses[*p] == 0) {
-      uses[*p] = 1;
-      order.push_back({*p});
-    }
+  // What no operation reads is complete, as zeros, when the pass is over, one after the other.
+  std::vector<std::vector<int>> order;
+  for (std::size_t p = 0; p < parameters.size(); ++p)
+    if (uses.try_emplace(parameters[p], 1).second) order.push_back({core::to_int(p)});
+  const auto first = static_cast<std::ptrdiff_t>(order.size());
+  for (const auto& operation : reads) {
+    std::vector<int>& planned = order.emplace_back();
+    for (const core::Parameter* p : operation)
+      if (const auto found = index.find(p); found != index.end()) planned.push_back(found->second);
+  }
 
   const auto& buckets = plan.buckets();
   std::vector<int> missing;
   for (const Bucket& bucket : buckets) missing.push_back(core::to_int(bucket.parameters.size()));
   std::vector<bool> open(buckets.size(), false);
   std::deque<std::size_t> in_flight;
-  std::int64_t held = 0, most = 0;
+  std::int64_t held = 0;
   std::size_t next = 0;
-  for (const auto& operation : order) {
-    for (const core::Parameter* p : operation) {
-      const auto bucket = at(plan.bucket_of(index.at(p)));
+  std::vector<std::int64_t> whole(order.size(), 0);
+  for (std::size_t i = order.size(); i-- > 0;) {
+    for (const int p : order[i]) {
+      const auto bucket = at(plan.bucket_of(p));
       if (!open[bucket]) held += buckets[bucket].size;
       open[bucket] = true;
     }
-    most = std::max(most, held);
-    for (const core::Parameter* p : operation)
-      if (--uses[p] == 0) --missing[at(plan.bucket_of(index.at(p)))];
+    whole[i] = held;
+    for (const int p : order[i])
+      if (--uses[parameters[at(p)]] == 0) --missing[at(plan.bucket_of(p))];
     for (; next < buckets.size() && missing[next] == 0; ++next) {
       in_flight.push_back(next);
       if (core::to_int(in_flight.size()) < whole_buckets_alive(overlap)) continue;
@@ -60,7 +65,9 @@ std::int64_t GradientReducer::most_whole(const ShardPlan& plan, const core::Para
       in_flight.pop_front();
     }
   }
-  return most;
+  if (reads.empty()) return {};
+  whole[at(first)] = *std::max_element(whole.begin(), whole.begin() + first + 1);
+  return {whole.begin() + first, whole.end()};
 }
 
 GradientReducer::GradientReducer(core::Device& device, const ShardedParameters& parameters, Communicator& communicator,

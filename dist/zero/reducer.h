@@ -36,9 +36,10 @@ class GradientReducer final : public core::GradientSink {
   // After the last pass, once: waits for all reductions. InternalError if a pass is missing or incomplete.
   void finish();
 
-  // Elements of whole buckets that stages 2 and 3 hold at most, in a backward pass that undoes `reads` one by one.
-  static std::int64_t most_whole(const ShardPlan& plan, const core::ParameterList& parameters,
-                                 const core::WeightReads::List& reads, bool overlap);
+  // Elements of whole buckets that stages 2 and 3 hold at most while the backward pass undoes each of `reads`, one by one
+  // from the last to the first, which are of these parameters and of others that the plan leaves out.
+  static std::vector<std::int64_t> whole_by_operation(const ShardPlan& plan, const core::ParameterList& parameters,
+                                                      const core::WeightReads::List& reads, bool overlap);
 
   // Sum over passes and ranks of kept(parameter); 1-D float32, valid after finish(), may be written to.
   core::Tensor reduced(int parameter) const;

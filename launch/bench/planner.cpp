@@ -108,11 +108,11 @@ MemoryForecast Planner::memory(const Planned& planned, const RunConfig& config, 
   const StartFacts facts{config, *planned.model, *planned.plan, batches, "", "", "", 0};
   MemoryForecast most;
   most.activations = facts.activation_bytes();
+  const std::int64_t pass = facts.pass_bytes();
   for (const int rank : candidates(*planned.plan)) {
     const optim::ExecutionPlan::Bytes bytes = planned.plan->bytes(rank);
     const std::int64_t snapshot = facts.snapshot_bytes(rank);
-    const std::int64_t total = bytes.weights + bytes.gradients + bytes.optimizer +
-                               std::max(bytes.exchange, most.activations) + (view_.cluster().gpus ? 0 : snapshot);
+    const std::int64_t total = planned.plan->peak_bytes(bytes, pass) + (view_.cluster().gpus ? 0 : snapshot);
     if (total <= most.total) continue;
     most = {rank, bytes, most.activations, snapshot, total};
   }

@@ -42,6 +42,7 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
   const optim::ExecutionPlan& plan = facts.plan;
   ordered_json ranks = ordered_json::array(), owners = ordered_json::array();
   const dist::OwnerPlan& owners_of = plan.matrix_owners();
+  const std::int64_t activations = facts.activation_bytes(), pass = facts.pass_bytes();
   for (int r = 0; r < plan.shards.world_size(); ++r) {
     const optim::ExecutionPlan::Bytes b = plan.bytes(r);
     ranks.push_back({{"rank", r},
@@ -50,9 +51,9 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
                      {"optimizer_bytes", b.optimizer},
                      {"exchange_bytes", b.exchange},
                      {"host_bytes", b.host},
-                     {"activations_bytes", facts.activation_bytes()},
+                     {"activations_bytes", activations},
                      {"snapshot_bytes", facts.snapshot_bytes(r)},
-                     {"peak_bytes", planned_peak_bytes(facts, r)},
+                     {"peak_bytes", plan.peak_bytes(b, pass)},
                      {"load", owners_of.load(r)}});
   }
   for (std::size_t t = 0; t < owners_of.tasks().size(); ++t)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# How far `muonp plan --cluster` is from what a step takes and holds on this machine: measures its rates, predicts 16 settings
-# (two models; one and two ranks of this host, and two hosts joined by a link of 1 Gb/s; ZeRO stages; compression), measures
-# each in turn, and prints the table of docs/planner.md. No rate comes from the settings themselves.
+# How far `muonp plan --cluster` is from what a step takes and holds on this machine: in each round measures its rates, predicts
+# 16 settings from them (two models; one and two ranks of this host, and two hosts joined by a link of 1 Gb/s; ZeRO stages;
+# compression) and measures each, and at last prints the table of docs/planner.md. No rate comes from the settings themselves.
 #
 #   launch/scripts/planner_study.sh FOLDER             all of it; FOLDER gets the cluster files and the raw data
 #   launch/scripts/planner_study.sh FOLDER --try       the same with one short run of each, to see that it works
@@ -40,10 +40,6 @@ apart() { "$root/tests/support/two_hosts.sh" --rate 1gbit -np 2 --host h0:1,h1:1
 rates() { # rates HOW FILE
   "$1" bench --write-cluster "$folder/$2" --threads 1 --seconds "$seconds" --largest "$largest"
 }
-rm -f "$folder/one-host.yaml" "$folder/two-hosts.yaml"
-rates alone one-host.yaml
-rates together one-host.yaml
-rates apart two-hosts.yaml
 
 settings=()
 for model in gpt llama; do
@@ -55,27 +51,31 @@ for model in gpt llama; do
     "$model apart 2 two-hosts.yaml parallel.zero=1 compression.to_owner=int8 compression.to_workers=int8")
 done
 
-# One line for each run: its setting, and what the program said.
+# One line for each run: its setting, and what the program said; of a prediction what can be compared.
 record() { # record KIND SETTING JSON-FILE
   python3 -c 'import json, sys
-print(json.dumps({"kind": sys.argv[1], "setting": sys.argv[2], "result": json.load(open(sys.argv[3]))}))' "$1" "$2" "$3" >>"$raw"
+kind, setting, result = sys.argv[1], sys.argv[2], json.load(open(sys.argv[3]))
+if kind == "predicted":
+    step = result["predictions"][0]
+    result = {key: step[key] for key in ("step_seconds", "bound_by", "bytes_sent", "memory_bytes")}
+    result["phases"] = {phase["phase"]: round(phase["seconds"], 6) for phase in step["phases"]}
+print(json.dumps({"kind": kind, "setting": setting, "result": result}))' "$1" "$2" "$3" >>"$raw"
 }
 arguments() { # arguments KEY=VALUE...: as --set options, in the array `set`
   set=()
   for value in "$@"; do set+=(--set "$value"); done
 }
-for setting in "${settings[@]}"; do
-  read -r model how ranks cluster values <<<"$setting"
-  # shellcheck disable=SC2086  # words
-  arguments $values
-  "$muonp" plan "$folder/$model.yaml" --ranks "$ranks" --cluster "$folder/$cluster" "${set[@]}" --json >"$folder/last.json"
-  record predicted "$setting" "$folder/last.json"
-done
 for ((round = 0; round < rounds; ++round)); do
+  rm -f "$folder/one-host.yaml" "$folder/two-hosts.yaml"
+  rates alone one-host.yaml
+  rates together one-host.yaml
+  rates apart two-hosts.yaml
   for setting in "${settings[@]}"; do
     read -r model how ranks cluster values <<<"$setting"
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086  # words
     arguments $values
+    "$muonp" plan "$folder/$model.yaml" --ranks "$ranks" --cluster "$folder/$cluster" "${set[@]}" --json >"$folder/last.json"
+    record predicted "$setting" "$folder/last.json"
     "$how" bench step "$folder/$model.yaml" --repeats "$steps" "${set[@]}" --json >"$folder/last.json"
     record measured "$setting" "$folder/last.json"
   done

@@ -20,13 +20,14 @@ StartRecord start_record(const StartFacts& f, std::int64_t step) {
   record.matrices.assign(core::at(n), 0);
   for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t)
     for (int r = owners.owner(t); r < owners.group(t).end; ++r) ++record.matrices[core::at(r)];
+  const std::int64_t activations = f.activation_bytes();
   for (int r = 0; r < n; ++r) {
     const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
     record.weights.push_back(b.weights);
     record.gradients.push_back(b.gradients);
     record.optimizer.push_back(b.optimizer);
     record.exchange.push_back(b.exchange);
-    record.activations.push_back(f.activation_bytes());
+    record.activations.push_back(activations);
     record.snapshot.push_back(on_host ? f.snapshot_bytes(r) : 0);
     record.host.push_back(b.host + (on_host ? 0 : f.snapshot_bytes(r)));
     record.load.push_back(owners.load(r));

@@ -94,14 +94,14 @@ std::string rank_table(const StartFacts& f) {
   Table table(columns, std::vector<Align>(columns.size(), Align::right));
   const int n = f.plan.shards.world_size();
   const dist::OwnerPlan& owners = f.plan.matrix_owners();
-  const std::int64_t activations = f.activation_bytes();
+  const std::int64_t activations = f.activation_bytes(), pass = f.pass_bytes();
   double mean = 0;
   for (int r = 0; r < n; ++r) mean += owners.load(r) / n;
   for (int r = 0; r < std::min(n, kMostRankRows); ++r) {
     const optim::ExecutionPlan::Bytes b = f.plan.bytes(r);
     int owned = 0;
     for (int t = 0; t < static_cast<int>(owners.tasks().size()); ++t) owned += owners.owns(r, t);
-    const std::int64_t total = planned_peak_bytes(f, r) + (on_host ? f.snapshot_bytes(r) : 0);
+    const std::int64_t total = f.plan.peak_bytes(b, pass) + (on_host ? f.snapshot_bytes(r) : 0);
     std::vector<std::string> row = {std::to_string(r),
                                     core::format_bytes(b.weights),
                                     core::format_bytes(b.gradients),
@@ -121,10 +121,7 @@ std::string rank_table(const StartFacts& f) {
 }  // namespace
 
 std::int64_t planned_peak_bytes(const StartFacts& f, int rank) {
-  // The exchange's buffers and the activations are not alive at the same time.
-  const optim::ExecutionPlan::Bytes b = f.plan.bytes(rank);
-  const std::int64_t activations = f.activation_bytes();
-  return b.weights + b.gradients + b.optimizer + std::max(b.exchange, activations);
+  return f.plan.peak_bytes(f.plan.bytes(rank), f.pass_bytes());
 }
 
 std::string start_report(const StartFacts& f) { return run_table(f) + "\n" + group_table(f) + "\n" + rank_table(f); }

@@ -18,6 +18,10 @@ struct StartFacts {
   std::int64_t activation_bytes() const {  // of one micro-batch
     return model.activation_bytes(batches.micro_batch, config.data.sequence, plan.options.weight_dtype, plan.options.device);
   }
+  std::int64_t pass_bytes() const {  // these and whole buckets, at one time
+    return plan.pass_bytes(
+        model.stretches(batches.micro_batch, config.data.sequence, plan.options.weight_dtype, plan.options.device));
+  }
   std::int64_t snapshot_bytes(int rank) const {  // host memory; 0 where nothing is saved in the background
     return config.checkpoint.copies_state() ? plan.snapshot_bytes(rank) : 0;
   }
@@ -25,7 +29,7 @@ struct StartFacts {
 
 std::string start_report(const StartFacts& facts);
 
-// Bytes a rank allocates at its peak in a step: the optimizer's plan and the model's activations.
+// Bytes a rank allocates at its peak in a step, as ExecutionPlan::peak_bytes.
 std::int64_t planned_peak_bytes(const StartFacts& facts, int rank);
 
 }  // namespace muonp::launch

@@ -84,14 +84,14 @@ class Block {
     return ops::add(tape, x, dropout(tape, mlp(tape, mlp_norm_(tape, x), pass)));
   }
   const core::ops::LinearPart& qkv() const { return qkv_.part(); }
-  core::WeightReads reads() const {
-    core::WeightReads reads;
-    attention_norm_.list_reads(reads);
-    qkv_.list_reads(reads);
-    projection_.list_reads(reads);
-    mlp_norm_.list_reads(reads);
-    up_.list_reads(reads);
-    down_.list_reads(reads);
+  BlockReads reads() const {
+    BlockReads reads;
+    attention_norm_.list_reads(reads.into_attention);
+    qkv_.list_reads(reads.into_attention);
+    projection_.list_reads(reads.out_of_attention);
+    mlp_norm_.list_reads(reads.into_mlp);
+    up_.list_reads(reads.into_mlp);
+    down_.list_reads(reads.out_of_mlp);
     return reads;
   }
 
@@ -172,10 +172,6 @@ class Gpt final : public Decoder {
   double recomputed_flops(std::int64_t batch, std::int64_t time) const override {
     return gpt_recomputed_flops(config_, batch, time);
   }
-  std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                core::DeviceKind device) const override {
-    return gpt_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype), clips());
-  }
 
  private:
   core::Parameter& add_embedding(const std::string& name, std::int64_t rows) {
@@ -194,13 +190,16 @@ class Gpt final : public Decoder {
     return x;
   }
 
-  core::WeightReads stream_reads() const override {
-    core::WeightReads reads;
-    reads.operation({token_embedding_, position_embedding_}, {});
-    for (const Block& block : blocks_) reads.append(block_reads(block.reads(), recomputes()));
+  std::vector<core::Parameter*> embeddings() const override { return {token_embedding_, position_embedding_}; }
+  std::vector<BlockReads> block_reads() const override {
+    std::vector<BlockReads> reads;
+    for (const Block& block : blocks_) reads.push_back(block.reads());
     return reads;
   }
-  bool recomputes() const { return config_.recompute == "blocks"; }
+  bool recomputes() const override { return config_.recompute == "blocks"; }
+  DecoderPeaks peaks(std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device) const override {
+    return gpt_peaks(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype), clips());
+  }
 
   GptConfig config_;
   core::Parameter* token_embedding_;

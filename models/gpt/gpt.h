@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/config/config.h"
+#include "models/layers/decoder_cost.h"
 #include "models/layers/lora.h"
 #include "models/layers/qk_clip.h"
 #include "models/model.h"
@@ -59,7 +60,7 @@ double gpt_recomputed_flops(const GptConfig& config, std::int64_t batch, std::in
 // Highest number of bytes of activations, and of the angles of rotary positions, at one time during a recorded forward pass
 // and its backward pass, with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
 // `adapters`: bytes that one takes for itself in a backward pass. `maxima`: the largest logits are wanted.
-std::int64_t gpt_activation_bytes(const GptConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                  core::DeviceKind device, std::int64_t adapters = 0, bool maxima = false);
+DecoderPeaks gpt_peaks(const GptConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                       core::DeviceKind device, std::int64_t adapters, bool maxima);
 
 }  // namespace muonp::models

@@ -52,17 +52,19 @@ DecoderBytes bytes_of(const GptConfig& c, std::int64_t batch, std::int64_t time,
       .in_attention = 5 * stream + core::attention_backward_scratch(shape, dtype, device),
       // The gradients of the stream, which is that of the sub-layer's result but for dropout, and of the hidden units.
       .in_mlp = std::max((c.dropout > 0 ? 2 : 1) * stream + hidden, gated(c) ? stream + 2 * hidden : Count(0)),
+      .into_attention = 3 * stream,
+      .into_mlp = (gated(c) ? 2 : 1) * hidden,
       .angles = c.positions == "rotary" ? Count(c.context) * c.head_size() * 4 : Count(0),
   };
 }
 
 }  // namespace
 
-std::int64_t gpt_activation_bytes(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                  core::DeviceKind device, std::int64_t adapters, bool maxima) {
-  return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
-                     core::size_of(core::parse_dtype(c.logits_dtype)), adapters},
-                    [&] { return bytes_of(c, batch, time, dtype, device, maxima); });
+DecoderPeaks gpt_peaks(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device,
+                       std::int64_t adapters, bool maxima) {
+  return {{batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
+           core::size_of(core::parse_dtype(c.logits_dtype)), adapters},
+          [&] { return bytes_of(c, batch, time, dtype, device, maxima); }};
 }
 
 }  // namespace muonp::models

@@ -69,11 +69,44 @@ std::int64_t Decoder::lora_bytes(std::int64_t batch, std::int64_t time, core::Dt
   return batch * time * most * core::size_of(dtype);
 }
 
+std::vector<core::WeightReads> Decoder::reads_by_part() const {
+  std::vector<core::WeightReads> parts(1);
+  parts.front().operation(embeddings(), {});
+  for (const BlockReads& block : block_reads()) {
+    const auto of_block = {&block.into_attention, &block.out_of_attention, &block.into_mlp, &block.out_of_mlp};
+    core::WeightReads::List again;
+    for (const core::WeightReads* part : of_block) {
+      parts.push_back(*part);
+      again.insert(again.end(), part->forward.begin(), part->forward.end());
+    }
+    if (recomputes()) parts.back().backward.insert(parts.back().backward.begin(), again.begin(), again.end());
+  }
+  core::WeightReads end;
+  final_norm_->list_reads(end);
+  end.operation({head_}, {head_});
+  parts.push_back(std::move(end));
+  return parts;
+}
+
 core::WeightReads Decoder::weight_reads() const {
-  core::WeightReads reads = stream_reads();
-  final_norm_->list_reads(reads);
-  reads.operation({head_}, {head_});
+  core::WeightReads reads;
+  for (const core::WeightReads& part : reads_by_part()) reads.append(part);
   return reads;
+}
+
+std::vector<core::PassStretch> Decoder::stretches(std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                                                  core::DeviceKind device) const {
+  const DecoderPeaks most = peaks(batch, time, dtype, device);
+  const std::vector<core::WeightReads> parts = reads_by_part();
+  const auto at_most = [&, last = std::ssize(parts) - 1](std::int64_t i) {
+    if (i == 0) return most.at_embedding();
+    if (i == last) return most.at_head();
+    return most.in_block((i - 1) / DecoderPeaks::kParts, static_cast<int>((i - 1) % DecoderPeaks::kParts));
+  };
+  std::vector<core::PassStretch> stretches;
+  for (const core::WeightReads& part : parts)
+    stretches.push_back({std::ssize(part.forward), std::ssize(part.backward), at_most(std::ssize(stretches))});
+  return stretches;
 }
 
 Variable Decoder::checked_stream(Tape& tape, const Tensor& inputs, const Pass& pass) const {
@@ -178,11 +211,6 @@ Variable turn(Tape& tape, const Variable& qkv, const core::AttentionHeads& heads
               const Pass& pass) {
   if (pass.cache == nullptr) return ops::rotary(tape, qkv, heads, angles, pass.begins_on_device);
   return ops::rotary_at(tape, qkv, heads, angles, pass.cache->lengths);
-}
-
-core::WeightReads block_reads(core::WeightReads of_block, bool recompute) {
-  if (recompute) of_block.backward.insert(of_block.backward.begin(), of_block.forward.begin(), of_block.forward.end());
-  return of_block;
 }
 
 }  // namespace muonp::models

@@ -6,9 +6,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/autograd/ops/rotary.h"
 #include "core/device/attention_shape.h"
+#include "models/layers/decoder_cost.h"
 #include "models/layers/layers.h"
 #include "models/layers/qk_clip.h"
 #include "models/model.h"
@@ -20,6 +22,11 @@ struct DecoderShape {
   core::AttentionHeads heads;
   std::int64_t head_chunk_rows = 0;           // rows of logits held at a time; 0: all of the micro-batch
   core::Dtype logits = core::Dtype::float32;  // while training
+};
+
+// What a block reads: the norm and the projection into a sub-layer, and what follows.
+struct BlockReads {
+  core::WeightReads into_attention, out_of_attention, into_mlp, out_of_mlp;
 };
 
 // What a forward pass is given beside its tokens. Copies are cheap.
@@ -43,6 +50,8 @@ class Decoder : public LanguageModel {
   std::int64_t vocabulary() const final { return shape_.vocabulary; }
   std::int64_t context() const final { return shape_.context; }
   core::WeightReads weight_reads() const final;
+  std::vector<core::PassStretch> stretches(std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                                           core::DeviceKind device) const final;
   core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) final;
   core::Tensor token_losses(core::Tape& tape, const TokenBatch& batch) final;
   core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) final;
@@ -72,13 +81,20 @@ class Decoder : public LanguageModel {
 
   // The residual stream behind the last block, [batch, time, width].
   virtual core::Variable stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const = 0;
-  virtual core::WeightReads stream_reads() const = 0;
+  // What it reads: the embeddings, then block after block; whose backward pass reads all of its forward pass again where it
+  // is recomputed.
+  virtual std::vector<core::Parameter*> embeddings() const = 0;
+  virtual std::vector<BlockReads> block_reads() const = 0;
+  virtual bool recomputes() const = 0;
+  virtual DecoderPeaks peaks(std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device) const = 0;
 
   ParameterSet set_;
 
  private:
   // Behind the last norm.
   core::Variable read(core::Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout);
+  // The embeddings, DecoderPeaks' parts of each block, the last norm and the head.
+  std::vector<core::WeightReads> reads_by_part() const;
   core::Variable checked_stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const;
   // Of some rows of the stream, float32.
   core::Tensor logits_of(core::Tape& tape, const core::Tensor& rows) const;
@@ -100,7 +116,5 @@ template <class Block>
 core::Variable run_block(core::Tape& tape, const core::Variable& x, bool recompute, const Block& block) {
   return recompute ? tape.checkpoint(x, block) : block(tape, x);
 }
-// What a block reads, whose backward pass reads all of the forward pass again where it is recomputed.
-core::WeightReads block_reads(core::WeightReads of_block, bool recompute);
 
 }  // namespace muonp::models

@@ -87,10 +87,10 @@ class Attention {
     return (*out_)(tape, attend(tape, qkv, heads_, pass, layer_), pass.dropout);
   }
   const ParallelLinears& qkv() const { return qkv_; }
-  void list_reads(core::WeightReads& reads) const {
-    qkv_.list_reads(reads);
-    reads.operation({query_norm_, key_norm_}, {query_norm_, key_norm_});
-    out_->list_reads(reads);
+  void list_reads(core::WeightReads& into, core::WeightReads& out) const {
+    qkv_.list_reads(into);
+    out.operation({query_norm_, key_norm_}, {query_norm_, key_norm_});
+    out_->list_reads(out);
   }
 
  private:
@@ -113,9 +113,9 @@ class Mlp {
   Variable operator()(Tape& tape, const Variable& x, const Pass& pass) const {
     return down_(tape, ops::swiglu(tape, gate_up_(tape, x, pass.dropout)), pass.dropout);
   }
-  void list_reads(core::WeightReads& reads) const {
-    gate_up_.list_reads(reads);
-    down_.list_reads(reads);
+  void list_reads(core::WeightReads& into, core::WeightReads& out) const {
+    gate_up_.list_reads(into);
+    down_.list_reads(out);
   }
 
  private:
@@ -136,12 +136,12 @@ class Block {
     return ops::add(tape, x, mlp_(tape, attention_norm_(tape, x), pass));
   }
   const ParallelLinears& qkv() const { return attention_.qkv(); }
-  core::WeightReads reads() const {
-    core::WeightReads reads;
-    input_norm_.list_reads(reads);
-    attention_.list_reads(reads);
-    attention_norm_.list_reads(reads);
-    mlp_.list_reads(reads);
+  BlockReads reads() const {
+    BlockReads reads;
+    input_norm_.list_reads(reads.into_attention);
+    attention_.list_reads(reads.into_attention, reads.out_of_attention);
+    attention_norm_.list_reads(reads.into_mlp);
+    mlp_.list_reads(reads.into_mlp, reads.out_of_mlp);
     return reads;
   }
 
@@ -183,10 +183,6 @@ class Llama final : public Decoder {
   double recomputed_flops(std::int64_t batch, std::int64_t time) const override {
     return llama_recomputed_flops(config_, batch, time);
   }
-  std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                core::DeviceKind device) const override {
-    return llama_activation_bytes(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype), clips());
-  }
 
  private:
   Variable stream(Tape& tape, const Tensor& tokens, const Pass& pass) const override {
@@ -195,13 +191,16 @@ class Llama final : public Decoder {
       x = run_block(tape, x, recomputes(), [&block, pass](Tape& t, const Variable& in) { return block(t, in, pass); });
     return x;
   }
-  core::WeightReads stream_reads() const override {
-    core::WeightReads reads;
-    reads.operation({embedding_}, {});
-    for (const Block& block : blocks_) reads.append(block_reads(block.reads(), recomputes()));
+  std::vector<core::Parameter*> embeddings() const override { return {embedding_}; }
+  std::vector<BlockReads> block_reads() const override {
+    std::vector<BlockReads> reads;
+    for (const Block& block : blocks_) reads.push_back(block.reads());
     return reads;
   }
-  bool recomputes() const { return config_.recompute == "blocks"; }
+  bool recomputes() const override { return config_.recompute == "blocks"; }
+  DecoderPeaks peaks(std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device) const override {
+    return llama_peaks(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype), clips());
+  }
 
   LlamaConfig config_;
   Angles angles_;

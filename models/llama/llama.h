@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/config/config.h"
+#include "models/layers/decoder_cost.h"
 #include "models/layers/lora.h"
 #include "models/layers/qk_clip.h"
 #include "models/layers/rope.h"
@@ -48,7 +49,7 @@ double llama_step_flops(const LlamaConfig& config, std::int64_t batch, std::int6
 double llama_skipped_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 double llama_recomputed_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 // `adapters`: bytes that one takes for itself in a backward pass. `maxima`: the largest logits are wanted.
-std::int64_t llama_activation_bytes(const LlamaConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                    core::DeviceKind device, std::int64_t adapters = 0, bool maxima = false);
+DecoderPeaks llama_peaks(const LlamaConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                         core::DeviceKind device, std::int64_t adapters, bool maxima);
 
 }  // namespace muonp::models

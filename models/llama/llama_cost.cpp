@@ -71,17 +71,19 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
           stream + queries + qkv + core::attention_backward_scratch({batch, time, heads, false, maxima}, dtype, device),
       // The gradients of the stream, which is that of the sub-layer's result, and of gate and up.
       .in_mlp = stream + 2 * hidden,
+      .into_attention = qkv,
+      .into_mlp = 2 * hidden,
       .angles = angle_bytes(c, time),
   };
 }
 
 }  // namespace
 
-std::int64_t llama_activation_bytes(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                    core::DeviceKind device, std::int64_t adapters, bool maxima) {
-  return peak_bytes({batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
-                     core::size_of(core::parse_dtype(c.logits_dtype)), adapters},
-                    [&] { return bytes_of(c, batch, time, dtype, device, maxima); });
+DecoderPeaks llama_peaks(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
+                         core::DeviceKind device, std::int64_t adapters, bool maxima) {
+  return {{batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
+           core::size_of(core::parse_dtype(c.logits_dtype)), adapters},
+          [&] { return bytes_of(c, batch, time, dtype, device, maxima); }};
 }
 
 }  // namespace muonp::models

@@ -176,7 +176,8 @@ ExecutionPlan make_execution_plan(const core::ParameterList& model, const Optimi
                      .partners = {},
                      .frozen = {},
                      .frozen_gathers = {},
-                     .most_gathered = 0};
+                     .whole_weights = {},
+                     .whole_gradients = {}};
   if (plan.options.reads.forward.empty())
     for (core::Parameter* p : model) plan.options.reads.operation({p}, {p});
   const core::WeightReads reads = plan.options.reads.only(true);
@@ -186,7 +187,8 @@ ExecutionPlan make_execution_plan(const core::ParameterList& model, const Optimi
                          core::positions_of(reads.backward, parameters), options.prefetch);
   plan_frozen(model, plan, world_size);
   if (zero.reduces_each_pass)
-    plan.whole_gradients = dist::GradientReducer::most_whole(plan.shards, parameters, reads.forward, options.overlap);
+    plan.whole_gradients =
+        dist::GradientReducer::whole_by_operation(plan.shards, parameters, plan.options.reads.forward, options.overlap);
   return plan;
 }
 
@@ -223,18 +225,53 @@ std::vector<OwnerState> owner_states(const Groups& groups, const dist::Parameter
   return states;
 }
 
-std::int64_t ExecutionPlan::gradient_bytes() const {
-  if (!zero.reduces_each_pass) return 4 * shards.padded_elements();
-  return 4 * (shards.padded_elements() / shards.world_size() + whole_gradients);
+namespace {
+
+std::int64_t largest_of(std::span<const std::int64_t> elements) {
+  return elements.empty() ? 0 : *std::ranges::max_element(elements);
 }
 
-std::int64_t ExecutionPlan::weight_elements() const {
-  const std::int64_t all = shards.padded_elements() + (frozen ? frozen->padded_elements() : 0);
-  if (!gathers) return all;
-  std::int64_t largest = 0;  // gathered to compare the weights' hash
+}  // namespace
+
+std::int64_t ExecutionPlan::whole_gradient_bytes() const { return 4 * largest_of(whole_gradients); }
+
+// Stage 3: in a pass, and one bucket at a time to compare the weights' hash.
+std::int64_t ExecutionPlan::whole_weight_bytes() const {
+  return core::size_of(options.weight_dtype) * std::max(largest_of(whole_weights), largest_bucket());
+}
+
+std::int64_t ExecutionPlan::largest_bucket() const {
+  if (!gathers) return 0;
+  std::int64_t largest = 0;
   for (const dist::ShardPlan* plan : {&shards, frozen ? &*frozen : &shards})
     for (const dist::Bucket& bucket : plan->buckets()) largest = std::max(largest, bucket.size);
-  return all / shards.world_size() + std::max(most_gathered, largest);
+  return largest;
+}
+
+std::int64_t ExecutionPlan::pass_bytes(std::span<const core::PassStretch> pass) const {
+  const std::int64_t weight = core::size_of(options.weight_dtype);
+  const std::span<const std::int64_t> of_weights(whole_weights), of_gradients(whole_gradients);
+  const auto of = [](std::span<const std::int64_t> elements, std::int64_t from, std::int64_t count) {
+    return elements.empty() ? 0 : largest_of(elements.subspan(core::at(from), core::at(count)));
+  };
+  std::int64_t most = 0, forward = 0, backward = std::ssize(options.reads.forward) + std::ssize(options.reads.backward);
+  for (const core::PassStretch& stretch : pass) {
+    backward -= stretch.backward;  // whose operations begin with those of the last stretch
+    const std::int64_t whole =
+        std::max(of(of_weights, forward, stretch.forward), of(of_weights, backward, stretch.backward));
+    most = std::max(most, stretch.activations + weight * whole + 4 * of(of_gradients, forward, stretch.forward));
+    forward += stretch.forward;
+  }
+  MUONP_ASSERT(forward == std::ssize(options.reads.forward) && backward == forward, "stretches of {} operations of {}",
+               forward, options.reads.forward.size());
+  return most;
+}
+
+std::int64_t ExecutionPlan::peak_bytes(const Bytes& bytes, std::int64_t pass_bytes) const {
+  const std::int64_t kept =
+      bytes.weights - whole_weight_bytes() + bytes.gradients - whole_gradient_bytes() + bytes.optimizer;
+  const std::int64_t compared = core::size_of(options.weight_dtype) * largest_bucket();
+  return kept + std::max({pass_bytes, bytes.exchange, compared});
 }
 
 // States and masters; and the largest part that is on the device at once of what is offloaded, pieces or a wave's states of
@@ -279,8 +316,10 @@ std::int64_t ExecutionPlan::compressed_state_workspace(int rank) const {
 
 ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   Bytes bytes;
-  bytes.weights = weight_elements() * core::size_of(options.weight_dtype);
-  bytes.gradients = gradient_bytes();
+  const int n = shards.world_size();
+  const std::int64_t all = shards.padded_elements() + (frozen ? frozen->padded_elements() : 0);
+  bytes.weights = core::size_of(options.weight_dtype) * (gathers ? all / n : all) + whole_weight_bytes();
+  bytes.gradients = 4 * shards.padded_elements() / (zero.reduces_each_pass ? n : 1) + whole_gradient_bytes();
   add_optimizer_bytes(rank, bytes);
   const MatrixWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
   bytes.exchange = dist::ExactTransport::buffer_bytes(

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -53,22 +54,30 @@ struct ExecutionPlan {
   dist::ShardPlan shards;
   dist::OwnerPlan owners;  // one task per parameter whose rule needs whole matrices; cost in floating-point operations
   std::optional<dist::GatherPlan> gathers;  // of weights; stage 3
-  std::int64_t whole_gradients = 0;         // elements of whole buckets at one time; stages 2 and 3
   std::optional<CompressionPlan> compression;
   // By sharded parameter, of rules that need the Gram matrix of the other factor of an adapter: which one that is; else -1.
   std::vector<int> partners;
   // Frozen parameters, which all of the above leaves out: there are weights of them and nothing else.
   std::optional<dist::ShardPlan> frozen;
   std::optional<dist::GatherPlan> frozen_gathers;  // stage 3
-  std::int64_t most_gathered = 0;                  // elements of whole buckets at one time, trained and frozen; stage 3
+  // Elements of whole buckets at one time, trained and frozen. Of weights, by operation of a pass, those of
+  // options.reads.forward and then those of .backward; stage 3. Of gradients, while the backward pass undoes an operation of
+  // .forward; stages 2 and 3.
+  std::vector<std::int64_t> whole_weights, whole_gradients;
 
   struct Bytes {
     std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0;
     std::int64_t host = 0;  // of pinned host memory: what is offloaded
     std::int64_t total() const { return weights + gradients + optimizer + exchange; }  // on the device
   };
-  // What the optimizer allocates on a rank, at its peak (activations are the model's).
+  // What the optimizer allocates on a rank, each at its peak (activations are the model's).
   Bytes bytes(int rank) const;
+  // Activations and whole buckets together at their most in a pass, whose stretches are in the order of its forward
+  // operations. The same on all ranks.
+  std::int64_t pass_bytes(std::span<const core::PassStretch> pass) const;
+  // The most at one time on a rank that takes `bytes`: in such a pass, or behind it, in the update or when weights are
+  // compared.
+  std::int64_t peak_bytes(const Bytes& bytes, std::int64_t pass_bytes) const;
   // What a rank saves: its part of masters and states (DistributedOptimizer::state_to_save).
   std::int64_t snapshot_bytes(int rank) const;
   // Bytes one rank sends to others per step of so many passes, all collectives together, averaged over ranks
@@ -93,8 +102,9 @@ struct ExecutionPlan {
   void add_optimizer_bytes(int rank, Bytes& bytes) const;
   std::int64_t compressed_state_workspace(int rank) const;
   std::int64_t measuring_of(int rank, int wave) const;
-  std::int64_t weight_elements() const;
-  std::int64_t gradient_bytes() const;
+  std::int64_t whole_weight_bytes() const;
+  std::int64_t whole_gradient_bytes() const;
+  std::int64_t largest_bucket() const;  // of weights that are gathered, in elements
   double compressed_bytes_sent() const;
   void add_compressed(int rank, Bytes& bytes) const;
   void add_pairs(int rank, Bytes& bytes) const;

@@ -10,8 +10,8 @@ namespace muonp::optim {
 
 namespace {
 
-std::int64_t most_gathered(const core::ParameterList& trained, const core::ParameterList& frozen,
-                           const ExecutionPlan& plan) {
+std::vector<std::int64_t> gathered(const core::ParameterList& trained, const core::ParameterList& frozen,
+                                   const ExecutionPlan& plan) {
   core::WeightReads::List all = plan.options.reads.forward;
   all.insert(all.end(), plan.options.reads.backward.begin(), plan.options.reads.backward.end());
   std::vector<std::pair<std::vector<int>, std::vector<int>>> reads;
@@ -23,21 +23,22 @@ std::int64_t most_gathered(const core::ParameterList& trained, const core::Param
     };
     reads.emplace_back(core::positions_of({some(true)}, trained).front(), core::positions_of({some(false)}, frozen).front());
   }
-  return dist::GatherPlan::most_held_together(*plan.gathers, *plan.frozen_gathers, reads);
+  return dist::GatherPlan::held_together(*plan.gathers, plan.frozen_gathers ? &*plan.frozen_gathers : nullptr, reads);
 }
 
 }  // namespace
 
 void plan_frozen(const core::ParameterList& model, ExecutionPlan& plan, int world_size) {
   const core::ParameterList frozen = core::frozen_of(model);
-  if (plan.gathers) plan.most_gathered = plan.gathers->training().most_held;
-  if (frozen.empty()) return;
-  plan.frozen.emplace(specs_of(frozen), world_size, plan.options.bucket_elements, plan.zero.gathers_each_pass);
+  if (!frozen.empty())
+    plan.frozen.emplace(specs_of(frozen), world_size, plan.options.bucket_elements, plan.zero.gathers_each_pass);
   if (!plan.zero.gathers_each_pass) return;
-  const core::WeightReads reads = plan.options.reads.only(false);
-  plan.frozen_gathers.emplace(*plan.frozen, core::positions_of(reads.forward, frozen),
-                              core::positions_of(reads.backward, frozen), plan.options.prefetch);
-  plan.most_gathered = most_gathered(core::trained_of(model), frozen, plan);
+  if (plan.frozen) {
+    const core::WeightReads reads = plan.options.reads.only(false);
+    plan.frozen_gathers.emplace(*plan.frozen, core::positions_of(reads.forward, frozen),
+                                core::positions_of(reads.backward, frozen), plan.options.prefetch);
+  }
+  plan.whole_weights = gathered(core::trained_of(model), frozen, plan);
 }
 
 std::vector<int> partners_of(const core::ParameterList& sharded, const Groups& groups) {

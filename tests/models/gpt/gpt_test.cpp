@@ -238,6 +238,13 @@ TEST(Gpt, ReadsWeightsInTheOrderItTells) {
     Instance gpt(c);
     const TokenBatch batch{gpt.ids(random_ids(10, c.vocabulary, 1), 2), gpt.ids(random_ids(10, c.vocabulary, 2), 2)};
     const core::WeightReads told = gpt.model->weight_reads();
+    std::int64_t forward = 0, backward = 0;
+    for (const core::PassStretch& stretch : gpt.model->stretches(2, 5, core::Dtype::float32, gpt.device->kind())) {
+      forward += stretch.forward;
+      backward += stretch.backward;
+    }
+    EXPECT_EQ(forward, std::ssize(told.forward));
+    EXPECT_EQ(backward, std::ssize(told.backward));
     Watch watch;
     core::Tape tape(*gpt.device, true, &watch);
     const core::Variable loss = gpt.model->loss(tape, batch, {});
