@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
+#include <utility>
 
+#include "core/base/error.h"
 #include "core/base/math.h"
 #include "core/device/for_each.h"
 #include "core/device/host_view.h"
@@ -157,7 +160,11 @@ struct Scatter {
 // product by as much again, which must not turn the 7 of 0.07 · 100 into 8.
 std::int64_t entries(double fraction, std::int64_t n) {
   const double product = fraction * static_cast<double>(n);
-  core::to_int(n);  // what indices are kept in
+  if (!std::in_range<std::int32_t>(n))
+    core::fail(
+        "compression by top_k of a matrix of {} elements: it numbers them in 32 bits, {} at most; identity, natural, int8, "
+        "int4, sign and rank have no such limit",
+        n, std::numeric_limits<std::int32_t>::max());
   return std::clamp<std::int64_t>(std::llround(std::ceil(product - product * 0x1p-52)), 1, n);
 }
 

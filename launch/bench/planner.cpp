@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "core/base/index.h"
 #include "launch/bench/pass_work.h"
 
@@ -208,7 +209,10 @@ std::vector<Forecast> Planner::schemes() {
   for (const char* compressor : kCompressors) {
     config.compression.to_owner = config.compression.to_workers = compressor;
     if (config_.compression.others != "none") config.compression.others = config_.compression.others;
-    all.push_back(forecast(config, name_of(config)));
+    try {
+      all.push_back(forecast(config, name_of(config)));
+    } catch (const core::Error&) {  // it cannot take the model's matrices, and so is no scheme for it
+    }
   }
   return all;
 }
