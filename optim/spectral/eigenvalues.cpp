@@ -1,11 +1,13 @@
 #include "optim/spectral/eigenvalues.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "core/base/index.h"
 #include "core/device/cpu/tasks.h"
 #include "core/device/for_each.h"
+#include "optim/spectral/tridiagonal.h"
 
 namespace muonp::optim::spectral {
 
@@ -14,18 +16,21 @@ namespace {
 constexpr int kHalvings = 26;  // of an interval that is at most three times the largest eigenvalue
 
 // Vectors of n beside each matrix. Of Householder vectors there are two, that of this step and that of the step before.
-enum Vector : std::int64_t { householder, moved = 2, product, factor, diagonal, beside, eigenvalues, kVectors };
+enum Vector : std::int64_t { diagonal, beside, eigenvalues, householder, moved = 5, product, factor, kVectors };
 
 struct Work {
   float* a;  // n × n
   std::int64_t n, stride, apart;
-  float* vectors;  // [count, kVectors, n], zero at first
+  float* vectors;  // [count, of_one], zero at first
+  std::int64_t of_one;
+  std::int32_t* counts;  // [count, grid]: eigenvalues below each point of a grid from 0 to their bound
+  std::int64_t grid;     // a power of two
 
-  MUONP_HD float* of(std::int64_t matrix, std::int64_t vector) const { return vectors + (matrix * kVectors + vector) * n; }
+  MUONP_HD float* of(std::int64_t matrix, std::int64_t vector) const { return vectors + matrix * of_one + vector * n; }
   MUONP_HD float* reflector(std::int64_t matrix, std::int64_t step) const { return of(matrix, householder + step % 2); }
 };
 
-// Step k of the tridiagonalisation, a row for each matrix, columns from k on. v and t are the last step's reflector
+// A GPU's step k of the tridiagonalisation, a row for each matrix, columns from k on. v and t are the last step's reflector
 // I − t v vᵀ, y = A v. The rest of A is still to become A − v wᵀ − w vᵀ with w = t y − (t² yᵀv/2) v; row k of it is made
 // here, and the reflector that zeroes it from k + 2 on.
 struct Reflect {
@@ -47,16 +52,10 @@ struct Reflect {
     work.of(i, diagonal)[k] = x(0);
     if (row.cols == 1) return;
     const double rest = row.sum([=](std::int64_t c) { return c < 2 ? 0.0 : static_cast<double>(x(c)) * x(c); });
-    const double x1 = x(1);
-    double norm = x1, scale = 0, twist = 0;
-    if (rest > 1e-60) {  // below, there is nothing to zero: beside elements of 1 float32 does not see it
-      norm = x1 > 0 ? -sqrt(x1 * x1 + rest) : sqrt(x1 * x1 + rest);
-      scale = 1 / (x1 - norm);
-      twist = (norm - x1) / norm;
-    }
-    work.of(i, beside)[k] = static_cast<float>(norm);
-    work.of(i, factor)[k] = static_cast<float>(twist);
-    row.each([=](std::int64_t c) { next[c] = c < 2 ? static_cast<float>(c) : static_cast<float>(scale * x(c)); });
+    const Reflector reflector = Reflector::of(x(1), rest);
+    work.of(i, beside)[k] = static_cast<float>(reflector.norm);
+    work.of(i, factor)[k] = static_cast<float>(reflector.twist);
+    row.each([=](std::int64_t c) { next[c] = c < 2 ? static_cast<float>(c) : static_cast<float>(reflector.scale * x(c)); });
   }
 };
 
@@ -81,75 +80,136 @@ struct Multiply {
   }
 };
 
-// Bisection with Sturm counts: how many pivots of T − xI are negative is how many eigenvalues are below x. A thread looks
-// for kLanes of them at a time, whose divisions do not wait for each other, and a row of the kernel for kGroups times as
-// many.
-template <int kLanes, int kGroups>
-struct Bisect {
-  static constexpr int kPerRow = kLanes * kGroups;
-  Work work;
-  std::int64_t rows;  // of each matrix
+struct Tridiagonal {
+  std::int64_t n;
+  const float *d, *e;
+  float above;  // Gershgorin's bound of the largest eigenvalue
 
-  MUONP_ROW_KERNEL void operator()(const R& row) const {
-    const std::int64_t i = row.index / rows, first = row.index % rows * kPerRow, n = work.n;
+  template <class R>
+  MUONP_HD static Tridiagonal of(const R& row, const Work& work, std::int64_t i) {
+    const std::int64_t n = work.n;
     const float *d = work.of(i, diagonal), *e = work.of(i, beside);
-    float* to = work.of(i, eigenvalues);
-    const float above = row.max([=](std::int64_t c) {  // Gershgorin
-      return d[c] + (c > 0 ? fabsf(e[c - 1]) : 0.0f) + (c + 1 < n ? fabsf(e[c]) : 0.0f);
-    });
-    row.part(kGroups).each([=](std::int64_t g) { find(n, d, e, above, first + g * kLanes, to); });
+    const float above =
+        row.max([=](std::int64_t c) { return d[c] + (c > 0 ? fabsf(e[c - 1]) : 0.0f) + (c + 1 < n ? fabsf(e[c]) : 0.0f); });
+    return {n, d, e, above > 0 ? above : 0.0f};
   }
 
- private:
-  MUONP_HD static void find(std::int64_t n, const float* d, const float* e, float above, std::int64_t first, float* to) {
-    float low[kLanes], high[kLanes], x[kLanes], pivot[kLanes];
-    int below[kLanes];
+  // Sturm counts: how many pivots of T − xI are negative is how many eigenvalues are below x.
+  template <int kLanes>
+  MUONP_HD void count_below(const float (&x)[kLanes], int (&below)[kLanes]) const {
     const float tiny = 1e-20f * above + 1e-30f;
+    float pivot[kLanes];
     for (int l = 0; l < kLanes; ++l) {
-      low[l] = 0;
-      high[l] = above > 0 ? above : 0.0f;
+      pivot[l] = 1;
+      below[l] = 0;
     }
-    for (int step = 0; step < kHalvings; ++step) {
+    for (std::int64_t j = 0; j < n; ++j) {
+      const float square = j > 0 ? e[j - 1] * e[j - 1] : 0.0f, diagonal_j = d[j];
       for (int l = 0; l < kLanes; ++l) {
-        x[l] = 0.5f * (low[l] + high[l]);
-        pivot[l] = 1;
-        below[l] = 0;
-      }
-      for (std::int64_t j = 0; j < n; ++j) {
-        const float square = j > 0 ? e[j - 1] * e[j - 1] : 0.0f, diagonal_j = d[j];
-        for (int l = 0; l < kLanes; ++l) {
-          const float q = diagonal_j - x[l] - square / pivot[l];
-          pivot[l] = fabsf(q) < tiny ? -tiny : q;
-          below[l] += pivot[l] < 0 ? 1 : 0;
-        }
-      }
-      for (int l = 0; l < kLanes; ++l) {
-        const bool lower = below[l] > first + l;
-        high[l] = lower ? x[l] : high[l];
-        low[l] = lower ? low[l] : x[l];
+        const float q = diagonal_j - x[l] - square / pivot[l];
+        pivot[l] = fabsf(q) < tiny ? -tiny : q;
+        below[l] += pivot[l] < 0 ? 1 : 0;
       }
     }
-    for (int l = 0; l < kLanes; ++l)
-      if (first + l < n) to[first + l] = 0.5f * (low[l] + high[l]);
   }
 };
 
-// Two vectors of eight; a warp, and registers enough for what a lane needs.
-using OnCpu = Bisect<16, 1>;
+// A thread looks at kLanes points at a time, whose divisions do not wait for each other, and a row of a kernel at kGroups
+// times as many.
+template <int kLanes, int kGroups>
+struct Bisect {
+  static constexpr int kPerRow = kLanes * kGroups;
+
+  // At all points of the grid.
+  struct Count {
+    Work work;
+
+    MUONP_ROW_KERNEL void operator()(const R& row) const {
+      const std::int64_t rows = work.grid / kPerRow, i = row.index / rows, first = row.index % rows * kPerRow;
+      const Tridiagonal t = Tridiagonal::of(row, work, i);
+      const float step = t.above / static_cast<float>(work.grid);
+      std::int32_t* to = work.counts + i * work.grid + first;
+      row.part(kGroups).each([=](std::int64_t g) {
+        float x[kLanes];
+        int below[kLanes];
+        for (int l = 0; l < kLanes; ++l) x[l] = step * static_cast<float>(first + g * kLanes + l);
+        t.count_below(x, below);
+        for (int l = 0; l < kLanes; ++l) to[g * kLanes + l] = below[l];
+      });
+    }
+  };
+
+  // Eigenvalues by bisection, from the grid's interval that has them.
+  struct Find {
+    Work work;
+    std::int64_t rows;  // of each matrix
+    int halvings;
+
+    MUONP_ROW_KERNEL void operator()(const R& row) const {
+      const std::int64_t i = row.index / rows, first = row.index % rows * kPerRow;
+      const Tridiagonal t = Tridiagonal::of(row, work, i);
+      row.part(kGroups).each([=, *this](std::int64_t g) { find(t, i, first + g * kLanes); });
+    }
+
+    MUONP_HD void find(const Tridiagonal& t, std::int64_t i, std::int64_t first) const {
+      float low[kLanes], high[kLanes], x[kLanes];
+      int below[kLanes];
+      const std::int32_t* counts = work.counts + i * work.grid;
+      const float step = t.above / static_cast<float>(work.grid);
+      for (int l = 0; l < kLanes; ++l) {
+        std::int64_t at = 0;  // the last point with no more eigenvalues below than come before this one
+        for (std::int64_t jump = work.grid / 2; jump > 0; jump /= 2)
+          if (counts[at + jump] <= first + l) at += jump;
+        low[l] = step * static_cast<float>(at);
+        high[l] = step * static_cast<float>(at + 1);
+      }
+      for (int halving = 0; halving < halvings; ++halving) {
+        for (int l = 0; l < kLanes; ++l) x[l] = 0.5f * (low[l] + high[l]);
+        t.count_below(x, below);
+        for (int l = 0; l < kLanes; ++l) {
+          const bool lower = below[l] > first + l;
+          high[l] = lower ? x[l] : high[l];
+          low[l] = lower ? low[l] : x[l];
+        }
+      }
+      for (int l = 0; l < kLanes; ++l)
+        if (first + l < t.n) work.of(i, eigenvalues)[first + l] = 0.5f * (low[l] + high[l]);
+    }
+  };
+};
+
+// Eight vectors of eight; a warp, and registers enough for what a lane needs.
+using OnCpu = Bisect<64, 1>;
 using OnGpu = Bisect<2, 32>;
 
-void find_eigenvalues(core::Queue& queue, std::int64_t count, const Work& work) {
+std::int64_t grid_of(std::int64_t n) {
+  static_assert(OnCpu::kPerRow == OnGpu::kPerRow);
+  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(n, OnCpu::kPerRow))));
+}
+
+int halvings_left(std::int64_t grid) { return kHalvings - std::countr_zero(static_cast<std::uint64_t>(grid)); }
+
+void find_on_gpu(core::Queue& queue, std::int64_t count, const Work& work) {
   for (std::int64_t k = 0; k < work.n; ++k) {
     const std::int64_t rest = work.n - k - 1;
     core::for_each_row(queue, count, rest + 1, Reflect{work, k});
     if (rest > 0) core::for_each_row(queue, count * rest, rest, Multiply{work, k});
   }
-  if (queue.kind() == core::DeviceKind::cuda) {
-    const std::int64_t rows = (work.n + OnGpu::kPerRow - 1) / OnGpu::kPerRow;
-    return core::for_each_row(queue, count * rows, work.n, OnGpu{work, rows});
-  }
+  const std::int64_t rows = (work.n + OnGpu::kPerRow - 1) / OnGpu::kPerRow;
+  core::for_each_row(queue, count * (work.grid / OnGpu::kPerRow), work.n, OnGpu::Count{work});
+  core::for_each_row(queue, count * rows, work.n, OnGpu::Find{work, rows, halvings_left(work.grid)});
+}
+
+void find_on_cpu(core::Queue& queue, const Work& work) {
+  const core::MatrixView a(work.a, work.n, work.n, work.stride);
+  tridiagonalize(queue, a, work.of(0, householder), work.of(0, diagonal), work.of(0, beside));
   const std::int64_t rows = (work.n + OnCpu::kPerRow - 1) / OnCpu::kPerRow;
-  core::for_each_host_row(queue, count * rows, work.n, OnCpu{work, rows});
+  core::for_each_host_row(queue, work.grid / OnCpu::kPerRow, work.n, OnCpu::Count{work});
+  core::for_each_host_row(queue, rows, work.n, OnCpu::Find{work, rows, halvings_left(work.grid)});
+}
+
+std::int64_t elements_of_vectors(std::int64_t n, core::DeviceKind device) {
+  return device == core::DeviceKind::cuda ? kVectors * n : householder * n + tridiagonal_scratch(n);
 }
 
 }  // namespace
@@ -160,37 +220,46 @@ std::vector<float> symmetric_eigenvalues(core::Queue& queue, std::int64_t count,
                name_of(first.dtype));
   const std::int64_t n = first.rows;
   if (n == 0 || count == 0) return {};
+  const std::int64_t of_one = elements_of_vectors(n, queue.kind()), grid = grid_of(n);
   const core::Tensor vectors =
-      core::Tensor::zeros(queue.device(), {count, kVectors, n}, core::Dtype::float32, core::Category::exchange);
-  const Work all{static_cast<float*>(first.data), n, first.stride, matrices.batch_stride, vectors.data<float>()};
+      core::Tensor::zeros(queue.device(), {count, of_one}, core::Dtype::float32, core::Category::exchange);
+  const core::Tensor counts =
+      core::Tensor::empty(queue.device(), {count, grid}, core::Dtype::int32, core::Category::exchange);
+  const Work all{static_cast<float*>(first.data), n,   first.stride, matrices.batch_stride, vectors.data<float>(), of_one,
+                 counts.data<std::int32_t>(),     grid};
   const auto one = [&](std::int64_t i) {
-    Work of_one = all;
-    of_one.a += i * all.apart;
-    of_one.vectors = all.of(i, 0);
-    find_eigenvalues(queue, 1, of_one);
+    Work of_one_matrix = all;
+    of_one_matrix.a += i * all.apart;
+    of_one_matrix.vectors += i * of_one;
+    of_one_matrix.counts += i * grid;
+    find_on_cpu(queue, of_one_matrix);
   };
   if (queue.kind() == core::DeviceKind::cuda)
-    find_eigenvalues(queue, count, all);
+    find_on_gpu(queue, count, all);
   else if (count >= queue.threads())
     core::run_tasks(queue, count, one);
   else
     for (std::int64_t i = 0; i < count; ++i) one(i);
-  std::vector<float> values(core::at(count * kVectors * n)), found;
+  std::vector<float> values(core::at(count * of_one)), found;
   queue.read(values.data(), vectors.raw(), vectors.bytes());
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto begin = values.begin() + (i * kVectors + eigenvalues) * n;
+    const auto begin = values.begin() + i * of_one + eigenvalues * n;
     std::sort(begin, begin + n);
     found.insert(found.end(), begin, begin + n);
   }
   return found;
 }
 
-// A is updated and multiplied in one pass, both triangles of it: 6 operations for each element of what is left of it.
-double symmetric_eigenvalues_flops(std::int64_t n) {
-  const auto size = static_cast<double>(n);
-  return 2 * size * size * size + 4.0 * kHalvings * size * size;
+// A GPU updates and multiplies both triangles in one pass, 6 operations for each element of what is left of the matrix; a
+// CPU multiplies and updates one triangle, 4 operations for each element of both.
+double symmetric_eigenvalues_flops(std::int64_t n, core::DeviceKind device) {
+  const auto size = static_cast<double>(n), grid = static_cast<double>(grid_of(n));
+  return (device == core::DeviceKind::cuda ? 2 : 4.0 / 3) * size * size * size +
+         4 * size * (grid + size * halvings_left(grid_of(n)));
 }
 
-std::int64_t symmetric_eigenvalues_bytes(std::int64_t n) { return 4 * kVectors * n; }
+std::int64_t symmetric_eigenvalues_bytes(std::int64_t n, core::DeviceKind device) {
+  return 4 * (elements_of_vectors(n, device) + grid_of(n));
+}
 
 }  // namespace muonp::optim::spectral
