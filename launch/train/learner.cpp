@@ -333,7 +333,8 @@ double Learner::evaluate(const models::TokenBatch& batch) {
   return core::read_scalar(session_.device().queue(), model_->loss(tape, batch, {})->value);
 }
 
-Learner::Validation Learner::validate(std::int64_t batches) {
+Learner::Validation Learner::validate(std::int64_t batches,
+                                      const std::function<void(std::int64_t, std::int64_t)>& going_on) {
   if (!validation_) return {};
   std::int64_t sequences = validation_->sequences();
   if (batches > 0) sequences = std::min(sequences, batches * batches_.batch);
@@ -341,9 +342,12 @@ Learner::Validation Learner::validate(std::int64_t batches) {
   // All ranks gather weights for a pass at stage 3, so one that has no chunk left goes through the last one uncounted.
   const std::int64_t rounds = (chunks + session_.world_size() - 1) / session_.world_size();
   double sum = 0, counted = 0;
+  optimizer_->wait_for_weights();  // the ranks talk of other things between passes
   for (std::int64_t round = 0; round < rounds; ++round) {
+    if (!dist::all_agree(session_.communicator(), !stop_requested())) throw Interrupted();
     const std::int64_t c = round * session_.world_size() + session_.rank();
-    if (c >= chunks && !optimizer_->plan().zero.gathers_each_pass) break;
+    if (going_on) going_on((c - session_.rank()) * chunk, sequences);
+    if (c >= chunks && !optimizer_->plan().zero.gathers_each_pass) continue;
     const std::int64_t first = std::min(c, chunks - 1) * chunk, count = std::min(chunk, sequences - first);
     const models::TokenBatch batch = read_batch(
         count, validation_->packed(), [&](const core::SequenceSpans& to) { validation_->fill_batch(first, count, to); });

@@ -78,12 +78,13 @@ class Learner {
   // Where neither comes any more. Collective.
   void require_no_failure();
   // Over the validation data, or over its first `batches` batches (0: all); the sequences are shared out over ranks. NaN if
-  // the configuration asks for no validation. Collective.
+  // the configuration asks for no validation. `going_on` gets the sequences of all ranks together that are begun, and how
+  // many there are. Collective. Throws Interrupted on all ranks when one is asked to stop.
   struct Validation {
     double loss = NAN;         // mean over the counted targets
     std::int64_t counted = 0;  // these targets
   };
-  Validation validate(std::int64_t batches);
+  Validation validate(std::int64_t batches, const std::function<void(std::int64_t, std::int64_t)>& going_on = {});
 
   // Batches are shown to `observe` before their pass (tests).
   void observe_batches(std::function<void(const models::TokenBatch&)> observe) { observe_ = std::move(observe); }

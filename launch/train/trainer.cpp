@@ -211,32 +211,39 @@ RunStep Trainer::record_of(const StepOutcome& outcome) {
           .warning = warning_of(outcome)};
 }
 
-void Trainer::validate() {
-  if (!learner_.has_validation()) return;
-  learner_.optimizer().hold_averages();
-  const Learner::Validation found = learner_.validate(config_.log.validation_batches);
-  learner_.optimizer().release_averages();
-  tell([&](TrainObserver& observer) { observer.validated({progress_, found.loss, found.counted, sent_bytes()}); });
-}
-
-// One that is given up because the run is to stop is not told of.
-void Trainer::evaluate() {
-  const TrainingTasks::Watcher watcher{
-      .going_on =
-          [this](const std::string& task, std::int64_t done, std::int64_t of) {
-            tell([&](TrainObserver& observer) { observer.evaluating(progress_, task, done, of); });
-          },
-      .done =
-          [this](const std::string& task, const TaskNumbers& numbers) {
-            tell([&](TrainObserver& observer) { observer.evaluated({progress_, task, numbers}); });
-          }};
+// What `work` begins is given up when the run is to stop, and not told of.
+void Trainer::with_averages(const std::function<void()>& work) {
   learner_.optimizer().hold_averages();
   try {
-    tasks_.run(progress_.step, progress_.step == config_.run.steps, watcher);
+    work();
   } catch (const Interrupted&) {
     stopping_ = true;
   }
   learner_.optimizer().release_averages();
+}
+
+std::function<void(std::int64_t, std::int64_t)> Trainer::teller_of(const std::string& task) {
+  return [this, task](std::int64_t done, std::int64_t of) {
+    tell([&](TrainObserver& observer) { observer.evaluating(progress_, task, done, of); });
+  };
+}
+
+void Trainer::validate() {
+  if (!learner_.has_validation()) return;
+  with_averages([&] {
+    const Learner::Validation found = learner_.validate(config_.log.validation_batches, teller_of("validation"));
+    tell([&](TrainObserver& observer) { observer.validated({progress_, found.loss, found.counted, sent_bytes()}); });
+  });
+}
+
+void Trainer::evaluate() {
+  const TrainingTasks::Watcher watcher{
+      .going_on = [this](const std::string& task, std::int64_t done, std::int64_t of) { teller_of(task)(done, of); },
+      .done =
+          [this](const std::string& task, const TaskNumbers& numbers) {
+            tell([&](TrainObserver& observer) { observer.evaluated({progress_, task, numbers}); });
+          }};
+  with_averages([&] { tasks_.run(progress_.step, progress_.step == config_.run.steps, watcher); });
 }
 
 double Trainer::sent_bytes() const {

@@ -92,6 +92,35 @@ TEST_F(Interrupt, SigtermToTheLauncherSavesToo) {
   EXPECT_LT(outcome.seconds, 60);
 }
 
+// The last validation may be longer than the run before it; what is given up of it is said.
+TEST_F(Interrupt, AValidationIsGivenUp) {
+  std::string text;
+  while (text.size() < (std::size_t{8} << 20)) text += read("text.txt");
+  write("long.txt", text);
+  for (const int ranks : {0, 3}) {
+    const std::string name = fmt::format("validation-{}", ranks), metrics = path("runs/" + name + "/metrics.jsonl");
+    timespec asked{};
+    const auto clock = [] {
+      timespec t;
+      clock_gettime(CLOCK_MONOTONIC, &t);
+      return t;
+    };
+    const std::string arguments =
+        train_arguments(name, {"run.steps=4", "data.validation=long.txt", "log.validate_every=0", "log.validation_batches=0",
+                               "parallel.zero=3", "data.micro_batch=1"});
+    const Outcome outcome = run_shell(command(arguments, ranks), 90, [&](int pid) {
+      if (asked.tv_sec != 0 || !core::exists(metrics) || metric(name, "loss").size() < 4) return;
+      asked = clock();
+      kill(pid, SIGTERM);
+    });
+    EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
+    EXPECT_LT(clock().tv_sec - asked.tv_sec, 10);
+    EXPECT_NE(outcome.out.find(" after step 4 of 4; muonp eval makes up"), std::string::npos) << outcome.out;
+    EXPECT_TRUE(metric(name, "val_loss").empty());
+    EXPECT_TRUE(core::exists(path("runs/" + name + "/checkpoints/step-00000004/manifest.json"))) << outcome.err;
+  }
+}
+
 // A terminal that is closed sends SIGHUP to the launcher; what it started sees nothing of it.
 TEST_F(Interrupt, HangUpOfTheLauncherSavesAndLeavesNoProcess) {
   const Outcome outcome = train_and("hangup", 2, {}, [](int pid) { kill(pid, SIGHUP); });
