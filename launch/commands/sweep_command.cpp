@@ -70,14 +70,18 @@ int list_runs(const Expansion& sweep) {
   return 0;
 }
 
+bool is_over(const SweepRun& run, const Results& results) {
+  const auto found = results.find(run.name);
+  return found != results.end() && is_over(found->second.record.state);
+}
+
 // Of all runs, those at the best settings as long as they would be at the first.
 SweepProgress progress_of(const Expansion& sweep, const Results& results, ProgressOptions options) {
   SweepProgress::Amount total, done;
   const auto add = [&](const std::vector<SweepRun>& runs) {
     for (const SweepRun& run : runs) {
       total.steps += run.steps, ++total.runs;
-      const auto found = results.find(run.name);
-      if (found != results.end() && is_over(found->second.record.state)) done.steps += run.steps, ++done.runs;
+      if (is_over(run, results)) done.steps += run.steps, ++done.runs;
     }
   };
   add(sweep.runs());
@@ -99,6 +103,10 @@ void run_all(const Expansion& sweep, const Slots& slots, ProgressOptions options
     if (const auto best = best_point(sweep, results, arm))
       for (SweepRun& run : runs_added_at_best(sweep, *best)) at_best.push_back(std::move(run));
   for (const SweepRun& run : at_best) read_record(run);  // an Error before any of them is started
+  SweepProgress::Amount left;
+  for (const SweepRun& run : at_best)
+    if (!is_over(run, results)) left.steps += run.steps, ++left.runs;
+  progress.set_left(left);
   runner.run(at_best);
 }
 

@@ -33,6 +33,8 @@ class Progress {
 
   // done in [0, total]. `note` stands behind the bar ("loss 3.21").
   void update(std::int64_t done, const std::string& note);
+  // There is more or less to do than was thought; at least what is done.
+  void set_total(std::int64_t total) { total_ = total > done_ ? total : done_; }
   // A line above the bar.
   void print(const std::string& line);
   // Removes the bar; what is printed afterwards starts on a clean line. update() brings it back.

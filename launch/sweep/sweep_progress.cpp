@@ -14,6 +14,11 @@ SweepProgress::SweepProgress(Amount total, Amount done, const SweepFile& file, P
       file_(file),
       bar_("sweep", std::max<std::int64_t>(total.steps, 1), done.steps, std::move(options)) {}
 
+void SweepProgress::set_left(Amount left) {
+  total_ = {done_.steps + left.steps, done_.runs + left.runs};
+  bar_.set_total(std::max<std::int64_t>(total_.steps, 1));
+}
+
 void SweepProgress::ended(const SweepRun& run, const RunResult& result) {
   const RunOutcome& record = result.record;
   std::string line = run.name + ": ";

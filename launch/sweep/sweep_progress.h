@@ -17,6 +17,8 @@ class SweepProgress {
   };
   SweepProgress(Amount total, Amount done, const SweepFile& file, ProgressOptions options);
 
+  // The runs at the best settings are these, and so much of them is left.
+  void set_left(Amount left);
   void ended(const SweepRun& run, const RunResult& result);
   // With `steps` done by the `running` runs of now.
   void show(std::int64_t steps, std::int64_t running);

@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "launch/sweep/presentation.h"
+#include "launch/sweep/sweep_progress.h"
 #include "tests/launch/sweep/sweep_fixture.h"
 
 namespace muonp::launch {
@@ -210,6 +211,22 @@ TEST_F(Summaries, JsonHasEverything) {
   EXPECT_TRUE(j["runs"][1]["value"].is_null());
   EXPECT_EQ(j["runs"][2]["seed"], 2);
   EXPECT_EQ(j["figure"], "f.svg");
+}
+
+// A better setting was added to a sweep that was over: its seeds are still to come, and those at the old one stay.
+TEST_F(Summaries, ProgressCountsTheRunsThatAreLeft) {
+  const Expansion sweep = this->sweep("set: {run.steps: 10}\n" + std::string(kRates) + "best: {seeds: [1, 2, 3]}\n");
+  std::FILE* const out = std::tmpfile();
+  double now = 0;
+  SweepProgress progress({40, 4}, {30, 3}, sweep.file(), {.out = out, .line_seconds = 1, .clock = [&] { return now += 2; }});
+  progress.set_left({20, 2});
+  progress.show(5, 1);
+  std::rewind(out);
+  std::string line(200, '\0');
+  line.resize(std::fread(line.data(), 1, line.size(), out));
+  std::fclose(out);
+  EXPECT_THAT(line, HasSubstr("sweep 35/50 (70 %)"));
+  EXPECT_THAT(line, HasSubstr("3 of 5 runs, 1 running"));
 }
 
 }  // namespace
