@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/base/processors.h"
 #include "core/base/units.h"
@@ -67,6 +68,13 @@ struct Seen {  // of each round: medians of its steps
   std::vector<double> step, optimizer, communication, spectral, tokens;
 };
 
+std::vector<std::string> settings_of(const std::string& variant) {
+  std::vector<std::string> settings;
+  std::istringstream words(variant);
+  for (std::string word; words >> word;) settings.push_back(word);
+  return settings;
+}
+
 std::string command_of(const Arguments& a, const RunConfig& config, const Point& point) {
   const std::int64_t batch = point.weak ? config.data.batch * point.ranks : config.data.batch;
   std::string command =
@@ -76,11 +84,7 @@ std::string command_of(const Arguments& a, const RunConfig& config, const Point&
   for (const std::string& value : a.config.overrides) set(value);
   set(fmt::format("data.batch={}", batch));
   set(fmt::format("parallel.threads={}", a.threads));
-  for (std::size_t begin = 0; begin < point.variant.size();) {
-    const std::size_t end = std::min(point.variant.find(' ', begin), point.variant.size());
-    if (end > begin) set(point.variant.substr(begin, end - begin));
-    begin = end + 1;
-  }
+  for (const std::string& value : settings_of(point.variant)) set(value);
   return command;
 }
 
@@ -169,6 +173,11 @@ int run(Session& session, Arguments a) {
   require_processors(a);
   const RunConfig config = load_run_config(a.config.file, a.config.overrides);
   if (a.variants.empty()) a.variants = {""};
+  for (const std::string& variant : a.variants) {  // an Error of the last one before the first is measured
+    std::vector<std::string> settings = a.config.overrides;
+    for (const std::string& value : settings_of(variant)) settings.push_back(value);
+    load_run_config(a.config.file, settings);
+  }
   for (const std::int64_t ranks : a.ranks) make_batch_plan(config.data, static_cast<int>(ranks));
   const Json json = as_json(measure_all(a, config), a);
   session.log().info("{}", a.json ? json.dump(2) : as_table(json));

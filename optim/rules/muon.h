@@ -1,4 +1,5 @@
-// Muon (Jordan 2024): the polar factor P₀ of a momentum, by five steps of Newton and Schulz.
+// Muon (Jordan 2024): the polar factor P₀ of a momentum, by five steps of Newton and Schulz: the same polynomials on the
+// smaller Gram matrix (Gram Newton–Schulz, Dao-AILab), or as published (newton_schulz5).
 //
 //   M ← μM + g,   N = g + μM (Nesterov),   u = scale·P₀(N)
 //
@@ -15,9 +16,9 @@ class Muon final : public SpectralRule {
   static constexpr std::string_view kName = "muon";
   bool nesterov = true;
   std::string scale_name = "aspect";
-  std::int64_t steps = 5;  // of method newton_schulz5
+  std::int64_t steps = 5;
 
-  Muon() { method = "newton_schulz5"; }
+  Muon() { method = "gram_newton_schulz"; }
 
   std::unique_ptr<Rule> clone() const override { return std::make_unique<Muon>(*this); }
   std::string_view name() const override { return kName; }

@@ -10,8 +10,7 @@ struct Quintic {
   float a, b, c;
 };
 
-// Muon (Jordan 2024): five steps with one set of coefficients.
-inline constexpr int kMuonSteps = 5;
+// Muon (Jordan 2024): five steps with one set of coefficients, unless SpectralOptions::steps says another number.
 inline constexpr Quintic kMuon{3.4445f, -4.7750f, 2.0315f};
 
 // core::Error where p is not 0.

@@ -32,12 +32,12 @@ void check_dtype(const SpectralOptions& o, bool can_be_narrow) {
 struct Entry {
   std::string_view name;
   Method (*make)(const SpectralOptions&);
-  bool can_be_narrow, polar_only;
+  bool can_be_narrow, polar_only, counts_steps = false;
 };
 constexpr Entry kEntries[] = {{"coupled_minimax", make_coupled_minimax, true, false},
-                              {"newton_schulz5", make_newton_schulz5, true, true},
-                              {"symmetric_newton_schulz5", make_symmetric_newton_schulz5, true, true},
-                              {"gram_newton_schulz", make_gram_newton_schulz, true, true},
+                              {"newton_schulz5", make_newton_schulz5, true, true, true},
+                              {"symmetric_newton_schulz5", make_symmetric_newton_schulz5, true, true, true},
+                              {"gram_newton_schulz", make_gram_newton_schulz, true, true, true},
                               {"polar_express", make_polar_express, true, true},
                               {"bivariate", make_bivariate, false, false},
                               {"coupled_newton", make_coupled_newton, false, false},
@@ -55,6 +55,8 @@ const Entry& entry_of(std::string_view method) {
 }  // namespace
 
 bool is_polar_only(std::string_view method) { return entry_of(method).polar_only; }
+
+bool is_stopped_after_steps(std::string_view method) { return entry_of(method).counts_steps; }
 
 core::Dtype parse_storage(std::string_view name, std::string_view method, core::DeviceKind device) {
   using core::Dtype;

@@ -22,6 +22,8 @@ inline constexpr std::string_view kMethods[] = {
     "polar_express",   "bivariate",      "coupled_newton",           "svd"};
 // Whether a method knows p = 0 only. Error for one that is none.
 bool is_polar_only(std::string_view method);
+// Whether it does Muon's steps, as many as are asked for. Error likewise.
+bool is_stopped_after_steps(std::string_view method);
 
 struct SpectralOptions {
   std::string method = "coupled_minimax";
@@ -29,7 +31,7 @@ struct SpectralOptions {
   double epsilon = 1e-3;    // singular values in [ε·scale, scale] are exact to `tolerance`; smaller ones come out smaller
   double tolerance = 0.01;  // relative error of σᵖ that coupled_minimax is designed for (narrow_schedule.h: of 16 bits)
   core::Dtype dtype = core::Dtype::float32;  // storage of the iterates (tf32: as products read them); sums are float32
-  int steps = 5;                             // of newton_schulz5 alone, whose name says what is usual
+  int steps = 5;                             // of methods with is_stopped_after_steps(), in whose names five are usual
 };
 
 // The storage that a setting names on a device: float32, tf32, float16, bfloat16, or auto: float16 on a GPU where the

@@ -193,7 +193,8 @@ double spectra_flops(std::int64_t rows, std::int64_t cols, core::DeviceKind devi
   const std::int64_t n = std::min(rows, cols);
   if (n == 0) return 0;
   const auto elements = static_cast<double>(rows * cols), square = static_cast<double>(n * n);
-  return kKinds * (core::symmetric_flops(n, std::max(rows, cols), device) + symmetric_eigenvalues_flops(n, device) + 2 * elements) +
+  return kKinds * (core::symmetric_flops(n, std::max(rows, cols), device) + symmetric_eigenvalues_flops(n, device) +
+                   2 * elements) +
          2 * elements + 3 * square;
 }
 
@@ -205,8 +206,8 @@ std::int64_t spectra_bytes(std::span<const Measured> matrices, core::DeviceKind 
     for (const int i : chosen)
       scaled = std::max(scaled,
                         Scratch::bytes(matrices[at(i)].momentum.rows, matrices[at(i)].momentum.cols, core::Dtype::float32));
-    most =
-        std::max(most, Scratch::bytes(count * n, n, core::Dtype::float32) + count * symmetric_eigenvalues_bytes(n, device) + scaled);
+    most = std::max(
+        most, Scratch::bytes(count * n, n, core::Dtype::float32) + count * symmetric_eigenvalues_bytes(n, device) + scaled);
   }
   return most;
 }

@@ -251,7 +251,10 @@ if [[ -n $mpirun ]]; then
     --repeats 1 --json --launcher "$launcher" --share-processors --set data.batch=8
   [[ $output == *"\"processors\": $(nproc | awk '{ print $1 < 8 ? $1 : 8 }').0"* ]] || failed 'processors that 8 ranks share'
   expect 'scaling of what does not run' 1 'ended with status' "$muonp" bench scaling tiny.yaml --ranks 1 --rounds 1 \
-    --launcher "$launcher" --compare parallel.zero=7
+    --launcher "$launcher" --set data.train=none.txt
+  expect 'scaling of a setting that is none' 1 'parallel.zero' "$muonp" bench scaling tiny.yaml --ranks 1 --rounds 1 \
+    --launcher false --compare parallel.zero=1 --compare parallel.zero=7
+  [[ $output != *'ended with status'* ]] || failed 'settings are checked before the first is measured'
 fi
 
 # --- plan: the largest values that the reference documents give right numbers or one clear message
