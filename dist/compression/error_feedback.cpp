@@ -22,6 +22,17 @@ struct Residual {
   MUONP_HD void operator()(std::int64_t i) const { to[i] = factor * values[i] - estimate[i]; }
 };
 
+struct Fade {
+  float* values;
+  float keep;
+  using Elements = core::ElementArrays<&Fade::values>;
+  MUONP_HD void operator()(std::int64_t i) const { values[i] *= keep; }
+};
+
+void fade(core::Queue& queue, const Tensor& values, float keep) {
+  if (keep != 1) core::for_each(queue, values.size(), Fade{values.data<float>(), keep});
+}
+
 struct WireSizes {  // sizes of one matrix's
   std::int64_t up, down, work_up, work_down;
 };
@@ -29,7 +40,8 @@ struct WireSizes {  // sizes of one matrix's
 WireSizes sizes_of(const FeedbackMatrix& m) {
   const auto up = make_compressor(m.to_owner, m.rows, m.cols), down = make_compressor(m.to_workers, m.rows, m.cols);
   const auto work = [&](const Compressor& c) { return (c.exact() ? 0 : 4 * m.size()) + c.workspace_bytes(); };
-  return {up->wire_bytes(), down->wire_bytes(), work(*up), work(*down)};
+  const std::int64_t estimate = m.narrow_estimate_bytes > 0 ? 4 * m.size() : 0;
+  return {up->wire_bytes(), down->wire_bytes(), estimate + work(*up), work(*down)};
 }
 
 // Streams of randomness of one matrix: towards its owner, and towards its workers.
@@ -58,7 +70,8 @@ FeedbackPlan::Bytes FeedbackPlan::bytes(int rank, int world_size) const {
       const WireSizes sizes = sizes_of(m);
       const bool mine = m.owner == rank;
       bytes.sent += mine ? (world_size - 1) * sizes.down : sizes.up;
-      bytes.estimates += 4 * (mine ? 3 : 1) * m.size();
+      bytes.estimates += m.narrow_estimate_bytes > 0 ? m.narrow_estimate_bytes : 4 * m.size();
+      if (mine) bytes.estimates += 8 * m.size();
       bytes.estimates += 4 * make_compressor(m.to_owner, m.rows, m.cols)->state_elements();
       if (mine) bytes.estimates += 4 * make_compressor(m.to_workers, m.rows, m.cols)->state_elements();
       up[w] += mine ? world_size * sizes.up : sizes.up;
@@ -89,8 +102,8 @@ struct ErrorFeedback::Round::InFlight {
 };
 
 ErrorFeedback::ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<Tensor> weights, int rank,
-                             int world_size)
-    : device_(device), plan_(plan), rank_(rank), world_size_(world_size) {
+                             int world_size, EstimateStore* estimates)
+    : device_(device), plan_(plan), rank_(rank), world_size_(world_size), estimates_(estimates) {
   MUONP_ASSERT(weights.size() == plan.matrices.size(), "{} weights of {} matrices", weights.size(), plan.matrices.size());
   for (std::size_t i = 0; i < plan.matrices.size(); ++i) {
     const FeedbackMatrix& m = plan.matrices[i];
@@ -100,7 +113,7 @@ ErrorFeedback::ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std
     matrix.down = make_compressor(m.to_workers, m.rows, m.cols);
     const auto zeros = [&](std::int64_t n) { return Tensor::zeros(device, {n}, Dtype::float32, Category::optimizer); };
     matrix.weights = weights[i];
-    matrix.estimate = zeros(m.size());
+    if (estimates == nullptr) matrix.estimate = zeros(m.size());
     matrix.state_up = zeros(matrix.up->state_elements());
     if (m.owner == rank) {
       matrix.mean = zeros(m.size());
@@ -117,7 +130,9 @@ ErrorFeedback::~ErrorFeedback() = default;
 
 const ErrorFeedback::Matrix& ErrorFeedback::at(int matrix) const { return matrices_[core::at(matrix)]; }
 bool ErrorFeedback::owns(int matrix) const { return plan_.matrices[core::at(matrix)].owner == rank_; }
-const Tensor& ErrorFeedback::estimate(int matrix) const { return at(matrix).estimate; }
+Tensor ErrorFeedback::estimate(int matrix) const {
+  return estimates_ == nullptr ? at(matrix).estimate : estimates_->read(matrix);
+}
 const Tensor& ErrorFeedback::mean(int matrix) const { return at(matrix).mean; }
 const Tensor& ErrorFeedback::master(int matrix) const { return at(matrix).master; }
 const Tensor& ErrorFeedback::weights(int matrix) const { return at(matrix).weights; }
@@ -164,9 +179,12 @@ std::optional<Messages> ErrorFeedback::Round::gather(int wave) {
     const int owner = feedback_.plan_.matrices[core::at(i)].owner;
     const Target& t = targets_[core::at(i)];
     f.sent.push_back(feedback_.wire(*m.up));
-    send_difference(feedback_.device_, *m.up, t.values, t.factor, m.estimate, m.state_up, {m.stream_up, step_, rank},
+    const Tensor estimate = feedback_.estimate(i);
+    fade(feedback_.device_.queue(), estimate, feedback_.plan_.keep);
+    send_difference(feedback_.device_, *m.up, t.values, t.factor, estimate, m.state_up, {m.stream_up, step_, rank},
                     f.sent.back());
-    m.up->decode(feedback_.device_, f.sent.back(), 1, !m.up->exact(), m.estimate);
+    m.up->decode(feedback_.device_, f.sent.back(), 1, !m.up->exact(), estimate);
+    if (feedback_.estimates_ != nullptr) feedback_.estimates_->write(i, estimate, step_);
     if (owner != rank) {
       messages.sends.push_back({owner, Span(f.sent.back())});
       continue;
@@ -188,6 +206,7 @@ std::vector<OwnedMatrix> ErrorFeedback::Round::take(int wave) {
   std::vector<OwnedMatrix> mine;
   for (std::size_t k = 0; k < f.mine.size(); ++k) {
     const Matrix& m = feedback_.at(f.mine[k]);
+    fade(feedback_.device_.queue(), m.mean, feedback_.plan_.keep);
     for (std::size_t r = 0; r < f.gathered[k].size(); ++r)
       m.up->decode(feedback_.device_, f.gathered[k][r], share, r > 0 || !m.up->exact(), m.mean);
     mine.push_back({f.mine[k], m.mean, Tensor()});

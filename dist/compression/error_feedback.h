@@ -7,6 +7,10 @@
 //
 // so that G is the mean of all Gⱼ, and what a message leaves out is not lost but part of the next. Matrices come in waves:
 // the messages of one cross the network while the next is encoded and the last one moved.
+//
+// A rank that keeps Gⱼ in fewer bits than it was computed in has rounded it where the owner cannot follow. With a factor
+// κ < 1 in both places, Gⱼ ← κGⱼ + R of the residual T − κGⱼ and G ← κG + mean of all R, what they differ by fades: it is
+// the sum of the rounding errors of n rounds ago times κⁿ, in place of all that were ever made.
 #pragma once
 
 #include <span>
@@ -24,6 +28,7 @@ struct FeedbackMatrix {
   std::int64_t rows = 0, cols = 0;
   int owner = 0;
   CompressorSpec to_owner, to_workers;
+  std::int64_t narrow_estimate_bytes = 0;  // of Gⱼ where an EstimateStore keeps it; 0: float32
   std::int64_t size() const { return rows * cols; }
 };
 
@@ -31,6 +36,7 @@ struct FeedbackMatrix {
 struct FeedbackPlan {
   std::vector<FeedbackMatrix> matrices;
   std::vector<std::vector<int>> waves;  // every matrix in exactly one
+  float keep = 1;                       // κ
 
   struct Bytes {
     std::int64_t estimates = 0;  // Gⱼ, and on owners G, X; with the states of compressors
@@ -41,11 +47,20 @@ struct FeedbackPlan {
   std::int64_t bytes_sent_by_all(int world_size) const;  // sum of bytes(rank).sent, in one go
 };
 
+// Where a rank keeps Gⱼ of its matrices from one round to the next, all zero at first.
+class EstimateStore {
+ public:
+  virtual ~EstimateStore() = default;
+  virtual core::Tensor read(int matrix) const = 0;  // float32, size() elements; the caller may write to it
+  virtual void write(int matrix, const core::Tensor& values, std::uint64_t step) = 0;  // rounded, without bias
+};
+
 class ErrorFeedback {
  public:
-  // `weights`: W of each matrix, float32, size() elements, equal on all ranks; they and the plan outlive this object.
-  // Gⱼ and G start at zero.
-  ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<core::Tensor> weights, int rank, int world_size);
+  // `weights`: W of each matrix, float32, size() elements, equal on all ranks; they, the plan and the estimates outlive this
+  // object. Without `estimates` it keeps Gⱼ itself, as float32. Gⱼ and G start at zero.
+  ErrorFeedback(core::Device& device, const FeedbackPlan& plan, std::vector<core::Tensor> weights, int rank, int world_size,
+                EstimateStore* estimates = nullptr);
   ~ErrorFeedback();
 
   struct Target {
@@ -58,10 +73,10 @@ class ErrorFeedback {
   class Round;
 
   bool owns(int matrix) const;
-  const core::Tensor& estimate(int matrix) const;  // Gⱼ
-  const core::Tensor& mean(int matrix) const;      // G, of the owner
-  const core::Tensor& master(int matrix) const;    // X, of the owner; the caller gives it its first values
-  const core::Tensor& weights(int matrix) const;   // W
+  core::Tensor estimate(int matrix) const;        // Gⱼ, or a copy of it
+  const core::Tensor& mean(int matrix) const;     // G, of the owner
+  const core::Tensor& master(int matrix) const;   // X, of the owner; the caller gives it its first values
+  const core::Tensor& weights(int matrix) const;  // W
   // What the compressors remember: the sender's towards the owner, and the owner's towards all. May be empty.
   const core::Tensor& state_to_owner(int matrix) const;
   const core::Tensor& state_to_workers(int matrix) const;
@@ -74,6 +89,7 @@ class ErrorFeedback {
   core::Device& device_;
   const FeedbackPlan& plan_;
   int rank_, world_size_;
+  EstimateStore* estimates_;
   std::vector<Matrix> matrices_;
 };
 

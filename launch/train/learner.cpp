@@ -90,7 +90,7 @@ optim::ParallelOptions parallel_options(const RunConfig& config, const models::L
           .prefetch = static_cast<int>(config.parallel.prefetch),
           .reads = model.weight_reads(),
           .compression = optim::parse_compression(config.compression.to_owner, config.compression.to_workers,
-                                                  config.compression.others),
+                                                  config.compression.others, config.compression.state_dtype),
           .spectra = config.log.spectra_every > 0 ? config.log.spectra : std::vector<std::string>{},
           .owners = owners_of(config.parallel.owners)};
 }

@@ -60,6 +60,8 @@ void CompressionSection::describe(Fields& f) {
          "rank R");
   f.text("to_workers", to_workers, "what owners send of a matrix's weights, as to_owner; none for both or for neither");
   f.choice("others", others, elementwise, "vectors, embeddings and heads, in both directions");
+  f.choice("state_dtype", state_dtype, optim::kStateDtypes,
+           "how each rank keeps what it has told the owners; those of the rules are the groups' own state_dtype");
 }
 
 void CheckpointSection::describe(Fields& f) {
@@ -147,7 +149,7 @@ void RunConfig::validate() const {
   optimizer.for_run(run.steps).validate();
   schedule.validate(run.steps);
   if (model.from.empty()) model.resolved();  // else the folder is still to be read, or was
-  optim::parse_compression(compression.to_owner, compression.to_workers, compression.others);
+  optim::parse_compression(compression.to_owner, compression.to_workers, compression.others, compression.state_dtype);
   validate_tasks(eval);
   if (log.spectra_every > 0 && log.spectra.empty())
     core::fail("log.spectra is empty, and log.spectra_every is {}: it needs names of matrices, as [\"*\"]",

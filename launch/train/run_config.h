@@ -43,7 +43,7 @@ struct ParallelSection {
 };
 
 struct CompressionSection {
-  std::string to_owner = "none", to_workers = "none", others = "none";
+  std::string to_owner = "none", to_workers = "none", others = "none", state_dtype = "float32";
   void describe(core::Fields& f);
 };
 

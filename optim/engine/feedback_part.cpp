@@ -29,8 +29,9 @@ FeedbackPart::FeedbackPart(core::Device& device, core::ParameterList parameters,
   for (int p = 0; p < core::to_int(parameters_.size()); ++p) index_[parameters_[at(p)]] = p;
   weights_.resize(parameters_.size());
   gradients_.resize(parameters_.size());
+  if (plan.estimates.narrow()) estimates_ = std::make_unique<NarrowEstimates>(device, plan, communicator.rank());
   feedback_ = std::make_unique<dist::ErrorFeedback>(device, plan.feedback, allocate(weight_dtype), communicator.rank(),
-                                                    communicator.size());
+                                                    communicator.size(), estimates_.get());
   place_weights(weight_dtype);
 }
 
@@ -274,7 +275,10 @@ void FeedbackPart::add_matrix_state(int matrix, bool for_saving, std::vector<Sta
       weights);
   for (const StoredState& s : matrices_[at(matrix)].states)
     if (s.size() > 0) to.push_back(state_tensor(s, parameter.shape));
-  whole(fmt::format("estimate#{}", rank), feedback_->estimate(matrix));
+  if (estimates_)
+    estimates_->add_state(matrix, to);
+  else
+    whole(fmt::format("estimate#{}", rank), feedback_->estimate(matrix));
   state(fmt::format("basis#{}", rank), feedback_->state_to_owner(matrix));
   if (!feedback_->owns(matrix)) return;
   whole("master", feedback_->master(matrix));
@@ -294,6 +298,7 @@ void FeedbackPart::add_bucket_state(int bucket, bool for_saving, std::vector<Sta
     const dist::Cut part = dist::cut(parameter.size(), communicator_.size(), rank);
     const Interval share = for_saving ? Interval{part.begin, part.begin + part.count} : Interval{0, parameter.size()};
     add("weights", share, weights_[at(p)].flat(share.begin, share.count()));
+    if (estimates_) continue;
     // Estimates lie in slices.
     const Interval ranks = plan_.flat.ranks_of(p);
     for (int r = core::to_int(ranks.begin); r < ranks.end; ++r) {
@@ -302,6 +307,7 @@ void FeedbackPart::add_bucket_state(int bucket, bool for_saving, std::vector<Sta
       add(fmt::format("estimate#{}", rank), piece, feedback_->estimate(plan_.slice(bucket, r)).flat(begin, piece.count()));
     }
   }
+  for (int r = 0; estimates_ && r < communicator_.size(); ++r) estimates_->add_state(plan_.slice(bucket, r), to);
   const int slice = plan_.slice(bucket, rank);
   for (const OwnedPiece& piece : buckets_[at(bucket)].mine) {
     const core::Parameter& parameter = *parameters_[at(piece.parameter)];

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dist/compression/error_feedback.h"
+#include "optim/engine/estimates.h"
 #include "optim/engine/owner_side.h"
 #include "optim/engine/part.h"
 #include "optim/plan/compression.h"
@@ -97,6 +98,7 @@ class FeedbackPart final : public Part {
   core::Stopwatch& measuring_;
   std::vector<Squares> squares_;  // by matrix
   Diagnostics diagnostics_;
+  std::unique_ptr<NarrowEstimates> estimates_;  // null: the feedback has them, as float32
   std::unique_ptr<dist::ErrorFeedback> feedback_;
 };
 

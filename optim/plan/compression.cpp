@@ -13,6 +13,10 @@ namespace {
 constexpr const char* kNone = "none";
 constexpr std::string_view kOthers[] = {kNone, "int8"};
 
+// κ of estimates in fewer bits (docs/compression.md): the rounding errors that the owner's mean has are then those of
+// about 1/(1 − κ²) = 25 rounds.
+constexpr float kKeepOfNarrow = 0.98f;
+
 std::optional<dist::CompressorSpec> spec_of(const char* key, const std::string& text) {
   if (text == kNone) return std::nullopt;
   try {
@@ -52,15 +56,20 @@ core::ParameterList chosen(const core::ParameterList& parameters, const std::vec
   return result;
 }
 
-CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers, const std::string& others) {
+CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers, const std::string& others,
+                                     const std::string& state_dtype) {
   CompressionOptions options{spec_of("to_owner", to_owner), spec_of("to_workers", to_workers),
-                             place_among(kOthers, others, "compression.others") == 1};
+                             place_among(kOthers, others, "compression.others") == 1,
+                             static_cast<StateDtype>(place_among(kStateDtypes, state_dtype, "compression.state_dtype"))};
   if (options.to_owner.has_value() != options.to_workers.has_value())
     core::fail(
         "compression.{} is none, but compression.{} is {}: both directions are compressed or neither is; "
         "identity sends everything",
         options.to_owner ? "to_workers" : "to_owner", options.to_owner ? "to_owner" : "to_workers",
         options.to_owner ? to_owner : to_workers);
+  if (!options.any() && options.state_dtype != StateDtype::float32)
+    core::fail("compression.state_dtype is {}, and nothing is compressed: it is of the estimates that compression keeps",
+               state_dtype);
   return options;
 }
 
@@ -69,7 +78,9 @@ std::string CompressionOptions::text() const {
   const std::string of_matrices =
       matrices() ? fmt::format("matrices {} to owners, {} to workers", to_owner->text(), to_workers->text())
                  : "matrices not";
-  return fmt::format("{}; others {}", of_matrices, others ? "int8" : "not");
+  const std::string of_estimates =
+      state_dtype == StateDtype::float32 ? "" : fmt::format("; estimates {}", kStateDtypes[static_cast<int>(state_dtype)]);
+  return fmt::format("{}; others {}{}", of_matrices, others ? "int8" : "not", of_estimates);
 }
 
 std::vector<int> compressed_parameters(const core::ParameterList& parameters, const Groups& groups,
@@ -85,6 +96,19 @@ std::vector<int> compressed_parameters(const core::ParameterList& parameters, co
 dist::Interval CompressionPlan::kept(int parameter, int rank) const {
   if (groups.group_for(parameter).config.whole_matrices()) return {0, core::element_count(specs[core::at(parameter)].shape)};
   return flat.piece(parameter, rank);
+}
+
+std::vector<CompressionPlan::EstimatePiece> CompressionPlan::estimate_pieces(int matrix) const {
+  if (matrix < matrices()) {
+    const dist::MatrixTask& task = owners.tasks()[core::at(matrix)];
+    return {{task.parameter, {0, task.elements}, 0}};
+  }
+  const int bucket = (matrix - matrices()) / flat.world_size(), rank = (matrix - matrices()) % flat.world_size();
+  std::vector<EstimatePiece> pieces;
+  for (const int p : flat.buckets()[core::at(bucket)].parameters)
+    if (const dist::Interval piece = flat.piece(p, rank); !piece.empty())
+      pieces.push_back({p, piece, flat.in_bucket(p).begin + piece.begin - flat.slice(bucket, rank).begin});
+  return pieces;
 }
 
 std::int64_t CompressionPlan::snapshot_bytes(int rank) const {
@@ -133,8 +157,20 @@ CompressionPlan make_compression_plan(std::vector<int> chosen, const core::Param
         feedback.matrices.push_back({fmt::format("bucket {} slice {}", b, r), 1, slice.count(), r, int8, int8});
       }
   }
-  return {std::move(chosen), specs_of(parameters), std::move(groups),
-          std::move(owners), std::move(flat),      std::move(feedback)};
+  CompressionPlan plan{std::move(chosen),
+                       specs_of(parameters),
+                       std::move(groups),
+                       std::move(owners),
+                       std::move(flat),
+                       std::move(feedback),
+                       {options.state_dtype, Content::moment}};
+  if (!plan.estimates.narrow()) return plan;
+  plan.feedback.keep = kKeepOfNarrow;
+  for (std::size_t i = 0; i < plan.feedback.matrices.size(); ++i)
+    for (const auto& piece : plan.estimate_pieces(core::to_int(i)))
+      plan.feedback.matrices[i].narrow_estimate_bytes +=
+          stored_bytes(plan.estimates, piece.in_parameter.begin, piece.in_parameter.count());
+  return plan;
 }
 
 }  // namespace muonp::optim

@@ -23,12 +23,15 @@ namespace muonp::optim {
 struct CompressionOptions {
   std::optional<dist::CompressorSpec> to_owner, to_workers;  // of matrices: both or neither
   bool others = false;                                       // vectors, embeddings, heads: int8 both ways
+  StateDtype state_dtype = StateDtype::float32;              // of Gⱼ
   bool matrices() const { return to_owner.has_value(); }
   bool any() const { return matrices() || others; }
   std::string text() const;  // "matrices top_k 0.1 to owners, natural to workers; others int8"
 };
-// From the texts of a configuration, where "none" is nothing. Error for an unknown compressor and for one direction alone.
-CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers, const std::string& others);
+// From the texts of a configuration, where "none" is nothing. Error for an unknown compressor, for one direction alone, and
+// for a state_dtype of nothing.
+CompressionOptions parse_compression(const std::string& to_owner, const std::string& to_workers, const std::string& others,
+                                     const std::string& state_dtype = "float32");
 
 // Of the parameters that are compressed; their indices count within this set. A pure function of its arguments.
 struct CompressionPlan {
@@ -38,6 +41,15 @@ struct CompressionPlan {
   dist::OwnerPlan owners;       // a task for each matrix
   dist::ShardPlan flat;         // all parameters; those that are matrices have size 0 here
   dist::FeedbackPlan feedback;  // matrices in the order of the owner plan's tasks, then the slices, bucket by bucket
+
+  // How Gⱼ is kept. Rounded without bias always: to nearest, a message too small to move it would be sent again and again.
+  Storage estimates;
+  struct EstimatePiece {
+    int parameter;
+    dist::Interval in_parameter;
+    std::int64_t begin;  // in the feedback's matrix
+  };
+  std::vector<EstimatePiece> estimate_pieces(int matrix) const;  // of one of the feedback's matrices
 
   int matrices() const { return core::to_int(owners.tasks().size()); }
   std::int64_t snapshot_bytes(int rank) const;  // of what a checkpoint takes from a rank

@@ -212,7 +212,8 @@ std::vector<WaveLoad> compressed_waves(const ExecutionPlan& plan, const dist::Cl
       const dist::FeedbackMatrix& m = compression.feedback.matrices[at(i)];
       const Wire &up = wires.of(m.to_owner, m.rows, m.cols), &down = wires.of(m.to_workers, m.rows, m.cols);
       const double bytes = 4 * static_cast<double>(m.size());
-      const double residual = cluster.memory_seconds(3 * bytes);
+      const double narrow = static_cast<double>(m.narrow_estimate_bytes);  // decoded, and encoded again
+      const double residual = cluster.memory_seconds(3 * bytes + (narrow > 0 ? 2 * (bytes + narrow) : 0));
       OfRank& mine = by_owner[m.owner];
       if (i < compression.matrices()) {
         mine.seconds += times.seconds(i);

@@ -43,17 +43,20 @@ TEST_F(Compression, CompressedRunsLearnAndSayWhatTheySend) {
 }
 
 TEST_F(Compression, Pitfall39_ResumeIsBitEqualAndOtherWorldSizesGoOn) {
-  const auto with = settings("'top_k_natural 0.2'", "sign", "int8");
-  train("whole", with, 3);
-  const std::vector<double> expected = metric("whole", "loss");
-  const std::string last = path(fmt::format("runs/whole/checkpoints/step-{:08}", steps()));
-  core::remove_tree(last);
-  train("whole", with, 3);
-  EXPECT_EQ(metric("whole", "loss"), expected);
-  for (int ranks : {1, 2, 4}) {
+  for (const std::string estimates : {"float32", "int8"}) {
+    auto with = settings("'top_k_natural 0.2'", "sign", "int8");
+    with.push_back("compression.state_dtype=" + estimates);
+    train(estimates, with, 3);
+    const std::vector<double> expected = metric(estimates, "loss");
+    const std::string last = path(fmt::format("runs/{}/checkpoints/step-{:08}", estimates, steps()));
     core::remove_tree(last);
-    train("whole", with, ranks);
-    EXPECT_NEAR(metric("whole", "loss").back(), expected.back(), 0.05 * expected.back()) << ranks;
+    train(estimates, with, 3);
+    EXPECT_EQ(metric(estimates, "loss"), expected);
+    for (int ranks : {1, 2, 4}) {
+      core::remove_tree(last);
+      train(estimates, with, ranks);
+      EXPECT_NEAR(metric(estimates, "loss").back(), expected.back(), 0.05 * expected.back()) << ranks;
+    }
   }
 }
 
