@@ -21,12 +21,11 @@ enum Vector : std::int64_t { diagonal, beside, eigenvalues, householder, moved =
 struct Work {
   float* a;  // n × n
   std::int64_t n, stride, apart;
-  float* vectors;  // [count, of_one], zero at first
-  std::int64_t of_one;
-  std::int32_t* counts;  // [count, grid]: eigenvalues below each point of a grid from 0 to their bound
-  std::int64_t grid;     // a power of two
+  // Zero at first. Of a GPU [count, kVectors, n]; of a CPU, which takes one matrix, with tridiagonal_scratch() in place of
+  // all that comes behind `eigenvalues`.
+  float* vectors;
 
-  MUONP_HD float* of(std::int64_t matrix, std::int64_t vector) const { return vectors + matrix * of_one + vector * n; }
+  MUONP_HD float* of(std::int64_t matrix, std::int64_t vector) const { return vectors + (matrix * kVectors + vector) * n; }
   MUONP_HD float* reflector(std::int64_t matrix, std::int64_t step) const { return of(matrix, householder + step % 2); }
 };
 
@@ -85,8 +84,7 @@ struct Tridiagonal {
   const float *d, *e;
   float above;  // Gershgorin's bound of the largest eigenvalue
 
-  template <class R>
-  MUONP_HD static Tridiagonal of(const R& row, const Work& work, std::int64_t i) {
+  MUONP_ROW_KERNEL static Tridiagonal of(const R& row, const Work& work, std::int64_t i) {
     const std::int64_t n = work.n;
     const float *d = work.of(i, diagonal), *e = work.of(i, beside);
     const float above =
@@ -114,6 +112,12 @@ struct Tridiagonal {
   }
 };
 
+// Of each matrix, how many eigenvalues are below each point of a grid from 0 to their bound.
+struct Grid {
+  std::int32_t* counts;  // [count, points]
+  std::int64_t points;   // a power of two
+};
+
 // A thread looks at kLanes points at a time, whose divisions do not wait for each other, and a row of a kernel at kGroups
 // times as many.
 template <int kLanes, int kGroups>
@@ -123,12 +127,13 @@ struct Bisect {
   // At all points of the grid.
   struct Count {
     Work work;
+    Grid grid;
 
     MUONP_ROW_KERNEL void operator()(const R& row) const {
-      const std::int64_t rows = work.grid / kPerRow, i = row.index / rows, first = row.index % rows * kPerRow;
+      const std::int64_t rows = grid.points / kPerRow, i = row.index / rows, first = row.index % rows * kPerRow;
       const Tridiagonal t = Tridiagonal::of(row, work, i);
-      const float step = t.above / static_cast<float>(work.grid);
-      std::int32_t* to = work.counts + i * work.grid + first;
+      const float step = t.above / static_cast<float>(grid.points);
+      std::int32_t* to = grid.counts + i * grid.points + first;
       row.part(kGroups).each([=](std::int64_t g) {
         float x[kLanes];
         int below[kLanes];
@@ -142,6 +147,7 @@ struct Bisect {
   // Eigenvalues by bisection, from the grid's interval that has them.
   struct Find {
     Work work;
+    Grid grid;
     std::int64_t rows;  // of each matrix
     int halvings;
 
@@ -154,11 +160,11 @@ struct Bisect {
     MUONP_HD void find(const Tridiagonal& t, std::int64_t i, std::int64_t first) const {
       float low[kLanes], high[kLanes], x[kLanes];
       int below[kLanes];
-      const std::int32_t* counts = work.counts + i * work.grid;
-      const float step = t.above / static_cast<float>(work.grid);
+      const std::int32_t* counts = grid.counts + i * grid.points;
+      const float step = t.above / static_cast<float>(grid.points);
       for (int l = 0; l < kLanes; ++l) {
         std::int64_t at = 0;  // the last point with no more eigenvalues below than come before this one
-        for (std::int64_t jump = work.grid / 2; jump > 0; jump /= 2)
+        for (std::int64_t jump = grid.points / 2; jump > 0; jump /= 2)
           if (counts[at + jump] <= first + l) at += jump;
         low[l] = step * static_cast<float>(at);
         high[l] = step * static_cast<float>(at + 1);
@@ -189,23 +195,23 @@ std::int64_t grid_of(std::int64_t n) {
 
 int halvings_left(std::int64_t grid) { return kHalvings - std::countr_zero(static_cast<std::uint64_t>(grid)); }
 
-void find_on_gpu(core::Queue& queue, std::int64_t count, const Work& work) {
+void find_on_gpu(core::Queue& queue, std::int64_t count, const Work& work, const Grid& grid) {
   for (std::int64_t k = 0; k < work.n; ++k) {
     const std::int64_t rest = work.n - k - 1;
     core::for_each_row(queue, count, rest + 1, Reflect{work, k});
     if (rest > 0) core::for_each_row(queue, count * rest, rest, Multiply{work, k});
   }
   const std::int64_t rows = (work.n + OnGpu::kPerRow - 1) / OnGpu::kPerRow;
-  core::for_each_row(queue, count * (work.grid / OnGpu::kPerRow), work.n, OnGpu::Count{work});
-  core::for_each_row(queue, count * rows, work.n, OnGpu::Find{work, rows, halvings_left(work.grid)});
+  core::for_each_row(queue, count * (grid.points / OnGpu::kPerRow), work.n, OnGpu::Count{work, grid});
+  core::for_each_row(queue, count * rows, work.n, OnGpu::Find{work, grid, rows, halvings_left(grid.points)});
 }
 
-void find_on_cpu(core::Queue& queue, const Work& work) {
+void find_on_cpu(core::Queue& queue, const Work& work, const Grid& grid) {
   const core::MatrixView a(work.a, work.n, work.n, work.stride);
   tridiagonalize(queue, a, work.of(0, householder), work.of(0, diagonal), work.of(0, beside));
   const std::int64_t rows = (work.n + OnCpu::kPerRow - 1) / OnCpu::kPerRow;
-  core::for_each_host_row(queue, work.grid / OnCpu::kPerRow, work.n, OnCpu::Count{work});
-  core::for_each_host_row(queue, rows, work.n, OnCpu::Find{work, rows, halvings_left(work.grid)});
+  core::for_each_host_row(queue, grid.points / OnCpu::kPerRow, work.n, OnCpu::Count{work, grid});
+  core::for_each_host_row(queue, rows, work.n, OnCpu::Find{work, grid, rows, halvings_left(grid.points)});
 }
 
 std::int64_t elements_of_vectors(std::int64_t n, core::DeviceKind device) {
@@ -220,22 +226,20 @@ std::vector<float> symmetric_eigenvalues(core::Queue& queue, std::int64_t count,
                name_of(first.dtype));
   const std::int64_t n = first.rows;
   if (n == 0 || count == 0) return {};
-  const std::int64_t of_one = elements_of_vectors(n, queue.kind()), grid = grid_of(n);
+  const std::int64_t of_one = elements_of_vectors(n, queue.kind()), points = grid_of(n);
   const core::Tensor vectors =
       core::Tensor::zeros(queue.device(), {count, of_one}, core::Dtype::float32, core::Category::exchange);
   const core::Tensor counts =
-      core::Tensor::empty(queue.device(), {count, grid}, core::Dtype::int32, core::Category::exchange);
-  const Work all{static_cast<float*>(first.data), n,   first.stride, matrices.batch_stride, vectors.data<float>(), of_one,
-                 counts.data<std::int32_t>(),     grid};
+      core::Tensor::empty(queue.device(), {count, points}, core::Dtype::int32, core::Category::exchange);
+  const auto work_of = [&](std::int64_t i) {
+    return Work{static_cast<float*>(first.data) + i * matrices.batch_stride, n, first.stride, matrices.batch_stride,
+                vectors.data<float>() + i * of_one};
+  };
   const auto one = [&](std::int64_t i) {
-    Work of_one_matrix = all;
-    of_one_matrix.a += i * all.apart;
-    of_one_matrix.vectors += i * of_one;
-    of_one_matrix.counts += i * grid;
-    find_on_cpu(queue, of_one_matrix);
+    find_on_cpu(queue, work_of(i), {counts.data<std::int32_t>() + i * points, points});
   };
   if (queue.kind() == core::DeviceKind::cuda)
-    find_on_gpu(queue, count, all);
+    find_on_gpu(queue, count, work_of(0), {counts.data<std::int32_t>(), points});
   else if (count >= queue.threads())
     core::run_tasks(queue, count, one);
   else
