@@ -67,7 +67,7 @@ std::string last_words(const std::string& log) {
   return error.empty() ? last : error;
 }
 
-// Whether `muonp train` says that it was asked to stop; after its last step, that leaves out what comes behind it.
+// Whether `muonp train` says that it was asked to stop; after its last step, that leaves what comes behind it for later.
 bool was_stopped(const std::string& log) {
   std::ifstream file(log);
   for (std::string line; std::getline(file, line);)
@@ -184,7 +184,7 @@ RunOutcome outcome_of(const SweepRun& run, int status, bool stopped) {
 void prepare_start(const SweepRun& run) {
   std::int64_t step = 0;
   for (const MetricNumbers& line : metrics_of(run)) step = std::max(step, step_of(line));
-  if (step >= run.steps) core::remove_tree(run.folder);
+  if (step >= run.steps && !was_stopped(log_of(run))) core::remove_tree(run.folder);
   write_record(run, {RunState::unfinished, ""});
 }
 

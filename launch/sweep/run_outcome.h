@@ -30,8 +30,8 @@ void write_record(const SweepRun& run, const RunOutcome& record);
 
 std::string log_of(const SweepRun& run);  // the file with what the run printed
 
-// Before a run is started that is not over. One that was stopped between its last step and what follows it would go on with
-// nothing to do: it starts anew.
+// Before a run is started that is not over. One that has its steps and was not stopped, which would have saved what is left
+// to do, would go on with nothing to do: it starts anew.
 void prepare_start(const SweepRun& run);
 
 // Of a process that has ended, with `status` 128 + n by signal n. `stopped`: the sweep was asked to stop.

@@ -19,6 +19,8 @@ using nlohmann::json;
 
 namespace {
 
+constexpr const char* kEvaluatedKey = "evaluated";  // of the state
+
 json to_json(const core::CheckpointEntry& entry) { return {entry.name, entry.bytes, entry.checksum}; }
 
 json to_json(const LossHistory& history) {
@@ -49,6 +51,12 @@ class StateValues {
     const json& value = at(key);
     if (!value.is_number()) refuse(key, "a number");
     return value.get<double>();
+  }
+  bool evaluated() const {  // older ones had it no other way
+    if (!state_.is_object() || !state_.contains(kEvaluatedKey)) return true;
+    const json& value = at(kEvaluatedKey);
+    if (!value.is_boolean()) refuse(kEvaluatedKey, "true or false");
+    return value.get<bool>();
   }
   LossHistory losses() const {
     const StateValues of_losses(path_, at("losses"));
@@ -203,6 +211,7 @@ std::string Checkpointing::state_json(const RunProgress& progress) const {
                       {"zero", config_.parallel.zero},
                       {"identity", json::parse(to_json(identity_))},
                       {"losses", to_json(progress.losses)},
+                      {kEvaluatedKey, progress.evaluated},
                       {kStartsKey, to_json(starts_)}};
   return state.dump();
 }
@@ -293,7 +302,8 @@ RunProgress Checkpointing::load(const std::string& path) {
     const auto rank = static_cast<std::size_t>(session_.rank()), ranks = static_cast<std::size_t>(session_.world_size());
     checkpoint.emplace(path, rank, ranks);
     const StateValues state(*checkpoint);
-    progress = {state.count("step"), state.count("updates"), state.count("tokens"), state.real("seconds"), state.losses()};
+    progress = {state.count("step"),   state.count("updates"), state.count("tokens"),
+                state.real("seconds"), state.losses(),         state.evaluated()};
     if (progress.step != checkpoint->step())
       core::fail("{}: the checkpoint is of step {}, its state of step {}", path, checkpoint->step(), progress.step);
     const RunIdentity saved = identity_of(*checkpoint);

@@ -35,6 +35,7 @@ struct RunProgress {
   std::int64_t tokens = 0;
   double seconds = 0;
   LossHistory losses = {};
+  bool evaluated = true;  // whether what comes behind that step is done; not where the run was stopped before
 };
 
 // A save that is over.

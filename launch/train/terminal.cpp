@@ -61,10 +61,9 @@ void TerminalObserver::ended(const RunEnd& end) {
   bar_.reset();
   if (const std::int64_t skipped = end.progress.losses.skipped; skipped > 0)
     log_.info("{} of {} steps were skipped.", skipped, end.progress.step);
-  if (end.stopped_by.empty()) return;
-  const bool last = end.progress.step == config_.run.steps;
-  log_.info("Stopped by {} after step {} of {}; {}.", end.stopped_by, end.progress.step, config_.run.steps,
-            last ? "muonp eval makes up for what was still to be evaluated" : "the same command goes on from there");
+  if (!end.stopped_by.empty())
+    log_.info("Stopped by {} after step {} of {}; the same command goes on from there.", end.stopped_by, end.progress.step,
+              config_.run.steps);
 }
 
 }  // namespace muonp::launch

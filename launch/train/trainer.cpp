@@ -101,18 +101,30 @@ std::int64_t Trainer::run(const StopSignals& signals) {
 
 void Trainer::train(const StopSignals& signals) {
   if (progress_.step == 0) evaluate();
+  if (!progress_.evaluated) {
+    evaluate_what_is_due();
+    begun_save_ = -1;  // the checkpoint that this run goes on from says that it is still to be done
+    if (progress_.step == config_.run.steps && progress_.evaluated) save();
+  }
   while (progress_.step < config_.run.steps && !stopping_) {
     one_step(signals.requested());
     checkpointing_.advance();
     const bool last = progress_.step == config_.run.steps;
     if (due(config_.log.hash_every)) require_equal_weights();
-    if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
-    if (!stopping_) evaluate();
+    evaluate_what_is_due();
     if (due(config_.checkpoint.every) || stopping_ || (last && config_.checkpoint.at_end)) save();
   }
   if (config_.run.steps == 0) save();
   checkpointing_.finish();
   learner_.require_no_failure();
+}
+
+// After a step, unless the run is to stop; what goes on from its checkpoint then makes up for it.
+void Trainer::evaluate_what_is_due() {
+  const bool last = progress_.step == config_.run.steps;
+  if (!stopping_ && (due(config_.log.validate_every) || last)) validate();
+  if (!stopping_) evaluate();
+  progress_.evaluated = !stopping_;
 }
 
 void Trainer::tell(const std::function<void(TrainObserver&)>& what) {
@@ -132,6 +144,7 @@ void Trainer::one_step(bool stop_requested) {
   progress_.updates = learner_.optimizer().steps();
   progress_.tokens += learner_.tokens_per_step();
   progress_.seconds += outcome.total_seconds;
+  progress_.evaluated = false;
   stopping_ = outcome.stop;
   const RunStep told = record_of(outcome);
   guard_->record(outcome.loss, outcome.report.skipped);

@@ -41,11 +41,14 @@ class Trainer {
   void require_equal_weights();
   std::string save_what_is_good();
   // A run of no steps saves what it starts from.
-  bool done() const { return progress_.step >= config_.run.steps && (config_.run.steps > 0 || saved_step_ == 0); }
+  bool done() const {
+    return progress_.step >= config_.run.steps && progress_.evaluated && (config_.run.steps > 0 || saved_step_ == 0);
+  }
   void with_averages(const std::function<void()>& work);
   std::function<void(std::int64_t, std::int64_t)> teller_of(const std::string& task);
   void validate();
   void evaluate();
+  void evaluate_what_is_due();
   void save();
   void tell_saved(const SaveReport& saved);
   double sent_bytes() const;

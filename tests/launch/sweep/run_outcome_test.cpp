@@ -118,6 +118,10 @@ TEST_F(RunRecords, ARunBetweenItsLastStepAndItsEndStartsAnew) {
   prepare_start(one);
   EXPECT_FALSE(std::filesystem::exists(one.folder + "/metrics.jsonl"));
   EXPECT_EQ(read_record(one).state, RunState::unfinished);
+  complete(one, {"3.5"});
+  printed(one, "Stopped by SIGTERM after step 10 of 10; the same command goes on from there.\n");
+  prepare_start(one);
+  EXPECT_TRUE(std::filesystem::exists(one.folder + "/metrics.jsonl")) << "its last validation is left to do";
   metrics(one, "{\"step\":4,\"loss\":2.0}\n");
   prepare_start(one);
   EXPECT_TRUE(std::filesystem::exists(one.folder + "/metrics.jsonl"));
