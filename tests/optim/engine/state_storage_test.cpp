@@ -242,30 +242,31 @@ void expect_held(const Values& whole, const Values& held) {
   }
 }
 
+void expect_to_go_on(const std::string& rule, const Setting& setting) {
+  std::mutex mutex;
+  Values saved, later;
+  run_on_devices(setting.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+    Optimizer o(rule, setting, communicator, device);
+    o.optimizer.initialize(3);
+    o.advance(0, kSteps);
+    gather(mutex, o.states(), o.optimizer, saved);
+    o.advance(kSteps, kSteps + 2);
+    gather(mutex, o.states(), o.optimizer, later);
+  });
+  run_on_devices(setting.ranks, [&](dist::Communicator& communicator, core::Device& device) {
+    Optimizer o(rule, setting, communicator, device);
+    o.load(kSteps, saved);
+    expect_held(saved, o.states());
+    o.advance(kSteps, kSteps + 2);
+    expect_held(later, o.states());
+  });
+}
+
 }  // namespace
 
 TEST_P(StateStorage, GoesOnBitForBitAtTheWorldSizeThatSaved) {
   for (const char* dtype : {"bfloat16", "int8"})
-    for (const int zero : {0, 1, 3}) {
-      const Setting setting{.ranks = 3, .zero = zero, .dtype = dtype};
-      std::mutex mutex;
-      Values saved, later;
-      run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
-        Optimizer o(GetParam(), setting, communicator, device);
-        o.optimizer.initialize(3);
-        o.advance(0, kSteps);
-        gather(mutex, o.states(), o.optimizer, saved);
-        o.advance(kSteps, kSteps + 2);
-        gather(mutex, o.states(), o.optimizer, later);
-      });
-      run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
-        Optimizer o(GetParam(), setting, communicator, device);
-        o.load(kSteps, saved);
-        expect_held(saved, o.states());
-        o.advance(kSteps, kSteps + 2);
-        expect_held(later, o.states());
-      });
-    }
+    for (const int zero : {0, 1, 3}) expect_to_go_on(GetParam(), {.ranks = 3, .zero = zero, .dtype = dtype});
 }
 
 // A step in float32 from what was saved, rounded once to the blocks that ranks have now; bfloat16 is as it was saved.
@@ -331,26 +332,8 @@ TEST(StateStorageCompressed, TakesWhatThePlanSays) {
 }
 
 TEST(StateStorageCompressed, EstimatesGoOnBitForBit) {
-  for (const char* estimates : {"bfloat16", "int8"}) {
-    const Setting setting{.ranks = 3, .dtype = "float32", .compressed = true, .estimates = estimates};
-    std::mutex mutex;
-    Values saved, later;
-    run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
-      Optimizer o("muonp", setting, communicator, device);
-      o.optimizer.initialize(3);
-      o.advance(0, kSteps);
-      gather(mutex, o.states(), o.optimizer, saved);
-      o.advance(kSteps, kSteps + 2);
-      gather(mutex, o.states(), o.optimizer, later);
-    });
-    run_on_devices(3, [&](dist::Communicator& communicator, core::Device& device) {
-      Optimizer o("muonp", setting, communicator, device);
-      o.load(kSteps, saved);
-      expect_held(saved, o.states());
-      o.advance(kSteps, kSteps + 2);
-      expect_held(later, o.states());
-    });
-  }
+  for (const char* estimates : {"bfloat16", "int8"})
+    expect_to_go_on("muonp", {.ranks = 3, .dtype = "float32", .compressed = true, .estimates = estimates});
 }
 
 // The owner's G is off the mean of what ranks keep by their rounding errors, of which those of a round are at most half a
