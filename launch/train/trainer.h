@@ -42,7 +42,9 @@ class Trainer {
   std::string save_what_is_good();
   // A run of no steps saves what it starts from.
   bool done() const {
-    return progress_.step >= config_.run.steps && progress_.evaluated && (config_.run.steps > 0 || saved_step_ == 0);
+    const std::int64_t steps = config_.run.steps;
+    if (progress_.step != steps) return progress_.step > steps;
+    return progress_.evaluated && (steps > 0 || saved_step_ == 0);
   }
   void with_averages(const std::function<void()>& work);
   std::function<void(std::int64_t, std::int64_t)> teller_of(const std::string& task);

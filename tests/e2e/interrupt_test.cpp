@@ -124,6 +124,8 @@ TEST_F(Interrupt, AValidationIsGivenUp) {
       EXPECT_EQ(metric(name, "val_loss").size(), 1U);
       EXPECT_EQ(metric(name, "loss").size(), 4U);
     }
+    const Outcome fewer = muonp(train_arguments(name, {"run.steps=3", "data.validation=long.txt"}), ranks);
+    EXPECT_EQ(fewer.status, 0) << fewer.err;
     EXPECT_TRUE(core::exists(path("runs/" + name + "/checkpoints/step-00000004/manifest.json"))) << outcome.err;
   }
 }
