@@ -74,6 +74,12 @@ std::vector<T> values_of(const core::Tensor& t) {
   const core::HostView view(test_queue(), t, core::Access::read);
   return {view.data<T>(), view.data<T>() + t.size()};
 }
+// Of float32 or bfloat16.
+inline std::vector<float> floats_of(const core::Tensor& t) {
+  if (t.dtype() == core::Dtype::float32) return values_of(t);
+  const std::vector<core::bfloat16> narrow = values_of<core::bfloat16>(t);
+  return {narrow.begin(), narrow.end()};
+}
 // Element i in row-major order.
 template <class T = float>
 T value_of(const core::Tensor& t, std::int64_t i = 0) {

@@ -79,7 +79,7 @@ inline std::map<std::string, std::vector<float>> named_weights(SmallModel& model
   optimizer.begin_evaluation();
   for (core::Parameter* p : model.list) {
     optimizer.weights().acquire({{p}});
-    all[p->name] = values_of(p->value);
+    all[p->name] = floats_of(p->value);
   }
   optimizer.wait_for_weights();
   return all;

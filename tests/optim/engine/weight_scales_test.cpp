@@ -31,22 +31,6 @@ WeightScales scales_of(const SmallModel& model) {
       {model.list[1], 18, 48, 0.3}, {model.list[1], 54, 60, 0.7}, {model.list[2], 3, 5, 0.9}, {model.list[3], 7, 41, 0.5}};
 }
 
-// As a forward pass sees them, in any type; collective.
-std::vector<float> seen_weights(const SmallModel& model, DistributedOptimizer& optimizer) {
-  std::vector<float> all;
-  optimizer.begin_evaluation();
-  for (core::Parameter* p : model.list) {
-    optimizer.weights().acquire({{p}});
-    if (p->value.dtype() == Dtype::float32) {
-      std::ranges::copy(values_of(p->value), std::back_inserter(all));
-    } else {
-      for (const core::bfloat16 x : values_of<core::bfloat16>(p->value)) all.push_back(static_cast<float>(x));
-    }
-  }
-  optimizer.wait_for_weights();
-  return all;
-}
-
 std::vector<float> weights_after(const Scaling& run) {
   std::vector<float> result;
   std::mutex mutex;
@@ -66,7 +50,7 @@ std::vector<float> weights_after(const Scaling& run) {
       optimizer.require_equal_weights();
     }
     if (run.averages) optimizer.hold_averages();
-    std::vector<float> weights = seen_weights(model, optimizer);
+    std::vector<float> weights = weights_of(model, optimizer);
     if (run.averages) optimizer.release_averages();
     if (communicator.rank() > 0) return;
     const std::lock_guard lock(mutex);
