@@ -68,8 +68,11 @@ CompressionOptions parse_compression(const std::string& to_owner, const std::str
         options.to_owner ? "to_workers" : "to_owner", options.to_owner ? "to_owner" : "to_workers",
         options.to_owner ? to_owner : to_workers);
   if (!options.any() && options.state_dtype != StateDtype::float32)
-    core::fail("compression.state_dtype is {}, and nothing is compressed: it is of the estimates that compression keeps",
-               state_dtype);
+    core::fail(
+        "compression.state_dtype is {}, and nothing is compressed: it is of the estimates that compression keeps; leave it "
+        "out, "
+        "or set compression.to_owner and to_workers, or others",
+        state_dtype);
   return options;
 }
 

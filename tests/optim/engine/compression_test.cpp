@@ -368,6 +368,8 @@ TEST(Compression, IsRefusedWhereNothingIsWhole) {
     EXPECT_THAT(
         message_of<core::Error>([&] { make_execution_plan(model.list, small_config(), options_of({.zero = zero}), 4); }),
         testing::AllOf(testing::HasSubstr("momentum, estimates and weights"), testing::HasSubstr("valid are 0 and 1")));
+  EXPECT_THAT(message_of<core::Error>([] { parse_compression("none", "none", "none", "int8"); }),
+              testing::HasSubstr("compression.state_dtype is int8, and nothing is compressed"));
   EXPECT_THAT(message_of<core::Error>([] { parse_compression("sign", "none", "none"); }),
               testing::HasSubstr("compression.to_workers is none"));
   EXPECT_THAT(message_of<core::Error>([] { parse_compression("none", "topk", "none"); }),
