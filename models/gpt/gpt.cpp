@@ -79,9 +79,9 @@ class Block {
   Block(ParameterSet& set, const GptConfig& c, std::int64_t layer, ops::RotaryTable* angles)
       : Block(set, c, layer, angles, names_of(c), fmt::format("{}.{}", names_of(c).block, layer)) {}
 
-  Variable operator()(Tape& tape, Variable x, const Pass& pass, Dropout dropout) const {
-    x = ops::add(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x), pass)));
-    return ops::add(tape, x, dropout(tape, mlp(tape, mlp_norm_(tape, x), pass)));
+  Variable operator()(Tape& tape, const Variable& x, const Pass& pass, Dropout dropout) const {
+    const auto [sum, normalised] = mlp_norm_(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x), pass)));
+    return ops::add(tape, sum, dropout(tape, mlp(tape, normalised, pass)));
   }
   const core::ops::LinearPart& qkv() const { return qkv_.part(); }
   BlockReads reads() const {

@@ -46,4 +46,9 @@ core::Variable Norm::operator()(core::Tape& tape, const core::Variable& x) const
                                 : core::ops::layer_norm(tape, x, *gain_, bias_, epsilon_);
 }
 
+core::ops::SumAndNorm Norm::operator()(core::Tape& tape, const core::Variable& a, const core::Variable& b) const {
+  return kind_ == NormKind::rms ? core::ops::add_and_rms_norm(tape, a, b, *gain_, epsilon_)
+                                : core::ops::add_and_layer_norm(tape, a, b, *gain_, bias_, epsilon_);
+}
+
 }  // namespace muonp::models

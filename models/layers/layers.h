@@ -59,6 +59,8 @@ class Norm {
   Norm(ParameterSet& set, const std::string& name, std::int64_t width, NormKind kind, bool bias,
        float epsilon = core::ops::kNormEpsilon);
   core::Variable operator()(core::Tape& tape, const core::Variable& x) const;
+  // Of a sum, which comes with it.
+  core::ops::SumAndNorm operator()(core::Tape& tape, const core::Variable& a, const core::Variable& b) const;
   void list_reads(core::WeightReads& reads) const { reads.operation({gain_, bias_}, {gain_}); }
 
  private:

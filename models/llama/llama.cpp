@@ -131,9 +131,9 @@ class Block {
         attention_norm_(rms(set, name + ".post_attention_layernorm", c)),
         mlp_(set, name + ".mlp", c) {}
 
-  Variable operator()(Tape& tape, Variable x, const Pass& pass) const {
-    x = ops::add(tape, x, attention_(tape, input_norm_(tape, x), pass));
-    return ops::add(tape, x, mlp_(tape, attention_norm_(tape, x), pass));
+  Variable operator()(Tape& tape, const Variable& x, const Pass& pass) const {
+    const auto [sum, normalised] = attention_norm_(tape, x, attention_(tape, input_norm_(tape, x), pass));
+    return ops::add(tape, sum, mlp_(tape, normalised, pass));
   }
   const ParallelLinears& qkv() const { return attention_.qkv(); }
   BlockReads reads() const {

@@ -1,6 +1,7 @@
 #include "core/autograd/ops/norm.h"
 
 #include "core/autograd/ops/common.h"
+#include "core/autograd/ops/residual.h"
 
 namespace muonp::core::ops {
 
@@ -15,29 +16,74 @@ struct Statistics {
 // The tensor behind it: [2, rows] float32.
 Statistics statistics_of(const Tensor& t) { return {t.data<float>(), t.data<float>() + t.dim(1)}; }
 
-template <class T>
-struct Normalise {
-  const T *x, *gain, *bias;  // no bias: null
-  T* y;
+// What a norm does to a row, whose values are value(x[c], ...) of the arrays x, ...; its statistics are kept.
+struct RowNorm {
   Statistics stats;
   bool centred;
   float epsilon;
 
-  MUONP_ROW_KERNEL void operator()(const R& row) const {
-    const std::int64_t cols = row.cols;
-    const float per_column = 1.0f / static_cast<float>(cols);
-    const T *i = x + row.index * cols, *g = gain, *b = bias;
-    T* o = y + row.index * cols;
-    const float mean = centred ? row.sum([](T value) { return float(value); }, i) * per_column : 0.0f;
-    const float square = row.sum([=](T value) { return (float(value) - mean) * (float(value) - mean); }, i);
-    const float scale = 1.0f / sqrtf(square * per_column + epsilon);
+  struct Of {
+    float mean, scale;
+    MUONP_HD float operator()(float value) const { return (value - mean) * scale; }
+  };
+  MUONP_ROW_KERNEL Of operator()(const R& row, const auto& value, auto... x) const {
+    const float per_column = 1.0f / static_cast<float>(row.cols);
+    const float mean = centred ? row.sum(value, x...) * per_column : 0.0f;
+    const auto square = [=](auto... element) { return (value(element...) - mean) * (value(element...) - mean); };
+    const float scale = 1.0f / sqrtf(row.sum(square, x...) * per_column + epsilon);
     stats.mean[row.index] = mean;
     stats.scale[row.index] = scale;
+    return {mean, scale};
+  }
+};
+
+template <class T>
+struct Normalise {
+  const T *x, *gain, *bias;  // no bias: null
+  T* y;
+  RowNorm norm;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const T *i = x + row.index * row.cols, *g = gain, *b = bias;
+    const Written<T> o{y + row.index * row.cols};
+    const auto n = norm(
+        row, [](T value) { return float(value); }, i);
     if (b) {
-      row.over([=](T value, T by, T more, T& out) { out = T((float(value) - mean) * scale * float(by) + float(more)); }, i,
-               g, b, Written<T>{o});
+      row.over([=](T value, T by, T more, T& out) { out = T(n(float(value)) * float(by) + float(more)); }, i, g, b, o);
     } else {
-      row.over([=](T value, T by, T& out) { out = T((float(value) - mean) * scale * float(by)); }, i, g, Written<T>{o});
+      row.over([=](T value, T by, T& out) { out = T(n(float(value)) * float(by)); }, i, g, o);
+    }
+  }
+};
+
+// The same of a sum, which is stored too. What a kernel has stored it may not read: each pass adds again, and rounds as the
+// stored sum is.
+template <class T>
+struct NormaliseSum {
+  const T *left, *right, *gain, *bias;  // no bias: null
+  T *sum, *y;
+  RowNorm norm;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t at = row.index * row.cols;
+    const T *l = left + at, *r = right + at, *g = gain, *b = bias;
+    const Written<T> s{sum + at}, o{y + at};
+    const auto total = [](T x, T more) { return float(T(float(x) + float(more))); };
+    const auto n = norm(row, total, l, r);
+    if (b) {
+      row.over(
+          [=](T x, T more, T by, T shift, T& stored, T& out) {
+            stored = T(total(x, more));
+            out = T(n(total(x, more)) * float(by) + float(shift));
+          },
+          l, r, g, b, s, o);
+    } else {
+      row.over(
+          [=](T x, T more, T by, T& stored, T& out) {
+            stored = T(total(x, more));
+            out = T(n(total(x, more)) * float(by));
+          },
+          l, r, g, s, o);
     }
   }
 };
@@ -131,22 +177,18 @@ void backward(Tape& tape, const Tensor& x, Parameter& gain, Parameter* bias, boo
   if (!add) add_gradient(tape, *dx, std::move(dy));
 }
 
-Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred, float epsilon) {
-  const Tensor xv = x->value;
-  tape.acquire({&gain, bias});
+void check(const Tensor& xv, const Parameter& gain, const Parameter* bias) {
   MUONP_ASSERT(gain.shape == Shape{last_dim(xv)} && (!bias || bias->shape == gain.shape), "{} {} applied to {}", gain.name,
                to_string(gain.shape), to_string(xv.shape()));
   MUONP_ASSERT(!bias || bias->trained == gain.trained, "{} and {}: one of them is frozen", gain.name, bias->name);
   MUONP_ASSERT(gain.value.dtype() == xv.dtype(), "{} is {} and its input {}", gain.name, name_of(gain.value.dtype()),
                name_of(xv.dtype()));
-  const Tensor y = tape.activation(xv.shape(), xv.dtype());
-  const Tensor stats = tape.activation({2, row_count(xv)}, Dtype::float32);
-  with_float_type(xv.dtype(), [&]<class T>(T) {
-    const T* b = bias ? bias->value.data<T>() : nullptr;
-    for_each_row(tape.queue(), row_count(xv), last_dim(xv),
-                 Normalise<T>{xv.data<T>(), gain.value.data<T>(), b, y.data<T>(), statistics_of(stats), centred, epsilon});
-  });
+}
 
+// y, the normalised x, as a value of the tape.
+Variable result(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred, const Tensor& y,
+                const Tensor& stats) {
+  const Tensor xv = x->value;
   Variable out = tape.result(y, true);
   if (!tape.recording()) return out;
   std::vector<Parameter*> uses{&gain};
@@ -161,6 +203,47 @@ Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, b
   return out;
 }
 
+template <class T>
+const T* values_of(const Parameter* p) {
+  return p ? p->value.data<T>() : nullptr;
+}
+
+Variable norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, bool centred, float epsilon) {
+  const Tensor xv = x->value;
+  tape.acquire({&gain, bias});
+  check(xv, gain, bias);
+  const Tensor y = tape.activation(xv.shape(), xv.dtype());
+  const Tensor stats = tape.activation({2, row_count(xv)}, Dtype::float32);
+  with_float_type(xv.dtype(), [&]<class T>(T) {
+    for_each_row(
+        tape.queue(), row_count(xv), last_dim(xv),
+        Normalise<T>{
+            xv.data<T>(), values_of<T>(&gain), values_of<T>(bias), y.data<T>(), {statistics_of(stats), centred, epsilon}});
+  });
+  return result(tape, x, gain, bias, centred, y, stats);
+}
+
+SumAndNorm sum_and_norm(Tape& tape, const Variable& a, const Variable& b, Parameter& gain, Parameter* bias, bool centred,
+                        float epsilon) {
+  const Tensor av = a->value, bv = b->value, sum = sum_of_terms(tape, a, b);
+  tape.acquire({&gain, bias});
+  check(sum, gain, bias);
+  const Tensor y = tape.activation(sum.shape(), sum.dtype());
+  const Tensor stats = tape.activation({2, row_count(sum)}, Dtype::float32);
+  with_float_type(sum.dtype(), [&]<class T>(T) {
+    for_each_row(tape.queue(), row_count(sum), last_dim(sum),
+                 NormaliseSum<T>{av.data<T>(),
+                                 bv.data<T>(),
+                                 values_of<T>(&gain),
+                                 values_of<T>(bias),
+                                 sum.data<T>(),
+                                 y.data<T>(),
+                                 {statistics_of(stats), centred, epsilon}});
+  });
+  const Variable total = sum_result(tape, a, b, sum);
+  return {total, result(tape, total, gain, bias, centred, y, stats)};
+}
+
 }  // namespace
 
 Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* bias, float epsilon) {
@@ -169,6 +252,15 @@ Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* b
 
 Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain, float epsilon) {
   return norm(tape, x, gain, nullptr, false, epsilon);
+}
+
+SumAndNorm add_and_layer_norm(Tape& tape, const Variable& a, const Variable& b, Parameter& gain, Parameter* bias,
+                              float epsilon) {
+  return sum_and_norm(tape, a, b, gain, bias, true, epsilon);
+}
+
+SumAndNorm add_and_rms_norm(Tape& tape, const Variable& a, const Variable& b, Parameter& gain, float epsilon) {
+  return sum_and_norm(tape, a, b, gain, nullptr, false, epsilon);
 }
 
 }  // namespace muonp::core::ops

@@ -13,7 +13,15 @@ Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* b
 // x / √(mean of squares + ε) · gain (Zhang and Sennrich 2019).
 Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain, float epsilon = kNormEpsilon);
 
-// Both: x [..., width] in float32 or bfloat16, gain and bias [width] in the same dtype; statistics are
+// a + b, and its norm, in one pass over memory: what add() and the norm give, in every bit.
+struct SumAndNorm {
+  Variable sum, norm;
+};
+SumAndNorm add_and_layer_norm(Tape& tape, const Variable& a, const Variable& b, Parameter& gain, Parameter* bias,
+                              float epsilon = kNormEpsilon);
+SumAndNorm add_and_rms_norm(Tape& tape, const Variable& a, const Variable& b, Parameter& gain, float epsilon = kNormEpsilon);
+
+// All: x [..., width] in float32 or bfloat16, gain and bias [width] in the same dtype; statistics are
 // float32.
 
 }  // namespace muonp::core::ops

@@ -17,15 +17,15 @@ struct Sum {
 
 }  // namespace
 
-Variable add(Tape& tape, const Variable& a, const Variable& b) {
+Tensor sum_of_terms(Tape& tape, const Variable& a, const Variable& b) {
   const Tensor av = a->value, bv = b->value;
   MUONP_ASSERT(av.shape() == bv.shape() && av.dtype() == bv.dtype(), "{} {} + {} {}", name_of(av.dtype()),
                to_string(av.shape()), name_of(bv.dtype()), to_string(bv.shape()));
-  const Tensor y = tape.activation(av.shape(), av.dtype());
-  with_float_type(av.dtype(), [&]<class T>(T) {
-    for_each(tape.queue(), y.size(), Sum<T>{av.data<T>(), bv.data<T>(), {y.data<T>()}});
-  });
-  Variable out = tape.result(y, wanted(a) || wanted(b));
+  return tape.activation(av.shape(), av.dtype());
+}
+
+Variable sum_result(Tape& tape, const Variable& a, const Variable& b, const Tensor& sum) {
+  Variable out = tape.result(sum, wanted(a) || wanted(b));
   if (!wanted(out)) return out;
   tape.record({}, [&tape, da = a->gradient, db = b->gradient, dout = out->gradient] {
     Tensor dy = take_gradient(dout);
@@ -34,6 +34,14 @@ Variable add(Tape& tape, const Variable& a, const Variable& b) {
     if (da) add_gradient(tape, *da, std::move(dy));
   });
   return out;
+}
+
+Variable add(Tape& tape, const Variable& a, const Variable& b) {
+  const Tensor av = a->value, bv = b->value, y = sum_of_terms(tape, a, b);
+  with_float_type(y.dtype(), [&]<class T>(T) {
+    for_each(tape.queue(), y.size(), Sum<T>{av.data<T>(), bv.data<T>(), {y.data<T>()}});
+  });
+  return sum_result(tape, a, b, y);
 }
 
 namespace {

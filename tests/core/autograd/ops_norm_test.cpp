@@ -1,5 +1,6 @@
 #include "core/autograd/ops/norm.h"
 
+#include "core/autograd/ops/residual.h"
 #include "tests/core/autograd/op_check.h"
 
 using namespace muonp::core;
@@ -47,6 +48,48 @@ TEST(RmsNorm, MatchesReferenceAndDifferences) {
   check_op(norm_case(false, false, 5, 8));
   check_op(norm_case(false, false, 3, 70));
   check_op(norm_case(false, false, 3, 8, 0.5f));
+}
+
+// Value and gradients of both results are those of a sum and a norm behind it: the sum in every bit, and where the rows are
+// packs of a GPU's and where they are not.
+TEST(SumAndNorm, IsTheSumAndItsNorm) {
+  auto device = make_test_device(2);
+  for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16})
+    for (const bool centred : {true, false})
+      for (const std::int64_t cols : {7, 64, 1040}) {
+        SCOPED_TRACE(fmt::format("{}, {} columns, {}", name_of(dtype), cols, centred ? "layer norm" : "RMS norm"));
+        Parameter gain{"gain", {cols}, ParameterKind::vector, {Initializer::Kind::normal, 1}, {}, {}},
+            bias{"bias", {cols}, ParameterKind::vector, {Initializer::Kind::normal, 1}, {}, {}};
+        const Shape shape = {5, cols};
+        const auto run = [&](bool fused) {
+          PlainParameters plain(*device, {&gain, &bias}, dtype, 1);
+          Tape tape(*device, true);
+          const auto input = [&](std::uint64_t seed) {
+            return tape.variable(to_tensor(*device, shape, dtype, random_numbers(shape, seed)));
+          };
+          const Variable a = input(1), b = input(2);
+          ops::SumAndNorm both;
+          if (fused) {
+            both = centred ? ops::add_and_layer_norm(tape, a, b, gain, &bias) : ops::add_and_rms_norm(tape, a, b, gain);
+          } else {
+            both.sum = ops::add(tape, a, b);
+            both.norm = centred ? ops::layer_norm(tape, both.sum, gain, &bias) : ops::rms_norm(tape, both.sum, gain);
+          }
+          std::vector<Numbers> all{to_numbers(both.sum->value), to_numbers(both.norm->value)};
+          const Variable loss = weighted_sum(tape, ops::add(tape, both.sum, both.norm), random_numbers(shape, 3));
+          tape.backward(loss, 1, {&gain, &bias}, plain);
+          for (const Tensor& t : {a->gradient->tensor, b->gradient->tensor, gain.gradient, bias.gradient})
+            all.push_back(to_numbers(t));
+          return all;
+        };
+        const std::vector<Numbers> got = run(true), expected = run(false);
+        EXPECT_EQ(got[0], expected[0]);
+        // A different order of a row's sum changes the last bits of the statistics, and may change the rounding of a value.
+        const double tolerance = 64 * 0x1p-24 + (dtype == Dtype::bfloat16 ? 0x1p-8 : 0);
+        for (std::size_t k = 1; k < got.size(); ++k)
+          for (std::size_t i = 0; i < got[k].size(); ++i)
+            ASSERT_NEAR(got[k][i], expected[k][i], tolerance * (1 + std::abs(expected[k][i]))) << k << ", element " << i;
+      }
 }
 
 TEST(LayerNorm, LargeMeanKeepsItsPrecision) {
