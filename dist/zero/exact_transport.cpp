@@ -75,8 +75,20 @@ void ExactTransport::arrive(int wave) {
   std::erase_if(coming_, [&](const Packed& p) { return std::ranges::binary_search(plan_.wave(wave), p.task); });
 }
 
+ExactTransport::Laid ExactTransport::lay_out(int wave) const {
+  WaveLayout layout = layout_of(parameters_.plan(), plan_, parameters_.rank(), wave);
+  const Tensor memory = Tensor::empty(device_, {layout.elements}, Dtype::float32, Category::exchange);
+  return {std::move(layout), memory};
+}
+
+Tensor ExactTransport::place_in(const Laid& laid, int task) const {
+  const core::Shape shape = shape_of(task);
+  return laid.memory.flat(laid.layout.begins.at(task), core::element_count(shape)).view(shape);
+}
+
 std::optional<Messages> ExactTransport::gather(int wave) {
   const bool whole = !parameters_.zero().keeps_slice;
+  const Laid laid = whole ? Laid{} : lay_out(wave);
   Messages messages;
   for (int task : plan_.wave(wave)) {
     if (plan_.is_shared(task)) {
@@ -93,7 +105,7 @@ std::optional<Messages> ExactTransport::gather(int wave) {
       gathering_.push_back({task, piece.view(shape_of(task)), Tensor()});
       continue;
     }
-    const Tensor in = Tensor::empty(device_, shape_of(task), Dtype::float32, Category::exchange);
+    const Tensor in = place_in(laid, task);
     for (const auto& [rank, part] : pieces_of(task))
       messages.receives.push_back({rank, Span(in.flat(part.begin, part.count()))});
     gathering_.push_back({task, in, Tensor()});
@@ -116,8 +128,11 @@ std::vector<OwnedMatrix> ExactTransport::received(int wave) {
 std::vector<OwnedMatrix> ExactTransport::take(int wave) {
   std::vector<OwnedMatrix> mine = received(wave);
   std::erase_if(going_, [&](const Packed& p) { return std::ranges::binary_search(plan_.wave(wave), p.task); });
+  const Laid laid = lay_out(wave);
   for (OwnedMatrix& matrix : mine)
-    matrix.out = Tensor::empty(device_, shape_of(matrix.task), Dtype::float32, Category::exchange);
+    matrix.out = plan_.is_shared(matrix.task)
+                     ? Tensor::empty(device_, shape_of(matrix.task), Dtype::float32, Category::exchange)
+                     : place_in(laid, matrix.task);
   return mine;
 }
 
@@ -170,10 +185,11 @@ std::int64_t ExactTransport::buffer_bytes(const ShardPlan& shards, const OwnerPl
       const auto is_packed = [&](const Rectangle& m) { return m.rows < m.cols || !m.contiguous(); };
       if (owners.is_shared(task) && std::ranges::any_of(of.matrices, is_packed))
         packed[core::at(w)] += 4 * (zero.keeps_slice ? shards.piece(of.parameter, rank).count() : of.elements);
-      if (!owners.owns(rank, task)) continue;
-      wave[core::at(w)] += owners.share_elements(task) * 4;
-      if (owners.is_shared(task)) shared[core::at(w)] += owners.share_elements(task) * 4;
+      if (!owners.owns(rank, task) || !owners.is_shared(task)) continue;
+      shared[core::at(w)] += owners.share_elements(task) * 4;
     }
+  for (int w = 0; w < owners.waves(); ++w)
+    wave[core::at(w)] = shared[core::at(w)] + layout_of(shards, owners, rank, w).elements * 4;
   const std::int64_t inputs = zero.keeps_slice ? 1 : 0;
   std::int64_t most = 0;
   for (std::size_t w = 0; w < wave.size(); ++w) {

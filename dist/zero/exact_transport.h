@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "dist/comm/wave_pipeline.h"
-#include "dist/plan/owner_plan.h"
+#include "dist/plan/wave_layout.h"
 #include "dist/zero/sharded_parameters.h"
 
 namespace muonp::dist {
@@ -50,6 +50,13 @@ class ExactTransport final : public WaveTransport {
   void share_out(int task, Messages& messages);
   void share_back(int task, Messages& messages);
   core::Tensor whole_share(int task);
+  // Memory for a wave's matrices that this rank owns whole, and a matrix in it.
+  struct Laid {
+    WaveLayout layout;
+    core::Tensor memory;
+  };
+  Laid lay_out(int wave) const;
+  core::Tensor place_in(const Laid& laid, int task) const;
 
   bool is_mine(int task) const { return plan_.owns(parameters_.rank(), task); }
   Interval kept_of(int task) const { return parameters_.kept(plan_.tasks()[core::at(task)].parameter); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 
 #include "core/base/hash.h"
 #include "core/base/index.h"
@@ -40,7 +41,7 @@ void refuse_stages_without_whole_weights(const ParallelOptions& options) {
     core::fail("parallel.offload: optimizer with compression: momentum and estimates are on the device; valid is none");
 }
 
-// What matrix steps take for the matrices that the rank owns in a wave.
+// What matrix steps take for the matrices that the rank owns in a wave, which lie as `layout` says if there is one.
 class MatrixWorkspace {
  public:
   MatrixWorkspace(const dist::OwnerPlan& owners, const Groups& groups, const std::vector<dist::ParameterSpec>& specs,
@@ -49,7 +50,7 @@ class MatrixWorkspace {
     for (const Group& group : groups.groups())
       steps_.push_back(group.config.whole_matrices() ? group.config.rule->matrix_step(device) : nullptr);
   }
-  std::int64_t operator()(int wave) const {
+  std::int64_t operator()(int wave, const std::optional<dist::WaveLayout>& layout = std::nullopt) const {
     std::vector<std::vector<MatrixInput>> inputs(steps_.size());
     std::int64_t most = 0;
     for (const int t : owners_.wave(wave)) {
@@ -58,10 +59,12 @@ class MatrixWorkspace {
       const dist::ParameterSpec& spec = specs_[core::at(p)];
       const auto group = core::at(groups_.group_of(p));
       MatrixInput input{spec.name, spec.shape, groups_.split_of(p), {}, {}};
-      if (owners_.is_shared(t))
+      if (owners_.is_shared(t)) {
         most = std::max(most, steps_[group]->share_workspace_bytes(input, owners_.group_size(t)));
-      else
-        inputs[group].push_back(std::move(input));
+        continue;
+      }
+      if (layout) input.begin = layout->begins.at(t);
+      inputs[group].push_back(std::move(input));
     }
     for (std::size_t g = 0; g < inputs.size(); ++g)  // before those that are shared
       if (!inputs[g].empty()) most = std::max(most, steps_[g]->workspace_bytes(inputs[g]));
@@ -322,8 +325,11 @@ ExecutionPlan::Bytes ExecutionPlan::bytes(int rank) const {
   bytes.gradients = 4 * shards.padded_elements() / (zero.reduces_each_pass ? n : 1) + whole_gradient_bytes();
   add_optimizer_bytes(rank, bytes);
   const MatrixWorkspace workspace(owners, sharded_groups, shards.parameters(), options.device, rank);
-  bytes.exchange = dist::ExactTransport::buffer_bytes(
-      shards, owners, rank, zero, [&](int wave) { return std::max(workspace(wave), measuring_of(rank, wave)); });
+  bytes.exchange = dist::ExactTransport::buffer_bytes(shards, owners, rank, zero, [&](int wave) {
+    std::optional<dist::WaveLayout> layout;  // at stage 0 the inputs lie in the momentum
+    if (zero.keeps_slice) layout = dist::layout_of(shards, owners, rank, wave);
+    return std::max(workspace(wave, layout), measuring_of(rank, wave));
+  });
   add_pairs(rank, bytes);
   if (compression) add_compressed(rank, bytes);
   return bytes;

@@ -115,6 +115,9 @@ struct MatrixInput {
   std::vector<core::Tensor> states = {};  // those with Home::owner, in the order of Rule::states(); changed in place
   StepFacts facts = {};                   // of its parameter
   std::optional<LoraPair> pair = {};      // with Needs::partner_gram, of a factor; before this step
+  // In a plan, which has neither `in` nor `out`: the element where both begin in memory of theirs, which inputs share; or
+  // nothing, where each has memory of its own.
+  std::optional<std::int64_t> begin = {};
 };
 
 // The exponent of a spectral power at one step.

@@ -112,17 +112,23 @@ void SpectralStep::compute_each(core::Device& device, std::span<const MatrixInpu
   compute(device, segments_of(inputs, &exponents));
 }
 
-void SpectralStep::compute(core::Device& device, std::vector<Segment> segments) {
-  std::vector<Segment> merged;
+// Those that lie one behind the other as one.
+std::vector<SpectralStep::Segment> SpectralStep::merged(std::vector<Segment> segments) {
+  std::vector<Segment> all;
   for (Segment& s : segments) {
-    if (merged.empty() || !s.continues(merged.back())) {
-      merged.push_back(std::move(s));
+    if (all.empty() || !s.continues(all.back())) {
+      all.push_back(std::move(s));
       continue;
     }
-    merged.back().batch.count += s.batch.count;
-    std::ranges::move(s.inputs, std::back_inserter(merged.back().inputs));
+    all.back().batch.count += s.batch.count;
+    std::ranges::move(s.inputs, std::back_inserter(all.back().inputs));
   }
-  for (const std::span<const Segment> batch : batches_of(merged)) compute_packed(device, batch);
+  return all;
+}
+
+void SpectralStep::compute(core::Device& device, std::vector<Segment> segments) {
+  const std::vector<Segment> all = merged(std::move(segments));
+  for (const std::span<const Segment> batch : batches_of(all)) compute_packed(device, batch);
 }
 
 // One of each parameter with elements, or of each of its matrices where they have exponents of their own; those of one shape
@@ -130,9 +136,11 @@ void SpectralStep::compute(core::Device& device, std::vector<Segment> segments) 
 std::vector<SpectralStep::Segment> SpectralStep::segments_of(std::span<const MatrixInput> inputs,
                                                              const EachExponent* exponents) const {
   std::vector<Segment> segments;
-  const auto start = [](const core::Tensor& t) { return t.size() > 0 ? t.data<float>() : nullptr; };
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     const MatrixInput& input = inputs[i];
+    const auto start = [&](const core::Tensor& t) {
+      return t.size() > 0 ? t.data<float>() : static_cast<float*>(nullptr) + input.begin.value_or(0);
+    };
     std::size_t matrix = 0;
     for (const MatrixBatch& batch : matrix_batches(input.name, input.shape, input.split)) {
       const std::int64_t parts = each_ ? batch.count : 1;
@@ -260,7 +268,9 @@ double SpectralStep::cost(std::string_view name, const core::Shape& shape, const
 
 std::int64_t SpectralStep::workspace_bytes(std::span<const MatrixInput> inputs) const {
   std::int64_t most = 0;
-  const std::vector<Segment> segments = segments_of(inputs, nullptr);
+  std::vector<Segment> segments = segments_of(inputs, nullptr);
+  if (std::ranges::all_of(inputs, [](const MatrixInput& input) { return input.begin.has_value(); }))
+    segments = merged(std::move(segments));
   for (const std::span<const Segment> batch : batches_of(segments)) {
     std::int64_t copied = 0, scratch = 0;
     if (each_ || !Segment::in_place(batch))  // neighbours in memory may have other exponents

@@ -49,6 +49,7 @@ class SpectralStep final : public MatrixStep {
   struct Segment;
   // exponents: of each input's matrices; null: of no matter.
   std::vector<Segment> segments_of(std::span<const MatrixInput> inputs, const EachExponent* exponents) const;
+  static std::vector<Segment> merged(std::vector<Segment> segments);
   std::vector<std::span<const Segment>> batches_of(std::span<const Segment> segments) const;
   bool takes_together() const;
   std::int64_t most_together(const MatrixBatch& shape) const;

@@ -12,18 +12,34 @@ namespace {
 
 constexpr std::int64_t kChunk = 4096;
 
-// Of the k-th chunk: sums[k] = Σ x², Σ x·y.
-struct SquareSums {
+// Elements whose chunks are numbered from `first` on.
+struct Piece {
   const float* x;
-  std::int64_t n;
+  std::int64_t n, first;
+};
+
+// Of the k-th chunk of all pieces: sums[k] = Σ x². The table of pieces lies in the device's memory, in the order of their
+// chunks.
+struct SquareSums {
+  const Piece* pieces;
+  std::int64_t count;
   double* sums;
 
   MUONP_ROW_KERNEL void operator()(const R& chunk) const {
-    const std::int64_t begin = chunk.index * kChunk, count = n - begin < kChunk ? n - begin : kChunk;
-    sums[chunk.index] = chunk.part(count).sum([](float a) { return static_cast<double>(a) * a; }, x + begin);
+    std::int64_t low = 0, high = count;  // piece `low` begins at this chunk or before, piece `high` behind it
+    while (high - low > 1) {
+      const std::int64_t middle = (low + high) / 2;
+      (pieces[middle].first <= chunk.index ? low : high) = middle;
+    }
+    const Piece piece = pieces[low];
+    const std::int64_t begin = (chunk.index - piece.first) * kChunk;
+    const std::int64_t left = piece.n - begin;
+    sums[chunk.index] =
+        chunk.part(left < kChunk ? left : kChunk).sum([](float a) { return static_cast<double>(a) * a; }, piece.x + begin);
   }
 };
 
+// Of the k-th chunk: sums[k] = Σ x·y.
 struct ProductSums {
   const float *x, *y;
   std::int64_t n;
@@ -62,26 +78,29 @@ double total_of(std::span<const double> chunks) {
 }  // namespace
 
 std::vector<SquareSum> sums_of_squares(core::Queue& queue, std::span<const core::Tensor> pieces) {
-  std::vector<std::int64_t> sizes;
+  std::vector<Piece> filled;
   std::int64_t chunks = 0;
   for (const core::Tensor& piece : pieces) {
-    sizes.push_back(piece ? piece.size() : 0);
-    chunks += chunks_of(sizes.back());
+    if (!piece || piece.size() == 0) continue;
+    filled.push_back({piece.data<float>(), piece.size(), chunks});
+    chunks += chunks_of(piece.size());
   }
   core::HostResult<double> partial(queue, chunks);
-  std::int64_t begin = 0;
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const std::int64_t own = chunks_of(sizes[i]);
-    if (own > 0)
-      core::for_each_row(queue, own, kChunk, SquareSums{pieces[i].data<float>(), sizes[i], partial.to_write() + begin});
-    begin += own;
+  core::Tensor table;  // on the CPU `filled` is where a kernel reads
+  if (queue.kind() != core::DeviceKind::cpu && !filled.empty()) {
+    const auto bytes = static_cast<std::int64_t>(filled.size() * sizeof(Piece));
+    table = core::Tensor::empty(queue.device(), {bytes}, core::Dtype::uint8, core::Category::other);
+    queue.write(table.raw(), filled.data(), bytes);
   }
+  const auto* all = table ? static_cast<const Piece*>(table.raw()) : filled.data();
+  core::for_each_row(queue, chunks, kChunk, SquareSums{all, std::ssize(filled), partial.to_write()});
   std::span<const double> left = partial.read();
   std::vector<SquareSum> sums;
-  for (const std::int64_t size : sizes) {
-    const double sum = total_of(left.first(core::at(chunks_of(size))));
+  for (const core::Tensor& piece : pieces) {
+    const std::size_t own = core::at(piece ? chunks_of(piece.size()) : 0);
+    const double sum = total_of(left.first(own));
     sums.push_back({.sum = sum, .finite = std::isfinite(sum)});
-    left = left.subspan(core::at(chunks_of(size)));
+    left = left.subspan(own);
   }
   return sums;
 }
