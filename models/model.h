@@ -19,6 +19,15 @@ struct TokenBatch {
   core::Tensor begins = {};
 };
 
+// What the memory of a pass depends on beside the model: `batch` sequences of `time` tokens, activations of a type on a
+// device, and whether documents are packed into the sequences.
+struct PassShape {
+  std::int64_t batch, time;
+  core::Dtype dtype;
+  core::DeviceKind device;
+  bool documents = false;
+};
+
 struct DropoutKey {  // dropout masks depend on these and on the global row, not on the number of ranks
   std::uint64_t seed = 0;
   std::uint64_t step = 0;
@@ -73,18 +82,17 @@ class LanguageModel {
                                    KeyValueCache& cache) = 0;
 
   // Cost model: floating-point operations of matrix products, forward and backward together (no recomputation
-  // counted), and peak bytes of activations of `dtype` of one micro-batch on a device, of all of the pass and where it is:
-  // in the order of the forward pass, stretches of which all operations of weight_reads() are.
+  // counted), and peak bytes of activations of one micro-batch, of all of the pass and where it is: in the order of the
+  // forward pass, stretches of which all operations of weight_reads() are.
   virtual double step_flops(std::int64_t batch, std::int64_t time) const = 0;
   // Of these, what is counted by convention and never computed; a rate beside the machine's leaves it out.
   virtual double skipped_flops(std::int64_t batch, std::int64_t time) const = 0;
   // What the backward pass computes again beside that.
   virtual double recomputed_flops(std::int64_t batch, std::int64_t time) const = 0;
-  virtual std::vector<core::PassStretch> stretches(std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                                   core::DeviceKind device) const = 0;
-  std::int64_t activation_bytes(std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device) const {
+  virtual std::vector<core::PassStretch> stretches(const PassShape& shape) const = 0;
+  std::int64_t activation_bytes(const PassShape& shape) const {
     std::int64_t most = 0;
-    for (const core::PassStretch& s : stretches(batch, time, dtype, device)) most = std::max(most, s.activations);
+    for (const core::PassStretch& s : stretches(shape)) most = std::max(most, s.activations);
     return most;
   }
 };

@@ -143,7 +143,7 @@ void DeviceRates::traffic(const dist::HostRates& rates, double& forward, double&
     if (back) optimizer.prepare();
     if (back) optimizer.skip();
   };
-  const auto kept = static_cast<double>(model->activation_bytes(kRows, kTime, Dtype::float32, device_.kind()));
+  const auto kept = static_cast<double>(model->activation_bytes({kRows, kTime, Dtype::float32, device_.kind()}));
   // What a pass is predicted to take without such bytes.
   const optim::PassWork work = pass_work(*model, {kRows, kTime, probe().head_size(), Dtype::float32, 0}, rates);
   dist::Cluster cluster;

@@ -125,7 +125,7 @@ Forecast Planner::forecast(const RunConfig& config, std::string name, optim::Ste
   Planned& what = planned(config);
   const std::int64_t time = config.data.sequence;
   const core::Dtype type = what.plan->options.weight_dtype;
-  const std::int64_t kept = plain_->activation_bytes(batches.micro_batch, time, type, device_);
+  const std::int64_t kept = plain_->activation_bytes({batches.micro_batch, time, type, device_, config.data.packing});
   const optim::PassWork work =
       pass_work(*what.model, {batches.micro_batch, time, config.model.heads().size, type, kept}, view_.rates());
   Forecast result{.name = std::move(name),
@@ -236,8 +236,9 @@ std::optional<Forecast> Planner::faster(std::optional<Forecast> best, const Plan
   const RunConfig config = with(config_, settings);
   const BatchPlan batches = make_batch_plan(config.data, ranks());
   const Planned& what = planned(config);
-  if (static_cast<double>(what.model->activation_bytes(batches.micro_batch, config.data.sequence,
-                                                       what.plan->options.weight_dtype, device_)) > memory_of_rank())
+  const models::PassShape shape{batches.micro_batch, config.data.sequence, what.plan->options.weight_dtype, device_,
+                                config.data.packing};
+  if (static_cast<double>(what.model->activation_bytes(shape)) > memory_of_rank())
     return best;  // and the plan's part comes on top
   Forecast found = forecast(config, name_of(config));
   if (!found.fits || (best && found.step.seconds() >= best->step.seconds())) return best;

@@ -58,9 +58,8 @@ double gpt_skipped_flops(const GptConfig& config, std::int64_t batch, std::int64
 // Of one forward pass of all blocks with recompute: blocks, else 0.
 double gpt_recomputed_flops(const GptConfig& config, std::int64_t batch, std::int64_t time);
 // Highest number of bytes of activations, and of the angles of rotary positions, at one time during a recorded forward pass
-// and its backward pass, with activations of `dtype`; on the CPU for the calling thread's number of OpenMP threads.
+// and its backward pass; on the CPU for the calling thread's number of OpenMP threads.
 // `adapters`: bytes that one takes for itself in a backward pass. `maxima`: the largest logits are wanted.
-DecoderPeaks gpt_peaks(const GptConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                       core::DeviceKind device, std::int64_t adapters, bool maxima);
+DecoderPeaks gpt_peaks(const GptConfig& config, const PassShape& shape, std::int64_t adapters, bool maxima);
 
 }  // namespace muonp::models

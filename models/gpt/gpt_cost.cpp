@@ -37,11 +37,11 @@ namespace {
 
 using core::Count;
 
-DecoderBytes bytes_of(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device,
-                      bool maxima) {
+DecoderBytes bytes_of(const GptConfig& c, const PassShape& pass, bool maxima) {
+  const auto [batch, time, dtype, device, documents] = pass;
   const Count element = core::size_of(dtype), rows = Count(batch) * time;
   const Count stream = rows * c.width * element, hidden = rows * c.hidden() * element, statistics = norm_bytes(batch, time);
-  const core::AttentionShape shape{batch, time, {c.heads, c.heads, c.head_size()}, false, maxima};
+  const core::AttentionShape shape{batch, time, {c.heads, c.heads, c.head_size()}, documents, maxima};
   return {
       .stream = stream,
       // Its input, the normalised input, q, k, v, the result, a normaliser for each row.
@@ -60,11 +60,10 @@ DecoderBytes bytes_of(const GptConfig& c, std::int64_t batch, std::int64_t time,
 
 }  // namespace
 
-DecoderPeaks gpt_peaks(const GptConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device,
-                       std::int64_t adapters, bool maxima) {
-  return {{batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
+DecoderPeaks gpt_peaks(const GptConfig& c, const PassShape& shape, std::int64_t adapters, bool maxima) {
+  return {{shape.batch, shape.time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
            core::size_of(core::parse_dtype(c.logits_dtype)), adapters},
-          [&] { return bytes_of(c, batch, time, dtype, device, maxima); }};
+          [&] { return bytes_of(c, shape, maxima); }};
 }
 
 }  // namespace muonp::models

@@ -94,9 +94,8 @@ core::WeightReads Decoder::weight_reads() const {
   return reads;
 }
 
-std::vector<core::PassStretch> Decoder::stretches(std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                                  core::DeviceKind device) const {
-  const DecoderPeaks most = peaks(batch, time, dtype, device);
+std::vector<core::PassStretch> Decoder::stretches(const PassShape& shape) const {
+  const DecoderPeaks most = peaks(shape);
   const std::vector<core::WeightReads> parts = reads_by_part();
   const auto at_most = [&, last = std::ssize(parts) - 1](std::int64_t i) {
     if (i == 0) return most.at_embedding();

@@ -50,8 +50,7 @@ class Decoder : public LanguageModel {
   std::int64_t vocabulary() const final { return shape_.vocabulary; }
   std::int64_t context() const final { return shape_.context; }
   core::WeightReads weight_reads() const final;
-  std::vector<core::PassStretch> stretches(std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                                           core::DeviceKind device) const final;
+  std::vector<core::PassStretch> stretches(const PassShape& shape) const final;
   core::Variable loss(core::Tape& tape, const TokenBatch& batch, const DropoutKey& key) final;
   core::Tensor token_losses(core::Tape& tape, const TokenBatch& batch) final;
   core::Tensor next_token_logits(core::Tape& tape, const core::Tensor& inputs) final;
@@ -86,7 +85,7 @@ class Decoder : public LanguageModel {
   virtual std::vector<core::Parameter*> embeddings() const = 0;
   virtual std::vector<BlockReads> block_reads() const = 0;
   virtual bool recomputes() const = 0;
-  virtual DecoderPeaks peaks(std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device) const = 0;
+  virtual DecoderPeaks peaks(const PassShape& shape) const = 0;
 
   ParameterSet set_;
 

@@ -198,8 +198,8 @@ class Llama final : public Decoder {
     return reads;
   }
   bool recomputes() const override { return config_.recompute == "blocks"; }
-  DecoderPeaks peaks(std::int64_t batch, std::int64_t time, core::Dtype dtype, core::DeviceKind device) const override {
-    return llama_peaks(config_, batch, time, dtype, device, lora_bytes(batch, time, dtype), clips());
+  DecoderPeaks peaks(const PassShape& shape) const override {
+    return llama_peaks(config_, shape, lora_bytes(shape.batch, shape.time, shape.dtype), clips());
   }
 
   LlamaConfig config_;

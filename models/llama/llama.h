@@ -49,7 +49,6 @@ double llama_step_flops(const LlamaConfig& config, std::int64_t batch, std::int6
 double llama_skipped_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 double llama_recomputed_flops(const LlamaConfig& config, std::int64_t batch, std::int64_t time);
 // `adapters`: bytes that one takes for itself in a backward pass. `maxima`: the largest logits are wanted.
-DecoderPeaks llama_peaks(const LlamaConfig& config, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                         core::DeviceKind device, std::int64_t adapters, bool maxima);
+DecoderPeaks llama_peaks(const LlamaConfig& config, const PassShape& shape, std::int64_t adapters, bool maxima);
 
 }  // namespace muonp::models

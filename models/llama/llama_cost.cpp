@@ -53,8 +53,8 @@ Count angle_bytes(const LlamaConfig& c, std::int64_t time) {
   return Count(time <= original ? original : time) * c.head_size * 4;
 }
 
-DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                      core::DeviceKind device, bool maxima) {
+DecoderBytes bytes_of(const LlamaConfig& c, const PassShape& pass, bool maxima) {
+  const auto [batch, time, dtype, device, documents] = pass;
   const Count element = core::size_of(dtype), rows = Count(batch) * time, statistics = norm_bytes(batch, time);
   const core::AttentionHeads heads = heads_of(c);
   const Count stream = rows * c.width * element, hidden = rows * c.hidden * element;
@@ -68,7 +68,7 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
       .kept_by_mlp = 2 * stream + statistics + 3 * hidden,
       // The gradients of the stream, of the result and of q, k, v.
       .in_attention =
-          stream + queries + qkv + core::attention_backward_scratch({batch, time, heads, false, maxima}, dtype, device),
+          stream + queries + qkv + core::attention_backward_scratch({batch, time, heads, documents, maxima}, dtype, device),
       // The gradients of the stream, which is that of the sub-layer's result, and of gate and up.
       .in_mlp = stream + 2 * hidden,
       .into_attention = qkv,
@@ -79,11 +79,10 @@ DecoderBytes bytes_of(const LlamaConfig& c, std::int64_t batch, std::int64_t tim
 
 }  // namespace
 
-DecoderPeaks llama_peaks(const LlamaConfig& c, std::int64_t batch, std::int64_t time, core::Dtype dtype,
-                         core::DeviceKind device, std::int64_t adapters, bool maxima) {
-  return {{batch, time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
+DecoderPeaks llama_peaks(const LlamaConfig& c, const PassShape& shape, std::int64_t adapters, bool maxima) {
+  return {{shape.batch, shape.time, c.layers, c.vocabulary, c.head_chunk_rows, c.recompute == "blocks",
            core::size_of(core::parse_dtype(c.logits_dtype)), adapters},
-          [&] { return bytes_of(c, batch, time, dtype, device, maxima); }};
+          [&] { return bytes_of(c, shape, maxima); }};
 }
 
 }  // namespace muonp::models

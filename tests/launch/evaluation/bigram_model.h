@@ -76,9 +76,7 @@ class BigramModel final : public models::LanguageModel {
   double step_flops(std::int64_t, std::int64_t) const override { return 0; }
   double skipped_flops(std::int64_t, std::int64_t) const override { return 0; }
   double recomputed_flops(std::int64_t, std::int64_t) const override { return 0; }
-  std::vector<core::PassStretch> stretches(std::int64_t, std::int64_t, core::Dtype, core::DeviceKind) const override {
-    return {};
-  }
+  std::vector<core::PassStretch> stretches(const models::PassShape&) const override { return {}; }
 
  private:
   core::Tensor rows(core::Tape& tape, const std::vector<std::int32_t>& tokens) const {

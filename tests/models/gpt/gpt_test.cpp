@@ -239,7 +239,7 @@ TEST(Gpt, ReadsWeightsInTheOrderItTells) {
     const TokenBatch batch{gpt.ids(random_ids(10, c.vocabulary, 1), 2), gpt.ids(random_ids(10, c.vocabulary, 2), 2)};
     const core::WeightReads told = gpt.model->weight_reads();
     std::int64_t forward = 0, backward = 0;
-    for (const core::PassStretch& stretch : gpt.model->stretches(2, 5, core::Dtype::float32, gpt.device->kind())) {
+    for (const core::PassStretch& stretch : gpt.model->stretches({2, 5, core::Dtype::float32, gpt.device->kind()})) {
       forward += stretch.forward;
       backward += stretch.backward;
     }

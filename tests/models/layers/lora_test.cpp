@@ -203,7 +203,7 @@ TEST(Lora, TheMemoryFormulaCountsWhatAdaptersTake) {
         of.step({ids, ids});
         const core::MemoryUse use = of.device->allocator()->use();
         const double peak = double(use.peak_of(core::Category::activations) + use.of(core::Category::other));
-        const auto formula = double(of.model->activation_bytes(2, 64, core::Dtype::float32, of.device->kind()));
+        const auto formula = double(of.model->activation_bytes({2, 64, core::Dtype::float32, of.device->kind()}));
         // It puts the largest adapter beside the largest gradients. With dropout those are not of one layer: the adapter of
         // the layer that reads the hidden units holds two of its inputs while one gradient of them is gone.
         const double hidden = 2 * 64 * 4.0 * (std::string(family) == "gpt2" ? 4 * 32 : 88);

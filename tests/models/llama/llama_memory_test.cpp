@@ -31,7 +31,7 @@ LlamaConfig config(std::int64_t vocabulary, std::int64_t time) {
 void expect_formula(const ModelConfig& c, std::int64_t time, core::Dtype dtype) {
   Instance of(make_model(c), dtype, cpu());
   const double peak = double(activation_peak(of, 2, time));
-  EXPECT_NEAR(double(of.model->activation_bytes(2, time, dtype, of.device->kind())), peak, 0.02 * peak)
+  EXPECT_NEAR(double(of.model->activation_bytes({2, time, dtype, of.device->kind()})), peak, 0.02 * peak)
       << c.family << ", " << core::name_of(dtype) << ", vocabulary " << c.vocabulary() << ", time " << time << ", hidden "
       << c.llama.hidden << ", window " << c.llama.window << ", recompute " << c.llama.recompute;
 }

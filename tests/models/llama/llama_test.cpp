@@ -84,7 +84,7 @@ TEST(Llama, ReadsWeightsInTheOrderItTells) {
     const TokenBatch batch{of.ids(random_ids(10, 11, 1), 2), of.ids(random_ids(10, 11, 2), 2)};
     const core::WeightReads told = of.model->weight_reads();
     std::int64_t forward = 0, backward = 0;
-    for (const core::PassStretch& stretch : of.model->stretches(2, 5, core::Dtype::float32, of.device->kind())) {
+    for (const core::PassStretch& stretch : of.model->stretches({2, 5, core::Dtype::float32, of.device->kind()})) {
       forward += stretch.forward;
       backward += stretch.backward;
     }
