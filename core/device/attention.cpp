@@ -54,16 +54,17 @@ void attention_with_cache(Device& device, const AttentionHeads& heads, const Ten
 }
 
 std::string describe_attention(const AttentionShape& s, Dtype dtype) {
-  const std::string refusal = cuda::fusion_refusal(s, dtype);
-  if (refusal.empty()) return "fused by " + cuda::fusion_library();
-  return "in blocks of queries: " + refusal;
+  const std::string not_cudnn = cuda::fusion_refusal(s, dtype), not_fused = cuda::flash_refusal(s, dtype);
+  if (not_cudnn.empty()) return "fused by " + cuda::fusion_library();
+  if (not_fused.empty()) return "fused by a kernel of its own: " + not_cudnn;
+  return "in blocks of queries: " + not_fused;
 }
 
 namespace {
 
 // Gradients of the scores of a piece, of whole tiles of keys, and dO·O; where query heads share keys, these and the values
 // for each of them, and their gradients.
-std::int64_t fused_scratch(const AttentionShape& s) {
+std::int64_t library_scratch(const AttentionShape& s) {
   constexpr std::int64_t kTile = 128;
   const FusedPiece piece = fused_piece(s);
   const std::int64_t scores = piece.batch * piece.heads * s.time * ((s.time + kTile - 1) / kTile * kTile * 2 + 4);
@@ -83,7 +84,9 @@ std::int64_t block_scratch(const AttentionShape& s, Dtype dtype) {
 
 std::int64_t attention_backward_scratch(const AttentionShape& s, Dtype dtype, DeviceKind device) {
   if (device == DeviceKind::cpu) return cpu::attention_backward_scratch(s, dtype);
-  return cuda::fusion_refusal(s, dtype).empty() ? fused_scratch(s) : block_scratch(s, dtype);
+  if (cuda::fusion_refusal(s, dtype).empty()) return library_scratch(s);
+  if (cuda::flash_refusal(s, dtype).empty()) return s.query_heads() * s.time * 4;  // dO·O of each query
+  return block_scratch(s, dtype);
 }
 
 }  // namespace muonp::core

@@ -32,7 +32,8 @@ std::int64_t attention_backward_scratch(const AttentionShape& shape, Dtype dtype
 void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,
                           const Tensor& values, std::span<const std::int64_t> lengths, const Tensor& out);
 
-// How attention of this shape is computed on a GPU: "fused by cuDNN 9.19.0", or in blocks of queries, and why.
+// How attention of this shape is computed on a GPU: "fused by cuDNN 9.19.0", by a kernel of its own, or in blocks of queries,
+// and why.
 std::string describe_attention(const AttentionShape& shape, Dtype dtype);
 
 }  // namespace muonp::core

@@ -51,9 +51,9 @@ std::string run_table(const StartFacts& f) {
              fmt::format("{}{}", c.parallel.compute,
                          f.peak > 0 ? fmt::format(", products at {:.1f} Gflop/s a rank", f.peak * 1e-9) : std::string())});
   if (plan.options.device == core::DeviceKind::cuda)
-    table.add({"attention",
-               core::describe_attention({f.batches.micro_batch, time, c.model.heads(), false, c.model.qk_clip.enabled},
-                                        plan.options.weight_dtype)});
+    table.add({"attention", core::describe_attention(
+                                {f.batches.micro_batch, time, c.model.heads(), c.data.packing, c.model.qk_clip.enabled},
+                                plan.options.weight_dtype)});
   table.add({"work", fmt::format("{:.1f} Gflop a rank and step in forward and backward",
                                  1e-9 * f.model.step_flops(f.batches.per_rank, time))});
   table.add({"shards",

@@ -20,7 +20,7 @@ self=$(realpath "$0")
 make_bundle() {
   local build out b p with=()
   build=$(realpath "$1") && mkdir -p "$2" && out=$(realpath "$2") && b=$(mktemp -d) || return 1
-  for p in tests/optim/gpu_parity_tests tests/core/core_tests tests/optim/optim_tests tests/optim/spectral_tests \
+  for p in tests/optim/gpu_parity_tests tests/core/core_tests tests/core/attention_bench tests/optim/optim_tests tests/optim/spectral_tests \
            tests/models/model_tests tests/dist/compression_tests tests/dist/dist_nccl_rank_tests \
            tests/dist/dist_staged_rank_tests; do
     if [ -x "$build/$p" ]; then with+=(--with "$p"); else echo "missing: $p" >&2; fi
@@ -80,11 +80,11 @@ def last_json(text):
 out = {'stages': [l.rstrip('\n').split('\t') for l in open(f'{W}/stages.tsv')]}
 print('== stages:', '  '.join(f'{n}={s}({t}s)' for n, s, t in out['stages']))
 print('==', ' | '.join(l.strip() for l in read('machine').splitlines()[:6]))
-for name in ('parity', 'core', 'optim', 'spectral_tests', 'models', 'compression', 'sanitizer', 'nccl1', 'staged2'):
+for name in ('parity', 'core', 'optim', 'spectral_tests', 'models', 'compression', 'sanitizer', 'racecheck', 'nccl1', 'staged2'):
     t = read(name)
     if not t: continue
     ok, bad = re.findall(r'\[  PASSED  \] (\d+)', t), re.findall(r'\[  FAILED  \] (\S+)', t)
-    errors = re.findall(r'ERROR SUMMARY: (\d+)', t)
+    errors = re.findall(r'(?:ERROR|RACECHECK) SUMMARY: (\d+)', t)
     print(f'{name:15s} passed {ok[-1] if ok else "?"}  failed {len(set(bad))} {sorted(set(bad))[:3]}' + (f'  sanitizer errors {errors[-1]}' if errors else ''))
     out[name] = {'passed': ok[-1:] , 'failed': sorted(set(bad))}
 t = read('train'); print(t.strip()[-900:]); out['train'] = t
@@ -100,6 +100,11 @@ for b in (4, 16, 32, 64):
               f"  fwd+bwd {r['forward_backward_tokens_per_second']:.0f} tok/s, attention {r.get('attention', '?')[:60]}, MFU {r['model_flops']/fb/989e12:.1%}  peak {r['peak_bytes']/2**30:.1f} GiB")
 for k in ('gpt_fb_tok_s', 'gpt_step_tok_s', 'gpt_mfu'):
     if k in torch: print(f'torch {k:16s} {torch[k]}')
+r = last_json(read('attention'))
+for b in r.get('benchmarks', []):
+    if b is r['benchmarks'][0]: print('== attention')
+    print(f"{b['name'].removesuffix('/real_time'):66s} {b['real_time']:9.1f} us {b['flops']/1e12:6.1f} Tflop/s  {b.get('label', 'on the CPU')[:60]}")
+out['attention'] = r
 print('== spectral step (ms), of plain product, worst / Frobenius error')
 for f in sorted(glob.glob(f'{W}/log/spectral[0-9]*.log')):
     r = last_json(open(f, errors='replace').read())
@@ -374,6 +379,10 @@ if command -v compute-sanitizer >/dev/null; then
   stage sanitizer 90 env MUONP_NO_MEMORY_CACHE=1 MUONP_TEST_DEVICE=$DEVICE compute-sanitizer --target-processes all --error-exitcode 1 \
     env LD_LIBRARY_PATH="$MULIB" "$B/core_tests" --gtest_filter='ForEach*:*Norm*:Attention*:Linear*:Embedding*:HeadLoss*:Gelu*:Symmetric*' & pids+=($!)
 fi
+if command -v compute-sanitizer >/dev/null; then
+  stage racecheck 60 env MUONP_TEST_DEVICE=$DEVICE compute-sanitizer --tool racecheck --target-processes all --error-exitcode 1 \
+    env LD_LIBRARY_PATH="$MULIB" "$B/core_tests" --gtest_filter='Attention.Bfloat16IsWithinItsRoundings:AttentionWithCache*' & pids+=($!)
+fi
 wait "${pids[@]}"
 # PyTorch has compiled by now, or has until the first timing to do so.
 for _ in $(seq 30); do grep -q compile_seconds "$W/torch.json" 2>/dev/null && break; kill -0 "$torch_pid" 2>/dev/null || break; sleep 1; done
@@ -384,6 +393,8 @@ if [ "$DRY" != 1 ]; then
   for b in 4 32 64; do stage step${b}muonp 40 bash -c "mu $M bench step $W/step${b}muonp.yaml --repeats $repeats --json"; done
   stage step32adamw 30 bash -c "mu $M bench step $W/step32adamw.yaml --repeats $repeats --json"
 fi
+only=; [ "$DRY" = 1 ] && only='--benchmark_filter=documents.of.256'
+stage attention 30 bash -c "tests $B/attention_bench --benchmark_min_time=0.05 --benchmark_format=json $only"
 # PyTorch on the same machine, right after; then the spectral step.
 t=$SECONDS; touch "$W/go"
 for _ in $(seq 110); do [ "$(left)" -lt 100 ] && break; kill -0 "$torch_pid" 2>/dev/null || break; sleep 1; done

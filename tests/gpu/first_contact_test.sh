@@ -22,7 +22,7 @@ DRY=1 BUDGET=$seconds OUT=$folder/out OMP_NUM_THREADS=1 bash "$folder/gpu/first_
 table=$folder/out/table.txt
 [ "$(grep -c '^== stages:' "$table")" -eq 1 ] || fail "no table, or several"
 stages=$(grep '^== stages:' "$table")
-for name in unpack smoke train spectral96 refused mpi2; do
+for name in unpack smoke train attention spectral96 refused mpi2; do
   case $stages in
     *" $name=0("* | *" $name=no time("*) ;;
     *) fail "stage $name: $stages" ;;

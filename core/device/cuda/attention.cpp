@@ -1,6 +1,7 @@
 #include "core/device/cuda/attention.h"
 
 #include "core/device/cuda/attention_block.h"
+#include "core/device/cuda/flash_attention.h"
 #include "core/device/cuda/queue.h"
 
 namespace muonp::core::cuda {
@@ -111,6 +112,7 @@ FusedAttention& fused_attention_of(Device& device) { return static_cast<CudaQueu
 void attention_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
                        const Tensor& out, const Tensor& logsumexp, const Tensor& maxima) {
   if (is_fused(shape, qkv.dtype())) return fused_attention_of(device).forward(device, shape, qkv, out, logsumexp);
+  if (flash_refusal(shape, qkv.dtype()).empty()) return flash_forward(device, shape, qkv, begins, out, logsumexp, maxima);
   with_float_type(qkv.dtype(), [&]<class T>(T) { forward<T>(device, shape, qkv, begins, out, logsumexp, maxima); });
 }
 
@@ -118,21 +120,21 @@ void attention_backward(Device& device, const AttentionShape& shape, const Tenso
                         const Tensor& out, const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
   if (is_fused(shape, qkv.dtype()))
     return fused_attention_of(device).backward(device, shape, qkv, out, logsumexp, dout, dqkv);
+  if (flash_refusal(shape, qkv.dtype()).empty())
+    return flash_backward(device, shape, qkv, begins, out, logsumexp, dout, dqkv);
   with_float_type(qkv.dtype(), [&]<class T>(T) { backward<T>(device, shape, qkv, begins, out, logsumexp, dout, dqkv); });
 }
 
 // Lengths in whole tiles of cuDNN's only: a plan costs the host a second, which a text that grows by one token at a time
 // would pay for each.
 std::string fusion_refusal(const AttentionShape& s, Dtype dtype) {
-  constexpr std::int64_t kSizes = 8, kLargest = 128, kTimes = 64;
-  if (dtype != Dtype::bfloat16) return fmt::format("bfloat16 is fused, not {}", name_of(dtype));
-  if (s.heads.size % kSizes != 0 || s.heads.size > kLargest)
-    return fmt::format("heads of multiples of {} up to {} are fused, not of {}", kSizes, kLargest, s.heads.size);
-  if (s.time % kTimes != 0) return fmt::format("sequences of multiples of {} are fused, not of {}", kTimes, s.time);
-  if (s.documents) return "whole sequences are fused, not documents within them";
-  if (s.maxima) return "the fused operation keeps no largest logit, which model.qk_clip needs";
+  constexpr std::int64_t kTimes = 64;
+  if (std::string refusal = flash_refusal(s, dtype); !refusal.empty()) return refusal;
+  if (s.time % kTimes != 0) return fmt::format("cuDNN is asked for sequences of multiples of {}, not of {}", kTimes, s.time);
+  if (s.documents) return "cuDNN is asked for whole sequences, not for documents within them";
+  if (s.maxima) return "cuDNN keeps no largest logit, which model.qk_clip needs";
   if (s.heads.window != 0 && s.heads.window < s.time)
-    return fmt::format("attention to all positions before is fused, not to a window of {}", s.heads.window);
+    return fmt::format("cuDNN is asked for all positions before, not for a window of {}", s.heads.window);
   return fusion_library_refusal();
 }
 

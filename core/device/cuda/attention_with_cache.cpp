@@ -1,25 +1,36 @@
 #include "core/base/index.h"
 #include "core/device/cuda/attention.h"
 #include "core/device/cuda/attention_block.h"
+#include "core/device/cuda/flash_attention.h"
 
 namespace muonp::core::cuda {
 
 namespace {
 
-// Row t, the keys of all heads, to the cache at t; and the values.
+// Row t of sequence b, the keys of all heads, to the cache behind what is there; and the values. Rows are [batch, added].
 template <class T>
 struct Store {
   const T* packed;      // the keys of the first new position; the values follow
   std::int64_t stride;  // from one position to the next
   T *keys, *values;
+  const std::int32_t* lengths;
+  std::int64_t added, capacity;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t b = row.index / added, t = row.index % added, to = (b * capacity + lengths[b] + t) * row.cols;
     const T *k = packed + row.index * stride, *v = k + row.cols;
-    T *to_keys = keys + row.index * row.cols, *to_values = values + row.index * row.cols;
-    row.over([](T value, T& out) { out = value; }, k, Written<T>{to_keys});
-    row.over([](T value, T& out) { out = value; }, v, Written<T>{to_values});
+    row.over([](T value, T& out) { out = value; }, k, Written<T>{keys + to});
+    row.over([](T value, T& out) { out = value; }, v, Written<T>{values + to});
   }
 };
+
+template <class T>
+void store(Queue& queue, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys, const Tensor& values,
+           const Tensor& lengths) {
+  core::for_each_row(queue, qkv.dim(0) * qkv.dim(1), heads.key_width(),
+                     Store<T>{qkv.data<T>() + heads.query_width(), heads.width(), keys.data<T>(), values.data<T>(),
+                              lengths.data<std::int32_t>(), qkv.dim(1), keys.dim(1)});
+}
 
 // The cache of one sequence, from `low` on.
 StridedBatch cached(const AttentionHeads& heads, const Tensor& of_sequence, std::int64_t low, std::int64_t count) {
@@ -27,8 +38,8 @@ StridedBatch cached(const AttentionHeads& heads, const Tensor& of_sequence, std:
 }
 
 template <class T>
-void run(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys, const Tensor& values,
-         std::span<const std::int64_t> lengths, const Tensor& out) {
+void in_blocks(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys, const Tensor& values,
+               std::span<const std::int64_t> lengths, const Tensor& out) {
   Queue& queue = device.queue();
   const std::int64_t added = qkv.dim(1);
   const AttentionShape fresh{qkv.dim(0), added, heads}, sequence{1, keys.dim(1), heads};
@@ -40,9 +51,6 @@ void run(Device& device, const AttentionHeads& heads, const Tensor& qkv, const T
   for (std::int64_t b = 0; b < fresh.batch; ++b) {
     const std::int64_t length = lengths[at(b)], head = b * heads.keys;
     const Tensor k = keys[b], v = values[b];
-    core::for_each_row(
-        queue, added, heads.key_width(),
-        Store<T>{qkv[b].data<T>() + heads.query_width(), heads.width(), k[length].data<T>(), v[length].data<T>()});
     for (std::int64_t first = 0; first < added; first += most) {
       const Block block = make_block(sequence, length + first, std::min(most, added - first));
       gemm_batched(queue, heads.keys, Op::none, Op::transpose, 1, q.rows(first, block.rows, head),
@@ -62,7 +70,16 @@ void run(Device& device, const AttentionHeads& heads, const Tensor& qkv, const T
 void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,
                           const Tensor& values, std::span<const std::int64_t> lengths, const Tensor& out) {
   if (qkv.size() == 0) return;
-  with_float_type(qkv.dtype(), [&]<class T>(T) { run<T>(device, heads, qkv, keys, values, lengths, out); });
+  const std::vector<std::int32_t> narrow(lengths.begin(), lengths.end());
+  const Tensor before = Tensor::empty(device, {std::ssize(lengths)}, Dtype::int32, Category::activations);
+  device.queue().write(before.raw(), narrow.data(), before.bytes());
+  with_float_type(qkv.dtype(), [&]<class T>(T) {
+    store<T>(device.queue(), heads, qkv, keys, values, before);
+    if (flash_refusal({qkv.dim(0), qkv.dim(1), heads}, qkv.dtype()).empty())
+      flash_with_cache(device, heads, qkv, keys, values, before, out);
+    else
+      in_blocks<T>(device, heads, qkv, keys, values, lengths, out);
+  });
 }
 
 }  // namespace muonp::core::cuda

@@ -25,7 +25,7 @@ struct Sum {
   }
 };
 struct Max {
-  __device__ float operator()(float a, float b) const { return b > a ? b : a; }
+  __device__ float operator()(float a, float b) const { return fmaxf(a, b); }  // one instruction; of a NaN the other one
 };
 
 // Every lane gets the result, with the same rounding.

@@ -16,6 +16,22 @@
 #define MUONP_SHARED __shared__
 #endif
 
+// T* name: shared memory of as many bytes as the launch says, from a multiple of 16 on.
+#ifdef MUONP_CUDA_HOST
+#define MUONP_DYNAMIC_SHARED(T, name) auto* const name = static_cast<T*>(cuda_host::dynamic_shared())
+#else
+#define MUONP_DYNAMIC_SHARED(T, name)                       \
+  extern __shared__ __align__(16) unsigned char dynamic_[]; \
+  auto* const name = reinterpret_cast<T*>(dynamic_)
+#endif
+
+// Before a loop over arrays that are to stay in registers: an array that is indexed at run time lies in local memory.
+#ifdef __CUDACC__
+#define MUONP_UNROLL _Pragma("unroll")
+#else
+#define MUONP_UNROLL
+#endif
+
 namespace muonp::core::cuda {
 
 template <class... P, class... A>

@@ -45,6 +45,38 @@ void warp_barrier(unsigned mask, const Site& site);
 uint64_t shuffle(Shuffle kind, unsigned mask, uint64_t bits, int argument, int width, const Site& site);
 // The lanes of `mask` whose predicate holds.
 unsigned ballot(unsigned mask, bool predicate, const Site& site);
+// The tensor cores' instructions for bfloat16, as core/device/cuda/tensor_cores.h has them: ldmatrix (.x4), mma.m16n8k16 and
+// cp.async (16 bytes). All 32 lanes reach the first two together. Refused: what does not lie in the block's dynamic shared
+// memory, or not at 16 bytes. A copy's bytes are NaN until its thread waits, and are read from global memory then.
+void multiply_add(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4], const Site& site = Site::current());
+
+// A copy to shared memory that its thread has not waited for; of zeros where `global` is null.
+struct PendingCopy {
+  void* shared;
+  const void* global;
+};
+// Parts of the functions below, which read and write shared memory themselves, where ThreadSanitizer sees it.
+bool lies_in_shared(const char* what, const void* address, const Site& site);
+void exchange_rows(const uint16_t (&row)[8], bool transposed, uint32_t (&to)[4], const Site& site);
+void remember_copy(const PendingCopy& copy, const Site& site);
+bool take_copy(PendingCopy& copy, const Site& site);  // false: there is none
+
+inline void load_matrices(const void* row, bool transposed, uint32_t (&to)[4], const Site& site = Site::current()) {
+  if (!lies_in_shared("ldmatrix", row, site)) return;
+  uint16_t mine[8];
+  std::memcpy(mine, row, sizeof mine);
+  exchange_rows(mine, transposed, to, site);
+}
+inline void begin_copy(void* shared, const void* global, bool there, const Site& site = Site::current()) {
+  if (!lies_in_shared("cp.async", shared, site)) return;
+  std::memset(shared, 0xff, 16);
+  remember_copy({shared, there ? global : nullptr}, site);
+}
+inline void wait_for_copies(const Site& site = Site::current()) {
+  for (PendingCopy copy; take_copy(copy, site);)
+    copy.global ? static_cast<void>(std::memcpy(copy.shared, copy.global, 16))
+                : static_cast<void>(std::memset(copy.shared, 0, 16));
+}
 // Base of the block's dynamic shared memory, 256-byte aligned; filled with NaN before each block.
 void* dynamic_shared();
 

@@ -1,6 +1,7 @@
 #include "block.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <numeric>
@@ -26,6 +27,10 @@ const char* name_of(Collective kind) {
       return "shuffle";
     case Collective::kBallot:
       return "ballot";
+    case Collective::kLoadMatrices:
+      return "ldmatrix";
+    case Collective::kMultiply:
+      return "mma";
   }
   return "";
 }
@@ -110,6 +115,7 @@ void BlockRunner::thread_main(void* self) {
   auto* runner = static_cast<BlockRunner*>(self);
   happens_after(&runner->started_);
   (*runner->call_)();
+  if (!runner->copies().empty()) report("a thread returned with copies to shared memory on their way");
   happens_before(&runner->ended_);
   runner->threads_[runner->current_].state = State::kReturned;
   ++runner->returned_;
@@ -177,6 +183,12 @@ bool BlockRunner::complete(size_t warp, const Thread& arrived) const {
 }
 
 void BlockRunner::finish_collective(size_t warp, unsigned mask) {
+  const Thread& first = threads_[warp * 32 + static_cast<size_t>(std::countr_zero(mask))];
+  if (first.kind == Collective::kLoadMatrices || first.kind == Collective::kMultiply) {
+    std::array<uint64_t, 32> brought;
+    for (size_t lane = 0; lane < 32; ++lane) brought[lane] = threads_[warp * 32 + lane].bits;
+    first.kind == Collective::kMultiply ? finish_multiply(brought) : finish_load(brought);
+  }
   unsigned votes = 0;
   for (unsigned rest = mask; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
@@ -292,6 +304,49 @@ unsigned ballot(unsigned mask, bool predicate, const Site& site) {
   BlockRunner* runner = runner_for("ballot", site);
   if (runner == nullptr) return 0;
   return static_cast<unsigned>(runner->meet(Collective::kBallot, mask, predicate ? 1 : 0, runner->lane(), site));
+}
+
+void exchange_rows(const uint16_t (&row)[8], bool transposed, uint32_t (&to)[4], const Site& site) {
+  BlockRunner* runner = runner_for("ldmatrix", site);
+  if (runner == nullptr) return;
+  MatrixRow mine;
+  std::memcpy(mine.row, row, sizeof mine.row);
+  mine.transposed = transposed;
+  runner->meet(Collective::kLoadMatrices, 0xffffffffU, reinterpret_cast<uint64_t>(&mine), runner->lane(), site);
+  std::memcpy(to, mine.elements, sizeof mine.elements);
+}
+
+void multiply_add(const uint32_t (&a)[4], uint32_t b0, uint32_t b1, float (&c)[4], const Site& site) {
+  BlockRunner* runner = runner_for("mma", site);
+  if (runner == nullptr) return;
+  MatrixParts mine{{a[0], a[1], a[2], a[3]}, {b0, b1}, {c[0], c[1], c[2], c[3]}};
+  runner->meet(Collective::kMultiply, 0xffffffffU, reinterpret_cast<uint64_t>(&mine), runner->lane(), site);
+  std::memcpy(c, mine.c, sizeof mine.c);
+}
+
+bool lies_in_shared(const char* what, const void* address, const Site& site) {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(address), base = reinterpret_cast<uintptr_t>(dynamic_shared());
+  if (runner_for(what, site) == nullptr) return false;
+  if (at % 16 == 0 && at >= base && at + 16 <= base + dynamic_shared_bytes()) return true;
+  report(std::string(what) + " at " + text_of(site) + ": " + hex(address) +
+         (at % 16 == 0 ? " is not in the block's dynamic shared memory" : " is no multiple of 16 bytes"));
+  return false;
+}
+
+void remember_copy(const PendingCopy& copy, const Site& site) {
+  if (reinterpret_cast<uintptr_t>(copy.global) % 16 != 0) {
+    report("cp.async at " + text_of(site) + ": " + hex(copy.global) + " is no multiple of 16 bytes");
+  } else {
+    BlockRunner::of_this_thread().copies().push_back(copy);
+  }
+}
+
+bool take_copy(PendingCopy& copy, const Site& site) {
+  BlockRunner* runner = runner_for("cp.async.wait_all", site);
+  if (runner == nullptr || runner->copies().empty()) return false;
+  copy = runner->copies().back();
+  runner->copies().pop_back();
+  return true;
 }
 
 uint64_t shuffle(Shuffle kind, unsigned mask, uint64_t bits, int argument, int width, const Site& site) {

@@ -11,10 +11,13 @@
 
 #include "cuda_host_launch.h"
 #include "fiber.h"
+#include "tensor_cores.h"
 
 namespace cuda_host {
 
-enum class Collective { kBarrier, kShuffle, kBallot };
+enum class Collective { kBarrier, kShuffle, kBallot, kLoadMatrices, kMultiply };
+
+size_t dynamic_shared_bytes();  // of the block that runs
 
 class BlockRunner {
  public:
@@ -27,9 +30,11 @@ class BlockRunner {
   // From within a thread of the block.
   void block_barrier(const Site& site);
   // Meets the lanes of `mask`; `bits` of lane `source` comes back, or the mask of those with bits != 0 for a
-  // ballot.
+  // ballot. Of the tensor cores' collectives `bits` is the address of what the lane brings (tensor_cores.h).
   uint64_t meet(Collective kind, unsigned mask, uint64_t bits, int source, const Site& site);
   int lane() const { return static_cast<int>(current_ % 32); }
+  // Of the running thread; one that returns while some are on their way is reported.
+  std::vector<PendingCopy>& copies() { return threads_[current_].copies; }
 
  private:
   enum class State { kReady, kAtBlockBarrier, kAtCollective, kReturned };
@@ -42,6 +47,7 @@ class BlockRunner {
     uint64_t bits = 0;
     int source = 0;
     uint64_t result = 0;
+    std::vector<PendingCopy> copies;
   };
   struct Warp {
     unsigned waiting = 0;  // how many lanes are at a collective

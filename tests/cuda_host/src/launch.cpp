@@ -13,6 +13,7 @@ constexpr size_t kSharedDefault = size_t{48} << 10, kSharedOptin = size_t{227} <
 
 // Of the host thread, since one block runs on it at a time.
 struct SharedMemory {
+  size_t bytes = 0;  // of the block that runs
   unsigned char* base = static_cast<unsigned char*>(::operator new (kSharedOptin + kGuardBytes, std::align_val_t{256}));
   ~SharedMemory() { ::operator delete (base, std::align_val_t{256}); }
 };
@@ -60,6 +61,7 @@ void run_threads_in_turn(const KernelCall& call, dim3 block) {
 }
 
 bool run_block(const LaunchShape& shape, const KernelCall& call) {
+  shared_memory().bytes = shape.shared_bytes;
   if (shape.shared_bytes > 0) {
     IgnoredBySanitizer ignored;
     fill(shared_memory().base, kFreshPattern, shape.shared_bytes);
@@ -103,6 +105,7 @@ void run_grid(const LaunchShape& shape, const KernelCall& call) {
 }  // namespace
 
 void* dynamic_shared() { return shared_memory().base; }
+size_t dynamic_shared_bytes() { return shared_memory().bytes; }
 
 void submit_kernel(const LaunchShape& shape, std::unique_ptr<KernelCall> call, const void* const* pointers, size_t count) {
   cudaError_t error = admit("kernel launch");

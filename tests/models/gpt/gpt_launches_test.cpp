@@ -22,12 +22,14 @@ GptConfig gpt2() {
 }
 
 // Of forward and backward with gradients that are there from the step before.
-std::size_t operations(Instance& gpt, std::int64_t batch) {
+std::size_t operations(Instance& gpt, std::int64_t batch, bool documents = false) {
   const core::Tensor ids = gpt.ids(random_ids(batch * 64, 128, 1), batch);
-  gpt.step({ids, ids});
+  TokenBatch tokens{ids, ids};
+  if (documents) tokens.begins = gpt.ids(std::vector<std::int32_t>(core::at(batch * 64)), batch);
+  gpt.step(tokens);
   gpt.plain.start_step();
   const std::size_t before = cuda_host::operations();
-  gpt.step({ids, ids});
+  gpt.step(tokens);
   return cuda_host::operations() - before;
 }
 
@@ -41,4 +43,8 @@ TEST(GptLaunches, APassOfGpt2TakesFewAtAnyBatch) {
   EXPECT_LE(one, 700u);
   RecordProperty("operations", static_cast<int>(one));
   EXPECT_EQ(operations(gpt, 7), one);
+  // Our own attention's backward pass is three operations, and where documents begin is sent.
+  const std::size_t packed = operations(gpt, 1, true);
+  EXPECT_LE(packed, one + 2 * 12 + 2);
+  EXPECT_EQ(operations(gpt, 7, true), packed);
 }

@@ -15,14 +15,17 @@ constexpr std::int64_t kWords = 50304;
 
 struct Sizes {
   std::int64_t layers = 1, width = 64, vocabulary = 512;
+  bool documents = false;  // attention by the kernel of our own
 };
 
 // Of one pass, with gradients that are there from the step before.
-double bytes_of_a_pass(Instance& gpt, std::int64_t batch, std::int64_t vocabulary) {
-  const core::Tensor ids = gpt.ids(random_ids(batch * kTime, vocabulary, 1), batch);
-  gpt.step({ids, ids});
+double bytes_of_a_pass(Instance& gpt, std::int64_t batch, const Sizes& sizes) {
+  const core::Tensor ids = gpt.ids(random_ids(batch * kTime, sizes.vocabulary, 1), batch);
+  TokenBatch tokens{ids, ids};
+  if (sizes.documents) tokens.begins = gpt.ids(std::vector<std::int32_t>(core::at(batch * kTime)), batch);
+  gpt.step(tokens);
   const cuda_host::TrafficMeter meter;
-  gpt.step({ids, ids});
+  gpt.step(tokens);
   return static_cast<double>(meter.read() + meter.written());
 }
 
@@ -36,7 +39,7 @@ double bytes_of_a_token(const Sizes& sizes, const char* logits = "float32", std:
   c.vocabulary = sizes.vocabulary;
   c.logits_dtype = logits;
   Instance gpt(c, core::Dtype::bfloat16, test::make_test_device());
-  const double few = bytes_of_a_pass(gpt, sequences, c.vocabulary), many = bytes_of_a_pass(gpt, 2 * sequences, c.vocabulary);
+  const double few = bytes_of_a_pass(gpt, sequences, sizes), many = bytes_of_a_pass(gpt, 2 * sequences, sizes);
   return (many - few) / static_cast<double>(sequences * kTime);
 }
 
@@ -57,25 +60,49 @@ class OneMultiprocessor {
   cuda_host::Settings before_ = cuda_host::settings();
 };
 
+// Of twelve layers of 768 and the embeddings: a token's bytes are l·(a + b·w) + c + d·w and what its logits take, for l
+// layers of width w.
+struct BeforeWords {
+  double bytes, of_a_layer, narrow;  // narrow: of one layer of 64, measured
+};
+BeforeWords before_words(bool documents) {
+  const auto measured = [=](std::int64_t layers, std::int64_t width) {
+    return bytes_of_a_token({.layers = layers, .width = width, .documents = documents});
+  };
+  const double narrow = measured(1, 64), wide = measured(1, 192), narrow_layer = measured(2, 64) - narrow,
+               wide_layer = measured(2, 192) - wide;
+  const double of_layer_width = (wide_layer - narrow_layer) / 128, layer = narrow_layer + 704 * of_layer_width,
+               of_width = (wide - wide_layer - (narrow - narrow_layer)) / 128;
+  return {12 * layer + 704 * of_width + narrow - narrow_layer, layer, narrow};
+}
+
 }  // namespace
 
-// A token's bytes are l·(a + b·w) + c + d·w and what its logits take, for l layers of width w. What cuDNN keeps of scores
+// What cuDNN keeps of scores
 // between its own kernels is not the stand-in's to count: two bytes for each of 1,024 scores of 12 heads in 12 layers,
 // written and read, are 0.6 MB a token.
 TEST(GptTraffic, ATokenOfGpt2MovesAtMostThreeMegabytes) {
   const OneMultiprocessor small;
   ASSERT_EQ(test::make_test_device()->kind(), core::DeviceKind::cuda);
-  const double narrow = bytes_of_a_token({}), wide = bytes_of_a_token({.width = 192}),
-               narrow_layer = bytes_of_a_token({.layers = 2}) - narrow,
-               wide_layer = bytes_of_a_token({.layers = 2, .width = 192}) - wide;
-  const double of_layer_width = (wide_layer - narrow_layer) / 128, of_layer = narrow_layer - 64 * of_layer_width,
-               of_width = (wide - wide_layer - (narrow - narrow_layer)) / 128;
-  const double before_words = 12 * (of_layer + 768 * of_layer_width) + 704 * of_width + narrow - narrow_layer;
+  const BeforeWords before = before_words(false);
   for (const char* logits : {"float32", "bfloat16"}) {  // of the whole vocabulary: rows of logits that share no page
-    const double words = bytes_of_a_token({.vocabulary = kWords}, logits, 2) - narrow, of_gpt2 = before_words + words;
+    const double words = bytes_of_a_token({.vocabulary = kWords}, logits, 2) - before.narrow, of_gpt2 = before.bytes + words;
     EXPECT_LE(of_gpt2, 3e6) << logits;
     EXPECT_GE(of_gpt2, 2e6) << logits;  // 12 layers of 200 bytes a column are counted
     RecordProperty(logits, std::to_string(of_gpt2));
   }
-  RecordProperty("layer", std::to_string(of_layer + 768 * of_layer_width));
+  RecordProperty("layer", std::to_string(before.of_a_layer));
+}
+
+// With documents, whose attention is our own kernel's, a layer moves as much as with cuDNN's, and of its backward pass the
+// packed row once more and the gradient of the result twice more, since three operations read them, and five numbers of four
+// bytes a head. Scores would be hundreds.
+TEST(GptTraffic, DocumentsMoveNoScores) {
+  const OneMultiprocessor small;
+  const BeforeWords whole = before_words(false), packed = before_words(true);
+  RecordProperty("whole", std::to_string(whole.of_a_layer));
+  RecordProperty("packed", std::to_string(packed.of_a_layer));
+  const double more = packed.of_a_layer - whole.of_a_layer, expected = 2 * 768 * (3 + 2) + 4 * 12 * 5;
+  EXPECT_LE(more, 1.05 * expected);
+  EXPECT_GE(more, 0.5 * expected);  // it is counted
 }
