@@ -49,6 +49,7 @@ class MuonMvrStep final : public OwnerStep {
     accumulate(queue, mu, b.states[0], 1 - mu, c);
     return b.states[0];
   }
+  bool prepares() const override { return true; }
   void finish(core::Device& device, const OwnedBatch& b) const override {
     scale_updates(device.queue(), ShapeScale::match_rms, 0, b.states[0], b.out);
   }

@@ -96,15 +96,20 @@ double OwnerStep::cost(std::string_view name, const core::Shape& shape, const Sp
 }
 
 std::int64_t OwnerStep::workspace_bytes(std::span<const MatrixInput> inputs) const {
-  std::int64_t held = 0, most = spectral_ ? spectral_->workspace_bytes(inputs) : 0;
-  for (const MatrixInput& input : inputs)
+  std::int64_t held = 0, most = 0;
+  std::vector<MatrixInput> raised(inputs.begin(), inputs.end());
+  for (MatrixInput& input : raised) {
+    if (prepares()) input.begin.reset();
     for (const MatrixBatch& b : matrix_batches(input.name, input.shape, input.split)) {
       if (b.elements() == 0) continue;
-      if (!b.contiguous()) held += 2 * b.elements() * core::size_of(Dtype::float32);
-      held += b.count * prepared_bytes(b.rows, b.cols);
+      if (!b.contiguous()) {
+        held += 2 * b.elements() * core::size_of(Dtype::float32);
+        input.begin.reset();
+      }
       most = std::max(most, b.count * scratch_bytes(b.rows, b.cols));
     }
-  return held + most;
+  }
+  return held + std::max(most, spectral_ ? spectral_->workspace_bytes(raised) : 0);
 }
 
 core::StridedBatch dense(const Tensor& x) {

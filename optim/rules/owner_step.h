@@ -41,14 +41,15 @@ class OwnerStep : public MatrixStep {
   std::int64_t workspace_bytes(std::span<const MatrixInput> inputs) const final;
 
  protected:
-  // What is raised in the place of the direction; by default the direction. [count, rows, cols].
+  // What is raised in the place of the direction; by default the direction. [count, rows, cols]. Where it may lie elsewhere
+  // prepares() says so.
   virtual core::Tensor prepare(core::Device& /*device*/, const OwnedBatch& batch) const { return batch.in; }
+  virtual bool prepares() const { return false; }
   // batch.out: the spectral power, or undefined where there is none, becomes the update.
   virtual void finish(core::Device& device, const OwnedBatch& batch) const = 0;
   // Floating-point operations of prepare() and finish() of one matrix.
   virtual double flops(std::int64_t rows, std::int64_t cols) const = 0;
-  // Bytes that they take, a matrix: until the wave is done, and for a moment.
-  virtual std::int64_t prepared_bytes(std::int64_t /*rows*/, std::int64_t /*cols*/) const { return 0; }
+  // Bytes that they take for a moment, a matrix.
   virtual std::int64_t scratch_bytes(std::int64_t /*rows*/, std::int64_t /*cols*/) const { return 0; }
 
  private:

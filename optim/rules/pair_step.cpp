@@ -98,14 +98,16 @@ double PairStep::cost(std::string_view name, const core::Shape& shape, const Spl
   return plain_->cost(name, shape, split) + 4 * elements * static_cast<double>(std::min(shape[0], shape[1]));
 }
 
-// As if all were factors.
+// As if all were factors, whose whitened inputs have memory of their own.
 std::int64_t PairStep::workspace_bytes(std::span<const MatrixInput> inputs) const {
   std::int64_t elements = 0;
-  for (const MatrixInput& input : inputs) {
+  std::vector<MatrixInput> own(inputs.begin(), inputs.end());
+  for (MatrixInput& input : own) {
     const std::int64_t rank = std::min(input.shape[0], input.shape[1]);
     elements += core::element_count(input.shape) + rank * rank;
+    input.begin.reset();
   }
-  return 4 * elements + plain_->workspace_bytes(inputs);
+  return 4 * elements + plain_->workspace_bytes(own);
 }
 
 }  // namespace muonp::optim

@@ -292,7 +292,7 @@ models::TokenBatch tokens(const RunConfig& config, std::int64_t rows) {
 }
 
 struct Held {
-  std::int64_t weights = 0, gradients = 0, optimizer = 0, total = 0;
+  std::int64_t weights = 0, gradients = 0, optimizer = 0, exchange = 0, total = 0;
   double sent = 0;
 };
 
@@ -319,7 +319,7 @@ Held run_steps(const RunConfig& config, int ranks) {
       optimizer.prepare();
       double values[3] = {};
       recording.all_reduce(std::span<double>(values), dist::Reduce::sum);
-      optimizer.apply(1);
+      optimizer.apply(1, {.loss = 1});
     }
     const core::MemoryUse use = device.allocator()->use();
     const std::lock_guard lock(mutex);
@@ -327,6 +327,7 @@ Held run_steps(const RunConfig& config, int ranks) {
     held.weights = std::max(held.weights, use.peak_of(core::Category::weights));
     held.gradients = std::max(held.gradients, use.peak_of(core::Category::gradients));
     held.optimizer = std::max(held.optimizer, use.peak_of(core::Category::optimizer));
+    held.exchange = std::max(held.exchange, use.peak_of(core::Category::exchange));
     held.total = std::max(held.total, use.peak_total - of_device);
   });
   return held;
@@ -355,6 +356,31 @@ TEST(Planner, ARunSendsAndHoldsWhatIsPredicted) {
       EXPECT_GE(held.optimizer, forecast.memory.bytes.optimizer);  // of the rank that needs most in all
       EXPECT_LE(static_cast<double>(held.optimizer), 1.02 * static_cast<double>(forecast.memory.bytes.optimizer));
     }
+}
+
+// Matrices on their way, and what their owner's rule takes for them: copies where they do not lie as it wants, and scratch.
+TEST(Planner, EveryRulesExchangeIsPlanned) {
+  const bool gpus = test_device_kind() == core::DeviceKind::cuda;
+  for (const std::string_view name : optim::rule_names()) {
+    if (!optim::AnyRule(name)->needs().whole_matrices) continue;
+    for (const int ranks : {1, 2})
+      for (const std::int64_t stage : {0, 1}) {
+        SCOPED_TRACE(fmt::format("{}, {} ranks, stage {}", name, ranks, stage));
+        RunConfig config = small_run(4);
+        config.optimizer.matrices.rule = optim::AnyRule(name);
+        config.optimizer.matrices.splits = {{.name = "qkv", .pattern = "*.qkv.weight", .parts = {"q", "k", "v"}}};
+        config.optimizer = config.optimizer.for_run(10);
+        config.data.micro_batch = 4 / ranks;
+        config.parallel.zero = stage;
+        config.parallel.wave_mib = 4;  // all of a shape in one
+        const dist::Cluster cluster = cluster_with(1e12, gpus);
+        Planner planner(config, cluster, ranks);
+        const auto planned = static_cast<double>(planner.as_configured().memory.bytes.exchange);
+        const auto held = static_cast<double>(run_steps(config, ranks).exchange);
+        EXPECT_LE(held, 1.02 * planned + 4096);
+        EXPECT_GE(held, 0.7 * planned);
+      }
+  }
 }
 
 // Buckets of weights and of gradients are whole at other moments than activations are at their most: the peak is less than
