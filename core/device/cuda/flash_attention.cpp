@@ -103,9 +103,10 @@ struct RunningRow {
   }
 };
 
-// What the lane's two rows of a tile of scores hold becomes weights; `result`, what was summed with earlier ones, follows.
+// Online softmax (Milakov and Gimelshein 2018): the scores of the lane's two rows of a tile become weights relative to the
+// largest score yet, and `result`, which was summed with weights relative to an earlier one, is brought to the same.
 template <int columns, int size>
-__device__ void soften(RunningRow (&rows)[2], float scale, WarpRows<columns>& scores, WarpRows<size>& result) {
+__device__ void online_softmax(RunningRow (&rows)[2], float scale, WarpRows<columns>& scores, WarpRows<size>& result) {
   float base[2], by[2];
   MUONP_UNROLL
   for (int half = 0; half < 2; ++half) {
@@ -159,7 +160,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2) forward_kernel(Flash p) {
           if (key + column > length + query + half * kHalf || key + column < begins[half]) score = -INFINITY;
         });
       }
-      soften(rows[i], p.scale * kLog2E, scores[i], result[i]);
+      online_softmax(rows[i], p.scale * kLog2E, scores[i], result[i]);
     }
     add_rows_by_columns(scores, tiles.v(stage), result);
   }

@@ -1,4 +1,4 @@
-// Attention of a GPU's own as one operation: no score leaves the chip (Dao 2023, "FlashAttention-2", algorithms 1 and 2).
+// Our own attention for GPUs, as one operation: no score leaves the chip (Dao 2023, "FlashAttention-2", algorithms 1 and 2).
 // bfloat16, for all that attention can be asked for here: windows, documents, query heads that share keys, any length, the
 // largest scores. Tiles of keys that a tile of queries does not see are not read.
 //

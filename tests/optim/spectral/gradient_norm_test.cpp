@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <vector>
 
 #include "tests/optim/oracles.h"
 
@@ -21,6 +23,28 @@ TEST(GradientNorm, WholeNumbersSumExactlyHoweverCut) {
     pieces += sum_of_squares(device->queue(), t.flat(begin, end - begin)).sum;
   EXPECT_EQ(pieces, dot(values, values));
   EXPECT_EQ(inner_product(device->queue(), t, tensor(*device, random_integers(n, 2))), dot(values, random_integers(n, 2)));
+}
+
+// Of pieces at and around the size of a chunk, with empty ones and none among them: each has the sum that it has alone, and
+// a piece that is not finite is named as the one.
+TEST(GradientNorm, EveryPieceHasItsOwnSum) {
+  auto device = test::make_test_device(2);
+  std::vector<core::Tensor> pieces;
+  Doubles expected;
+  for (const std::int64_t n : {1, 4096, 0, 4097, -1, 8192, 12289, 5, 0}) {
+    const Doubles values = random_integers(std::max<std::int64_t>(0, n), 10 + std::uint64_t(n + 1));
+    pieces.push_back(n < 0 ? core::Tensor() : tensor(*device, values));
+    expected.push_back(dot(values, values));
+  }
+  pieces.push_back(tensor(*device, {1, std::numeric_limits<double>::infinity()}));
+  const std::vector<SquareSum> sums = sums_of_squares(device->queue(), pieces);
+  ASSERT_EQ(sums.size(), expected.size() + 1);
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(sums[i].sum, expected[i]) << "piece " << i;
+    EXPECT_TRUE(sums[i].finite) << "piece " << i;
+  }
+  EXPECT_FALSE(sums.back().finite);
+  EXPECT_TRUE(sums_of_squares(device->queue(), {}).empty());
 }
 
 TEST(GradientNorm, ManyThreadsGiveTheBitsOfOne) {  // on the CPU
