@@ -5,6 +5,7 @@
 // queries.
 #include <benchmark/benchmark.h>
 
+#include "core/base/storage.h"
 #include "core/device/attention.h"
 #include "tests/support/test_device.h"
 
@@ -35,14 +36,25 @@ void attention(benchmark::State& state, const Case& c, bool backward) {
   const auto tensor = [&](Shape shape, Dtype dtype) {
     return Tensor::zeros(*device, std::move(shape), dtype, Category::other);
   };
+  // Numbers that differ: a GPU multiplies zeros at a higher clock.
+  const auto numbers = [&](Shape shape) {
+    const Tensor t = tensor(std::move(shape), c.dtype);
+    const HostView host(device->queue(), t, Access::write);
+    with_float_type(c.dtype, [&]<class T>(T) {
+      std::uint32_t bits = 1;
+      for (T& x : host.span<T>()) x = T(static_cast<float>((bits = bits * 1664525u + 1013904223u) >> 8) * 0x1p-23f - 1);
+    });
+    host.upload();
+    return t;
+  };
   const std::int64_t out_width = c.heads.query_width();
   std::vector<std::int32_t> begins(std::size_t(c.batch * c.time));
   if (c.document != 0)
     for (std::size_t i = 0; i < begins.size(); ++i)
       begins[i] = static_cast<std::int32_t>(std::int64_t(i) % c.time / c.document * c.document);
-  const Tensor qkv = tensor({c.batch, c.time, c.heads.width()}, c.dtype),
-               out = tensor({c.batch, c.time, out_width}, c.dtype), dqkv = tensor(qkv.shape(), c.dtype),
-               dout = tensor(out.shape(), c.dtype), sums = tensor({c.batch, c.heads.queries, c.time}, Dtype::float32);
+  const Tensor qkv = numbers({c.batch, c.time, c.heads.width()}), out = tensor({c.batch, c.time, out_width}, c.dtype),
+               dqkv = tensor(qkv.shape(), c.dtype), dout = numbers(out.shape()),
+               sums = tensor({c.batch, c.heads.queries, c.time}, Dtype::float32);
   Tensor documents;
   if (c.document != 0) {
     documents = tensor({c.batch, c.time}, Dtype::int32);
