@@ -32,12 +32,19 @@ void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, cons
   if (p.m > 0 && p.n > 0) queue.multiply(p, 1, {0, 0, 0});
 }
 
-void gemm_with_bias(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, const void* bias,
-                    const MatrixView& c) {
-  Product p = checked(queue, op_a, op_b, alpha, a, b, 0, c);
-  MUONP_ASSERT(bias != nullptr && c.dtype == a.dtype && p.k > 0, "a bias of a {} product of {} over {}", name_of(c.dtype),
-               name_of(a.dtype), p.k);
-  p.bias = bias;
+void gemm_with_epilogue(Queue& queue, Op op_a, Op op_b, const MatrixView& a, const MatrixView& b, const Epilogue& epilogue,
+                        const MatrixView& c) {
+  Product p = checked(queue, op_a, op_b, 1, a, b, 0, c);
+  MUONP_ASSERT(epilogue.is_any() && c.dtype == a.dtype && p.k > 0, "an epilogue of a {} product of {} over {}",
+               name_of(c.dtype), name_of(a.dtype), p.k);
+  if (epilogue.gelu != Epilogue::Gelu::none) {
+    const MatrixView& before = epilogue.before;
+    MUONP_ASSERT(
+        before.rows == p.m && before.cols == p.n && before.stride == p.n && c.stride == p.n && before.dtype == c.dtype,
+        "gelu of [{}, {}] with stride {} and type {}", before.rows, before.cols, before.stride, name_of(before.dtype));
+    MUONP_ASSERT(epilogue.gelu == Epilogue::Gelu::value || epilogue.bias == nullptr, "a bias and gelu's slope");
+  }
+  p.epilogue = epilogue;
   if (p.m > 0 && p.n > 0) queue.multiply(p, 1, {0, 0, 0});
 }
 

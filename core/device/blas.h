@@ -36,10 +36,25 @@ enum class Op : std::uint8_t { none, transpose };
 void gemm(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, float beta,
           const MatrixView& c);
 
-// C = alpha·op(A)·op(B) + bias, which is of n elements of C's type, the same as A's, and added to every row. A GPU adds it
-// before C is stored, where its library can.
-void gemm_with_bias(Queue& queue, Op op_a, Op op_b, float alpha, const MatrixView& a, const MatrixView& b, const void* bias,
-                    const MatrixView& c);
+// What becomes of P = op(A)·op(B) before it is stored as C. Gelu is x·Φ(x) in the tanh form of GPT-2,
+// x/2·(1 + tanh(√(2/π)(x + 0.044715 x³))) (Hendrycks and Gimpel 2016).
+struct Epilogue {
+  enum class Gelu : std::uint8_t {
+    none,   // C = P + bias
+    value,  // `before` = P + bias, C = gelu(before)
+    slope   // C = P∘gelu'(before)
+  };
+  const void* bias = nullptr;  // n elements, added to every row; or null. None where there is a slope
+  Gelu gelu = Gelu::none;
+  MatrixView before = {};  // of C's shape; with gelu both are without gaps between rows
+
+  bool is_any() const { return bias != nullptr || gelu != Gelu::none; }
+};
+
+// C by an epilogue, all of A's type. A GPU makes it while the result is on the chip, where its library can and that is known
+// to pay (core/device/cuda/epilogue_product.h); how often values are rounded on the way depends on that.
+void gemm_with_epilogue(Queue& queue, Op op_a, Op op_b, const MatrixView& a, const MatrixView& b, const Epilogue& epilogue,
+                        const MatrixView& c);
 
 // gemm() whose every bit is the same for any number of threads: a CPU takes one. For thin products of what ranks
 // must agree on.
@@ -52,8 +67,8 @@ struct Product {
   std::int64_t m, n, k;
   float alpha, beta;
   MatrixView a, b, c;
-  bool one_thread = false;     // of a CPU
-  const void* bias = nullptr;  // of gemm_with_bias()
+  bool one_thread = false;  // of a CPU
+  Epilogue epilogue = {};
 };
 
 // A batch of matrices of one shape; `batch_stride` elements between the first elements of two neighbours.

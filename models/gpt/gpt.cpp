@@ -79,9 +79,10 @@ class Block {
   Block(ParameterSet& set, const GptConfig& c, std::int64_t layer, ops::RotaryTable* angles)
       : Block(set, c, layer, angles, names_of(c), fmt::format("{}.{}", names_of(c).block, layer)) {}
 
-  Variable operator()(Tape& tape, const Variable& x, const Pass& pass, Dropout dropout) const {
-    const auto [sum, normalised] = mlp_norm_(tape, x, dropout(tape, attention(tape, attention_norm_(tape, x), pass)));
-    return ops::add(tape, sum, dropout(tape, mlp(tape, normalised, pass)));
+  Residual operator()(Tape& tape, Residual in, const Pass& pass, Dropout dropout) const {
+    const auto [x, to_attention] = attention_norm_(tape, std::move(in));
+    const auto [y, to_mlp] = mlp_norm_(tape, {x, dropout(tape, attention(tape, to_attention, pass))});
+    return {y, dropout(tape, mlp(tape, to_mlp, pass))};
   }
   const core::ops::LinearPart& qkv() const { return qkv_.part(); }
   BlockReads reads() const {
@@ -116,12 +117,9 @@ class Block {
   }
 
   Variable mlp(Tape& tape, const Variable& x, const Pass& pass) const {
-    return down_(tape, activate(tape, up_(tape, x, pass.dropout)), pass.dropout);
-  }
-
-  Variable activate(Tape& tape, const Variable& x) const {
-    if (activation_ == "swiglu") return ops::swiglu(tape, x);
-    return activation_ == "relu2" ? ops::relu_squared(tape, x) : ops::gelu(tape, x);
+    if (activation_ == "gelu") return down_(tape, up_.gelu(tape, x, pass.dropout), pass.dropout);
+    const Variable up = up_(tape, x, pass.dropout);
+    return down_(tape, activation_ == "swiglu" ? ops::swiglu(tape, up) : ops::relu_squared(tape, up), pass.dropout);
   }
 
   static bool gated(const GptConfig& c) { return c.activation == "swiglu"; }
@@ -178,14 +176,14 @@ class Gpt final : public Decoder {
     return set_.add(name + ".weight", {rows, config_.width}, ParameterKind::embedding, normal_init(kStddev));
   }
 
-  Variable stream(Tape& tape, const Tensor& inputs, const Pass& pass) const override {
+  Residual stream(Tape& tape, const Tensor& inputs, const Pass& pass) const override {
     Dropout dropout(config_, pass.dropout, inputs.dim(1) * config_.width);
-    Variable x = dropout(tape, ops::embedding(tape, inputs, *token_embedding_, position_embedding_, pass.places(inputs)));
+    Residual x = {dropout(tape, ops::embedding(tape, inputs, *token_embedding_, position_embedding_, pass.places(inputs)))};
     for (std::uint64_t i = 0; i < blocks_.size(); ++i) {
-      const auto run = [&block = blocks_[i], pass, at = dropout.at(1 + i * Block::kDropouts)](Tape& t, const Variable& in) {
-        return block(t, in, pass, at);
+      const auto run = [&block = blocks_[i], pass, at = dropout.at(1 + i * Block::kDropouts)](Tape& t, Residual in) {
+        return block(t, std::move(in), pass, at);
       };
-      x = run_block(tape, x, recomputes(), run);
+      x = run_block(tape, std::move(x), recomputes(), run);
     }
     return x;
   }

@@ -108,7 +108,7 @@ std::vector<core::PassStretch> Decoder::stretches(const PassShape& shape) const 
   return stretches;
 }
 
-Variable Decoder::checked_stream(Tape& tape, const Tensor& inputs, const Pass& pass) const {
+Residual Decoder::checked_stream(Tape& tape, const Tensor& inputs, const Pass& pass) const {
   MUONP_ASSERT(inputs.rank() == 2, "inputs {}", core::to_string(inputs.shape()));
   if (const std::int64_t longest = pass.longest(inputs.dim(1)); longest > shape_.context)
     core::fail("a sequence of {} tokens is longer than the model's context of {}", longest, shape_.context);
@@ -125,7 +125,7 @@ Variable Decoder::read(Tape& tape, const TokenBatch& batch, const std::optional<
     pass.begins = batch.begins;
     pass.begins_on_device = ops::on_device(tape, batch.begins);
   }
-  return (*final_norm_)(tape, checked_stream(tape, batch.inputs, pass));
+  return (*final_norm_)(tape, checked_stream(tape, batch.inputs, pass)).norm;
 }
 
 Variable Decoder::loss(Tape& tape, const TokenBatch& batch, const DropoutKey& key) {
@@ -149,7 +149,9 @@ Tensor Decoder::logits_of(Tape& tape, const Tensor& rows) const {
   return logits;
 }
 
-Tensor Decoder::logits(Tape& tape, const Tensor& inputs) { return logits_of(tape, checked_stream(tape, inputs, {})->value); }
+Tensor Decoder::logits(Tape& tape, const Tensor& inputs) {
+  return logits_of(tape, sum_of(tape, checked_stream(tape, inputs, {}))->value);
+}
 
 namespace {
 
@@ -163,7 +165,7 @@ Tensor rows_at(Tape& tape, const Tensor& x, std::span<const std::int64_t> times)
 }  // namespace
 
 Tensor Decoder::next_token_logits(Tape& tape, const Tensor& inputs) {
-  const Tensor x = checked_stream(tape, inputs, {})->value;
+  const Tensor x = sum_of(tape, checked_stream(tape, inputs, {}))->value;
   return logits_of(tape, rows_at(tape, x, std::vector<std::int64_t>(core::at(x.dim(0)), x.dim(1) - 1)));
 }
 
@@ -186,7 +188,7 @@ Tensor Decoder::next_logits(Tape& tape, const Tensor& inputs, std::span<const st
     MUONP_ASSERT(count >= 0 && count <= inputs.dim(1), "{} of {} new tokens", count, inputs.dim(1));
   Pass pass;
   pass.cache = &cache;
-  const Tensor x = checked_stream(tape, inputs, pass)->value;
+  const Tensor x = sum_of(tape, checked_stream(tape, inputs, pass))->value;
   std::vector<std::int64_t> last;
   for (std::int64_t b = 0; b < cache.batch(); ++b) {
     last.push_back(std::max<std::int64_t>(0, counts[core::at(b)] - 1));

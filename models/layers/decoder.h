@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/autograd/ops/rotary.h"
@@ -79,7 +80,7 @@ class Decoder : public LanguageModel {
                core::Parameter* tied);
 
   // The residual stream behind the last block, [batch, time, width].
-  virtual core::Variable stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const = 0;
+  virtual Residual stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const = 0;
   // What it reads: the embeddings, then block after block; whose backward pass reads all of its forward pass again where it
   // is recomputed.
   virtual std::vector<core::Parameter*> embeddings() const = 0;
@@ -94,7 +95,7 @@ class Decoder : public LanguageModel {
   core::Variable read(core::Tape& tape, const TokenBatch& batch, const std::optional<DropoutKey>& dropout);
   // The embeddings, DecoderPeaks' parts of each block, the last norm and the head.
   std::vector<core::WeightReads> reads_by_part() const;
-  core::Variable checked_stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const;
+  Residual checked_stream(core::Tape& tape, const core::Tensor& inputs, const Pass& pass) const;
   // Of some rows of the stream, float32.
   core::Tensor logits_of(core::Tape& tape, const core::Tensor& rows) const;
 
@@ -110,10 +111,12 @@ core::Variable attend(core::Tape& tape, const core::Variable& qkv, const core::A
 // Queries and keys turned by the angles of their positions.
 core::Variable turn(core::Tape& tape, const core::Variable& qkv, const core::AttentionHeads& heads,
                     core::ops::RotaryTable& angles, const Pass& pass);
-// Runs block(tape, x), keeping no more than x for the backward pass where `recompute` is set.
+// Runs block(tape, x), keeping no more than the sum of x for the backward pass where `recompute` is set.
 template <class Block>
-core::Variable run_block(core::Tape& tape, const core::Variable& x, bool recompute, const Block& block) {
-  return recompute ? tape.checkpoint(x, block) : block(tape, x);
+Residual run_block(core::Tape& tape, Residual x, bool recompute, const Block& block) {
+  if (!recompute) return block(tape, std::move(x));
+  const auto whole = [block](core::Tape& t, const core::Variable& in) { return sum_of(t, block(t, {in})); };
+  return {tape.checkpoint(sum_of(tape, x), whole)};
 }
 
 }  // namespace muonp::models

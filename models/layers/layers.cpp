@@ -1,5 +1,6 @@
 #include "models/layers/layers.h"
 
+#include "core/autograd/ops/residual.h"
 #include "core/base/index.h"
 
 namespace muonp::models {
@@ -18,13 +19,16 @@ ParallelLinears::ParallelLinears(ParameterSet& set, const std::vector<ParallelPa
     parts_[i].adapter = set.add_adapter(parts[i].name, parts[i].outputs, inputs);
 }
 
+core::ops::DropoutMask ParallelLinears::dropped(const core::Tape& tape, const core::Tensor& x,
+                                                const std::optional<DropoutKey>& key) const {
+  if (!key || dropout_ == 0 || !tape.recording()) return {};
+  constexpr std::uint64_t kMark = 1ull << 62;  // apart from other random streams
+  return {dropout_, key->seed, kMark | key->step << 20 | place_, key->first_row * (x.size() / x.dim(0))};
+}
+
 core::Variable ParallelLinears::operator()(core::Tape& tape, const core::Variable& x,
                                            const std::optional<DropoutKey>& key) const {
-  if (!key || dropout_ == 0 || !tape.recording()) return core::ops::linear(tape, x, parts_);
-  constexpr std::uint64_t kMark = 1ull << 62;  // apart from other random streams
-  const core::Tensor& in = x->value;
-  return core::ops::linear(
-      tape, x, parts_, {dropout_, key->seed, kMark | key->step << 20 | place_, key->first_row * (in.size() / in.dim(0))});
+  return core::ops::linear(tape, x, parts_, dropped(tape, x->value, key));
 }
 
 void ParallelLinears::list_reads(core::WeightReads& reads) const {
@@ -46,9 +50,14 @@ core::Variable Norm::operator()(core::Tape& tape, const core::Variable& x) const
                                 : core::ops::layer_norm(tape, x, *gain_, bias_, epsilon_);
 }
 
-core::ops::SumAndNorm Norm::operator()(core::Tape& tape, const core::Variable& a, const core::Variable& b) const {
-  return kind_ == NormKind::rms ? core::ops::add_and_rms_norm(tape, a, b, *gain_, epsilon_)
-                                : core::ops::add_and_layer_norm(tape, a, b, *gain_, bias_, epsilon_);
+core::Variable sum_of(core::Tape& tape, const Residual& stream) {
+  return stream.term ? core::ops::add(tape, stream.value, stream.term) : stream.value;
+}
+
+core::ops::SumAndNorm Norm::operator()(core::Tape& tape, Residual stream) const {
+  if (!stream.term) return {stream.value, (*this)(tape, stream.value)};
+  return kind_ == NormKind::rms ? core::ops::add_and_rms_norm(tape, stream.value, stream.term, *gain_, epsilon_)
+                                : core::ops::add_and_layer_norm(tape, stream.value, stream.term, *gain_, bias_, epsilon_);
 }
 
 }  // namespace muonp::models

@@ -29,6 +29,8 @@ class ParallelLinears {
   core::Variable operator()(core::Tape& tape, const core::Variable& x, const std::optional<DropoutKey>& key) const;
   void list_reads(core::WeightReads& reads) const;
   const core::ops::LinearPart& part(std::size_t i) const { return parts_[i]; }
+  // What the adapters of this layer leave out of x.
+  core::ops::DropoutMask dropped(const core::Tape& tape, const core::Tensor& x, const std::optional<DropoutKey>& key) const;
 
  private:
   std::vector<core::ops::LinearPart> parts_;
@@ -44,12 +46,25 @@ class Linear {
   core::Variable operator()(core::Tape& tape, const core::Variable& x, const std::optional<DropoutKey>& key) const {
     return one_(tape, x, key);
   }
+  // gelu of the result, for the next layer; and that one's result.
+  core::ops::GeluOfLinear gelu(core::Tape& tape, const core::Variable& x, const std::optional<DropoutKey>& key) const {
+    return core::ops::linear_gelu(tape, x, part(), one_.dropped(tape, x->value, key));
+  }
+  core::Variable operator()(core::Tape& tape, const core::ops::GeluOfLinear& x, const std::optional<DropoutKey>& key) const {
+    return core::ops::linear(tape, x, part(), one_.dropped(tape, x.value, key));
+  }
   void list_reads(core::WeightReads& reads) const { one_.list_reads(reads); }
   const core::ops::LinearPart& part() const { return one_.part(0); }
 
  private:
   ParallelLinears one_;
 };
+
+// The residual stream: a value, and a term that is still to be added to it, by the norm that reads the sum.
+struct Residual {
+  core::Variable value, term = nullptr;  // term: null where nothing is
+};
+core::Variable sum_of(core::Tape& tape, const Residual& stream);
 
 enum class NormKind : std::uint8_t { layer, rms };
 
@@ -59,8 +74,8 @@ class Norm {
   Norm(ParameterSet& set, const std::string& name, std::int64_t width, NormKind kind, bool bias,
        float epsilon = core::ops::kNormEpsilon);
   core::Variable operator()(core::Tape& tape, const core::Variable& x) const;
-  // Of a sum, which comes with it.
-  core::ops::SumAndNorm operator()(core::Tape& tape, const core::Variable& a, const core::Variable& b) const;
+  // Of the stream's sum, which comes with it, in one pass.
+  core::ops::SumAndNorm operator()(core::Tape& tape, Residual stream) const;
   void list_reads(core::WeightReads& reads) const { reads.operation({gain_, bias_}, {gain_}); }
 
  private:

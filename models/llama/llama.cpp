@@ -7,7 +7,6 @@
 #include "core/autograd/ops/activation.h"
 #include "core/autograd/ops/embedding.h"
 #include "core/autograd/ops/head_norm.h"
-#include "core/autograd/ops/residual.h"
 #include "core/autograd/ops/rotary.h"
 #include "models/layers/decoder.h"
 
@@ -131,9 +130,10 @@ class Block {
         attention_norm_(rms(set, name + ".post_attention_layernorm", c)),
         mlp_(set, name + ".mlp", c) {}
 
-  Variable operator()(Tape& tape, const Variable& x, const Pass& pass) const {
-    const auto [sum, normalised] = attention_norm_(tape, x, attention_(tape, input_norm_(tape, x), pass));
-    return ops::add(tape, sum, mlp_(tape, normalised, pass));
+  Residual operator()(Tape& tape, Residual in, const Pass& pass) const {
+    const auto [x, to_attention] = input_norm_(tape, std::move(in));
+    const auto [y, to_mlp] = attention_norm_(tape, {x, attention_(tape, to_attention, pass)});
+    return {y, mlp_(tape, to_mlp, pass)};
   }
   const ParallelLinears& qkv() const { return attention_.qkv(); }
   BlockReads reads() const {
@@ -185,10 +185,11 @@ class Llama final : public Decoder {
   }
 
  private:
-  Variable stream(Tape& tape, const Tensor& tokens, const Pass& pass) const override {
-    Variable x = ops::embedding(tape, tokens, *embedding_, nullptr);
+  Residual stream(Tape& tape, const Tensor& tokens, const Pass& pass) const override {
+    Residual x = {ops::embedding(tape, tokens, *embedding_, nullptr)};
     for (const Block& block : blocks_)
-      x = run_block(tape, x, recomputes(), [&block, pass](Tape& t, const Variable& in) { return block(t, in, pass); });
+      x = run_block(tape, std::move(x), recomputes(),
+                    [&block, pass](Tape& t, Residual in) { return block(t, std::move(in), pass); });
     return x;
   }
   std::vector<core::Parameter*> embeddings() const override { return {embedding_}; }

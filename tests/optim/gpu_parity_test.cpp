@@ -100,7 +100,11 @@ std::vector<Operation> operations() {
       const ops::SumAndNorm both = ops::add_and_rms_norm(t, v[0], v[1], *p[0]);
       return ops::add(t, both.sum, both.norm);
     });
-    add("gelu", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::gelu(t, v[0]); });
+    for (const std::int64_t hidden : {61, 64})
+      add(fmt::format("gelu of {}", hidden), {x}, {{hidden, width}, {hidden}, {40, hidden}},
+          [](Tape& t, const V& v, const P& p) {
+            return ops::linear(t, ops::linear_gelu(t, v[0], {p[0], p[1]}), {p[2], nullptr});
+          });
     add("relu_squared", {x}, {}, [](Tape& t, const V& v, const P&) { return ops::relu_squared(t, v[0]); });
     add("swiglu", {{2, 9, 2 * width}}, {}, [](Tape& t, const V& v, const P&) { return ops::swiglu(t, v[0]); });
     add("add", {x, x}, {}, [](Tape& t, const V& v, const P&) { return ops::add(t, v[0], v[1]); });

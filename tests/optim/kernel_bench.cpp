@@ -3,11 +3,11 @@
 //                  MUONP_TEST_DEVICE=cuda .../kernel_bench           on a GPU
 #include <benchmark/benchmark.h>
 
-#include "core/autograd/ops/activation.h"
 #include "core/autograd/ops/attention.h"
 #include "core/autograd/ops/norm.h"
 #include "core/autograd/ops/residual.h"
 #include "core/autograd/plain_parameters.h"
+#include "core/device/epilogue.h"
 #include "optim/rules/adamw.h"
 #include "optim/rules/muonp.h"
 #include "optim/spectral/gradient_norm.h"
@@ -82,7 +82,9 @@ void sum_of_squares(benchmark::State& state) {
   b.run(state, 1, [&] { benchmark::DoNotOptimize(optim::sum_of_squares(b.queue, x)); });
 }
 
-const auto gelu = [](core::Tape& tape, const core::Variable& x) { core::ops::gelu(tape, x); };
+const auto gelu = [](core::Tape& tape, const core::Variable& x) {
+  core::gelu(tape.queue(), x->value, tape.activation(x->value.shape(), x->value.dtype()));
+};
 const auto add = [](core::Tape& tape, const core::Variable& x) { core::ops::add(tape, x, x); };
 
 BENCHMARK(copy)->UseRealTime();

@@ -7,55 +7,27 @@ namespace muonp::core::ops {
 
 namespace {
 
-struct Gelu {
-  // x/2·(1 + tanh u) = x·sigmoid(2u), with 2u = x·(kLinear + kCubic·x²).
-  static constexpr float kLinear = 1.59576912f, kCubic = 0.0713548163f;
-  MUONP_HD static float value(float x) { return x * math::sigmoid(x * (kLinear + kCubic * x * x)); }
-  MUONP_HD static float slope(float x) {
-    const float s = math::sigmoid(x * (kLinear + kCubic * x * x));
-    return s + x * s * (1.0f - s) * (kLinear + 3.0f * kCubic * x * x);
+template <class T>
+struct ReluSquared {
+  const T* x;
+  Written<T> y;
+  using Elements = ElementArrays<&ReluSquared::x, &ReluSquared::y>;
+  MUONP_HD void operator()(std::int64_t i) const {
+    const float v = float(x[i]);
+    y[i] = T(v > 0.0f ? v * v : (v != v ? v : 0.0f));
   }
 };
 
-struct ReluSquared {
-  MUONP_HD static float value(float x) { return x > 0.0f ? x * x : (x != x ? x : 0.0f); }
-  MUONP_HD static float slope(float x) { return x > 0.0f ? 2.0f * x : (x != x ? x : 0.0f); }
-};
-
-template <class F, class T>
-struct Apply {
-  const T* x;
-  Written<T> y;
-  using Elements = ElementArrays<&Apply::x, &Apply::y>;
-  MUONP_HD void operator()(std::int64_t i) const { y[i] = T(F::value(float(x[i]))); }
-};
-
-template <class F, class T>
-struct ApplySlope {
+template <class T>
+struct ReluSquaredGradient {
   const T* x;
   T* gradient;  // dy becomes dx
-  using Elements = ElementArrays<&ApplySlope::x, &ApplySlope::gradient>;
-  MUONP_HD void operator()(std::int64_t i) const { gradient[i] = T(float(gradient[i]) * F::slope(float(x[i]))); }
+  using Elements = ElementArrays<&ReluSquaredGradient::x, &ReluSquaredGradient::gradient>;
+  MUONP_HD void operator()(std::int64_t i) const {
+    const float v = float(x[i]);
+    gradient[i] = T(float(gradient[i]) * (v > 0.0f ? 2.0f * v : (v != v ? v : 0.0f)));
+  }
 };
-
-template <class F>
-Variable elementwise(Tape& tape, const Variable& x) {
-  const Tensor xv = x->value, y = tape.activation(xv.shape(), xv.dtype());
-  with_float_type(xv.dtype(), [&]<class T>(T) {
-    for_each(tape.queue(), xv.size(), Apply<F, T>{xv.data<T>(), {y.data<T>()}});
-  });
-  Variable out = tape.result(y, wanted(x));
-  if (!wanted(out)) return out;
-  tape.record({}, [&tape, xv, dx = x->gradient, dout = out->gradient] {
-    Tensor dy = take_own_gradient(tape, dout);
-    if (!dy) return;
-    with_float_type(dy.dtype(), [&]<class T>(T) {
-      for_each(tape.queue(), xv.size(), ApplySlope<F, T>{xv.data<T>(), dy.data<T>()});
-    });
-    add_gradient(tape, *dx, std::move(dy));
-  });
-  return out;
-}
 
 // A row of x is [gate, up], y = gate·sigmoid(gate)·up; row.cols is the width of y.
 template <class T>
@@ -91,9 +63,23 @@ struct SwigluGradient {
 
 }  // namespace
 
-Variable gelu(Tape& tape, const Variable& x) { return elementwise<Gelu>(tape, x); }
-
-Variable relu_squared(Tape& tape, const Variable& x) { return elementwise<ReluSquared>(tape, x); }
+Variable relu_squared(Tape& tape, const Variable& x) {
+  const Tensor xv = x->value, y = tape.activation(xv.shape(), xv.dtype());
+  with_float_type(xv.dtype(), [&]<class T>(T) {
+    for_each(tape.queue(), xv.size(), ReluSquared<T>{xv.data<T>(), {y.data<T>()}});
+  });
+  Variable out = tape.result(y, wanted(x));
+  if (!wanted(out)) return out;
+  tape.record({}, [&tape, xv, dx = x->gradient, dout = out->gradient] {
+    Tensor dy = take_own_gradient(tape, dout);
+    if (!dy) return;
+    with_float_type(dy.dtype(), [&]<class T>(T) {
+      for_each(tape.queue(), xv.size(), ReluSquaredGradient<T>{xv.data<T>(), dy.data<T>()});
+    });
+    add_gradient(tape, *dx, std::move(dy));
+  });
+  return out;
+}
 
 Variable swiglu(Tape& tape, const Variable& x) {
   const Tensor xv = x->value;

@@ -3,6 +3,7 @@
 #include "core/autograd/ops/common.h"
 #include "core/autograd/ops/low_rank.h"
 #include "core/device/blas.h"
+#include "core/device/epilogue.h"
 
 namespace muonp::core::ops {
 
@@ -126,6 +127,17 @@ Tensor input_gradient(Tape& tape, const Tensor& dy, const Parts& parts, Gradient
   return slot.gradient;
 }
 
+// Of what the input is gelu of, `before`.
+Tensor input_gradient_through_gelu(Tape& tape, const Tensor& dy, const LinearPart& part, const Tensor& before,
+                                   Gradient& dx) {
+  const GradientSlot slot = tape.slot(dx);
+  MUONP_ASSERT(!slot.add, "{} is not alone in reading what gelu was taken of", part.weight->name);
+  const Epilogue slope{.gelu = Epilogue::Gelu::slope, .before = MatrixView(before)};
+  gemm_with_epilogue(tape.queue(), Op::none, Op::none, MatrixView(dy), MatrixView(part.weight->value), slope,
+                     MatrixView(slot.gradient));
+  return slot.gradient;
+}
+
 std::vector<Adapted> adapters_of(const Parts& parts) {
   std::vector<Adapted> all;
   for_each_part(parts, [&](const LinearPart& part, std::int64_t column) {
@@ -155,51 +167,83 @@ std::vector<Parameter*> parameters_of(const Parts& parts) {
   return all;
 }
 
-}  // namespace
+// A layer's input: the value, where its gradient goes, and what it is gelu of, if it is.
+struct Input {
+  Tensor value;
+  std::shared_ptr<Gradient> gradient;
+  Tensor before_gelu = {};
+};
 
-namespace {
-
-void backward(Tape& tape, const Tensor& x, const Tensor& dy, const Parts& parts, const DropoutMask& dropped, Gradient* dx) {
+void backward(Tape& tape, const Input& x, const Tensor& dy, const Parts& parts, const DropoutMask& dropped) {
   bias_gradients(tape, dy, parts);
-  weight_gradients(tape, x, dy, parts);
+  weight_gradients(tape, x.value, dy, parts);
   const std::vector<Adapted> adapters = adapters_of(parts);
+  Gradient* dx = x.gradient.get();
   if (!dx && adapters.empty()) return;
   tape.acquire(read_backward(parts, dx != nullptr));
   Tensor to_x;
-  if (dx) to_x = input_gradient(tape, dy, parts, *dx);
-  adapter_gradients(tape, adapters, dropped, x, dy, dx ? &to_x : nullptr);
+  if (dx && x.before_gelu && adapters.empty())
+    input_gradient_through_gelu(tape, dy, parts.front(), x.before_gelu, *dx);
+  else if (dx)
+    to_x = input_gradient(tape, dy, parts, *dx);
+  adapter_gradients(tape, adapters, dropped, x.value, dy, dx ? &to_x : nullptr);
+  if (to_x && x.before_gelu) times_gelu_slope(tape.queue(), x.before_gelu, to_x);
+}
+
+// y = x·Wᵀ + b of all parts, and `gelu` of that where it is a tensor.
+void forward(Tape& tape, const Tensor& x, const Parts& parts, const DropoutMask& dropped, const Tensor& y,
+             const Tensor& gelu) {
+  const std::vector<Adapted> adapters = adapters_of(parts);
+  const bool at_once = gelu && adapters.empty();
+  for (const Stacked& s : biased_weights_of(parts)) {
+    Epilogue e{.bias = s.bias};
+    if (at_once) e.gelu = Epilogue::Gelu::value, e.before = columns_of(y, s);
+    const MatrixView out = at_once ? MatrixView(gelu) : columns_of(y, s);
+    if (e.is_any())
+      gemm_with_epilogue(tape.queue(), Op::none, Op::transpose, MatrixView(x), s.matrix, e, out);
+    else
+      gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(x), s.matrix, 0, out);
+  }
+  add_adapters(tape, adapters, dropped, x, y);
+  if (gelu && !at_once) core::gelu(tape.queue(), y, gelu);
+}
+
+Variable linear(Tape& tape, const Input& x, const Parts& parts, const DropoutMask& dropped, Tensor* gelu) {
+  tape.acquire(parameters_of(parts));
+  for (const LinearPart& part : parts) check(x.value, part);
+  Shape shape = x.value.shape();
+  shape.back() = outputs_of(parts);
+  const Tensor y = tape.activation(shape, x.value.dtype());
+  if (gelu) *gelu = tape.activation(std::move(shape), x.value.dtype());
+  forward(tape, x.value, parts, dropped, y, gelu ? *gelu : Tensor());
+  Variable out = tape.result(y, true);
+  if (!tape.recording()) return out;
+  tape.record(parameters_of(parts), [&tape, x, parts, dropped, dout = out->gradient] {
+    const Tensor dy = take_gradient(dout);
+    if (dy) backward(tape, x, dy, parts, dropped);
+  });
+  return out;
 }
 
 }  // namespace
 
-Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> of_parts, const DropoutMask& dropped) {
-  const Parts parts(of_parts.begin(), of_parts.end());
-  const Tensor xv = x->value;
-  tape.acquire(parameters_of(parts));
-  for (const LinearPart& part : parts) check(xv, part);
-  Shape shape = xv.shape();
-  shape.back() = outputs_of(parts);
-  const Tensor y = tape.activation(std::move(shape), xv.dtype());
-  for (const Stacked& s : biased_weights_of(parts)) {
-    if (s.bias)
-      gemm_with_bias(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), s.matrix, s.bias, columns_of(y, s));
-    else
-      gemm(tape.queue(), Op::none, Op::transpose, 1, MatrixView(xv), s.matrix, 0, columns_of(y, s));
-  }
-  add_adapters(tape, adapters_of(parts), dropped, xv, y);
-
-  Variable out = tape.result(y, true);
-  if (!tape.recording()) return out;
-  tape.record(parameters_of(parts), [&tape, xv, parts, dropped, dx = x->gradient, dout = out->gradient] {
-    const Tensor dy = take_gradient(dout);
-    if (dy) backward(tape, xv, dy, parts, dropped, dx.get());
-  });
-  return out;
+Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> parts, const DropoutMask& dropped) {
+  return linear(tape, Input{x->value, x->gradient}, {parts.begin(), parts.end()}, dropped, nullptr);
 }
 
 Variable linear(Tape& tape, const Variable& x, Parameter& weight, Parameter* bias) {
   const LinearPart part{&weight, bias};
   return linear(tape, x, {&part, 1});
+}
+
+GeluOfLinear linear_gelu(Tape& tape, const Variable& x, const LinearPart& part, const DropoutMask& dropped) {
+  GeluOfLinear result;
+  result.before = linear(tape, Input{x->value, x->gradient}, {part}, dropped, &result.value);
+  return result;
+}
+
+Variable linear(Tape& tape, const GeluOfLinear& x, const LinearPart& part, const DropoutMask& dropped) {
+  return linear(tape, Input{x.value, x.before->gradient, x.before->value}, {part}, dropped, nullptr);
 }
 
 }  // namespace muonp::core::ops

@@ -1,4 +1,4 @@
-// y = x·Wᵀ + b, and with a low-rank adapter + scale·(x·Aᵀ)·Bᵀ.
+// y = x·Wᵀ + b, with a low-rank adapter + scale·(x·Aᵀ)·Bᵀ, and gelu between two of them.
 #pragma once
 
 #include <span>
@@ -30,5 +30,14 @@ struct LinearPart {
 // `dropped`: of what adapters read of x, one mask for all of them; nothing is kept of it, nor of x·Aᵀ: the backward pass
 // computes both again.
 Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> parts, const DropoutMask& dropped = {});
+
+// gelu (core/device/blas.h) of a linear layer's result, which a GPU makes with that, for another linear layer, which makes
+// the gradient of what gelu was taken of with its own products: no kernel goes through gelu's result or its gradient alone.
+struct GeluOfLinear {
+  Variable before;  // what it is of; for the layer that reads `value`, and for no other operation
+  Tensor value;
+};
+GeluOfLinear linear_gelu(Tape& tape, const Variable& x, const LinearPart& part, const DropoutMask& dropped = {});
+Variable linear(Tape& tape, const GeluOfLinear& x, const LinearPart& part, const DropoutMask& dropped = {});
 
 }  // namespace muonp::core::ops

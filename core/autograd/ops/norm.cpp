@@ -24,7 +24,8 @@ struct RowNorm {
 
   struct Of {
     float mean, scale;
-    MUONP_HD float operator()(float value) const { return (value - mean) * scale; }
+    // A product by itself: what a caller multiplies by next must not be multiplied with `scale` first, here and not there.
+    MUONP_HD float operator()(float value) const { return math::fused(value - mean, scale, 0.0f); }
   };
   MUONP_ROW_KERNEL Of operator()(const R& row, const auto& value, auto... x) const {
     const float per_column = 1.0f / static_cast<float>(row.cols);
@@ -57,7 +58,7 @@ struct Normalise {
 };
 
 // The same of a sum, which is stored too. What a kernel has stored it may not read: each pass adds again, and rounds as the
-// stored sum is.
+// stored sum is; as one operation, which no compiler takes apart to add something else first.
 template <class T>
 struct NormaliseSum {
   const T *left, *right, *gain, *bias;  // no bias: null
@@ -68,7 +69,7 @@ struct NormaliseSum {
     const std::int64_t at = row.index * row.cols;
     const T *l = left + at, *r = right + at, *g = gain, *b = bias;
     const Written<T> s{sum + at}, o{y + at};
-    const auto total = [](T x, T more) { return float(T(float(x) + float(more))); };
+    const auto total = [](T x, T more) { return float(T(math::fused(1.0f, float(x), float(more)))); };
     const auto n = norm(row, total, l, r);
     if (b) {
       row.over(

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "core/base/index.h"
-#include "core/device/bias.h"
 #include "core/device/cpu/tasks.h"
 #include "core/device/cpu/team.h"
+#include "core/device/epilogue.h"
 
 namespace muonp::core {
 namespace {
@@ -226,6 +226,7 @@ const char* isa_name(dnnl_cpu_isa_t isa) {
 namespace cpu {
 
 void multiply(Queue& queue, const Product& first, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) {
+  if (first.epilogue.is_any()) return multiply_in_parts(queue, first);
   const TeamSize team(first.one_thread ? 1 : queue.threads());
   const auto one = [&](std::int64_t i) {
     Product p = first;
@@ -233,7 +234,6 @@ void multiply(Queue& queue, const Product& first, std::int64_t count, const std:
     p.b = StridedBatch{first.b, batch_strides[1]}[i];
     p.c = StridedBatch{first.c, batch_strides[2]}[i];
     multiply_one(queue, p);
-    if (p.bias != nullptr) add_bias(queue, p);
   };
   if (count > 1 && count >= queue.threads() && gemm_flops(first.m, first.n, first.k) < kThreadedFlops)
     return run_tasks(queue, count, one);

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
-#include "core/device/bias.h"
-#include "core/device/cuda/biased_product.h"
 #include "core/device/cuda/blas_types.h"
+#include "core/device/cuda/epilogue_product.h"
 #include "core/device/cuda/fused_attention.h"
 #include "core/device/cuda/moment.h"
+#include "core/device/epilogue.h"
 
 namespace muonp::core::cuda {
 
@@ -116,14 +116,11 @@ void CudaQueue::write(void* to, const void* host, std::int64_t bytes) {
 }
 
 void CudaQueue::multiply(const Product& p, std::int64_t count, const std::array<std::int64_t, 3>& batch_strides) {
-  if (p.bias != nullptr) {
-    MUONP_ASSERT(count == 1, "a batch of {} products with a bias", count);
-    if (!biased_products_) biased_products_ = std::make_unique<BiasedProducts>();
-    if (biased_products_->multiply(p, stream_.get(), workspace_.raw(), size(kWorkspaceBytes))) return;
-    Product plain = p;
-    plain.bias = nullptr;
-    multiply(plain, 1, batch_strides);
-    return add_bias(*this, p);
+  if (p.epilogue.is_any()) {
+    MUONP_ASSERT(count == 1, "a batch of {} products with an epilogue", count);
+    if (!epilogue_products_) epilogue_products_ = std::make_unique<EpilogueProducts>();
+    if (epilogue_products_->multiply(p, stream_.get(), workspace_.raw(), size(kWorkspaceBytes))) return;
+    return multiply_in_parts(*this, p);
   }
   const Sizes s(p);
   const cublasOperation_t a = operation_of(p.op_a), b = operation_of(p.op_b);

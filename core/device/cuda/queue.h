@@ -9,8 +9,8 @@
 
 namespace muonp::core::cuda {
 
-class BiasedProducts;  // core/device/cuda/biased_product.h
-class FusedAttention;  // core/device/cuda/fused_attention.h
+class EpilogueProducts;  // core/device/cuda/epilogue_product.h
+class FusedAttention;    // core/device/cuda/fused_attention.h
 
 class CudaQueue final : public Queue {
  public:
@@ -46,7 +46,7 @@ class CudaQueue final : public Queue {
   Stream stream_;
   Tensor workspace_;  // freed after the handle that uses it
   Blas blas_;
-  std::unique_ptr<BiasedProducts> biased_products_;
+  std::unique_ptr<EpilogueProducts> epilogue_products_;
   std::unique_ptr<FusedAttention> fused_attention_;
 };
 

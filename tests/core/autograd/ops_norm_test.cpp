@@ -83,12 +83,7 @@ TEST(SumAndNorm, IsTheSumAndItsNorm) {
           return all;
         };
         const std::vector<Numbers> got = run(true), expected = run(false);
-        EXPECT_EQ(got[0], expected[0]);
-        // A different order of a row's sum changes the last bits of the statistics, and may change the rounding of a value.
-        const double tolerance = 64 * 0x1p-24 + (dtype == Dtype::bfloat16 ? 0x1p-8 : 0);
-        for (std::size_t k = 1; k < got.size(); ++k)
-          for (std::size_t i = 0; i < got[k].size(); ++i)
-            ASSERT_NEAR(got[k][i], expected[k][i], tolerance * (1 + std::abs(expected[k][i]))) << k << ", element " << i;
+        EXPECT_EQ(got, expected);  // a recomputed block makes its sums apart, and has to give the same bits
       }
 }
 

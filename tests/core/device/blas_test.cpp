@@ -109,8 +109,8 @@ TEST(Gemm, ABiasIsAddedToEveryRow) {
           Matrix<T> a(m, k, slack, 1), b(op_b == Op::none ? k : n, op_b == Op::none ? n : k, slack, 2), c(m, n, slack, 3);
           const Matrix<T> before = c, biases(1, n, 3, 4);
           for (const std::int64_t shift : {0, 1, 3}) {
-            gemm_with_bias(device->queue(), Op::none, op_b, 1, a.view(), b.view(),
-                           static_cast<const T*>(biases.memory.raw()) + shift, c.view());
+            gemm_with_epilogue(device->queue(), Op::none, op_b, a.view(), b.view(),
+                               {.bias = static_cast<const T*>(biases.memory.raw()) + shift}, c.view());
             c.fetch();
             for (std::int64_t r = 0; r < m; ++r) {
               for (std::int64_t j = 0; j < n; ++j)

@@ -1,10 +1,13 @@
-// Host stand-in for the part of cuBLASLt that the back end uses: one product with a bias added to each column of the result.
+// Host stand-in for the part of cuBLASLt that the back end uses: one product with a bias added to each column of the result,
+// and with gelu (in its tanh form) or gelu's slope as its epilogue.
 // Names, values and signatures are the toolkit's (13); descriptors are the caller's to destroy.
 //
 // Refused: attributes and epilogues that are not named here, with CUBLAS_STATUS_NOT_SUPPORTED. Reported, with
 // CUBLAS_STATUS_INVALID_VALUE: what cublas_v2.h reports of a product; an algorithm that does not come from
 // cublasLtMatmulAlgoGetHeuristic(), or was found for other sizes; arrays that are less aligned, or a workspace that is
-// smaller, than it was told; a bias that is not within one live allocation of the current device.
+// smaller, than it was told; a bias that is not within one live allocation of the current device; what gelu is of, likewise,
+// or where it lies at no multiple of 16 bytes, has columns that 8 does not divide or lie nearer than the result's, or shares
+// memory with another matrix of the product.
 #pragma once
 
 #include <cstddef>
@@ -21,9 +24,17 @@ enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_TRANSA = 3,
   CUBLASLT_MATMUL_DESC_TRANSB = 4,
   CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
-  CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8
+  CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8,
+  CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11,
+  CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12
 };
-enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4 };
+enum cublasLtEpilogue_t {
+  CUBLASLT_EPILOGUE_DEFAULT = 1,
+  CUBLASLT_EPILOGUE_BIAS = 4,
+  CUBLASLT_EPILOGUE_GELU_AUX = 160,
+  CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 164,
+  CUBLASLT_EPILOGUE_DGELU = 192
+};
 enum cublasLtReductionScheme_t {
   CUBLASLT_REDUCTION_SCHEME_NONE = 0,
   CUBLASLT_REDUCTION_SCHEME_INPLACE = 1,

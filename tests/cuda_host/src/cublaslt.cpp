@@ -14,6 +14,8 @@ struct cublasLtMatmulDescOpaque_t {
   cublasOperation_t a = CUBLAS_OP_N, b = CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   const void* bias = nullptr;
+  const void* aux = nullptr;
+  int64_t aux_ld = 0;
 };
 struct cublasLtMatrixLayoutOpaque_t {
   cudaDataType type;
@@ -56,6 +58,22 @@ cublasStatus_t reported(const std::string& text) {
   return CUBLAS_STATUS_INVALID_VALUE;
 }
 
+cublasStatus_t describe_epilogue(const cublasLtMatmulDescOpaque_t& operation, Gemm& g) {
+  const cublasLtEpilogue_t epilogue = operation.epilogue;
+  const bool biased = epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+  if (epilogue == CUBLASLT_EPILOGUE_DGELU) g.gelu = cuda_host::Gelu::slope;
+  if (epilogue == CUBLASLT_EPILOGUE_GELU_AUX || epilogue == CUBLASLT_EPILOGUE_GELU_AUX_BIAS) g.gelu = cuda_host::Gelu::value;
+  const bool gelu = g.gelu != cuda_host::Gelu::none;
+  if (!biased && !gelu) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (biased && operation.bias == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
+  if (biased) g.bias = operation.bias;
+  if (!gelu) return CUBLAS_STATUS_SUCCESS;
+  if (operation.aux == nullptr || operation.aux_ld % 8 != 0 || operation.aux_ld < g.m) return CUBLAS_STATUS_INVALID_VALUE;
+  if (reinterpret_cast<uintptr_t>(operation.aux) % 16 != 0) return CUBLAS_STATUS_INVALID_VALUE;
+  g.before = {operation.aux, g.c.type, g.m, g.n, operation.aux_ld, 0};
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 // The product without its data, or why it cannot be.
 cublasStatus_t describe(cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                         cublasLtMatrixLayout_t d, Gemm& g) {
@@ -82,14 +100,14 @@ cublasStatus_t describe(cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a
     if (x->ld < x->rows) return CUBLAS_STATUS_INVALID_VALUE;
   }
   if (a->type != b->type || a->type != d->type || (g.tf32 && a->type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
-  if (operation->epilogue != CUBLASLT_EPILOGUE_BIAS) return CUBLAS_STATUS_NOT_SUPPORTED;
-  return operation->bias == nullptr ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_SUCCESS;
+  return describe_epilogue(*operation, g);
 }
 
 // What an algorithm is told: the sizes in one number, the alignments in another, the workspace.
 cublasLtMatmulAlgo_t algorithm_for(const Gemm& g, const uint32_t (&alignments)[4], uint64_t workspace) {
   uint64_t sizes = 17;
-  for (const int64_t x : {g.m, g.n, g.k, g.a.ld, g.b.ld, g.c.ld, int64_t{g.transpose_a}, int64_t{g.transpose_b}}) {
+  for (const int64_t x : {g.m, g.n, g.k, g.a.ld, g.b.ld, g.c.ld, int64_t{g.transpose_a}, int64_t{g.transpose_b},
+                          static_cast<int64_t>(g.gelu), int64_t{g.bias != nullptr}, g.before.ld}) {
     sizes = sizes * 1099511628211U + static_cast<uint64_t>(x);
   }
   return {{kMagic, sizes, workspace, alignments[0], alignments[1], alignments[2], alignments[3], 0}};
@@ -121,6 +139,10 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t operation, cu
       return assign(operation->epilogue, from, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
       return assign(operation->bias, from, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER:
+      return assign(operation->aux, from, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD:
+      return assign(operation->aux_ld, from, bytes);
   }
   return CUBLAS_STATUS_NOT_SUPPORTED;
 }
@@ -187,13 +209,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
   g.a.data = a;
   g.b.data = b;
   g.c.data = d;
-  g.bias = operation->bias;
 
   const uint64_t* told = algorithm->data;
   if (told[0] != kMagic) return reported("the algorithm does not come from cublasLtMatmulAlgoGetHeuristic()");
   const uint32_t alignments[4] = {static_cast<uint32_t>(told[3]), static_cast<uint32_t>(told[4]),
                                   static_cast<uint32_t>(told[5]), static_cast<uint32_t>(told[6])};
-  if (told[1] != algorithm_for(g, alignments, told[2]).data[1]) return reported("the algorithm was found for other sizes");
+  if (told[1] != algorithm_for(g, alignments, told[2]).data[1])
+    return reported("the algorithm was found for other sizes or another epilogue");
   if (workspace_bytes < told[2]) return reported("the workspace is smaller than the algorithm was told");
   const void* arrays[] = {a, b, c, d};
   for (int i = 0; i < 4; ++i) {
@@ -206,7 +228,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
     const cuda_host::Location at = cuda_host::locate("cublasLtMatmul", name, data, bytes);
     return at.place == cuda_host::Place::kDevice && at.device == handle->device;
   };
-  if (!on_device("bias", g.bias, bias_bytes)) return reported("the bias is not memory of the current device");
+  if (g.bias != nullptr && !on_device("bias", g.bias, bias_bytes))
+    return reported("the bias is not memory of the current device");
   if (workspace_bytes > 0 && !on_device("workspace", workspace, workspace_bytes))
     return reported("the workspace is not memory of the current device");
   if (!cuda_host::check_matrices("cublasLtMatmul", g, handle->device)) return CUBLAS_STATUS_EXECUTION_FAILED;

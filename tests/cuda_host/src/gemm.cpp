@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -106,6 +107,23 @@ float rounded_to(cudaDataType type, float value) {
   return type == CUDA_R_16F ? from_float16(to_float16(value)) : from_bfloat16(to_bfloat16(value));
 }
 
+// The tanh form, and its derivative.
+double gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+double gelu_slope(double x) {
+  const double root = std::sqrt(2 / M_PI), t = std::tanh(root * (x + 0.044715 * x * x * x));
+  return (1 + t) / 2 + x / 2 * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x);
+}
+
+// What becomes of an element of the result before it is stored.
+float with_epilogue(const Gemm& g, int64_t row, int64_t column, float value) {
+  if (g.bias != nullptr) value += load(g.bias, g.c.type, row);
+  if (g.gelu == Gelu::none) return value;
+  const int64_t at = row + column * g.before.ld;
+  if (g.gelu == Gelu::slope) return static_cast<float>(value * gelu_slope(load(g.before.data, g.c.type, at)));
+  store(const_cast<void*>(g.before.data), g.c.type, at, value);
+  return static_cast<float>(gelu(value));
+}
+
 void run_one(const Gemm& g, int64_t index) {
   const void *a = matrix_of_batch(g.a, index), *b = matrix_of_batch(g.b, index);
   auto* c = const_cast<void*>(matrix_of_batch(g.c, index));
@@ -114,6 +132,7 @@ void run_one(const Gemm& g, int64_t index) {
     announce(g.b, b, false);
   }
   if (g.bias != nullptr) announce_read(g.bias, static_cast<size_t>(g.m * element_bytes(g.c.type)));
+  if (g.gelu != Gelu::none) announce(g.before, g.before.data, g.gelu == Gelu::value);
   announce(g.c, c, true);
   IgnoredBySanitizer ignored;  // the BLAS library's own locks order nothing on a device
   const GemmMatrix none{nullptr, CUDA_R_32F, 0, 0, 1, 0};
@@ -132,8 +151,7 @@ void run_one(const Gemm& g, int64_t index) {
       const int64_t at = row + column * g.c.ld;
       float value = g.alpha == 0 ? 0.0F : g.alpha * result[static_cast<size_t>(row + column * g.m)];
       if (g.beta != 0) value += g.beta * load(c, g.c.type, at);
-      if (g.bias != nullptr) value += load(g.bias, g.c.type, row);
-      store(c, g.c.type, at, value);
+      store(c, g.c.type, at, with_epilogue(g, row, column, value));
     }
   }
 }

@@ -16,6 +16,8 @@ struct GemmMatrix {
   int64_t stride;  // elements from one matrix of the batch to the next
 };
 
+enum class Gelu : unsigned char { none, value, slope };
+
 struct Gemm {
   bool transpose_a = false, transpose_b = false;
   int64_t m = 0, n = 0, k = 0;
@@ -24,7 +26,11 @@ struct Gemm {
   int64_t batch = 1;
   bool tf32 = false;
   const void* bias = nullptr;  // of c's type and m elements, added to each column of the result; or null
-  bool narrow_sums = false;    // parts of a sum may be rounded to the result's 16 bits, as a product split along k does
+  // value: `before` becomes what the result is without it, and the result gelu of that; slope: the result is multiplied by
+  // gelu'(before). Of c's type.
+  Gelu gelu = Gelu::none;
+  GemmMatrix before = {};
+  bool narrow_sums = false;  // parts of a sum may be rounded to the result's 16 bits, as a product split along k does
 };
 
 int64_t element_bytes(cudaDataType type);

@@ -106,10 +106,20 @@ bool check_matrices(const char* function, const Gemm& gemm, int device) {
     report(std::string(function) + ": C: the matrices of the batch overlap");
     return false;
   }
+  const bool gelu = gemm.gelu != Gelu::none;
+  if (gelu && !check_matrix(function, "what gelu is of", gemm.before, 1, device)) return false;
+  if (gelu && share_elements(gemm.before, gemm.c, 1)) {
+    report(std::string(function) + ": C overlaps what gelu is of");
+    return false;
+  }
   if (gemm.k == 0) return true;
   if (!check_matrix(function, "A", gemm.a, gemm.batch, device)) return false;
   if (!check_matrix(function, "B", gemm.b, gemm.batch, device)) return false;
   for (const GemmMatrix* input : {&gemm.a, &gemm.b}) {
+    if (gemm.gelu == Gelu::value && share_elements(*input, gemm.before, 1)) {
+      report(std::string(function) + ": what gelu is of overlaps " + (input == &gemm.a ? "A" : "B"));
+      return false;
+    }
     if (!share_elements(*input, gemm.c, gemm.batch)) continue;
     report(std::string(function) + ": C overlaps " + (input == &gemm.a ? "A" : "B"));
     return false;

@@ -1,4 +1,4 @@
-// One product with a bias, and what is refused.
+// One product with a bias or gelu, and what is refused.
 #include "cublasLt.h"
 
 #include "cuda_host_fixture.h"
@@ -99,6 +99,65 @@ TEST_F(CublasLt, SumsByAtomicsAndForeignBiasesAreReported) {
   expect_report({"the bias is not memory of the current device"});
   set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DEFAULT);
   EXPECT_EQ(find(), CUBLAS_STATUS_NOT_SUPPORTED);
+}
+
+// In columns of 8, of which the result has 2.
+TEST_F(CublasLt, GeluKeepsWhatItIsOf) {
+  cuda_host::CollectReports collected;
+  const auto gelu = [](double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); };
+  auto* before = device<float>(16);
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<const void*>(before));
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, int64_t{8});
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_GELU_AUX);
+  ASSERT_EQ(find(), CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(multiply(a_), CUBLAS_STATUS_SUCCESS);
+  std::vector<float> kept = host(before, 16), result = host(d_, 4);
+  const double products[] = {1, 2, 8, 10};
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(kept[i / 2 * 8 + i % 2], products[i]);
+    EXPECT_FLOAT_EQ(result[i], static_cast<float>(gelu(products[i])));
+  }
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_GELU_AUX_BIAS);
+  EXPECT_EQ(multiply(a_), CUBLAS_STATUS_INVALID_VALUE);
+  expect_report({"found for other sizes or another epilogue"});
+  ASSERT_EQ(find(), CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(multiply(a_), CUBLAS_STATUS_SUCCESS);
+  EXPECT_EQ(host(before, 2), (std::vector<float>{11, 22}));
+
+  const std::vector<float> points = {-1.5f, 0.25f, 0, 0, 0, 0, 0, 0, 3, -0.5f};
+  ASSERT_EQ(cudaMemcpy(before, points.data(), 4 * points.size(), cudaMemcpyHostToDevice), cudaSuccess);
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_DGELU);
+  ASSERT_EQ(find(), CUBLAS_STATUS_SUCCESS);
+  ASSERT_EQ(multiply(a_), CUBLAS_STATUS_SUCCESS);
+  result = host(d_, 4);
+  for (std::size_t i = 0; i < 4; ++i) {
+    const double x = points[i / 2 * 8 + i % 2], h = 1e-5;
+    EXPECT_NEAR(result[i], products[i] * (gelu(x + h) - gelu(x - h)) / (2 * h), 1e-4 * products[i]);
+  }
+  EXPECT_EQ(cudaFree(before), cudaSuccess);
+}
+
+TEST_F(CublasLt, WhatGeluIsOfIsAlignedApartAndOnTheDevice) {
+  cuda_host::CollectReports collected;
+  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_GELU_AUX);
+  EXPECT_EQ(find(), CUBLAS_STATUS_INVALID_VALUE) << "none is given";
+  auto* before = device<float>(20);
+  const auto of = [&](const float* data, int64_t ld) {
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, static_cast<const void*>(data));
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, ld);
+    return find();
+  };
+  EXPECT_EQ(of(before, 2), CUBLAS_STATUS_INVALID_VALUE) << "columns that 8 does not divide";
+  EXPECT_EQ(of(before + 1, 8), CUBLAS_STATUS_INVALID_VALUE) << "no multiple of 16 bytes";
+  alignas(16) const float on_host[16] = {};
+  ASSERT_EQ(of(on_host, 8), CUBLAS_STATUS_SUCCESS);
+  EXPECT_NE(multiply(a_), CUBLAS_STATUS_SUCCESS);
+  expect_report({"what gelu is of", "pageable"});
+  std::swap(before, d_);
+  ASSERT_EQ(of(d_, 8), CUBLAS_STATUS_SUCCESS);
+  EXPECT_NE(multiply(a_), CUBLAS_STATUS_SUCCESS);
+  expect_report({"C overlaps what gelu is of"});
+  EXPECT_EQ(cudaFree(before), cudaSuccess);
 }
 
 }  // namespace

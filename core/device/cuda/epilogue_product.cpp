@@ -1,4 +1,4 @@
-#include "core/device/cuda/biased_product.h"
+#include "core/device/cuda/epilogue_product.h"
 
 #include <algorithm>
 #include <bit>
@@ -42,22 +42,54 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t attr
   MUONP_CUDA(cublasLtMatmulPreferenceSetAttribute(preference.get(), attribute, &value, sizeof value));
 }
 
+cublasLtEpilogue_t epilogue_of(const Epilogue& e) {
+  switch (e.gelu) {
+    case Epilogue::Gelu::none:
+      return CUBLASLT_EPILOGUE_BIAS;
+    case Epilogue::Gelu::value:
+      return e.bias != nullptr ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
+    case Epilogue::Gelu::slope:
+      return CUBLASLT_EPILOGUE_DGELU;
+  }
+  MUONP_ASSERT(false, "epilogue {}", static_cast<int>(e.gelu));
+}
+
+// What the library reads and writes beside the product's own matrices.
+void set_arrays(const Operation& operation, const Epilogue& e) {
+  if (e.bias != nullptr) set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, e.bias);
+  if (e.gelu == Epilogue::Gelu::none) return;
+  set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, e.before.data);
+  set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, e.before.stride);
+}
+
+// The library takes what gelu is of in whole 16 bytes, from row to row too (cublasLt.h).
+bool is_aligned(const Epilogue& e) {
+  constexpr std::uint32_t kBytes = 16;
+  return alignment_of(e.before.data) >= kBytes && e.before.stride * size_of(e.before.dtype) % kBytes == 0;
+}
+
 }  // namespace
 
-struct BiasedProducts::Plan {
+struct EpilogueProducts::Plan {
   Operation operation;
   Layout a, b, c;
   cublasLtMatmulAlgo_t algorithm{};
 };
 
-BiasedProducts::BiasedProducts() : library_(made<cublasLtHandle_t, &cublasLtCreate, &cublasLtDestroy>()) {}
-BiasedProducts::~BiasedProducts() = default;
+EpilogueProducts::EpilogueProducts() : library_(made<cublasLtHandle_t, &cublasLtCreate, &cublasLtDestroy>()) {
+  int device = 0, capability = 0;
+  MUONP_CUDA(cudaGetDevice(&device));
+  MUONP_CUDA(cudaDeviceGetAttribute(&capability, cudaDevAttrComputeCapabilityMajor, device));
+  gelu_pays_ = capability >= 9 && capability < 12;
+}
+EpilogueProducts::~EpilogueProducts() = default;
 
-const BiasedProducts::Plan* BiasedProducts::plan_of(const Product& p, std::size_t workspace_bytes) {
+const EpilogueProducts::Plan* EpilogueProducts::plan_of(const Product& p, std::size_t workspace_bytes) {
   constexpr std::size_t kMostPlans = 4096;  // generation meets new lengths again and again
-  const std::array<std::uint32_t, 4> aligned = {alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.c.data),
-                                                alignment_of(p.bias)};
-  const Key key{p.m, p.n, p.k, p.a.stride, p.b.stride, p.c.stride, p.op_a, p.op_b, p.a.dtype, aligned};
+  const cublasLtEpilogue_t epilogue = epilogue_of(p.epilogue);
+  const std::array<std::uint32_t, 5> aligned = {alignment_of(p.a.data), alignment_of(p.b.data), alignment_of(p.c.data),
+                                                alignment_of(p.epilogue.bias), alignment_of(p.epilogue.before.data)};
+  const Key key{p.m, p.n, p.k, p.a.stride, p.b.stride, p.c.stride, p.op_a, p.op_b, p.a.dtype, epilogue, aligned};
   if (const auto found = plans_.find(key); found != plans_.end()) return found->second.get();
   if (plans_.size() >= kMostPlans) plans_.clear();
 
@@ -66,8 +98,8 @@ const BiasedProducts::Plan* BiasedProducts::plan_of(const Product& p, std::size_
             layout_of(p.a), layout_of(p.b), layout_of(p.c)};
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, operation_of(p.op_b));
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, operation_of(p.op_a));
-  set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-  set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+  set_arrays(plan.operation, p.epilogue);
 
   const auto preference =
       made<cublasLtMatmulPreference_t, &cublasLtMatmulPreferenceCreate, &cublasLtMatmulPreferenceDestroy>();
@@ -91,11 +123,13 @@ const BiasedProducts::Plan* BiasedProducts::plan_of(const Product& p, std::size_
   return plans_.emplace(key, known ? std::make_unique<const Plan>(std::move(plan)) : nullptr).first->second.get();
 }
 
-bool BiasedProducts::multiply(const Product& p, cudaStream_t stream, void* workspace, std::size_t workspace_bytes) {
+bool EpilogueProducts::multiply(const Product& p, cudaStream_t stream, void* workspace, std::size_t workspace_bytes) {
   if (p.n == 1 || p.k == 1) return false;  // vectors, of which the library has refused some
+  if (p.epilogue.gelu != Epilogue::Gelu::none)
+    if (!gelu_pays_ || p.a.dtype != Dtype::bfloat16 || !is_aligned(p.epilogue)) return false;
   const Plan* plan = plan_of(p, workspace_bytes);
   if (!plan) return false;
-  set(plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+  set_arrays(plan->operation, p.epilogue);
   const float beta = 0;
   MUONP_CUDA(cublasLtMatmul(library_.get(), plan->operation.get(), &p.alpha, p.b.data, plan->b.get(), p.a.data,
                             plan->a.get(), &beta, p.c.data, plan->c.get(), p.c.data, plan->c.get(), &plan->algorithm,
