@@ -117,10 +117,10 @@ MUONP_HD bool is_usable(double x) { return x > 0 && x <= 1.7976931348623157e308;
 
 struct FindFactor {
   const double* squares;
-  double* factor;
+  double *factor, *scale;
   MUONP_HD void operator()(std::int64_t i) const {
     int exponent = 0;
-    if (is_usable(squares[i])) frexp(sqrt(squares[i]), &exponent);
+    scale[i] = is_usable(squares[i]) ? frexp(sqrt(squares[i]), &exponent) : 1.0;
     factor[i] = ldexp(1.0, -exponent);
   }
 };
@@ -181,12 +181,6 @@ struct InverseNorm {
   MUONP_HD void operator()(std::int64_t i) const { by[i] = is_usable(squares[i]) ? 1 / sqrt(squares[i]) : 0.0; }
 };
 
-struct ScaledNorm {
-  const double *squares, *factor;
-  double* scale;
-  MUONP_HD void operator()(std::int64_t i) const { scale[i] = is_usable(squares[i]) ? sqrt(squares[i]) * factor[i] : 1.0; }
-};
-
 struct Quotient {
   const double *a, *b;
   double* out;
@@ -237,7 +231,7 @@ void Scales::sum_squares(const StridedBatch& x, double* sums) {
 
 void Scales::find_factor(const StridedBatch& g) {
   sum_squares(g, squares_);
-  core::for_each(queue_, count_, FindFactor{squares_, factor_});
+  core::for_each(queue_, count_, FindFactor{squares_, factor_, scale_});
 }
 
 void Scales::copy_by_factor(const StridedBatch& g, double by, const StridedBatch& to) {
@@ -274,8 +268,6 @@ void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
   multiply_by(queue_, count_, a, by_);
   multiply_by(queue_, count_, squared, by_square_);
 }
-
-void Scales::take_norm_as_scale() { core::for_each(queue_, count_, ScaledNorm{squares_, factor_, scale_}); }
 
 void Scales::copy_by_scale(const StridedBatch& g, const StridedBatch& to) {
   core::for_each(queue_, count_, Quotient{factor_, scale_, by_});

@@ -23,7 +23,7 @@ class Scales {
   // sharers: of one matrix of which G is a part; null: none.
   Scales(core::Device& device, std::int64_t count, Sharers* sharers = nullptr);
 
-  // G·factor has a Frobenius norm in [1/2, 1).
+  // G·factor has a Frobenius norm in [1/2, 1), which is the scale unless find_scale() finds another.
   void find_factor(const core::StridedBatch& g);
   // to = factor·by·G, in the dtype of `to`.
   void copy_by_factor(const core::StridedBatch& g, double by, const core::StridedBatch& to);
@@ -35,8 +35,6 @@ class Scales {
   // From A and A², of which the lower triangle is read and which is float32, a bound on the largest eigenvalue of A
   // (bound.h); A and A² are divided by it and its square. G·factor/scale has no singular value above 1.
   void find_scale(const core::StridedBatch& a, const core::StridedBatch& squared);
-  // The scale is ‖G·factor‖_F.
-  void take_norm_as_scale();
   // to = G·factor/scale, in the dtype of `to`.
   void copy_by_scale(const core::StridedBatch& g, const core::StridedBatch& to);
   // z ← (scale/factor)ᵖ·z, float32.
