@@ -190,8 +190,12 @@ struct Quotient {
 struct Gain {
   const double *squares, *scale, *factor;
   double p;
+  bool over_scale;
   double* by;
-  MUONP_HD void operator()(std::int64_t i) const { by[i] = squares[i] == 0 ? 0.0 : exp(p * log(scale[i] / factor[i])); }
+  MUONP_HD void operator()(std::int64_t i) const {
+    const double gain = squares[i] == 0 ? 0.0 : exp(p * log(scale[i] / factor[i]));
+    by[i] = over_scale ? gain / scale[i] : gain;
+  }
 };
 
 struct Fill {
@@ -250,7 +254,6 @@ void Scales::divide_gram(const StridedBatch& gram, double by, const StridedBatch
   copy_by(queue_, count_, gram, by_, 1, to);
 }
 
-// tf32's products read 10 bits of what the moments are made of, and only many rows take that out of them.
 void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
   const std::int64_t n = a.first.rows;
   MUONP_ASSERT(squared.first.dtype == core::Dtype::float32 && squared.first.rows == n, "A² in {}",
@@ -263,7 +266,9 @@ void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
                                      a.first.stride, a.batch_stride, squared.first.stride, squared.batch_stride, partial});
   });
   core::for_each_row(queue_, 4 * count_, n, MatrixSums{partial, n, moments_});
-  const double slack = kMomentSlack + 2e-3 / static_cast<double>(n);
+  // tf32's products read 10 bits of what the moments are made of, and only many rows take that out of them. The 16-bit
+  // storages have the same slack; float32's products read all of it.
+  const double slack = kMomentSlack + (a.first.dtype == core::Dtype::float32 ? 0 : 2e-3 / static_cast<double>(n));
   core::for_each(queue_, count_, FindScale{moments_, unit_, static_cast<double>(n), slack, scale_, by_, by_square_});
   multiply_by(queue_, count_, a, by_);
   multiply_by(queue_, count_, squared, by_square_);
@@ -274,9 +279,9 @@ void Scales::copy_by_scale(const StridedBatch& g, const StridedBatch& to) {
   copy_by(queue_, count_, g, by_, 1, to);
 }
 
-void Scales::gain(double p, const StridedBatch& z) {
-  core::for_each(queue_, count_, Gain{squares_, scale_, factor_, p, by_});
-  multiply_by(queue_, count_, z, by_);
+void Scales::gain(double p, const StridedBatch& x, bool over_scale) {
+  core::for_each(queue_, count_, Gain{squares_, scale_, factor_, p, over_scale, by_});
+  multiply_by(queue_, count_, x, by_);
 }
 
 void Scales::measure(const StridedBatch& z) { sum_squares(z, result_); }

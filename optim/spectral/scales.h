@@ -1,5 +1,5 @@
-// The numbers that the recurrence in narrow storage has of each matrix of a batch. They stay in the device's memory, where
-// kernels make and read them: no matrix waits for the host, which reads them once, when all is done.
+// The numbers that a recurrence on a GPU has of each matrix of a batch. They stay in the device's memory, where kernels make
+// and read them: no matrix waits for the host, which reads them once, when all is done.
 #pragma once
 
 #include <cstdint>
@@ -34,11 +34,12 @@ class Scales {
   void divide_gram(const core::StridedBatch& gram, double by, const core::StridedBatch& to);
   // From A and A², of which the lower triangle is read and which is float32, a bound on the largest eigenvalue of A
   // (bound.h); A and A² are divided by it and its square. G·factor/scale has no singular value above 1.
+  // How exactly products of A are known to be is told by its dtype.
   void find_scale(const core::StridedBatch& a, const core::StridedBatch& squared);
   // to = G·factor/scale, in the dtype of `to`.
   void copy_by_scale(const core::StridedBatch& g, const core::StridedBatch& to);
-  // z ← (scale/factor)ᵖ·z, float32.
-  void gain(double p, const core::StridedBatch& z);
+  // x ← (scale/factor)ᵖ·x, float32; over the scale for an x by which G·factor is to be multiplied.
+  void gain(double p, const core::StridedBatch& x, bool over_scale = false);
   // Takes ‖Z‖_F² of each result.
   void measure(const core::StridedBatch& z);
 
