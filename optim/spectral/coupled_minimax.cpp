@@ -22,6 +22,7 @@
 #include "optim/spectral/per_matrix.h"
 #include "optim/spectral/polynomial.h"
 #include "optim/spectral/products.h"
+#include "optim/spectral/scales.h"
 #include "optim/spectral/schedule.h"
 #include "optim/spectral/scratch.h"
 
@@ -29,6 +30,7 @@ namespace muonp::optim::spectral {
 namespace {
 
 using core::MatrixView;
+using core::StridedBatch;
 using core::SymmetricForm;
 
 // A, T, Wᵐ, W and two that are being written; an octic has one factor more.
@@ -42,62 +44,86 @@ int long_matrices(const Schedule& schedule, Exponent p) {
   return schedule.restarts == 1 ? 2 : 3;
 }
 
-// Of one matrix, or of this rank's share of one, whose products know which.
+// Of one matrix, or of this rank's share of one, whose products know which, with a scale that the host finds; or of all
+// matrices of a batch on a GPU, which take each step together and whose scales stay on the device.
 class Recurrence {
  public:
-  Recurrence(core::Device& device, Exponent p, const Schedule& schedule, const MatrixView& g, Products& products)
+  // g: `count` matrices of float32; of one the host may find the scale.
+  Recurrence(core::Device& device, std::int64_t count, Exponent p, const Schedule& schedule, const StridedBatch& g,
+             Products& products)
       : queue_(device.queue()),
         products_(products),
         scratch_(device, core::Dtype::float32),
+        count_(count),
         p_(p),
         schedule_(schedule),
         g_(g),
         n_(products.side()) {
-    for (MatrixView* small : {&gram_, &product_, &left_, &power_, &next_, &spare_}) *small = scratch_.matrix(n_, n_);
-    if (small_matrices(schedule) == 7) right_ = scratch_.matrix(n_, n_);
+    for (StridedBatch* small : {&gram_, &product_, &left_, &power_, &next_, &spare_})
+      *small = scratch_.matrices(count, n_, n_);
+    if (small_matrices(schedule) == 7) right_ = scratch_.matrices(count, n_, n_);
   }
 
-  // z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
+  // Of one matrix: z = gain(scale)·U Sᵖ Vᵀ of G·factor/scale; returns the scale.
   template <class Gain>
   double run(double factor, const MatrixView& z, const Gain& gain) {
     source_ = y_ = take();
-    copy_scaled(queue_, g_, factor, y_);
+    copy_scaled(queue_, g_.first, factor, y_.first);
     rebuild_gram();
     multiply(gram_, gram_, next_);
-    const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_, next_);
+    const auto [trace, aa, ab, bb] = core::symmetric_moments(queue_, gram_.first, next_.first);
     const double highest = eigenvalue_bound(n_, {trace, aa, ab, bb});
-    divisor_ = std::sqrt(highest);
-    const double scale = divisor_;
+    scale_ = std::sqrt(highest);
     take_steps(highest);
-    multiply_long(gain(scale) / divisor_, source_, product_, z);
-    return scale;
+    multiply_long(gain(scale_) / (divided_ ? 1 : scale_), source_, product_, {z});
+    return scale_;
+  }
+
+  // z = U Sᵖ Vᵀ of every G. What the long matrices are to be multiplied by is put into the small ones, which are shorter.
+  void run(Scales& scales, const StridedBatch& z) {
+    scales_ = &scales;
+    source_ = y_ = take();
+    scales.find_factor(g_);
+    scales.copy_by_factor(g_, 1, y_);
+    rebuild_gram();
+    multiply(gram_, gram_, next_);
+    scales.find_scale(gram_, next_);
+    take_steps(1);
+    scales.gain(p_.value(), product_, !divided_);
+    multiply_long(1, source_, product_, z);
   }
 
  private:
   bool polar() const { return p_.h() == p_.m(); }
 
-  MatrixView take() {
-    if (free_.empty()) return scratch_.matrix(g_.rows, g_.cols);
-    const MatrixView matrix = free_.back();
+  StridedBatch take() {
+    if (free_.empty()) return scratch_.matrices(count_, g_.first.rows, g_.first.cols);
+    const StridedBatch matrix = free_.back();
     free_.pop_back();
     return matrix;
   }
 
-  void multiply(const MatrixView& a, const MatrixView& b, const MatrixView& c, std::span<const SymmetricForm> forms = {},
-                double alpha = 1) {
-    products_.symmetric(static_cast<float>(alpha), {a}, {b}, {c}, forms);
+  void multiply(const StridedBatch& a, const StridedBatch& b, const StridedBatch& c,
+                std::span<const SymmetricForm> forms = {}, double alpha = 1) {
+    products_.symmetric(static_cast<float>(alpha), a, b, c, forms);
   }
-  void multiply_long(double alpha, const MatrixView& x, const MatrixView& small, const MatrixView& out) {
+  void multiply_long(double alpha, const StridedBatch& x, const StridedBatch& small, const StridedBatch& out) {
     products_.by_small(static_cast<float>(alpha), x, small, 0, out);
   }
-  void rebuild_gram() { products_.gram({y_}, {gram_}); }
-  void write_forms(std::span<const SymmetricForm> forms) { core::symmetric_forms(queue_, next_, forms); }
-  void copy(const MatrixView& from, const MatrixView& to) {
-    const SymmetricForm form{.out = to};
-    core::symmetric_forms(queue_, from, {&form, 1});
+  // out = x·small, over the scale, for an x that has not been divided by it. small has served then.
+  void multiply_and_divide(const StridedBatch& x, const StridedBatch& small, const StridedBatch& out) {
+    if (scales_ != nullptr) scales_->gain(0, small, true);
+    multiply_long(scales_ != nullptr ? 1 : 1 / scale_, x, small, out);
+  }
+  void rebuild_gram() { products_.gram(y_, gram_); }
+  void write_forms(std::span<const SymmetricForm> forms) { core::symmetric_forms(queue_, count_, next_, forms); }
+  void copy(const StridedBatch& from, const StridedBatch& to) {
+    const SymmetricForm form{.out = to.first};
+    core::symmetric_forms(queue_, count_, from, {&form, 1});
   }
 
-  // From A in gram_ and A² in next_ to Z = source_·T / divisor_. `unit`: what the eigenvalue 1 of the design is in A.
+  // From A in gram_ and A² in next_ to Z = source_·T, over the scale unless divided_. `unit`: what the eigenvalue 1 of the
+  // design is in A.
   void take_steps(double unit) {
     const int steps = core::to_int(schedule_.degrees.size());
     for (int k = 0; k < steps; ++k) {
@@ -118,10 +144,11 @@ class Recurrence {
     const double center = step.octic ? step.octic->center : (step.low + step.high) / 2;
     const auto shift = static_cast<float>(center * unit);
     if (k == 0) {
-      const SymmetricForm square{.out = next_, .identity = shift * shift, .first = {.matrix = gram_, .factor = -2 * shift}};
+      const SymmetricForm square{
+          .out = next_.first, .identity = shift * shift, .first = {.matrix = gram_.first, .factor = -2 * shift}};
       write_forms({&square, 1});
     }
-    add_to_diagonal(queue_, 1, {gram_}, -shift);
+    add_to_diagonal(queue_, count_, gram_, -shift);
     if (step.octic) {
       evaluate_octic(*step.octic, step.octic->radius * unit, k == 0);
     } else {
@@ -129,7 +156,7 @@ class Recurrence {
       for (std::size_t i = 0; i < c.size(); ++i) c[i] /= std::pow(unit, static_cast<double>(i));
       evaluate_weight(c, k == 0);
     }
-    add_to_diagonal(queue_, 1, {gram_}, shift);
+    add_to_diagonal(queue_, count_, gram_, shift);
   }
 
   // power_ = Σ c_i·Xⁱ for the X in gram_; `squared`: X² is in next_ already.
@@ -137,33 +164,34 @@ class Recurrence {
     const auto f = [&c](std::size_t i) { return static_cast<float>(c[i]); };
     if (c.size() == 3) {
       const SymmetricForm weight{
-          .out = power_, .product = f(2), .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
+          .out = power_.first, .product = f(2), .identity = f(0), .first = {.matrix = gram_.first, .factor = f(1)}};
       squared ? write_forms({&weight, 1}) : multiply(gram_, gram_, power_, {&weight, 1});
       return;
     }
     MUONP_ASSERT(c.size() == 5, "degree {}", c.size() - 1);
     // (c₂ + c₃X + c₄X²)·X² + c₀ + c₁X
-    square_with({.out = spare_, .product = f(4), .identity = f(2), .first = {.matrix = gram_, .factor = f(3)}}, squared);
-    const SymmetricForm weight{.out = power_, .identity = f(0), .first = {.matrix = gram_, .factor = f(1)}};
+    square_with({.out = spare_.first, .product = f(4), .identity = f(2), .first = {.matrix = gram_.first, .factor = f(3)}},
+                squared);
+    const SymmetricForm weight{.out = power_.first, .identity = f(0), .first = {.matrix = gram_.first, .factor = f(1)}};
     multiply(spare_, next_, power_, {&weight, 1});
   }
 
   // next_ = X² and one form of it.
   void square_with(const SymmetricForm& form, bool squared) {
-    const SymmetricForm both[] = {form, {.out = next_}};
+    const SymmetricForm both[] = {form, {.out = next_.first}};
     squared ? write_forms({both, 1}) : multiply(gram_, gram_, next_, both);
   }
 
   // power_ = w(A) with x = X/radius for the X in gram_. y = x² is in next_ as X².
   void evaluate_octic(const Octic& o, double radius, bool squared) {
     const double x = 1 / radius, y = x * x;
-    const auto term = [](const MatrixView& matrix, double factor) {
-      return core::SymmetricTerm{.matrix = matrix, .factor = static_cast<float>(factor)};
+    const auto term = [](const StridedBatch& matrix, double factor) {
+      return core::SymmetricTerm{.matrix = matrix.first, .factor = static_cast<float>(factor)};
     };
-    square_with({.out = spare_, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
-    const SymmetricForm factors[] = {{.out = left_, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
-                                     {.out = right_, .first = term(next_, o.e2 * y)},
-                                     {.out = power_,
+    square_with({.out = spare_.first, .product = static_cast<float>(o.c4 * y), .first = term(gram_, o.c3 * x)}, squared);
+    const SymmetricForm factors[] = {{.out = left_.first, .first = term(next_, o.d2 * y), .second = term(gram_, o.d1 * x)},
+                                     {.out = right_.first, .first = term(next_, o.e2 * y)},
+                                     {.out = power_.first,
                                       .product = static_cast<float>(o.e0),
                                       .identity = static_cast<float>(o.f0),
                                       .first = term(next_, o.f2 * y),
@@ -171,13 +199,13 @@ class Recurrence {
                                       .mirror = false}};
     multiply(next_, spare_, power_, factors, y);
     const auto sign = static_cast<float>(o.sign);
-    const SymmetricForm weight{.out = power_, .product = sign, .first = term(power_, sign)};
+    const SymmetricForm weight{.out = power_.first, .product = sign, .first = term(power_, sign)};
     multiply(left_, right_, next_, {&weight, 1});
   }
 
   // A matrix that gathers powers of W.
   struct Target {
-    MatrixView* matrix;
+    StridedBatch* matrix;
     int exponent;
     bool holds;  // something to multiply; otherwise it becomes the power itself
   };
@@ -189,7 +217,7 @@ class Recurrence {
     Target targets[] = {{&left_, p_.m(), false}, {&gram_, on_gram, true}, {&gram_, on_long, false}};
     const int all = p_.m() | on_gram | on_long;
     for (int bit = 0; (all >> bit) != 0; ++bit) {
-      MatrixView* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
+      StridedBatch* taker = nullptr;  // the one that gets power_'s own storage, once nothing needs it any more
       for (Target& t : targets) {
         if ((t.exponent >> bit & 1) == 0) continue;
         if (t.holds) {
@@ -226,33 +254,36 @@ class Recurrence {
   // Y ← Y·Wʰ and A = YᵀY. What Z is made from follows only where it is Y itself (p = 0).
   void restart() {
     raise(0, polar() ? 0 : p_.h());
-    const MatrixView y = y_;
+    const StridedBatch y = y_;
     y_ = take();
+    const StridedBatch& factor = polar() ? product_ : gram_;
+    const bool first = y.first.data == source_.first.data && !divided_;
+    first ? multiply_and_divide(y, factor, y_) : multiply_long(1, y, factor, y_);
     if (polar()) {
-      multiply_long(1 / divisor_, y, product_, y_);
       product_holds_ = false;
-      divisor_ = 1;
+      divided_ = true;
       source_ = y_;
-    } else {
-      multiply_long(y.data == source_.data ? 1 / divisor_ : 1, y, gram_, y_);
     }
-    if (y.data != source_.data) free_.push_back(y);
+    if (y.first.data != source_.first.data) free_.push_back(y);
     rebuild_gram();
   }
 
   core::Queue& queue_;
   Products& products_;
   Scratch scratch_;
+  std::int64_t count_;
   Exponent p_;
   const Schedule& schedule_;
-  MatrixView g_;
+  StridedBatch g_;
   std::int64_t n_;
-  double divisor_ = 1;  // what source_ is still to be divided by
+  double scale_ = 1;          // of the one matrix, where the host finds it
+  Scales* scales_ = nullptr;  // of all, where the device does
+  bool divided_ = false;      // source_ is divided by the scale
   bool product_holds_ = false;
-  MatrixView gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
-  MatrixView left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
-  MatrixView y_, source_;                             // Z = source_·T / divisor_
-  std::vector<MatrixView> free_;
+  StridedBatch gram_, product_, power_, next_, spare_;  // A, T, powers of W, and what is being written
+  StridedBatch left_, right_;                           // factors of an octic; left_ is Wᵐ between two octics
+  StridedBatch y_, source_;                             // Z = source_·T, over the scale unless divided_
+  std::vector<StridedBatch> free_;
 };
 
 // float32; and any storage at p = 1, where there is nothing to compute.
@@ -280,11 +311,25 @@ class CoupledMinimax final : public PerMatrix {
   std::int64_t workspace_bytes(std::int64_t rows, std::int64_t cols) const override {
     return part_bytes({rows, cols}, {rows, cols});
   }
+  bool takes_together(core::DeviceKind device) const override { return device == core::DeviceKind::cuda; }
 
  protected:
   Outcome one(core::Device& device, const Input& input, const MatrixView& z) const override {
     Products products(device, 1, z.rows, z.cols);
     return raise(device, {z.rows, z.cols}, input, z, products);
+  }
+  Together all(core::Device& device, std::int64_t count, const StridedBatch& g, const StridedBatch& z) const override {
+    Scales scales(device, count);
+    if (options().p.m() == 0) {
+      copy(device, count, g, z);
+      scales.find_factor(g);
+      return measured(scales, z, {.predicted_error = 0});
+    }
+    const std::int64_t rows = g.first.rows, cols = g.first.cols;
+    const Schedule& s = schedule(rows, cols);
+    Products products(device, count, rows, cols);
+    Recurrence(device, count, options().p, s, g, products).run(scales, z);
+    return measured(scales, z, outcome_of(s, products.flops() / static_cast<double>(count)));
   }
   Outcome share(core::Device& device, const Size& whole, const Input& input, const MatrixView& z,
                 Sharers& sharers) const override {
@@ -306,21 +351,24 @@ class CoupledMinimax final : public PerMatrix {
  private:
   // `whole`: the size of the matrix of which input and z may be a share.
   Outcome raise(core::Device& device, const Size& whole, const Input& input, const MatrixView& z, Products& products) const {
-    Outcome outcome;
-    if (options().p.m() == 0) {  // p = 1: G itself, to the last bit
-      device.queue().copy(z.data, input.g.data, z.rows * z.cols * core::size_of(z.dtype));
-      outcome.scale = input.norm;
-      outcome.predicted_error = 0;
-      return outcome;
+    if (options().p.m() == 0) {
+      copy(device, 1, {input.g}, {z});
+      return {.scale = input.norm, .predicted_error = 0};
     }
     const Schedule& s = schedule(whole.rows, whole.cols);
-    Recurrence recurrence(device, options().p, s, input.g, products);
-    outcome.steps = core::to_int(s.degrees.size());
-    outcome.restarts = s.restarts;
-    outcome.predicted_error = s.design->error;
-    outcome.scale = recurrence.run(input.factor, z, [&](double scale) { return gain(input, scale); });
-    outcome.flops = products.flops();
+    Recurrence recurrence(device, 1, options().p, s, {input.g}, products);
+    const double scale = recurrence.run(input.factor, z, [&](double of) { return gain(input, of); });
+    Outcome outcome = outcome_of(s, products.flops());
+    outcome.scale = scale;
     return outcome;
+  }
+  // p = 1: G itself, to the last bit. Both are dense.
+  static void copy(core::Device& device, std::int64_t count, const StridedBatch& g, const StridedBatch& z) {
+    device.queue().copy(z.first.data, g.first.data, count * z.first.rows * z.first.cols * core::size_of(z.first.dtype));
+  }
+  static Outcome outcome_of(const Schedule& s, double flops) {  // but for the scale
+    return {
+        .steps = core::to_int(s.degrees.size()), .restarts = s.restarts, .predicted_error = s.design->error, .flops = flops};
   }
   bool trivial(std::int64_t rows, std::int64_t cols) const { return options().p.m() == 0 || rows == 0 || cols == 0; }
 

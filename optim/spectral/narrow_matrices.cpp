@@ -40,7 +40,6 @@ std::pair<NarrowMatrices::Long, NarrowMatrices::Small> NarrowMatrices::start() {
   scales_.find_factor(g_);
   if (scaling_ == Scaling::by_norm) {
     scales_.copy_by_norm(g_, *y);
-    scales_.take_norm_as_scale();
     return {y, gram(y)};
   }
   const auto size = static_cast<double>(elements_);

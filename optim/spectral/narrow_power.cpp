@@ -76,19 +76,11 @@ class NarrowPower final : public PerMatrix {
     NarrowSteps<NarrowMatrices>(matrices, options().p, s->plan).run();
     Scales& scales = matrices.scales();
     scales.gain(options().p.value(), z);
-    scales.measure(z);
-    Together together;
-    together.squares = scales.results();
-    for (const Scales::OfMatrix& of : scales.read()) {
-      together.norms.push_back(of.norm);
-      together.results.push_back(of.result);
-      together.outcomes.push_back({.scale = of.scale,
-                                   .steps = core::to_int(s->degrees.size()),
-                                   .restarts = core::to_int(s->plan.rebuilds.size()),
-                                   .predicted_error = s->forecast.error(whole.rows, whole.cols),
-                                   .flops = products.flops() / static_cast<double>(count)});
-    }
-    return together;
+    return measured(scales, z,
+                    {.steps = core::to_int(s->degrees.size()),
+                     .restarts = core::to_int(s->plan.rebuilds.size()),
+                     .predicted_error = s->forecast.error(whole.rows, whole.cols),
+                     .flops = products.flops() / static_cast<double>(count)});
   }
 
   std::shared_ptr<const NarrowSchedule> schedule(std::int64_t rows, std::int64_t cols) const {

@@ -9,6 +9,7 @@
 #include "core/device/host_view.h"
 #include "optim/spectral/elementwise.h"
 #include "optim/spectral/products.h"
+#include "optim/spectral/scales.h"
 
 namespace muonp::optim::spectral {
 namespace {
@@ -88,6 +89,19 @@ Outcome PerMatrix::one_of_batch(core::Device& device, const Tensor& g, const Ten
 
 PerMatrix::Together PerMatrix::all(core::Device&, std::int64_t, const core::StridedBatch&, const core::StridedBatch&) const {
   MUONP_ASSERT(false, "{} takes matrices in turn", options_.method);
+}
+
+PerMatrix::Together PerMatrix::measured(Scales& scales, const core::StridedBatch& z, const Outcome& each) {
+  scales.measure(z);
+  Together together;
+  together.squares = scales.results();
+  for (const Scales::OfMatrix& of : scales.read()) {
+    together.norms.push_back(of.norm);
+    together.results.push_back(of.result);
+    together.outcomes.push_back(each);
+    together.outcomes.back().scale = of.scale;
+  }
+  return together;
 }
 
 PerMatrix::Together PerMatrix::together(core::Device& device, const Tensor& g, const Tensor& z) const {

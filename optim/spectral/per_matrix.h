@@ -13,6 +13,8 @@
 
 namespace muonp::optim::spectral {
 
+class Scales;
+
 struct Outcome {     // of one matrix
   double scale = 0;  // what G·2^−exponent was divided by
   int steps = 0, restarts = 0;
@@ -64,6 +66,8 @@ class PerMatrix : public SpectralPower {
   };
   virtual Together all(core::Device& device, std::int64_t count, const core::StridedBatch& g,
                        const core::StridedBatch& z) const;
+  // What all() returns of its results z; `each`: every outcome but for its scale. Waits for the device.
+  static Together measured(Scales& scales, const core::StridedBatch& z, const Outcome& each);
   // (scale/factor)ᵖ
   double gain(const Input& input, double scale) const;
 

@@ -121,19 +121,21 @@ void Products::symmetric(float alpha, const StridedBatch& a, const StridedBatch&
 }
 
 // (A·B)ᵀ is B·A.
-void Products::symmetrized(const MatrixView& a, const MatrixView& b, const MatrixView& c) {
+void Products::symmetrized(const StridedBatch& a, const StridedBatch& b, const StridedBatch& c) {
   if (sharers_ == nullptr) {
-    core::symmetrized_product(queue_, 1, a, b, c);
-    flops_ += core::gemm_flops(n_, n_, n_);
+    core::symmetrized_product(queue_, count_, 1, a, b, c);
+    flops_ += static_cast<double>(count_) * core::gemm_flops(n_, n_, n_);
     return;
   }
   compute_panels([&](Panel p, const MatrixView& out) {
     const std::int64_t rows = p.end - p.begin;
-    core::gemm(queue_, Op::none, Op::none, 0.5f, a.block(p.begin, 0, rows, n_), b.block(0, 0, n_, p.end), 0, out);
-    core::gemm(queue_, Op::none, Op::none, 0.5f, b.block(p.begin, 0, rows, n_), a.block(0, 0, n_, p.end), 1, out);
+    core::gemm(queue_, Op::none, Op::none, 0.5f, a.first.block(p.begin, 0, rows, n_), b.first.block(0, 0, n_, p.end), 0,
+               out);
+    core::gemm(queue_, Op::none, Op::none, 0.5f, b.first.block(p.begin, 0, rows, n_), a.first.block(0, 0, n_, p.end), 1,
+               out);
     flops_ += core::gemm_flops(rows, p.end, n_);
   });
-  gather_panels(c, {});
+  gather_panels(c.first, {});
 }
 
 void Products::gram(const StridedBatch& y, const StridedBatch& c, std::span<const SymmetricForm> forms) {
@@ -177,11 +179,6 @@ void Products::gather_panels(const MatrixView& c, std::span<const SymmetricForm>
     });
   const SymmetricForm both{.out = c};
   core::symmetric_forms(queue_, c, forms.empty() ? std::span(&both, 1) : forms);
-}
-
-void Products::by_small(float alpha, const MatrixView& x, const MatrixView& small, float beta, const MatrixView& out) {
-  core::gemm(queue_, Op::none, Op::none, alpha, wide_ ? small : x, wide_ ? x : small, beta, out);
-  flops_ += core::gemm_flops(x.rows, x.cols, n_);
 }
 
 void Products::by_small(float alpha, const StridedBatch& x, const StridedBatch& small, float beta, const StridedBatch& out) {

@@ -24,11 +24,9 @@ class Products {
   // As core::symmetric_product(), core::symmetrized_product() and core::gram() of the smaller side; C is float32.
   void symmetric(float alpha, const core::StridedBatch& a, const core::StridedBatch& b, const core::StridedBatch& c,
                  std::span<const core::SymmetricForm> forms = {});
-  void symmetrized(const core::MatrixView& a, const core::MatrixView& b, const core::MatrixView& c);
+  void symmetrized(const core::StridedBatch& a, const core::StridedBatch& b, const core::StridedBatch& c);
   void gram(const core::StridedBatch& y, const core::StridedBatch& c, std::span<const core::SymmetricForm> forms = {});
   // out = alpha·(X·S) for tall or square matrices, alpha·(S·X) for wide ones, + beta·out.
-  void by_small(float alpha, const core::MatrixView& x, const core::MatrixView& small, float beta,
-                const core::MatrixView& out);
   void by_small(float alpha, const core::StridedBatch& x, const core::StridedBatch& small, float beta,
                 const core::StridedBatch& out);
 

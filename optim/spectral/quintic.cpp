@@ -64,16 +64,7 @@ class QuinticIteration final : public PerMatrix {
     Scales scales(device, count);
     scales.find_factor(g);
     iterate(device, count, g, z, [&](const StridedBatch& x) { scales.copy_by_norm(g, x); });
-    scales.measure(z);
-    Together together;
-    together.squares = scales.results();
-    for (const Scales::OfMatrix& of : scales.read()) {
-      together.norms.push_back(of.norm);
-      together.results.push_back(of.result);
-      together.outcomes.push_back(outcome_of(g.first));
-      together.outcomes.back().scale = of.norm;
-    }
-    return together;
+    return measured(scales, z, outcome_of(g.first));
   }
 
  private:

@@ -117,10 +117,10 @@ MUONP_HD bool is_usable(double x) { return x > 0 && x <= 1.7976931348623157e308;
 
 struct FindFactor {
   const double* squares;
-  double* factor;
+  double *factor, *scale;
   MUONP_HD void operator()(std::int64_t i) const {
     int exponent = 0;
-    if (is_usable(squares[i])) frexp(sqrt(squares[i]), &exponent);
+    scale[i] = is_usable(squares[i]) ? frexp(sqrt(squares[i]), &exponent) : 1.0;
     factor[i] = ldexp(1.0, -exponent);
   }
 };
@@ -181,12 +181,6 @@ struct InverseNorm {
   MUONP_HD void operator()(std::int64_t i) const { by[i] = is_usable(squares[i]) ? 1 / sqrt(squares[i]) : 0.0; }
 };
 
-struct ScaledNorm {
-  const double *squares, *factor;
-  double* scale;
-  MUONP_HD void operator()(std::int64_t i) const { scale[i] = is_usable(squares[i]) ? sqrt(squares[i]) * factor[i] : 1.0; }
-};
-
 struct Quotient {
   const double *a, *b;
   double* out;
@@ -196,8 +190,12 @@ struct Quotient {
 struct Gain {
   const double *squares, *scale, *factor;
   double p;
+  bool over_scale;
   double* by;
-  MUONP_HD void operator()(std::int64_t i) const { by[i] = squares[i] == 0 ? 0.0 : exp(p * log(scale[i] / factor[i])); }
+  MUONP_HD void operator()(std::int64_t i) const {
+    const double gain = squares[i] == 0 ? 0.0 : exp(p * log(scale[i] / factor[i]));
+    by[i] = over_scale ? gain / scale[i] : gain;
+  }
 };
 
 struct Fill {
@@ -237,7 +235,7 @@ void Scales::sum_squares(const StridedBatch& x, double* sums) {
 
 void Scales::find_factor(const StridedBatch& g) {
   sum_squares(g, squares_);
-  core::for_each(queue_, count_, FindFactor{squares_, factor_});
+  core::for_each(queue_, count_, FindFactor{squares_, factor_, scale_});
 }
 
 void Scales::copy_by_factor(const StridedBatch& g, double by, const StridedBatch& to) {
@@ -256,7 +254,6 @@ void Scales::divide_gram(const StridedBatch& gram, double by, const StridedBatch
   copy_by(queue_, count_, gram, by_, 1, to);
 }
 
-// tf32's products read 10 bits of what the moments are made of, and only many rows take that out of them.
 void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
   const std::int64_t n = a.first.rows;
   MUONP_ASSERT(squared.first.dtype == core::Dtype::float32 && squared.first.rows == n, "A² in {}",
@@ -269,22 +266,22 @@ void Scales::find_scale(const StridedBatch& a, const StridedBatch& squared) {
                                      a.first.stride, a.batch_stride, squared.first.stride, squared.batch_stride, partial});
   });
   core::for_each_row(queue_, 4 * count_, n, MatrixSums{partial, n, moments_});
-  const double slack = kMomentSlack + 2e-3 / static_cast<double>(n);
+  // tf32's products read 10 bits of what the moments are made of, and only many rows take that out of them. The 16-bit
+  // storages have the same slack; float32's products read all of it.
+  const double slack = kMomentSlack + (a.first.dtype == core::Dtype::float32 ? 0 : 2e-3 / static_cast<double>(n));
   core::for_each(queue_, count_, FindScale{moments_, unit_, static_cast<double>(n), slack, scale_, by_, by_square_});
   multiply_by(queue_, count_, a, by_);
   multiply_by(queue_, count_, squared, by_square_);
 }
-
-void Scales::take_norm_as_scale() { core::for_each(queue_, count_, ScaledNorm{squares_, factor_, scale_}); }
 
 void Scales::copy_by_scale(const StridedBatch& g, const StridedBatch& to) {
   core::for_each(queue_, count_, Quotient{factor_, scale_, by_});
   copy_by(queue_, count_, g, by_, 1, to);
 }
 
-void Scales::gain(double p, const StridedBatch& z) {
-  core::for_each(queue_, count_, Gain{squares_, scale_, factor_, p, by_});
-  multiply_by(queue_, count_, z, by_);
+void Scales::gain(double p, const StridedBatch& x, bool over_scale) {
+  core::for_each(queue_, count_, Gain{squares_, scale_, factor_, p, over_scale, by_});
+  multiply_by(queue_, count_, x, by_);
 }
 
 void Scales::measure(const StridedBatch& z) { sum_squares(z, result_); }

@@ -1,5 +1,5 @@
-// The numbers that the recurrence in narrow storage has of each matrix of a batch. They stay in the device's memory, where
-// kernels make and read them: no matrix waits for the host, which reads them once, when all is done.
+// The numbers that a recurrence on a GPU has of each matrix of a batch. They stay in the device's memory, where kernels make
+// and read them: no matrix waits for the host, which reads them once, when all is done.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ class Scales {
   // sharers: of one matrix of which G is a part; null: none.
   Scales(core::Device& device, std::int64_t count, Sharers* sharers = nullptr);
 
-  // G·factor has a Frobenius norm in [1/2, 1).
+  // G·factor has a Frobenius norm in [1/2, 1), which is the scale unless find_scale() finds another.
   void find_factor(const core::StridedBatch& g);
   // to = factor·by·G, in the dtype of `to`.
   void copy_by_factor(const core::StridedBatch& g, double by, const core::StridedBatch& to);
@@ -34,13 +34,12 @@ class Scales {
   void divide_gram(const core::StridedBatch& gram, double by, const core::StridedBatch& to);
   // From A and A², of which the lower triangle is read and which is float32, a bound on the largest eigenvalue of A
   // (bound.h); A and A² are divided by it and its square. G·factor/scale has no singular value above 1.
+  // How exactly products of A are known to be is told by its dtype.
   void find_scale(const core::StridedBatch& a, const core::StridedBatch& squared);
-  // The scale is ‖G·factor‖_F.
-  void take_norm_as_scale();
   // to = G·factor/scale, in the dtype of `to`.
   void copy_by_scale(const core::StridedBatch& g, const core::StridedBatch& to);
-  // z ← (scale/factor)ᵖ·z, float32.
-  void gain(double p, const core::StridedBatch& z);
+  // x ← (scale/factor)ᵖ·x, float32; over the scale for an x by which G·factor is to be multiplied.
+  void gain(double p, const core::StridedBatch& x, bool over_scale = false);
   // Takes ‖Z‖_F² of each result.
   void measure(const core::StridedBatch& z);
 

@@ -42,15 +42,17 @@ void make_gpt2(SmallModel& model) {
   for (core::Parameter& p : model.parameters) model.list.push_back(&p);
 }
 
+class StepLaunches : public ::testing::TestWithParam<const char*> {};  // the storage of the spectral step
+
 }  // namespace
 
-TEST(StepLaunches, AStepOfGpt2TakesFewLaunchesAndWaits) {
+TEST_P(StepLaunches, AStepOfGpt2TakesFewLaunchesAndWaits) {
   const auto device = test::make_test_device(1);
   ASSERT_EQ(device->kind(), core::DeviceKind::cuda);
   SmallModel model;
   make_gpt2(model);
   OptimizerConfig config = small_config();
-  config.matrices.rule.as<Muonp>().dtype = "float16";
+  config.matrices.rule.as<Muonp>().dtype = GetParam();
   config.matrices.splits = {{.name = "qkv", .pattern = "*.c_attn.weight", .parts = {"q", "k", "v"}}};
   const auto communicator = dist::make_local(device.get());
   DistributedOptimizer optimizer(*device, model.list, config,
@@ -67,3 +69,5 @@ TEST(StepLaunches, AStepOfGpt2TakesFewLaunchesAndWaits) {
     EXPECT_LE(cuda_host::waits() - waits, 4u);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(OfStorage, StepLaunches, ::testing::Values("float16", "float32"));
