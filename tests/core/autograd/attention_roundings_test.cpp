@@ -30,6 +30,14 @@ struct Bounded {
   }
 };
 
+// Numbers that use all bits of the type: an operand that is rounded further is seen.
+Numbers numbers_of(Dtype dtype, const Shape& shape, std::uint64_t seed) {
+  Numbers numbers = random_numbers(shape, seed);
+  if (dtype == Dtype::float32)
+    for (double& x : numbers) x = double(float(1.1 * x));
+  return numbers;
+}
+
 struct Results {
   Bounded out, dqkv;
 };
@@ -131,9 +139,13 @@ Computed compute(Device& device, const Sizes& s, Dtype dtype, const Numbers& qkv
   return {to_numbers(y->value), to_numbers(x->gradient->tensor)};
 }
 
-void expect_within(const char* what, const Numbers& got, const Bounded& expected) {
+// How cuDNN adds is not known: in bfloat16 there is a little room beside the bound.
+void expect_within(const char* what, Dtype dtype, const Numbers& got, const Bounded& expected) {
+  double largest = 0;
+  for (const double v : expected.value) largest = std::max(largest, std::abs(v));
+  const double room = dtype == Dtype::bfloat16 ? 64 * kSum * largest : 0;
   for (std::size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(got[i], expected.value[i], 2 * expected.error[i]) << what << ", element " << i;
+    ASSERT_NEAR(got[i], expected.value[i], 2 * expected.error[i] + room) << what << ", element " << i;
 }
 
 void expect_within_roundings(const std::vector<Sizes>& all) {
@@ -142,12 +154,11 @@ void expect_within_roundings(const std::vector<Sizes>& all) {
     for (const Dtype dtype : {Dtype::float32, Dtype::bfloat16}) {
       const AttentionShape shape{s.batch, s.time, s.heads, !s.begins.empty()};
       SCOPED_TRACE(fmt::format("{}, {}: {}", name_of(dtype), s.text(), describe_attention(shape, dtype)));
-      // Numbers that both types have.
-      const Numbers qkv = random_numbers(s.shape(), 1), dout = random_numbers(out_shape(s), 2);
+      const Numbers qkv = numbers_of(dtype, s.shape(), 1), dout = numbers_of(dtype, out_shape(s), 2);
       const Results expected = reference(s, dtype, qkv, dout);
       const Computed got = compute(*device, s, dtype, qkv, dout);
-      expect_within("value", got.out, expected.out);
-      expect_within("gradient", got.dqkv, expected.dqkv);
+      expect_within("value", dtype, got.out, expected.out);
+      expect_within("gradient", dtype, got.dqkv, expected.dqkv);
     }
 }
 
