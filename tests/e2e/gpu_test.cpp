@@ -130,7 +130,7 @@ TEST_F(Gpu, AnOldDriverIsNamedWithBothVersions) {
 
 // By every command that would compute with the model or plan it for a GPU, before a run is there.
 TEST_F(Gpu, LargerHeadsThanAttentionTakesAreRefused) {
-  const std::vector<std::string> large = {"model.width=256", "model.heads=1", "run.steps=1"};
+  const std::vector<std::string> large = {"model.width=256", "model.heads=1", "run.steps=4"};
   const std::string set = " --set model.width=256 --set model.heads=1 --set device=cuda";
   const auto expect_refused = [&](const std::string& arguments, int ranks) {
     const Outcome outcome = muonp(arguments, ranks);
