@@ -4,7 +4,6 @@
 #pragma once
 
 #include "core/device/cuda/flash_tile.h"
-#include "core/device/for_each.h"
 
 namespace muonp::core::cuda {
 
