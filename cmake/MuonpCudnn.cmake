@@ -2,6 +2,6 @@
 # (core/device/cuda/cudnn.h). After find_package(CUDAToolkit), beside which it may lie.
 find_path(MUONP_CUDNN_INCLUDE_DIR cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 if(NOT MUONP_CUDNN_INCLUDE_DIR)
-  message(STATUS "Attention is not fused on GPUs: cudnn_graph.h was not found "
+  message(STATUS "Attention on GPUs is without cuDNN: cudnn_graph.h was not found "
                  "(-DMUONP_CUDNN_INCLUDE_DIR=..., from NVIDIA's cuDNN 9 or PyPI's nvidia-cudnn-cu13)")
 endif()

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/base/error.h"
+#include "core/device/attention.h"
 
 namespace muonp::models {
 
@@ -166,6 +167,12 @@ ModelConfig ModelConfig::with_folder(const ModelConfig& folder) const {
 std::unique_ptr<LanguageModel> make_model(const ModelConfig& config) {
   const ModelConfig c = config.resolved();
   return c.is_llama() ? make_llama(c.llama, c.lora, c.qk_clip) : make_gpt(c.gpt, c.lora, c.qk_clip);
+}
+
+std::unique_ptr<LanguageModel> make_model(const ModelConfig& config, core::DeviceKind device) {
+  if (const std::string why = core::attention_refusal(config.resolved().heads(), device); !why.empty())
+    core::fail("{}", why);
+  return make_model(config);
 }
 
 }  // namespace muonp::models

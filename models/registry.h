@@ -7,6 +7,7 @@
 
 #include "core/config/config.h"
 #include "core/device/attention_shape.h"
+#include "core/device/device.h"
 #include "models/gpt/gpt.h"
 #include "models/layers/lora.h"
 #include "models/layers/qk_clip.h"
@@ -49,5 +50,7 @@ struct ModelConfig {
 
 // Resolves the configuration; Error if the vocabulary is then not known.
 std::unique_ptr<LanguageModel> make_model(const ModelConfig& config);
+// The same, of a model that is to be computed, or planned, on a device of this kind: Error also for what it cannot do there.
+std::unique_ptr<LanguageModel> make_model(const ModelConfig& config, core::DeviceKind device);
 
 }  // namespace muonp::models

@@ -53,11 +53,17 @@ void attention_with_cache(Device& device, const AttentionHeads& heads, const Ten
   cpu::attention_with_cache(device, heads, qkv, keys, values, lengths, out);
 }
 
+std::string attention_refusal(const AttentionHeads& heads, DeviceKind device) {
+  if (device == DeviceKind::cpu || heads.size <= kLargestGpuHead) return "";
+  return fmt::format(
+      "attention on a GPU takes heads of up to {0}, not of {1}; choose model.heads so that width / heads is at most {0}, or "
+      "device: cpu (a command that has no such setting takes the CPU where CUDA_VISIBLE_DEVICES is empty)",
+      kLargestGpuHead, heads.size);
+}
+
 std::string describe_attention(const AttentionShape& s, Dtype dtype) {
-  const std::string not_cudnn = cuda::fusion_refusal(s, dtype), not_fused = cuda::flash_refusal(s, dtype);
-  if (not_cudnn.empty()) return "fused by " + cuda::fusion_library();
-  if (not_fused.empty()) return "fused by a kernel of its own: " + not_cudnn;
-  return "in blocks of queries: " + not_fused;
+  const std::string not_cudnn = cuda::fusion_refusal(s, dtype);
+  return not_cudnn.empty() ? "fused by " + cuda::fusion_library() : "fused by a kernel of its own: " + not_cudnn;
 }
 
 namespace {
@@ -71,22 +77,12 @@ std::int64_t library_scratch(const AttentionShape& s) {
   return scores + (s.heads.group() == 1 ? 0 : 4 * s.query_heads() * s.time * s.heads.size * size_of(Dtype::bfloat16));
 }
 
-// Scores and the gradient of the weights in float32, the weights and the gradient of the scores; q, k, v and the gradient
-// of the result by heads, and the sums of dq, dk and dv.
-std::int64_t block_scratch(const AttentionShape& s, Dtype dtype) {
-  const std::int64_t element = size_of(dtype), rows = gpu_query_rows(s);
-  const std::int64_t scores = s.query_heads() * rows * most_keys(s, rows);
-  const std::int64_t queries = s.query_heads() * s.time * s.heads.size, keys = s.key_heads() * s.time * s.heads.size;
-  return scores * 2 * (4 + element) + queries * (2 * element + 4) + keys * 2 * (element + 4);
-}
-
 }  // namespace
 
 std::int64_t attention_backward_scratch(const AttentionShape& s, Dtype dtype, DeviceKind device) {
   if (device == DeviceKind::cpu) return cpu::attention_backward_scratch(s, dtype);
   if (cuda::fusion_refusal(s, dtype).empty()) return library_scratch(s);
-  if (cuda::flash_refusal(s, dtype).empty()) return s.query_heads() * s.time * 4;  // dO·O of each query
-  return block_scratch(s, dtype);
+  return s.query_heads() * s.time * size_of(Dtype::float32);  // dO·O of each query
 }
 
 }  // namespace muonp::core

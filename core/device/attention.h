@@ -21,6 +21,10 @@ void attention_forward(Device& device, const AttentionShape& shape, const Tensor
 void attention_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins,
                         const Tensor& out, const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv);
 
+// Why attention with such heads is not to be had on a device of this kind, and what to do; or an empty string. The
+// operations above take no others.
+std::string attention_refusal(const AttentionHeads& heads, DeviceKind device);
+
 // Bytes of scratch memory of the backward pass; on the CPU for the calling thread's number of OpenMP threads, on a GPU as
 // describe_attention() says in this process.
 std::int64_t attention_backward_scratch(const AttentionShape& shape, Dtype dtype, DeviceKind device);
@@ -32,8 +36,7 @@ std::int64_t attention_backward_scratch(const AttentionShape& shape, Dtype dtype
 void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,
                           const Tensor& values, std::span<const std::int64_t> lengths, const Tensor& out);
 
-// How attention of this shape is computed on a GPU: "fused by cuDNN 9.19.0", by a kernel of its own, or in blocks of queries,
-// and why.
+// How attention of this shape is computed on a GPU: "fused by cuDNN 9.19.0", or by a kernel of its own, and why.
 std::string describe_attention(const AttentionShape& shape, Dtype dtype);
 
 }  // namespace muonp::core

@@ -1,4 +1,4 @@
-// The shape of attention, and how much of it a GPU takes at once.
+// The shape of attention, and how much of it a GPU takes, also at once.
 #pragma once
 
 #include <algorithm>
@@ -33,23 +33,9 @@ struct AttentionShape {
   }
 };
 
-// Blocks of keys begin at multiples of this many, so that products have few different sizes.
-inline constexpr std::int64_t kKeyTile = 64;
+inline constexpr std::int64_t kLargestGpuHead = 128;  // elements of a head that attention on a GPU takes
 
-// Queries of all heads that a GPU takes at once where attention is not fused: their scores are enough to fill it, and
-// few beside the activations of the layers.
-inline std::int64_t gpu_query_rows(const AttentionShape& s) {
-  constexpr std::int64_t kScores = 16 << 20, kLeastRows = 64;
-  const std::int64_t rows = kScores / (s.query_heads() * s.time) / kLeastRows * kLeastRows;
-  return std::min(s.time, std::max(kLeastRows, rows));
-}
-
-// The most keys that a block of `rows` queries is multiplied with.
-inline std::int64_t most_keys(const AttentionShape& s, std::int64_t rows) {
-  return s.heads.window == 0 ? s.time : std::min(s.time, s.heads.window + rows + kKeyTile);
-}
-
-// Sequences, or heads of one sequence, that a fused backward pass is given at once: it keeps the gradients of their scores.
+// Sequences, or heads of one sequence, that cuDNN's backward pass is given at once: it keeps the gradients of their scores.
 struct FusedPiece {
   std::int64_t batch, heads;
 };

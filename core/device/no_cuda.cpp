@@ -45,7 +45,6 @@ void attention_with_cache(Device&, const AttentionHeads&, const Tensor&, const T
 }
 
 std::string fusion_refusal(const AttentionShape&, Dtype) { return "this build has no CUDA support"; }
-std::string flash_refusal(const AttentionShape&, Dtype) { return "this build has no CUDA support"; }
 
 std::string fusion_library() { not_built(); }
 

@@ -67,7 +67,7 @@ Planner::Planner(const RunConfig& config, const dist::Cluster& cluster, int rank
       device_(cluster.gpus ? core::DeviceKind::cuda : core::DeviceKind::cpu) {
   RunConfig plain = config;
   recompute_of(plain) = "none";
-  plain_ = models::make_model(plain.model);
+  plain_ = models::make_model(plain.model, device_);
 }
 
 Planner::~Planner() = default;
@@ -79,7 +79,7 @@ Planner::Planned& Planner::planned(const RunConfig& config) {
                   config.compression.to_workers, config.compression.others);
   std::unique_ptr<Planned>& entry = planned_[key];
   if (entry) return *entry;
-  auto made = std::make_unique<Planned>(Planned{config, models::make_model(config.model), nullptr});
+  auto made = std::make_unique<Planned>(Planned{config, models::make_model(config.model, device_), nullptr});
   made->plan = std::make_unique<optim::ExecutionPlan>(optim::make_execution_plan(
       made->model->parameters(), config.optimizer, parallel_options(config, *made->model, device_), ranks()));
   entry = std::move(made);

@@ -69,11 +69,11 @@ nlohmann::ordered_json as_json(const StartFacts& facts) {
 
 // What is needed, without a cluster, of one number of ranks.
 int run_needs(Session& session, const Arguments& a, const RunConfig& config, int ranks) {
-  const auto model = models::make_model(config.model);
-  const BatchPlan batches = make_batch_plan(config.data, ranks);
   // A plan for GPUs can be made anywhere.
   const bool cuda = !a.machine.empty() || config.device == "cuda";
   const core::DeviceKind device = cuda ? core::DeviceKind::cuda : session.device().kind();
+  const auto model = models::make_model(config.model, device);
+  const BatchPlan batches = make_batch_plan(config.data, ranks);
   const optim::ExecutionPlan plan =
       optim::make_execution_plan(model->parameters(), config.optimizer, parallel_options(config, *model, device), ranks);
   const StartFacts facts{

@@ -146,7 +146,7 @@ void Learner::prepare() {
           "parallel.compute: bfloat16: {}; float32 works everywhere, and parallel.emulate_bfloat16: true gives "
           "the same numbers slowly",
           why);
-  model_ = models::make_model(config_.model);
+  model_ = models::make_model(config_.model, session_.device().kind());
 }
 
 Learner::Learner(const RunConfig& config, Session& session, core::Preparation preparation)

@@ -99,7 +99,7 @@ void make_model(TrainedModel& trained, core::Device& device, const ModelSource& 
   if (compute == core::Dtype::bfloat16)
     if (const std::string why = core::product_refusal(device.queue(), compute); !why.empty())
       core::fail("{}: bfloat16: {}; --compute float32 works everywhere", source.path, why);
-  trained.model = models::make_model(trained.config.model);
+  trained.model = models::make_model(trained.config.model, device.kind());
   trained.parameters = std::make_unique<core::PlainParameters>(device, trained.model->parameters(), compute);
 }
 

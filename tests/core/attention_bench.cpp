@@ -1,8 +1,7 @@
 // Times of attention, forward and backward, and its rate by the products of what queries see: two forward, five backward.
 //   build/release/tests/core/attention_bench [--benchmark_filter=...]                       on the CPU
 //   MUONP_TEST_DEVICE=cuda .../attention_bench                                              on a GPU, where the labels say
-// which kernel it was: whole sequences are cuDNN's, documents and windows our own kernel's, float32 goes in blocks of
-// queries.
+// which kernel it was: whole sequences in bfloat16 are cuDNN's, documents, windows and float32 our own kernels'.
 #include <benchmark/benchmark.h>
 
 #include "core/base/storage.h"
@@ -93,6 +92,8 @@ int main(int argc, char** argv) {
   add("16 x 1024, 12 heads of 64, one document each", {16, 1024, {12, 12, 64}, 1024});
   add("16 x 1024, 12 heads of 64, documents of 256", {16, 1024, {12, 12, 64}, 256});
   add("16 x 1024, 12 heads of 64, float32", {16, 1024, {12, 12, 64}, 0, Dtype::float32});
+  add("16 x 1024, 12 heads of 60, one element at a time", {16, 1024, {12, 12, 60}});
+  add("4 x 4096, 16 heads of 128 with 8 keys, float32", {4, 4096, {16, 8, 128}, 0, Dtype::float32});
   add("2 x 8192, 9 heads of 64 with 3 keys", {2, 8192, {9, 3, 64}});
   add("2 x 8192, 9 heads of 64 with 3 keys, one document each", {2, 8192, {9, 3, 64}, 8192});
   add("2 x 8192, 9 heads of 64 with 3 keys, window of 1024", {2, 8192, {9, 3, 64, 1024}});

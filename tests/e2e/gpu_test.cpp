@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "core/files/checkpoint_store.h"
+#include "core/files/files.h"
 #include "tests/e2e/program.h"
 
 namespace muonp::e2e {
@@ -125,6 +126,27 @@ TEST_F(Gpu, AnOldDriverIsNamedWithBothVersions) {
   EXPECT_NE(outcome.status, 0);
   EXPECT_NE(outcome.err.find("driver is too old: it supports CUDA up to 11.4, this build needs 13.0"), std::string::npos)
       << outcome.err;
+}
+
+// By every command that would compute with the model or plan it for a GPU, before a run is there.
+TEST_F(Gpu, LargerHeadsThanAttentionTakesAreRefused) {
+  const std::vector<std::string> large = {"model.width=256", "model.heads=1", "run.steps=4"};
+  const std::string set = " --set model.width=256 --set model.heads=1 --set device=cuda";
+  const auto expect_refused = [&](const std::string& arguments, int ranks) {
+    const Outcome outcome = muonp(arguments, ranks);
+    EXPECT_EQ(outcome.status, 1) << arguments << outcome.out << outcome.err;
+    EXPECT_NE(outcome.err.find("attention on a GPU takes heads of up to 128, not of 256; choose model.heads"),
+              std::string::npos)
+        << arguments << outcome.err;
+  };
+  expect_refused(train_arguments("large", settings("cuda", large)), 2);
+  EXPECT_FALSE(core::exists(path("runs/large/metrics.jsonl")));
+  expect_refused("plan tiny.yaml" + set, 0);
+  expect_refused("bench step tiny.yaml" + set, 0);
+  train("cpu", settings("cpu", large));
+  expect_refused("generate runs/cpu --prompt a", 0);
+  const Environment hidden("CUDA_HOST_DEVICES", "0");
+  EXPECT_EQ(muonp("generate runs/cpu --prompt a --tokens 2").status, 0);
 }
 
 TEST_F(Gpu, OutOfMemorySaysWhatTheMemoryIsForAndWhatHelps) {

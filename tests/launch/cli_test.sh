@@ -271,8 +271,8 @@ expect 'roofline of a large batch' 0 'nothing hidden' "$muonp" plan large.yaml -
 for setting in model.layers=1000000 model.width=1e9 model.context=1e18 model.vocabulary=1e18 model.mlp_ratio=1e9; do
   expect "plan $setting" 1 "--set $setting: ${setting%%=*}: " "$muonp" plan large.yaml --set $setting
 done
-widest='--set data.sequence=1024 --set data.batch=1 --set model.layers=64 --set model.width=131072 --set model.mlp_ratio=64'
-widest+=' --set model.vocabulary=16777216'
+widest='--set data.sequence=1024 --set data.batch=1 --set model.layers=64 --set model.width=131072 --set model.heads=1024'
+widest+=' --set model.mlp_ratio=64 --set model.vocabulary=16777216'
 expect 'plan of the widest model' 0 '"load"' "$muonp" plan large.yaml --json $widest
 [[ $output == *': -'* ]] && failed 'negative numbers in the widest plan'
 

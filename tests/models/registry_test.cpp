@@ -94,6 +94,17 @@ TEST(ModelConfig, WhatDoesNotFitIsRefusedByItsKey) {
   EXPECT_THAT(refusal([&] { make_model(read(base + "heads: 4")); }), HasSubstr("model.vocabulary is not given"));
 }
 
+// Where a model is made for a device, which trainer, planner, evaluation and generation do.
+TEST(ModelConfig, WhatAGpuCannotComputeIsRefusedThere) {
+  const ModelConfig gpt = read("layers: 1\nheads: 1\nwidth: 256\ncontext: 8\nvocabulary: 16"),
+                    llama =
+                        read("family: llama\nlayers: 1\nheads: 1\nhead_size: 130\nwidth: 96\ncontext: 8\nvocabulary: 16");
+  EXPECT_THAT(refusal([&] { make_model(gpt, core::DeviceKind::cuda); }),
+              AllOf(HasSubstr("heads of up to 128, not of 256; choose model.heads"), HasSubstr("device: cpu")));
+  EXPECT_THAT(refusal([&] { make_model(llama, core::DeviceKind::cuda); }), HasSubstr("not of 130"));
+  for (const ModelConfig& c : {gpt, llama}) EXPECT_TRUE(make_model(c, core::DeviceKind::cpu));
+}
+
 TEST(ModelConfig, BesideAFolderOnlyKeysOfHowItRunsMayDiffer) {
   ModelConfig folder = config_of("qwen2");
   folder.llama.rope.kind = "yarn";

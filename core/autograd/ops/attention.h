@@ -12,8 +12,8 @@ namespace muonp::core::ops {
 // document that holds position t; never falls along a sequence, and at most t. No tensor: one document a sequence.
 // highest: float32 [heads.queries] on the device, or no tensor: each is raised to the largest q·k/√size of its head, over
 // all sequences and the keys that queries see.
-// Works by blocks of queries; the backward pass keeps the log of each row's normaliser ([batch, query heads, time], float32)
-// and computes the weights again, as in FlashAttention (Dao et al. 2022).
+// All scores never exist at once; the backward pass keeps the log of each row's normaliser ([batch, query heads, time],
+// float32) and computes the weights again, as in FlashAttention (Dao et al. 2022). Heads: core::attention_refusal.
 Variable attention(Tape& tape, const Variable& qkv, const AttentionHeads& heads, const Tensor& begins = {},
                    const Tensor& highest = {});
 

@@ -56,7 +56,11 @@ struct Block {
   Seen seen(const Mask& mask, std::int64_t i) const { return {mask.begin(first + i) - low, first + i + 1 - low}; }
 };
 
-ScoreRoom room_of(const AttentionShape& s) { return {kQueryBlock, most_keys(s, kQueryBlock)}; }
+// For a block of queries and the most keys that it is multiplied with.
+ScoreRoom room_of(const AttentionShape& s) {
+  const std::int64_t in_window = s.heads.window + kQueryBlock + kKeyTile;
+  return {kQueryBlock, s.heads.window == 0 ? s.time : std::min(s.time, in_window)};
+}
 
 template <class T>
 void forward_block(Queue& queue, const AttentionShape& s, const Head& head, const MatrixView& out, const Mask& mask,

@@ -12,6 +12,8 @@
 namespace muonp::core::cpu {
 
 inline constexpr std::int64_t kQueryBlock = 64;
+inline constexpr std::int64_t kKeyTile =
+    64;  // keys begin at multiples of this many, so that products have few different sizes
 
 inline std::int64_t round_down_to_tile(std::int64_t key) { return key / kKeyTile * kKeyTile; }
 

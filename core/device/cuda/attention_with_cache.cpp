@@ -1,7 +1,7 @@
-#include "core/base/index.h"
+#include "core/base/storage.h"
 #include "core/device/cuda/attention.h"
-#include "core/device/cuda/attention_block.h"
 #include "core/device/cuda/flash_attention.h"
+#include "core/device/for_each.h"
 
 namespace muonp::core::cuda {
 
@@ -32,39 +32,6 @@ void store(Queue& queue, const AttentionHeads& heads, const Tensor& qkv, const T
                               lengths.data<std::int32_t>(), qkv.dim(1), keys.dim(1)});
 }
 
-// The cache of one sequence, from `low` on.
-StridedBatch cached(const AttentionHeads& heads, const Tensor& of_sequence, std::int64_t low, std::int64_t count) {
-  return {MatrixView(of_sequence).block(low, 0, count, heads.size), heads.size};
-}
-
-template <class T>
-void in_blocks(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys, const Tensor& values,
-               std::span<const std::int64_t> lengths, const Tensor& out) {
-  Queue& queue = device.queue();
-  const std::int64_t added = qkv.dim(1);
-  const AttentionShape fresh{qkv.dim(0), added, heads}, sequence{1, keys.dim(1), heads};
-  const std::int64_t most = std::min(added, gpu_query_rows(sequence));
-  const Scores<float> scores(device, sequence, most, Dtype::float32);
-  const Scores<T> weights(device, sequence, most, qkv.dtype());
-  const Heads q = Heads::queries(device, fresh, qkv.dtype()), result = Heads::result(device, fresh, qkv.dtype());
-  q.read<T>(qkv);
-  for (std::int64_t b = 0; b < fresh.batch; ++b) {
-    const std::int64_t length = lengths[at(b)], head = b * heads.keys;
-    const Tensor k = keys[b], v = values[b];
-    for (std::int64_t first = 0; first < added; first += most) {
-      const Block block = make_block(sequence, length + first, std::min(most, added - first));
-      gemm_batched(queue, heads.keys, Op::none, Op::transpose, 1, q.rows(first, block.rows, head),
-                   cached(heads, k, block.low, block.keys), 0, scores.batch(block));
-      core::for_each_row(
-          queue, heads.queries * block.rows, block.keys,
-          Softmax<T>{scores.data(), weights.data(), nullptr, nullptr, ScoreRows(sequence, block, nullptr), scale_of(heads)});
-      gemm_batched(queue, heads.keys, Op::none, Op::none, 1, weights.batch(block), cached(heads, v, block.low, block.keys),
-                   0, result.rows(first, block.rows, head));
-    }
-  }
-  result.write<T, T>(out);
-}
-
 }  // namespace
 
 void attention_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,
@@ -73,13 +40,8 @@ void attention_with_cache(Device& device, const AttentionHeads& heads, const Ten
   const std::vector<std::int32_t> narrow(lengths.begin(), lengths.end());
   const Tensor before = Tensor::empty(device, {std::ssize(lengths)}, Dtype::int32, Category::activations);
   device.queue().write(before.raw(), narrow.data(), before.bytes());
-  with_float_type(qkv.dtype(), [&]<class T>(T) {
-    store<T>(device.queue(), heads, qkv, keys, values, before);
-    if (flash_refusal({qkv.dim(0), qkv.dim(1), heads}, qkv.dtype()).empty())
-      flash_with_cache(device, heads, qkv, keys, values, before, out);
-    else
-      in_blocks<T>(device, heads, qkv, keys, values, lengths, out);
-  });
+  with_float_type(qkv.dtype(), [&]<class T>(T) { store<T>(device.queue(), heads, qkv, keys, values, before); });
+  flash_with_cache(device, heads, qkv, keys, values, before, out);
 }
 
 }  // namespace muonp::core::cuda

@@ -1,7 +1,10 @@
 #include "core/device/cuda/flash_attention.h"
 
-#include "core/device/cuda/attention_block.h"
-#include "core/device/cuda/flash_tile.h"
+#include <cmath>
+
+#include "core/base/math.h"
+#include "core/base/storage.h"
+#include "core/device/cuda/flash_products.h"
 #include "core/device/for_each.h"
 
 namespace muonp::core::cuda {
@@ -10,9 +13,14 @@ namespace {
 
 constexpr float kLog2E = 1.44269504f;
 
-// Columns of a tile of scores, and rows of 16 that a warp has of it: as many as the registers hold.
-template <int size>
-inline constexpr int kColumns = size <= 64 ? 64 : 32;
+// The most dynamic shared memory that a block may have on every GPU from compute capability 8.0 on (8.6: 100 KiB of a
+// multiprocessor, one of them the driver's).
+constexpr int kSharedBytes = 99 << 10;
+
+// Columns of a tile of scores, and rows of 16 that a warp has of it: as many as the registers hold, and in float32 the
+// shared memory.
+template <class T, int size>
+inline constexpr int kColumns = (size <= 64 ? 128 : 64) / static_cast<int>(sizeof(T));
 template <int size>
 inline constexpr int kRowBlocks = size <= 64 ? 2 : 1;
 template <int size>
@@ -21,23 +29,26 @@ inline constexpr int kBackwardRows = kFlashWarps * kCore;
 
 // A packed tensor or one like it: heads of `size` elements in rows that lie `stride` elements apart, `positions` rows for
 // each sequence.
+template <class T>
 struct HeadsOf {
-  bfloat16* first;
+  T* first;
   std::int64_t stride, positions;
 };
 
+template <class T>
 struct Flash {
-  HeadsOf q, k, v, out, dout, dq, dk, dv;
+  HeadsOf<T> q, k, v, out, dout, dq, dk, dv;
   float *logsumexp, *maxima, *deltas;  // [batch, query heads, time]; Σ dO·O
   const std::int32_t* begins;          // [batch, time], or null
   const std::int32_t* lengths;         // [batch] keys before the first query of each sequence, or null for none
   int time, queries, keys, size, window;
   float scale;
+  bool in_chunks;  // of all rows, as in HeadRows
 
   __device__ int length(int b) const { return lengths ? lengths[b] : 0; }
-  __device__ HeadRows rows(const HeadsOf& of, int b, int head) const { return rows(of, b, head, time); }
-  __device__ HeadRows rows(const HeadsOf& of, int b, int head, int count) const {
-    return {of.first + (b * of.positions * of.stride + head * size), of.stride, count, size};
+  __device__ HeadRows<T> rows(const HeadsOf<T>& of, int b, int head) const { return rows(of, b, head, time); }
+  __device__ HeadRows<T> rows(const HeadsOf<T>& of, int b, int head, int count) const {
+    return {of.first + (b * of.positions * of.stride + head * size), of.stride, count, size, in_chunks};
   }
   __device__ int group() const { return queries / keys; }
   __device__ std::int64_t place(int b, int head, int t) const {
@@ -73,13 +84,14 @@ __device__ TileOfHead tile_of_head(int time, int rows, int heads) {
 
 // ---- forward ----
 
-template <int size>
+template <class T, int size>
 struct ForwardTiles {
-  using Queries = Tile<kForwardRows<size>, size>;
-  using Keys = Tile<kColumns<size>, size>;
-  static constexpr int kBytes = 2 * (Queries::kElements + 4 * Keys::kElements);
+  using Queries = Tile<T, kForwardRows<size>, size>;
+  using Keys = Tile<T, kColumns<T, size>, size>;
+  static constexpr int kBytes = static_cast<int>(sizeof(T)) * (Queries::kElements + 4 * Keys::kElements);
+  static_assert(kBytes <= kSharedBytes);
 
-  bfloat16* memory;
+  T* memory;
   __device__ Queries q() const { return {memory}; }
   // Of stage 0 or 1: those of this turn and of the next one.
   __device__ Keys k(int stage) const { return {memory + Queries::kElements + 2 * stage * Keys::kElements}; }
@@ -123,15 +135,16 @@ __device__ void online_softmax(RunningRow (&rows)[2], float scale, WarpRows<colu
   result.each([&](float& value, int half, int) { value *= by[half]; });
 }
 
-template <int size>
-__global__ void __launch_bounds__(kFlashThreads, 2) forward_kernel(Flash p) {
-  MUONP_DYNAMIC_SHARED(bfloat16, memory);
-  const ForwardTiles<size> tiles{memory};
-  constexpr int kCols = kColumns<size>, kRows = kForwardRows<size>, kBlocks = kRowBlocks<size>;
+template <class T, int size>
+__global__ void __launch_bounds__(kFlashThreads, 2) forward_kernel(Flash<T> p) {
+  MUONP_DYNAMIC_SHARED(T, memory);
+  const ForwardTiles<T, size> tiles{memory};
+  constexpr int kCols = kColumns<T, size>, kRows = kForwardRows<size>, kBlocks = kRowBlocks<size>;
   const TileOfHead at = tile_of_head(p.time, kRows, p.queries);
   const int first = (at.count - 1 - at.index) * kRows;  // the longest ones come first
   const int last = std::min(first + kRows, p.time) - 1;
   const int row = warp_of_block() * kBlocks * kCore;  // the warp's first one, in the tile
+  const bool idle = first + row >= p.time;            // all of the warp's rows lie behind the sequence
   const int length = p.length(at.sequence), last_key = length + last, key_head = at.head / p.group();
   const auto load = [&](int key, int stage) {
     tiles.k(stage).begin_load(p.rows(p.k, at.sequence, key_head, length + p.time), key);
@@ -148,6 +161,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2) forward_kernel(Flash p) {
     wait_for_copies();
     __syncthreads();  // this stage is there, and all warps have done with the other one
     if (key + kCols <= last_key) load(key + kCols, stage ^ 1);
+    if (idle) continue;
     WarpRows<kCols> scores[kBlocks];
     add_rows_by_rows(tiles.q(), row, tiles.k(stage), scores);
     const bool all_seen = key + kCols - 1 <= length + first && key >= begin_of_last;
@@ -188,15 +202,16 @@ __global__ void __launch_bounds__(kFlashThreads, 2) forward_kernel(Flash p) {
 // ---- backward ----
 
 // D = Σ dO·O of a row.
+template <class T>
 struct RowDots {
-  const bfloat16 *out, *dout;
+  const T *out, *dout;
   float* deltas;
   std::int64_t time, heads;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const std::int64_t head = row.index / time, t = row.index % time;
     const std::int64_t at = ((head / heads * time + t) * heads + head % heads) * row.cols;
-    deltas[row.index] = row.sum([](bfloat16 x, bfloat16 y) { return float(x) * float(y); }, out + at, dout + at);
+    deltas[row.index] = row.sum([](T x, T y) { return float(x) * float(y); }, out + at, dout + at);
   }
 };
 
@@ -206,35 +221,35 @@ struct QueryFacts {
   int begin;
 
   __device__ QueryFacts() {}
-  __device__ QueryFacts(const Flash& p, int b, int head, int t) : begin(p.begin(b, t)) {
+  template <class T>
+  __device__ QueryFacts(const Flash<T>& p, int b, int head, int t) : begin(p.begin(b, t)) {
     const bool there = t < p.time;
     logsumexp = there ? p.logsumexp[p.place(b, head, t)] * kLog2E : INFINITY;
     delta = there ? p.deltas[p.place(b, head, t)] : 0.0f;
   }
 };
 
-template <int size>
+template <class T, int size>
 struct BackwardTiles {
-  using Rows = Tile<kBackwardRows, size>;
-  using Columns = Tile<kColumns<size>, size>;
-  static constexpr int kFacts = kColumns<size> * static_cast<int>(sizeof(QueryFacts));
-  static constexpr int kBytes = 2 * (2 * Rows::kElements + 4 * Columns::kElements) + 2 * kFacts;
+  using Rows = Tile<T, kBackwardRows, size>;
+  using Columns = Tile<T, kColumns<T, size>, size>;
+  static constexpr int kBytes = static_cast<int>(sizeof(T)) * (2 * Rows::kElements + 4 * Columns::kElements);
+  static_assert(kBytes <= kSharedBytes);
 
-  bfloat16* memory;
+  T* memory;
   // Q and dO, or K and V.
   __device__ Rows left() const { return {memory}; }
   __device__ Rows left_weights() const { return {memory + Rows::kElements}; }
   // K and V, or Q and dO; of stage 0 or 1: those of this turn and of the next one.
   __device__ Columns right(int stage) const { return {memory + 2 * Rows::kElements + 2 * stage * Columns::kElements}; }
   __device__ Columns right_weights(int stage) const { return {right(stage).data + Columns::kElements}; }
-  // Of the columns, where these are queries.
-  __device__ QueryFacts* facts(int stage) const {
-    return reinterpret_cast<QueryFacts*>(right(2).data) + stage * kColumns<size>;
-  }
+  // Of a column, where that is a query: beside its row of Q.
+  __device__ QueryFacts& facts(int stage, int column) const { return right(stage).template beside<QueryFacts>(column); }
 };
 
 // The queries that see a key of [first, last] go from `first` to before this one.
-__device__ int end_of_queries(const Flash& p, int b, int first, int last) {
+template <class T>
+__device__ int end_of_queries(const Flash<T>& p, int b, int first, int last) {
   int low = first, high = p.time;  // what query `low` sees begins at `last` or before
   while (high - low > 1) {
     const int middle = (low + high) / 2;
@@ -245,14 +260,15 @@ __device__ int end_of_queries(const Flash& p, int b, int first, int last) {
 
 // With S the scores, P = exp(scale·S − logsumexp) and dS = P∘(dO·Vᵀ − D): of a tile of queries dQ = scale·dS·K; of a tile of
 // keys dK = scale·dSᵀ·Q and dV = Pᵀ·dO, where rows are keys and columns the queries of all heads that share them.
-template <int size, bool of_keys>
-__global__ void __launch_bounds__(kFlashThreads, 2) backward_kernel(Flash p) {
-  MUONP_DYNAMIC_SHARED(bfloat16, memory);
-  const BackwardTiles<size> tiles{memory};
-  constexpr int kCols = kColumns<size>;
+template <class T, int size, bool of_keys>
+__global__ void __launch_bounds__(kFlashThreads, 2) backward_kernel(Flash<T> p) {
+  MUONP_DYNAMIC_SHARED(T, memory);
+  const BackwardTiles<T, size> tiles{memory};
+  constexpr int kCols = kColumns<T, size>;
   const TileOfHead at = tile_of_head(p.time, kBackwardRows, of_keys ? p.keys : p.queries);
   const int first = (of_keys ? at.index : at.count - 1 - at.index) * kBackwardRows;  // the longest ones come first
   const int last = std::min(first + kBackwardRows, p.time) - 1, row = warp_of_block() * kCore;
+  const bool idle = first + row >= p.time;  // all of the warp's rows lie behind the sequence
 
   // Columns [low, high) of each of `group` heads, tile by tile.
   const int group = of_keys ? p.group() : 1;
@@ -264,8 +280,8 @@ __global__ void __launch_bounds__(kFlashThreads, 2) backward_kernel(Flash p) {
     const int other = of_keys ? at.head * group + turn_of_columns / tiles_of_head : at.head / p.group();
     tiles.right(stage).begin_load(p.rows(of_keys ? p.q : p.k, at.sequence, other), column);
     tiles.right_weights(stage).begin_load(p.rows(of_keys ? p.dout : p.v, at.sequence, other), column);
-    if (of_keys && static_cast<int>(threadIdx.x) < kCols)
-      tiles.facts(stage)[threadIdx.x] = QueryFacts(p, at.sequence, other, column + static_cast<int>(threadIdx.x));
+    const int mine = static_cast<int>(threadIdx.x);
+    if (of_keys && mine < kCols) tiles.facts(stage, mine) = QueryFacts(p, at.sequence, other, column + mine);
   };
   tiles.left().begin_load(p.rows(of_keys ? p.k : p.q, at.sequence, at.head), first);
   tiles.left_weights().begin_load(p.rows(of_keys ? p.v : p.dout, at.sequence, at.head), first);
@@ -283,6 +299,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2) backward_kernel(Flash p) {
     wait_for_copies();
     __syncthreads();  // this stage is there, and all warps have done with the other one
     if (i + 1 < turns) load(i + 1, stage ^ 1);
+    if (idle) continue;
     const int column = low + i % tiles_of_head * kCols;
     WarpRows<kCols> scores[1], dscores[1];
     add_rows_by_rows(tiles.left(), row, tiles.right(stage), scores);
@@ -294,7 +311,7 @@ __global__ void __launch_bounds__(kFlashThreads, 2) backward_kernel(Flash p) {
     scores[0].each(dscores[0], [&](float& score, float& dscore, int half, int c) {
       const int r = first + row + half * kHalf + lane_row(), query = of_keys ? column + c : r,
                 key = of_keys ? r : column + c;
-      const QueryFacts& of_query = of_keys ? tiles.facts(stage)[c] : facts[half];
+      const QueryFacts& of_query = of_keys ? tiles.facts(stage, c) : facts[half];
       score = power_of_two(p.scale * kLog2E * score - of_query.logsumexp);
       if (masked && (key > query || key < of_query.begin)) score = 0;
       dscore = score * (dscore - of_query.delta);
@@ -322,7 +339,8 @@ void with_size(std::int64_t size, const F& f) {
   f(std::integral_constant<int, 128>());
 }
 
-void launch_tiles(Queue& queue, void (*kernel)(Flash), int bytes, int rows, std::int64_t heads, const Flash& p) {
+template <class T>
+void launch_tiles(Queue& queue, void (*kernel)(Flash<T>), int bytes, int rows, std::int64_t heads, const Flash<T>& p) {
   MUONP_CUDA(
       cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
   const std::int64_t blocks = heads * ((p.time + rows - 1) / rows);
@@ -331,75 +349,92 @@ void launch_tiles(Queue& queue, void (*kernel)(Flash), int bytes, int rows, std:
          p);
 }
 
-Flash flash_of(const AttentionShape& s, const Tensor& qkv, const Tensor& out) {
+template <class T>
+Flash<T> flash_of(const AttentionShape& s, const Tensor& qkv, const Tensor& begins, const Tensor& out) {
   const AttentionHeads& h = s.heads;
-  auto* first = qkv.data<bfloat16>();
-  Flash p{};
+  MUONP_ASSERT(h.size >= 1 && h.size <= kLargestGpuHead, "a head of {} on a GPU", h.size);
+  auto* first = qkv.data<T>();
+  Flash<T> p{};
   p.q = {first, h.width(), s.time};
   p.k = {first + h.query_width(), h.width(), s.time};
   p.v = {first + h.query_width() + h.key_width(), h.width(), s.time};
-  p.out = {out.data<bfloat16>(), h.query_width(), s.time};
+  p.out = {out.data<T>(), h.query_width(), s.time};
+  p.begins = begins ? begins.data<std::int32_t>() : nullptr;
   p.time = to_int(s.time), p.queries = to_int(h.queries), p.keys = to_int(h.keys), p.size = to_int(h.size);
   p.window = to_int(h.window);
-  p.scale = scale_of(h);
+  p.scale = 1.0f / std::sqrt(static_cast<float>(h.size));
   return p;
 }
 
-void launch_forward(Queue& queue, const AttentionShape& s, const Flash& p) {
+// Whether all rows of all heads are whole chunks that begin at a multiple of 16 bytes: where the first row of each tensor
+// does, and heads and rows are so many elements apart.
+template <class T>
+bool lies_in_chunks(const Flash<T>& p) {
+  const HeadsOf<T> all[] = {p.q, p.k, p.v, p.out, p.dout, p.dq, p.dk, p.dv};
+  bool whole = p.size % kChunk<T> == 0;
+  for (const HeadsOf<T>& of : all)
+    whole = whole && reinterpret_cast<std::uintptr_t>(of.first) % 16 == 0 && of.stride % kChunk<T> == 0;
+  return whole;
+}
+
+template <class T>
+void launch_forward(Queue& queue, const AttentionShape& s, Flash<T> p) {
+  p.in_chunks = lies_in_chunks(p);
   with_size(s.heads.size, [&]<int size>(std::integral_constant<int, size>) {
-    launch_tiles(queue, &forward_kernel<size>, ForwardTiles<size>::kBytes, kForwardRows<size>, s.query_heads(), p);
+    launch_tiles(queue, &forward_kernel<T, size>, ForwardTiles<T, size>::kBytes, kForwardRows<size>, s.query_heads(), p);
+  });
+}
+
+template <class T>
+void launch_backward(Queue& queue, const AttentionShape& s, Flash<T> p) {
+  core::for_each_row(queue, s.query_heads() * s.time, s.heads.size,
+                     RowDots<T>{p.out.first, p.dout.first, p.deltas, s.time, s.heads.queries});
+  p.in_chunks = lies_in_chunks(p);
+  with_size(s.heads.size, [&]<int size>(std::integral_constant<int, size>) {
+    constexpr int kBytes = BackwardTiles<T, size>::kBytes;
+    launch_tiles(queue, &backward_kernel<T, size, false>, kBytes, kBackwardRows, s.query_heads(), p);
+    launch_tiles(queue, &backward_kernel<T, size, true>, kBytes, kBackwardRows, s.key_heads(), p);
   });
 }
 
 }  // namespace
 
-std::string flash_refusal(const AttentionShape& s, Dtype dtype) {
-  constexpr std::int64_t kLargest = 128;
-  if (dtype != Dtype::bfloat16) return fmt::format("bfloat16 is fused, not {}", name_of(dtype));
-  if (s.heads.size % kChunk != 0 || s.heads.size > kLargest)
-    return fmt::format("heads of multiples of {} up to {} are fused, not of {}", kChunk, kLargest, s.heads.size);
-  return "";
-}
-
 void flash_forward(Device& device, const AttentionShape& s, const Tensor& qkv, const Tensor& begins, const Tensor& out,
                    const Tensor& logsumexp, const Tensor& maxima) {
-  Flash p = flash_of(s, qkv, out);
-  p.begins = begins ? begins.data<std::int32_t>() : nullptr;
-  p.logsumexp = logsumexp.data<float>();
-  p.maxima = maxima ? maxima.data<float>() : nullptr;
-  launch_forward(device.queue(), s, p);
+  with_float_type(qkv.dtype(), [&]<class T>(T) {
+    Flash<T> p = flash_of<T>(s, qkv, begins, out);
+    p.logsumexp = logsumexp.data<float>();
+    p.maxima = maxima ? maxima.data<float>() : nullptr;
+    launch_forward(device.queue(), s, p);
+  });
 }
 
 void flash_with_cache(Device& device, const AttentionHeads& heads, const Tensor& qkv, const Tensor& keys,
                       const Tensor& values, const Tensor& lengths, const Tensor& out) {
   const AttentionShape s{qkv.dim(0), qkv.dim(1), heads};
-  Flash p = flash_of(s, qkv, out);
-  p.k = {keys.data<bfloat16>(), heads.key_width(), keys.dim(1)};
-  p.v = {values.data<bfloat16>(), heads.key_width(), keys.dim(1)};
-  p.lengths = lengths.data<std::int32_t>();
-  launch_forward(device.queue(), s, p);
+  with_float_type(qkv.dtype(), [&]<class T>(T) {
+    Flash<T> p = flash_of<T>(s, qkv, {}, out);
+    p.k = {keys.data<T>(), heads.key_width(), keys.dim(1)};
+    p.v = {values.data<T>(), heads.key_width(), keys.dim(1)};
+    p.lengths = lengths.data<std::int32_t>();
+    launch_forward(device.queue(), s, p);
+  });
 }
 
 void flash_backward(Device& device, const AttentionShape& s, const Tensor& qkv, const Tensor& begins, const Tensor& out,
                     const Tensor& logsumexp, const Tensor& dout, const Tensor& dqkv) {
   const AttentionHeads& h = s.heads;
-  Queue& queue = device.queue();
   const Tensor deltas = Tensor::empty(device, logsumexp.shape(), Dtype::float32, Category::activations);
-  core::for_each_row(queue, s.query_heads() * s.time, h.size,
-                     RowDots{out.data<bfloat16>(), dout.data<bfloat16>(), deltas.data<float>(), s.time, h.queries});
-  Flash p = flash_of(s, qkv, out);
-  p.begins = begins ? begins.data<std::int32_t>() : nullptr;
-  p.logsumexp = logsumexp.data<float>();
-  auto* gradients = dqkv.data<bfloat16>();
-  p.dout = {dout.data<bfloat16>(), h.query_width(), s.time};
-  p.dq = {gradients, h.width(), s.time};
-  p.dk = {gradients + h.query_width(), h.width(), s.time};
-  p.dv = {gradients + h.query_width() + h.key_width(), h.width(), s.time};
-  p.deltas = deltas.data<float>();
-  with_size(h.size, [&]<int size>(std::integral_constant<int, size>) {
-    constexpr int kBytes = BackwardTiles<size>::kBytes;
-    launch_tiles(queue, &backward_kernel<size, false>, kBytes, kBackwardRows, s.query_heads(), p);
-    launch_tiles(queue, &backward_kernel<size, true>, kBytes, kBackwardRows, s.key_heads(), p);
+  with_float_type(qkv.dtype(), [&]<class T>(T) {
+    Flash<T> p = flash_of<T>(s, qkv, begins, out);
+    auto* gradients = dqkv.data<T>();
+    p.logsumexp = logsumexp.data<float>();
+    p.deltas = deltas.data<float>();
+    p.dout = {dout.data<T>(), h.query_width(), s.time};
+    p.dq = {gradients, h.width(), s.time};
+    p.dk = {gradients + h.query_width(), h.width(), s.time};
+    p.dv = {gradients + h.query_width() + h.key_width(), h.width(), s.time};
+    launch_backward(device.queue(), s, p);
   });
 }
 

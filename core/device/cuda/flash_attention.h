@@ -1,6 +1,8 @@
 // Our own attention for GPUs, as one operation: no score leaves the chip (Dao 2023, "FlashAttention-2", algorithms 1 and 2).
-// bfloat16, for all that attention can be asked for here: windows, documents, query heads that share keys, any length, the
-// largest scores. Tiles of keys that a tile of queries does not see are not read.
+// bfloat16 on the tensor cores and float32 on the others, for all that attention can be asked for here: heads of 1 to
+// kLargestGpuHead elements, windows, documents, query heads that share keys, any length, the largest scores. Tiles of keys
+// that a tile of queries does not see are not read. Rows of heads that are no multiple of 16 bytes are copied element by
+// element, which is slower.
 //
 // Forward: a block of threads takes a tile of queries of a head and goes through the tiles of keys; it keeps each row's
 // largest score so far and scales what it has when that rises. Backward computes the weights again from the kept logarithms,
@@ -13,8 +15,7 @@
 
 namespace muonp::core::cuda {
 
-// As core::attention_forward and core::attention_backward (core/device/attention.h), for shapes that flash_refusal()
-// (core/device/cuda/attention.h) does not refuse.
+// As core::attention_forward and core::attention_backward (core/device/attention.h). InternalError for larger heads.
 void flash_forward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins, const Tensor& out,
                    const Tensor& logsumexp, const Tensor& maxima);
 void flash_backward(Device& device, const AttentionShape& shape, const Tensor& qkv, const Tensor& begins, const Tensor& out,

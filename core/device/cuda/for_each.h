@@ -13,7 +13,6 @@
 namespace muonp::core::cuda {
 
 inline constexpr int kThreads = 256, kWarp = 32, kWarps = kThreads / kWarp;
-inline constexpr unsigned kAllLanes = 0xffffffffu;
 inline constexpr int kBlocks = 4;                   // at least, on a multiprocessor; without saying so ptxas spills for 8
 inline constexpr int kBlocksPerMultiprocessor = 8;  // of kThreads: 2048 threads are what a multiprocessor holds
 inline constexpr std::int64_t kWarpRow = 1024;      // columns up to which a row is a warp's, not a block's

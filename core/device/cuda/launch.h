@@ -34,6 +34,8 @@
 
 namespace muonp::core::cuda {
 
+inline constexpr unsigned kAllLanes = 0xffffffffu;  // of a warp, for its collectives
+
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, cudaStream_t stream,
             const A&... arguments) {

@@ -1,4 +1,4 @@
-// A build without cuDNN's headers has attention in blocks only, and says so.
+// A build without cuDNN's headers has attention of our own only, and says so.
 #include "core/base/error.h"
 #include "core/device/cuda/fused_attention.h"
 

@@ -62,7 +62,7 @@ __device__ inline std::uint32_t pair_of(float first, float second) {
 }
 
 // 16 bytes from global to shared memory on their way while the thread goes on; zeros where `there` is false.
-__device__ inline void begin_copy(bfloat16* shared, const bfloat16* global, bool there) {
+__device__ inline void begin_copy(void* shared, const void* global, bool there) {
 #ifdef MUONP_CUDA_HOST
   cuda_host::begin_copy(shared, global, there);
 #else

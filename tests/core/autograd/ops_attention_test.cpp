@@ -1,5 +1,7 @@
 #include "core/autograd/ops/attention.h"
 
+#include <gmock/gmock.h>
+
 #include "core/device/attention.h"
 #include "core/device/blas.h"
 #include "tests/core/autograd/attention_reference.h"
@@ -157,9 +159,9 @@ TEST(Attention, LargeScoresDoNotOverflow) {
   for (const double v : value(*device, c, x)) EXPECT_NEAR(v, 1000, 1e-3);
 }
 
-TEST(Attention, ScratchOfTheCpuGrowsWithTimeNotItsSquare) {
-  auto device = make_cpu_test_device(2);
-  constexpr std::int64_t kHeads = 8, kSize = 8, kBatch = 4;
+TEST(Attention, ScratchGrowsWithTimeNotItsSquare) {
+  auto device = make_test_device(2);
+  constexpr std::int64_t kHeads = 2, kSize = 8, kBatch = 1;
   const auto peak = [&](std::int64_t time) {
     Tape tape(*device, true);
     const Variable x =
@@ -182,6 +184,7 @@ TEST(Attention, ScratchIsAsPlanned) {
                                                              {2, 150, {4, 2, 8}},
                                                              {9, 70, {4, 1, 8}},
                                                              {1, 300, {4, 2, 8, 20}},
+                                                             {2, 70, {2, 1, 100}},
                                                              {1, 150, {2, 1, 8}, begins_of(150, {{70}})}}) {
       auto device = make_test_device(2, Bfloat16::emulated);
       const AttentionShape shape = {c.batch, c.time, c.heads, !c.begins.empty()};
@@ -197,20 +200,17 @@ TEST(Attention, ScratchIsAsPlanned) {
     }
 }
 
-// The GPU's scratch is four blocks of scores (of queries, of their gradients, as float32 and in the
-// activations' type) of at most 16 Mi each, in blocks of no fewer than 64 queries. The CPU's is less.
-TEST(Attention, ScratchIsBoundedByTheBlocksOfQueries) {
+// A configuration is refused before that (models/registry.h).
+TEST(Attention, AGpuTakesNoLargerHeadThan128) {
+  EXPECT_EQ(attention_refusal({4, 4, 256}, DeviceKind::cpu), "");
+  EXPECT_EQ(attention_refusal({4, 4, 128}, DeviceKind::cuda), "");
+  EXPECT_THAT(attention_refusal({4, 4, 129}, DeviceKind::cuda),
+              ::testing::HasSubstr("attention on a GPU takes heads of up to 128, not of 129; choose model.heads"));
+  if (!on_gpu()) return;
   auto device = make_test_device();
-  constexpr std::int64_t kHeads = 32, kTime = 1024, kBlock = std::int64_t{16} << 20;
-  const Tensor qkv = Tensor::zeros(*device, {1, kTime, 3 * kHeads}, Dtype::float32, Category::other);
-  Tape tape(*device, true);
-  const Variable y = ops::attention(tape, tape.variable(qkv), {kHeads, kHeads, 1});
-  PlainParameters none(*device, {}, Dtype::float32, 1);
-  device->allocator()->reset_peak();
-  tape.backward(weighted_sum(tape, y, Numbers(std::size_t(y->value.size()), 1.0)), 1, {}, none);
-  const std::int64_t peak = device->allocator()->use().peak_of(Category::activations);
-  EXPECT_LT(peak, 4 * kBlock * 4 + 8 * qkv.bytes());
-  static_assert(4 * kHeads * kTime * kTime * 4 > 4 * kBlock * 4 + 8 * 3 * kHeads * kTime * 4, "all scores are more");
+  Tape tape(*device, false);
+  const Variable x = tape.constant(Tensor::zeros(*device, {1, 3, 3 * 136}, Dtype::float32, Category::other));
+  EXPECT_THROW(ops::attention(tape, x, {1, 1, 136}), InternalError);
 }
 
 // The CPU's loop, which runs heads on several threads.

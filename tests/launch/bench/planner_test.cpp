@@ -134,6 +134,7 @@ TEST(Planner, ACompressorThatCannotTakeTheMatricesIsNoScheme) {
   RunConfig config = small_run();
   config.model.gpt.layers = 1;
   config.model.gpt.width = 23552;
+  config.model.gpt.heads = 184;
   config.model = config.model.resolved();
   const dist::Cluster cluster = cluster_with(1e12);
   std::vector<std::string> names;
@@ -150,6 +151,7 @@ TEST(Planner, OwnersAreGroupsWhereThatIsFaster) {
   RunConfig config = small_run();
   config.model.gpt.layers = 1;
   config.model.gpt.width = 4096;
+  config.model.gpt.heads = 32;
   config.model = config.model.resolved();
   dist::Cluster cluster = cluster_with(1e12);
   std::optional<Forecast> best = Planner(config, cluster, 8).best();
