@@ -78,9 +78,8 @@ BeforeWords before_words(bool documents) {
 
 }  // namespace
 
-// What cuDNN keeps of scores
-// between its own kernels is not the stand-in's to count: two bytes for each of 1,024 scores of 12 heads in 12 layers,
-// written and read, are 0.6 MB a token.
+// What cuDNN keeps of scores between its own kernels is not the stand-in's to count: two bytes for each of 1,024 scores of 12
+// heads in 12 layers, written and read, are 0.6 MB a token.
 TEST(GptTraffic, ATokenOfGpt2MovesAtMostThreeMegabytes) {
   const OneMultiprocessor small;
   ASSERT_EQ(test::make_test_device()->kind(), core::DeviceKind::cuda);
@@ -88,7 +87,7 @@ TEST(GptTraffic, ATokenOfGpt2MovesAtMostThreeMegabytes) {
   for (const char* logits : {"float32", "bfloat16"}) {  // of the whole vocabulary: rows of logits that share no page
     const double words = bytes_of_a_token({.vocabulary = kWords}, logits, 2) - before.narrow, of_gpt2 = before.bytes + words;
     EXPECT_LE(of_gpt2, 3e6) << logits;
-    EXPECT_GE(of_gpt2, 2e6) << logits;  // 12 layers of 200 bytes a column are counted
+    EXPECT_GE(of_gpt2, 2e6) << logits;  // 12 layers of 190 bytes a column are counted
     RecordProperty(logits, std::to_string(of_gpt2));
   }
   RecordProperty("layer", std::to_string(before.of_a_layer));
