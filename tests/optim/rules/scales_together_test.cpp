@@ -120,4 +120,12 @@ TEST_P(ScalesTogether, ErrorsNameTheMatrix) {
 INSTANTIATE_TEST_SUITE_P(Scales, ScalesTogether,
                          testing::Combine(testing::Values(ShapeScale::match_rms, ShapeScale::spectral, ShapeScale::rms1,
                                                           ShapeScale::schatten, ShapeScale::aspect, ShapeScale::none),
-                                          testing::Values(0, 0.5, -0.25), testing::Bool()));
+                                          testing::Values(0, 0.5, -0.25), testing::Bool()),
+                         [](const auto& test) {
+                           const double p = std::get<1>(test.param);
+                           return fmt::format("{}_{}{}", name_of(std::get<0>(test.param)),
+                                              p == 0  ? "polar"
+                                              : p > 0 ? "root"
+                                                      : "inverse",
+                                              std::get<2>(test.param) ? "_squares" : "");
+                         });
