@@ -50,9 +50,7 @@ class MuonMvrStep final : public OwnerStep {
     return b.states[0];
   }
   bool prepares() const override { return true; }
-  void finish(core::Device& device, const OwnedBatch& b) const override {
-    scale_updates(device.queue(), ShapeScale::match_rms, 0, b.states[0], b.out);
-  }
+  void finish(core::Device&, const OwnedBatch&) const override {}  // the spectral step has scaled what it made
   double flops(std::int64_t rows, std::int64_t cols) const override { return 8 * static_cast<double>(rows * cols); }
   std::int64_t scratch_bytes(std::int64_t rows, std::int64_t cols) const override { return 4 * rows * cols + 8; }
 
@@ -95,8 +93,8 @@ Direction MuonMvr::direction(core::Queue& queue, const StepFacts& facts, const G
 }
 
 std::unique_ptr<MatrixStep> MuonMvr::matrix_step(core::DeviceKind device) const {
-  auto polar =
-      std::make_unique<SpectralStep>(spectral::make_spectral_power(spectral_options("0", device)), ShapeScale::none, device);
+  auto polar = std::make_unique<SpectralStep>(spectral::make_spectral_power(spectral_options("0", device)),
+                                              ShapeScale::match_rms, device);
   return std::make_unique<MuonMvrStep>(*this, std::move(polar));
 }
 

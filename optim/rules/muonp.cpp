@@ -6,6 +6,7 @@
 #include "core/base/index.h"
 #include "core/device/for_each.h"
 #include "optim/rules/adaptive_step.h"
+#include "optim/rules/owner_step.h"
 #include "optim/rules/pair_step.h"
 #include "optim/rules/spectral_step.h"
 #include "optim/spectral/gradient_norm.h"
@@ -178,9 +179,15 @@ void muonp_momentum(core::Queue& queue, const Momentum& form, double gradient_sc
 
 namespace {
 
+constexpr const char* kNotFinite = "the spectral power of the momentum is not finite";
+
+void check_inner_product(double inner) {
+  if (!(inner > 0)) core::fail("the inner product of the momentum and its spectral power is {}, not positive", inner);
+}
+
 // ⟨input, Z⟩ = Σσ^{1+p}, so the Schatten-(1 + 1/p) norm of Z is its power p/(1 + p).
 double schatten_factor(double inner, double p, std::int64_t side) {
-  if (!(inner > 0)) core::fail("the inner product of the momentum and its spectral power is {}, not positive", inner);
+  check_inner_product(inner);
   return std::pow(inner / static_cast<double>(side), -p / (1 + p));
 }
 
@@ -211,7 +218,7 @@ double update_factor(core::Queue& queue, ShapeScale scale, double p, const core:
   MUONP_ASSERT(z.rank() == 2 && input.shape() == z.shape(), "{} and {}", core::to_string(input.shape()),
                core::to_string(z.shape()));
   const SquareSum squares = sum_of_squares(queue, z);
-  if (!squares.finite) core::fail("the spectral power of the momentum is not finite");
+  if (!squares.finite) core::fail("{}", kNotFinite);
   if (squares.sum == 0) return 0;
   return shape_factor(queue, scale, p, input, z, std::sqrt(squares.sum), moved);
 }
@@ -229,7 +236,7 @@ void scale_share(core::Queue& queue, ShapeScale scale, double p, const core::Ten
                  const core::Shape& moved, spectral::Sharers& sharers) {
   MUONP_ASSERT(can_share(scale), "{} of a part of a matrix", name_of(scale));
   const double squares = spectral::sum_over(queue.device(), sharers, sum_of_squares(queue, update).sum);
-  if (!std::isfinite(squares)) core::fail("the spectral power of the momentum is not finite");
+  if (!std::isfinite(squares)) core::fail("{}", kNotFinite);
   if (squares == 0) return;
   double factor = 1;
   if (scale == ShapeScale::schatten && p != 0) {
@@ -243,41 +250,83 @@ void scale_share(core::Queue& queue, ShapeScale scale, double p, const core::Ten
 
 namespace {
 
-// size/‖Z‖_F, 0 for a zero Z.
-struct FactorOfNorm {
-  double size;
-  const double* squares;
+// size·baseᵖᵒʷᵉʳ, 0 for a zero Z.
+struct FactorOfPower {
+  double size, power;
+  const double *base, *squares;
   double* factor;
-  MUONP_HD void operator()(std::int64_t i) const { factor[i] = squares[i] == 0 ? 0.0 : size / sqrt(squares[i]); }
+  MUONP_HD void operator()(std::int64_t i) const { factor[i] = squares[i] == 0 ? 0.0 : size * exp(power * log(base[i])); }
 };
 
-// `squares`: Σu² of each, finite, or none.
-void scale_by_norms(core::Queue& queue, double size, const core::Tensor& update, const core::Tensor& squares) {
-  const std::int64_t count = update.dim(0), rows = update.dim(1), cols = update.dim(2);
-  const core::StridedBatch z{{update.raw(), rows, cols, cols}, rows * cols};
-  const core::Tensor found = squares ? squares : spectral::numbers(queue.device(), count),
-                     factors = spectral::numbers(queue.device(), count);
-  auto *of = static_cast<double*>(found.raw()), *by = static_cast<double*>(factors.raw());
-  if (!squares) spectral::sums_of_squares(queue, count, z, of);
-  core::for_each(queue, count, FactorOfNorm{size, of, by});
-  spectral::multiply_by(queue, count, z, by);
-  if (squares) return;
-  std::vector<double> seen(core::at(count));
-  queue.read(seen.data(), of, count * std::int64_t{sizeof(double)});
-  for (std::int64_t i = 0; i < count; ++i)
-    if (!std::isfinite(seen[core::at(i)]))
-      core::fail("matrix {} of {}: the spectral power of the momentum is not finite", i, count);
+// shape_factor() of all matrices, by kernels. The host reads ‖Z‖_F² where `squares` does not say that all are finite, and
+// the inner products that have to be positive.
+void scale_together(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
+                    const core::Tensor& squares) {
+  const std::int64_t count = update.dim(0), bytes = count * std::int64_t{sizeof(double)};
+  const auto rows = static_cast<double>(update.dim(1)), cols = static_cast<double>(update.dim(2));
+  if (update.size() == 0) return;
+  const bool of_inner = scale == ShapeScale::schatten && p != 0;
+  const core::StridedBatch n = dense(input), z = dense(update);
+  const core::Tensor memory = spectral::numbers(queue.device(), (of_inner ? 3 : 2) * count);
+  auto *found = static_cast<double*>(memory.raw()), *inner = found + count, *factors = of_inner ? inner + count : inner;
+  const auto* of_z = squares ? static_cast<const double*>(squares.raw()) : found;
+  if (!squares) spectral::sums_of_squares(queue, count, z, found);
+  double size = 1, power = 0;
+  const double* base = nullptr;
+  core::Tensor largest;
+  switch (scale) {
+    case ShapeScale::match_rms:
+    case ShapeScale::rms1:
+      size = (scale == ShapeScale::rms1 ? 1 : 0.2) * std::sqrt(rows * cols);
+      power = -0.5;
+      base = of_z;
+      break;
+    case ShapeScale::schatten:
+      if (!of_inner) break;
+      spectral::inner_products(queue, count, n, z, inner);
+      power = -p / (1 + p);
+      size = std::pow(std::min(rows, cols), -power);
+      base = inner;
+      break;
+    case ShapeScale::spectral:
+      size = std::sqrt(std::max(1.0, rows / cols));
+      if (p == 0) break;
+      largest = spectral_norms(queue, count, n);
+      power = -p;
+      base = static_cast<const double*>(largest.raw());
+      break;
+    case ShapeScale::aspect:
+      size = std::sqrt(std::max(1.0, rows / cols));
+      break;
+    case ShapeScale::none:
+      break;
+  }
+  if (base != nullptr) {
+    core::for_each(queue, count, FactorOfPower{size, power, base, of_z, factors});
+    spectral::multiply_by(queue, count, z, factors);
+  } else if (size != 1) {
+    core::for_each(queue, update.size(), Scale{update.data<float>(), size});
+  }
+  if (squares && !of_inner) return;
+  if (squares) queue.copy(found, of_z, bytes);  // beside the inner products, for one read
+  std::vector<double> seen(core::at(2 * count));
+  queue.read(seen.data(), found, of_inner ? 2 * bytes : bytes);
+  for (std::int64_t i = 0; i < count; ++i) {
+    try {
+      const double of = seen[core::at(i)];
+      if (!std::isfinite(of)) core::fail("{}", kNotFinite);
+      if (of_inner && of != 0) check_inner_product(seen[core::at(count + i)]);
+    } catch (const core::Error& e) {
+      core::fail("matrix {} of {}: {}", i, count, e.what());
+    }
+  }
 }
 
 }  // namespace
 
 void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
                    const core::Tensor& squares) {
-  const bool of_norm = scale == ShapeScale::match_rms || scale == ShapeScale::rms1;
-  if (queue.kind() == core::DeviceKind::cuda && of_norm) {
-    const double size = std::sqrt(static_cast<double>(update.dim(1) * update.dim(2)));
-    return scale_by_norms(queue, scale == ShapeScale::rms1 ? size : 0.2 * size, update, squares);
-  }
+  if (queue.kind() == core::DeviceKind::cuda) return scale_together(queue, scale, p, input, update, squares);
   for (std::int64_t i = 0; i < update.dim(0); ++i) {
     try {
       scale_update(queue, scale, p, input[i], update[i]);

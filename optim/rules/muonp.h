@@ -91,8 +91,9 @@ double update_factor(core::Queue& queue, ShapeScale scale, double p, const core:
 // returned. A zero Z stays zero (factor 0). Error if Z is not finite, or, for `schatten`, if ⟨input, Z⟩ is
 // not positive.
 double scale_update(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update);
-// The same of every matrix of [count, rows, cols]. Errors name the matrix. On a GPU factors of a norm stay on the device;
-// `squares`, ‖Z‖_F² of each as SpectralReport has them, are found and read here if there are none.
+// The same of every matrix of [count, rows, cols]. Errors name the matrix. On a GPU all are taken together and their factors
+// stay in its memory. `squares`: ‖Z‖_F² of each, known to be finite, as SpectralReport has them; if there are none, they are
+// found and read here. The host waits for that and for the inner products of `schatten`, once, and for nothing else.
 void scale_updates(core::Queue& queue, ShapeScale scale, double p, const core::Tensor& input, const core::Tensor& update,
                    const core::Tensor& squares = {});
 // Whether the factor is one that ranks can find of a matrix that they share: all but `spectral`, whose largest singular

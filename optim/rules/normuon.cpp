@@ -1,6 +1,7 @@
 #include "optim/rules/normuon.h"
 
 #include "core/device/for_each.h"
+#include "optim/spectral/scales.h"
 
 namespace muonp::optim {
 
@@ -29,7 +30,7 @@ class NorMuonStep final : public OwnerStep {
  protected:
   void finish(core::Device& device, const OwnedBatch& b) const override {
     normalize_rows(device.queue(), beta2_.at(b.facts.step), eps_, b.out, b.states[0]);
-    scale_updates(device.queue(), ShapeScale::match_rms, 0, b.in, b.out);
+    scale_updates(device.queue(), ShapeScale::match_rms, 0, b.in, b.out, squares_of_normalized(device.queue(), b.out));
   }
   double flops(std::int64_t rows, std::int64_t cols) const override { return 4 * static_cast<double>(rows * cols); }
 
@@ -44,6 +45,13 @@ void normalize_rows(core::Queue& queue, double beta2, double eps, const core::Te
   core::for_each_row(queue, o.dim(0) * o.dim(1), o.dim(2),
                      NormalizeRow{o.data<float>(), v.data<float>(), static_cast<float>(beta2), static_cast<float>(1 - beta2),
                                   static_cast<float>(eps)});
+}
+
+core::Tensor squares_of_normalized(core::Queue& queue, const core::Tensor& o) {
+  if (queue.kind() == core::DeviceKind::cpu) return {};
+  core::Tensor squares = spectral::numbers(queue.device(), o.dim(0));
+  spectral::sums_of_squares(queue, o.dim(0), dense(o), static_cast<double*>(squares.raw()));
+  return squares;
 }
 
 void NorMuon::describe(core::Fields& f) {

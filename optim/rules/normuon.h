@@ -28,6 +28,9 @@ class NorMuon final : public SpectralRule {
 };
 
 // v ← beta2·v + (1 − beta2)·mean over columns of O², O ← O/(√v + eps), for O [count, rows, cols] and v [count, rows].
+// O is finite afterwards.
 void normalize_rows(core::Queue& queue, double beta2, double eps, const core::Tensor& o, const core::Tensor& v);
+// ‖O‖_F² of each such O for scale_updates(), which then has nothing to read. None on a CPU, where it does not take them.
+core::Tensor squares_of_normalized(core::Queue& queue, const core::Tensor& o);
 
 }  // namespace muonp::optim

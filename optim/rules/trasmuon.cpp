@@ -50,7 +50,7 @@ class TrasMuonStep final : public OwnerStep {
   void finish(core::Device& device, const OwnedBatch& b) const override {
     core::Queue& queue = device.queue();
     normalize_rows(queue, rule_.beta2.at(b.facts.step), rule_.eps, b.out, b.states[0]);
-    scale_updates(queue, ShapeScale::rms1, 0, b.in, b.out);
+    scale_updates(queue, ShapeScale::rms1, 0, b.in, b.out, squares_of_normalized(queue, b.out));
     const Tensor energies = Tensor::empty(device, {b.count(), b.cols()}, core::Dtype::float32, core::Category::exchange);
     for (std::int64_t i = 0; i < b.count(); ++i)
       core::column_sums(queue, b.rows(), b.cols(), core::ColumnTargets<1>{{{energies[i].data<float>(), false}}},

@@ -13,16 +13,27 @@ using core::StridedBatch;
 
 constexpr std::int64_t kArrays = 12;
 
-// Σ x² of each row, then of each matrix's rows.
+// Σ x² and Σ x·y of each row, then of each matrix's rows.
 template <class T>
 struct RowSquares {
   const T* data;
   std::int64_t rows, stride, apart;
-  double* sums;
+  double* sums = nullptr;
 
   MUONP_ROW_KERNEL void operator()(const R& row) const {
     const T* p = data + row.index / rows * apart + row.index % rows * stride;
     sums[row.index] = row.sum([](T value) { return double(float(value)) * double(float(value)); }, p);
+  }
+};
+struct RowProducts {
+  const float *x, *y;
+  std::int64_t rows, x_stride, x_apart, y_stride, y_apart;
+  double* sums = nullptr;
+
+  MUONP_ROW_KERNEL void operator()(const R& row) const {
+    const std::int64_t matrix = row.index / rows, r = row.index % rows;
+    const float *p = x + matrix * x_apart + r * x_stride, *q = y + matrix * y_apart + r * y_stride;
+    sums[row.index] = row.sum([](float a, float b) { return double(a) * double(b); }, p, q);
   }
 };
 struct MatrixSums {
@@ -36,6 +47,15 @@ struct MatrixSums {
   }
 };
 
+template <class OfRow>
+void sum_over_rows(core::Queue& queue, std::int64_t count, std::int64_t rows, std::int64_t cols, OfRow of_row,
+                   double* sums) {
+  const core::Tensor of_rows = numbers(queue.device(), count * rows);
+  of_row.sums = static_cast<double*>(of_rows.raw());
+  core::for_each_row(queue, count * rows, cols, of_row);
+  core::for_each_row(queue, count, rows, MatrixSums{of_row.sums, rows, sums});
+}
+
 }  // namespace
 
 core::Tensor numbers(core::Device& device, std::int64_t count) {
@@ -44,14 +64,20 @@ core::Tensor numbers(core::Device& device, std::int64_t count) {
 }
 
 void sums_of_squares(core::Queue& queue, std::int64_t count, const StridedBatch& x, double* sums) {
-  const std::int64_t rows = x.first.rows;
-  const core::Tensor of_rows = numbers(queue.device(), count * rows);
-  auto* partial = static_cast<double*>(of_rows.raw());
   core::with_storage(x.first.dtype, [&]<class T>(T) {
-    core::for_each_row(queue, count * rows, x.first.cols,
-                       RowSquares<T>{static_cast<const T*>(x.first.data), rows, x.first.stride, x.batch_stride, partial});
+    sum_over_rows(queue, count, x.first.rows, x.first.cols,
+                  RowSquares<T>{static_cast<const T*>(x.first.data), x.first.rows, x.first.stride, x.batch_stride}, sums);
   });
-  core::for_each_row(queue, count, rows, MatrixSums{partial, rows, sums});
+}
+
+void inner_products(core::Queue& queue, std::int64_t count, const StridedBatch& x, const StridedBatch& y, double* sums) {
+  MUONP_ASSERT(x.first.dtype == core::Dtype::float32 && y.first.dtype == core::Dtype::float32 &&
+                   x.first.rows == y.first.rows && x.first.cols == y.first.cols,
+               "[{}, {}] and [{}, {}]", x.first.rows, x.first.cols, y.first.rows, y.first.cols);
+  sum_over_rows(queue, count, x.first.rows, x.first.cols,
+                RowProducts{static_cast<const float*>(x.first.data), static_cast<const float*>(y.first.data), x.first.rows,
+                            x.first.stride, x.batch_stride, y.first.stride, y.batch_stride},
+                sums);
 }
 
 namespace {

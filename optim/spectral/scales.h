@@ -12,8 +12,11 @@ namespace muonp::optim::spectral {
 
 // Room for `count` doubles on the device.
 core::Tensor numbers(core::Device& device, std::int64_t count);
-// sums[i] = Σ x² of matrix i, in double precision; x ← by[i]·x. `sums` and `by`: on the device.
+// sums[i] = Σ x² of matrix i, or Σ x·y of two, float32 and of one shape, in double precision; x ← by[i]·x. `sums` and `by`:
+// on the device.
 void sums_of_squares(core::Queue& queue, std::int64_t count, const core::StridedBatch& x, double* sums);
+void inner_products(core::Queue& queue, std::int64_t count, const core::StridedBatch& x, const core::StridedBatch& y,
+                    double* sums);
 void multiply_by(core::Queue& queue, std::int64_t count, const core::StridedBatch& x, const double* by);
 
 // Of `count` matrices G, one double each. A matrix without a norm, because it is zero or has an entry that is not finite,

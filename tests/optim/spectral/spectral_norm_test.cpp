@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/base/index.h"
 #include "tests/optim/oracles.h"
 
 using namespace muonp;
@@ -50,6 +51,26 @@ TEST(SpectralNorm, FollowsTheScaleAndIsZeroForZero) {
   }
   EXPECT_EQ(measured(Doubles(12, 0.0), 3, 4), 0);
   EXPECT_EQ(measured({}, 0, 4), 0);
+}
+
+TEST(SpectralNorm, OfABatchIsThatOfEachMatrix) {  // of sizes far apart; a zero one, and one of rank 1, which ends early
+  auto device = test::make_test_device(2);
+  for (const auto& [rows, cols] : {std::pair(50l, 40l), {20l, 70l}, {1l, 5l}}) {
+    Doubles all, expected;
+    for (const double size : {1.0, 1e-9, 0.0, 1e9}) {
+      Doubles a = random(rows * cols, 8);
+      for (double& value : a) value *= size;
+      expected.push_back(measured(a, rows, cols));
+      all.insert(all.end(), a.begin(), a.end());
+    }
+    all.insert(all.end(), core::at(rows * cols), 2.0);
+    expected.push_back(2 * std::sqrt(static_cast<double>(rows * cols)));
+    const core::Tensor matrices = tensor(*device, {5, rows, cols}, all);
+    const core::Tensor norms = spectral_norms(device->queue(), 5, {{matrices.raw(), rows, cols, cols}, rows * cols});
+    Doubles found(5);
+    device->queue().read(found.data(), norms.raw(), 5 * std::int64_t{sizeof(double)});
+    for (std::size_t i = 0; i < 5; ++i) EXPECT_NEAR(found[i], expected[i], 1e-6 * expected[i]) << rows << " " << i;
+  }
 }
 
 TEST(SpectralNorm, ManyThreadsGiveTheBitsOfOne) {  // on a GPU: two runs give the same bits
