@@ -66,6 +66,8 @@ function(muonp_device_code)
   set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_DEFINITIONS MUONP_DEVICE_CODE)
   if(MUONP_CUDA_BUILT STREQUAL "ON")
     set_property(SOURCE ${ARGN} PROPERTY LANGUAGE CUDA)
+  else()  # nvcc reorders no sums, and two kernels that add the same numbers in one order get the same bits
+    set_property(SOURCE ${ARGN} APPEND PROPERTY COMPILE_OPTIONS -fno-associative-math)
   endif()
 endfunction()
 

@@ -50,7 +50,8 @@ struct Normalise {
     const auto n = norm(
         row, [](T value) { return float(value); }, i);
     if (b) {
-      row.over([=](T value, T by, T more, T& out) { out = T(n(float(value)) * float(by) + float(more)); }, i, g, b, o);
+      row.over([=](T value, T by, T more, T& out) { out = T(math::fused(n(float(value)), float(by), float(more))); }, i, g,
+               b, o);
     } else {
       row.over([=](T value, T by, T& out) { out = T(n(float(value)) * float(by)); }, i, g, o);
     }
@@ -75,7 +76,7 @@ struct NormaliseSum {
       row.over(
           [=](T x, T more, T by, T shift, T& stored, T& out) {
             stored = T(total(x, more));
-            out = T(n(total(x, more)) * float(by) + float(shift));
+            out = T(math::fused(n(total(x, more)), float(by), float(shift)));
           },
           l, r, g, b, s, o);
     } else {
