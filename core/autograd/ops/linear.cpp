@@ -128,14 +128,10 @@ Tensor input_gradient(Tape& tape, const Tensor& dy, const Parts& parts, Gradient
 }
 
 // Of what the input is gelu of, `before`.
-Tensor input_gradient_through_gelu(Tape& tape, const Tensor& dy, const LinearPart& part, const Tensor& before,
-                                   Gradient& dx) {
-  const GradientSlot slot = tape.slot(dx);
-  MUONP_ASSERT(!slot.add, "{} is not alone in reading what gelu was taken of", part.weight->name);
+void input_gradient_through_gelu(Tape& tape, const Tensor& dy, const LinearPart& part, const Tensor& before, Gradient& dx) {
   const Epilogue slope{.gelu = Epilogue::Gelu::slope, .before = MatrixView(before)};
   gemm_with_epilogue(tape.queue(), Op::none, Op::none, MatrixView(dy), MatrixView(part.weight->value), slope,
-                     MatrixView(slot.gradient));
-  return slot.gradient;
+                     MatrixView(tape.slot(dx).gradient));
 }
 
 std::vector<Adapted> adapters_of(const Parts& parts) {
@@ -181,6 +177,9 @@ void backward(Tape& tape, const Input& x, const Tensor& dy, const Parts& parts, 
   Gradient* dx = x.gradient.get();
   if (!dx && adapters.empty()) return;
   tape.acquire(read_backward(parts, dx != nullptr));
+  // The slope is of the whole gradient, to which nobody else may have added.
+  MUONP_ASSERT(!dx || !x.before_gelu || !dx->tensor, "{} is not alone in reading what gelu was taken of",
+               parts.front().weight->name);
   Tensor to_x;
   if (dx && x.before_gelu && adapters.empty())
     input_gradient_through_gelu(tape, dy, parts.front(), x.before_gelu, *dx);

@@ -31,8 +31,9 @@ struct LinearPart {
 // computes both again.
 Variable linear(Tape& tape, const Variable& x, std::span<const LinearPart> parts, const DropoutMask& dropped = {});
 
-// gelu (core/device/blas.h) of a linear layer's result, which a GPU makes with that, for another linear layer, which makes
-// the gradient of what gelu was taken of with its own products: no kernel goes through gelu's result or its gradient alone.
+// gelu (core/device/blas.h) of a linear layer's result, for another linear layer. A GPU takes gelu with the product before
+// it and the slope with the product of the second layer's backward pass, so that neither costs a pass over memory of its
+// own.
 struct GeluOfLinear {
   Variable before;  // what it is of; for the layer that reads `value`, and for no other operation
   Tensor value;

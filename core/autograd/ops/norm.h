@@ -13,7 +13,7 @@ Variable layer_norm(Tape& tape, const Variable& x, Parameter& gain, Parameter* b
 // x / √(mean of squares + ε) · gain (Zhang and Sennrich 2019).
 Variable rms_norm(Tape& tape, const Variable& x, Parameter& gain, float epsilon = kNormEpsilon);
 
-// a + b, every bit as add() gives it, and its norm, in one pass over memory.
+// a + b and its norm, in one pass over memory: what add() and the norm give, in every bit.
 struct SumAndNorm {
   Variable sum, norm;
 };

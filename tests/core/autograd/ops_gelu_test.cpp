@@ -111,18 +111,21 @@ TEST(Gelu, LimitsAndNanPass) {
   }
 }
 
-// Its gradient has one reader, which is where the slope comes in.
+// Its gradient has one reader, which is where the slope comes in; with an adapter and without.
 TEST(Gelu, IsReadByOneLayer) {
   auto device = make_test_device(1);
-  Parameter up, down;
-  up.name = "up", down.name = "down";
-  up.shape = {4, 4}, down.shape = {4, 4};
-  PlainParameters plain(*device, {&up, &down}, Dtype::float32, 1);
-  Tape tape(*device, true);
-  const Variable x = tape.variable(Tensor::zeros(*device, {2, 4}, Dtype::float32, Category::other));
-  const ops::GeluOfLinear between = ops::linear_gelu(tape, x, {&up, nullptr});
-  const Variable y = ops::linear(tape, between, {&down, nullptr}), z = ops::linear(tape, between, {&down, nullptr});
-  const Variable loss = weighted_sum(tape, ops::add(tape, y, z), Numbers(8, 1.0));
-  plain.start_step();
-  EXPECT_THROW(tape.backward(loss, 1, {&up, &down}, plain), InternalError);
+  for (const bool adapted : {false, true}) {
+    Parameter up, down, a, b;
+    up.name = "up", down.name = "down", a.name = "a", b.name = "b";
+    up.shape = down.shape = {4, 4}, a.shape = {kRank, 4}, b.shape = {4, kRank};
+    PlainParameters plain(*device, {&up, &down, &a, &b}, Dtype::float32, 1);
+    Tape tape(*device, true);
+    const Variable x = tape.variable(Tensor::zeros(*device, {2, 4}, Dtype::float32, Category::other));
+    const ops::GeluOfLinear between = ops::linear_gelu(tape, x, {&up, nullptr});
+    const ops::LinearPart second = adapted ? ops::LinearPart{&down, nullptr, {&a, &b, 1}} : ops::LinearPart{&down, nullptr};
+    const Variable y = ops::linear(tape, between, second), z = ops::linear(tape, between, second);
+    const Variable loss = weighted_sum(tape, ops::add(tape, y, z), Numbers(8, 1.0));
+    plain.start_step();
+    EXPECT_THROW(tape.backward(loss, 1, {&up, &down, &a, &b}, plain), InternalError);
+  }
 }
