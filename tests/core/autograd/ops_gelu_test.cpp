@@ -111,6 +111,26 @@ TEST(Gelu, LimitsAndNanPass) {
   }
 }
 
+// A product of the same sizes with a bias alone does not become one with gelu, nor the other way round.
+TEST(Gelu, AndABiasAloneAreDifferentProducts) {
+  auto device = make_test_device(1, Bfloat16::emulated);
+  Parameter weight, bias;
+  weight.name = "weight", bias.name = "bias";
+  weight.shape = {16, 8}, bias.shape = {16};
+  const PlainParameters plain(*device, {&weight, &bias}, Dtype::bfloat16, 1);
+  for (Parameter* p : {&weight, &bias})
+    p->value = to_tensor(*device, p->shape, Dtype::bfloat16, random_numbers(p->shape, 1));
+  Tape tape(*device, false);
+  const Variable x = tape.constant(to_tensor(*device, {4, 8}, Dtype::bfloat16, random_numbers({4, 8}, 2)));
+  const Numbers first = to_numbers(ops::linear(tape, x, weight, &bias)->value);
+  const ops::GeluOfLinear between = ops::linear_gelu(tape, x, {&weight, &bias});
+  const Numbers before = to_numbers(between.before->value), value = to_numbers(between.value);
+  EXPECT_EQ(before, first);
+  for (std::size_t i = 0; i < value.size(); ++i)
+    EXPECT_NEAR(value[i], gelu(before[i]), 0x1p-7 * (1 + std::abs(before[i]))) << i;
+  EXPECT_EQ(to_numbers(ops::linear(tape, x, weight, &bias)->value), first);
+}
+
 // Its gradient has one reader, which is where the slope comes in; with an adapter and without.
 TEST(Gelu, IsReadByOneLayer) {
   auto device = make_test_device(1);
